@@ -1,0 +1,56 @@
+"""Who is asking for what, until when: set once per call or piece of background work, readable everywhere below it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from chassis.auth import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. `deadline` is in seconds of `time.monotonic()`; None: no end."""
+
+    principal: Principal
+    method: str
+    deadline: float | None = None
+    request_id: str = ""
+
+    @classmethod
+    def background(
+        cls, service: str, method: str, *, branches: tuple[str, ...], on_behalf_of: str | None = None
+    ) -> "Call":
+        """Work that nobody called for: the service acts as itself, limited to the branches."""
+        principal = Principal(
+            subject=f"service:{service}", roles=frozenset({"service"}), branches=branches, on_behalf_of=on_behalf_of
+        )
+        return cls(principal=principal, method=method)
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline, never negative; None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+_current: ContextVar[Call] = ContextVar("svyaz_call")
+
+
+def current() -> Call:
+    """The call that is being served; raises LookupError outside of one."""
+    return _current.get()
+
+
+def current_or_none() -> Call | None:
+    """The call that is being served, if any."""
+    return _current.get(None)
+
+
+@contextmanager
+def using(call: Call) -> Iterator[Call]:
+    """Makes the call the current one inside the block."""
+    token = _current.set(call)
+    try:
+        yield call
+    finally:
+        _current.reset(token)

@@ -1,0 +1,336 @@
+"""Dataclass ↔ proto message: fields with the same name carry the same value. Compiled once per pair of classes."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from functools import cache
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.errors import InvalidArgument, Violation
+from chassis.types import EPOCH, Aggregate, Json, Money
+from svyaz.type.v1 import options_pb2, values_pb2
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+Convert = Callable[[Any], Any]
+# The stubs of protobuf know several kinds of descriptor that can't stand in for each other.
+Field = Any
+_NANOS = 1_000_000_000
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_timestamp(value: datetime) -> Timestamp:
+    """An aware instant, to the microsecond."""
+    micros = (value - EPOCH) // _MICROSECOND
+    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
+
+
+def from_timestamp(value: Timestamp) -> datetime:
+    """An instant in UTC, to the microsecond."""
+    return EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000)
+
+
+def to_money(value: Money) -> values_pb2.Money:
+    """Raises InvalidArgument for an amount finer than 10⁻⁹ or beyond 64 bits of whole units."""
+    message = values_pb2.Money()
+    if value.unit is not None:
+        message.unit = value.unit
+    if value.value is not None:
+        scaled = value.value.scaleb(9)
+        whole = int(scaled)
+        if whole != scaled or abs(whole) >= _NANOS << 63:
+            raise InvalidArgument("AMOUNT_OUT_OF_RANGE", f"the amount {value.value} doesn't fit units and nanos")
+        sign = -1 if whole < 0 else 1
+        units, nanos = divmod(abs(whole), _NANOS)
+        message.units = sign * units
+        message.nanos = sign * nanos
+    return message
+
+
+def from_money(message: values_pb2.Money) -> Money:
+    """Exact; raises InvalidArgument when units and nanos differ in sign."""
+    unit = message.unit if message.HasField("unit") else None
+    if not message.HasField("units") and not message.HasField("nanos"):
+        return Money(unit=unit)
+    if message.units * message.nanos < 0 or abs(message.nanos) >= _NANOS:
+        raise InvalidArgument("MALFORMED_MONEY", "units and nanos must have one sign, and nanos nine digits at most")
+    if not message.nanos:
+        return Money(unit=unit, value=Decimal(message.units))
+    digits = Decimal(message.units * _NANOS + message.nanos).scaleb(-9)
+    # 9.900000000 and 9.90 are one amount: two decimals unless more are needed.
+    exponent = max(2, -int(digits.normalize().as_tuple().exponent))
+    return Money(unit=unit, value=digits.quantize(Decimal(1).scaleb(-exponent)))
+
+
+@cache
+def _hints(cls: type) -> Mapping[str, tuple[type, bool]]:
+    """Attribute name → (type without its `| None` and tuple, whether it is repeated)."""
+    found: dict[str, tuple[type, bool]] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        if typing.get_origin(hint) is typing.ClassVar:
+            continue
+        inner, repeated = hint, False
+        if isinstance(inner, types.UnionType) or typing.get_origin(inner) is typing.Union:
+            inner = next(arg for arg in typing.get_args(inner) if arg is not types.NoneType)
+        if typing.get_origin(inner) is tuple:
+            inner, repeated = typing.get_args(inner)[0], True
+        found[name] = (inner, repeated)
+    return found
+
+
+def attribute_types(cls: type) -> Mapping[str, tuple[type, bool]]:
+    """The attributes of a dataclass: name → (value type, whether repeated)."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return {name: hint for name, hint in _hints(cls).items() if name in names}
+
+
+def enum_prefix(descriptor: Any) -> str:
+    """What the names of an enum's values begin with: `ORDER_STATE_` for OrderState."""
+    name = descriptor.name
+    return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper() + "_"
+
+
+def _fields(message_class: type[Message]) -> Iterable[Field]:
+    return message_class.DESCRIPTOR.fields
+
+
+def _encoder(field: Field, cls: type) -> Convert | None:
+    """How one value becomes a field's; None where it is the same."""
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if field.message_type.full_name == "google.protobuf.Timestamp":
+            return to_timestamp
+        if field.message_type.full_name == "svyaz.type.v1.Money":
+            return to_money
+        message_class = _message_class(field)
+        # Looked up late: value objects may contain themselves.
+        return lambda value: _compiled_encode(cls, message_class)(value)
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        prefix = enum_prefix(field.enum_type)
+        numbers = {
+            member: field.enum_type.values_by_name[prefix + member.name].number
+            for member in typing.cast(type[StrEnum], cls)
+        }
+        return numbers.__getitem__
+    if cls is Json:
+        return lambda value: value.text.encode()
+    if field.type == FieldDescriptor.TYPE_BYTES and cls is str:
+        return str.encode
+    if cls is Decimal:
+        return lambda value: format(value, "f")
+    return None
+
+
+def _decoder(field: Field, cls: type) -> Convert | None:
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        if field.message_type.full_name == "google.protobuf.Timestamp":
+            return from_timestamp
+        if field.message_type.full_name == "svyaz.type.v1.Money":
+            return from_money
+        return lambda value: from_message(value, cls)
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        prefix = enum_prefix(field.enum_type)
+        members = typing.cast(type[StrEnum], cls).__members__
+        by_number = {v.number: members[v.name.removeprefix(prefix)] for v in field.enum_type.values if v.number}
+        return by_number.get
+    if cls is Json:
+        return lambda value: Json(value.decode())
+    if field.type == FieldDescriptor.TYPE_BYTES and cls is str:
+        return bytes.decode
+    if cls is Decimal:
+        return _decimal
+    return None
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidArgument("MALFORMED_DECIMAL", f"{text!r} isn't a decimal number") from error
+    if not value.is_finite():
+        raise InvalidArgument("MALFORMED_DECIMAL", f"{text!r} isn't a finite number")
+    return value
+
+
+def _message_class(field: Field) -> type[Message]:
+    return GetMessageClass(field.message_type)
+
+
+_encoders: dict[tuple[type, type[Message]], Callable[[Any], Any]] = {}
+_decoders: dict[tuple[type, type[Message]], Mapping[str, tuple[bool, Convert | None]]] = {}
+
+
+def _compiled_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+    encode = _encoders.get((cls, message_class))
+    if encode is None:
+        encode = _encoders[cls, message_class] = _compile_encode(cls, message_class)
+    return encode
+
+
+def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+    attributes = attribute_types(cls)
+    plan: list[tuple[str, bool, Convert | None]] = []
+    for field in _fields(message_class):
+        if field.name in attributes:
+            kind, repeated = attributes[field.name]
+            plan.append((field.name, repeated, _encoder(field, kind)))
+    has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
+
+    def encode(value: Any) -> M:
+        arguments: dict[str, Any] = {}
+        for name, repeated, convert in plan:
+            item = getattr(value, name)
+            if item is None or (repeated and not item):
+                continue
+            if convert is None:
+                arguments[name] = item
+            elif repeated:
+                arguments[name] = [convert(part) for part in item]
+            else:
+                arguments[name] = convert(item)
+        if has_etag:
+            arguments["etag"] = str(value.version)
+        return message_class(**arguments)
+
+    return encode
+
+
+def _compiled_decode(cls: type, message_class: type[Message]) -> Mapping[str, tuple[bool, Convert | None]]:
+    plan = _decoders.get((cls, message_class))
+    if plan is None:
+        plan = _decoders[cls, message_class] = _compile_decode(cls, message_class)
+    return plan
+
+
+def _compile_decode(cls: type, message_class: type[Message]) -> Mapping[str, tuple[bool, Convert | None]]:
+    attributes = attribute_types(cls)
+    plan: dict[str, tuple[bool, Convert | None]] = {}
+    for field in _fields(message_class):
+        if field.name in attributes and not field.GetOptions().Extensions[options_pb2.output_only]:
+            kind, repeated = attributes[field.name]
+            plan[field.name] = (repeated, _decoder(field, kind))
+    return plan
+
+
+def to_message(value: Any, message_class: type[M]) -> M:
+    """The message that says the same; an aggregate's version becomes its etag.
+
+    Raises InvalidArgument for an amount that doesn't fit.
+    """
+    return _compiled_encode(type(value), message_class)(value)
+
+
+def from_message(message: Message, cls: type[T], **given: Any) -> T:
+    """The object that says the same. `given` sets attributes that no caller may (id, branch …).
+
+    Raises InvalidArgument with the path of the field that holds no value of its type.
+    """
+    return cls(**_arguments(message, cls), **given)
+
+
+def _arguments(message: Message, cls: type) -> dict[str, Any]:
+    plan = _compiled_decode(cls, type(message))
+    arguments: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        step = plan.get(field.name)
+        if step is None:
+            continue
+        repeated, convert = step
+        if repeated:
+            arguments[field.name] = tuple(
+                value if convert is None else (_at(convert, part, f"{field.name}[{i}]") for i, part in enumerate(value))
+            )
+        else:
+            arguments[field.name] = value if convert is None else _at(convert, value, field.name)
+    return arguments
+
+
+def _at(convert: Convert, value: Any, path: str) -> Any:
+    try:
+        return convert(value)
+    except InvalidArgument as error:
+        inner = error.violations or (Violation("", error.message),)
+        raise InvalidArgument(
+            error.reason,
+            error.message,
+            violations=[Violation(f"{path}.{v.field}" if v.field else path, v.description) for v in inner],
+        ) from error
+
+
+def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, Any]:
+    """What a partial update sets on `current`: attribute → new value, for the field mask's paths.
+
+    A nested path (`valid_for.end_date_time`) changes that part only; the path `extensions` merges a JSON object
+    (RFC 7386). Raises InvalidArgument UNKNOWN_FIELD for a path that isn't a field.
+    """
+    cls = type(current)
+    plan = _compiled_decode(cls, type(message))
+    attributes = attribute_types(cls)
+    nested: dict[str, list[str]] = {}
+    for path in paths:
+        head, _, rest = path.partition(".")
+        if head not in message.DESCRIPTOR.fields_by_name:
+            raise InvalidArgument("UNKNOWN_FIELD", f"there is no field {path!r}", violations=[Violation(path, "unknown")])
+        if head in plan:
+            nested.setdefault(head, []).append(rest)
+    if not nested:
+        return {}
+    wanted = _arguments(message, cls)
+    result: dict[str, Any] = {}
+    for name, rests in nested.items():
+        kind, repeated = attributes[name]
+        if name == "extensions":
+            result[name] = merge_json(current.extensions, wanted.get(name))
+        elif "" in rests or repeated:
+            result[name] = wanted.get(name, () if repeated else None)
+        else:
+            part = getattr(current, name) or kind()
+            part_message = getattr(message, name)
+            result[name] = dataclasses.replace(part, **changes(part_message, rests, part))
+    return result
+
+
+def merge_json(current: str | None, patch: str | None) -> str | None:
+    """RFC 7386 on JSON objects in text form, numbers kept digit by digit; None when nothing is left."""
+    merged = _merged(_loads(current) if current else {}, _loads(patch) if patch else {})
+    return _dumps(merged) if merged else None
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
+
+
+class _Number(str):
+    """The digits of a JSON number."""
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_float=_Number, parse_int=_Number)
+
+
+def _dumps(value: Any) -> str:
+    if isinstance(value, _Number):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(k, ensure_ascii=False)}:{_dumps(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_dumps, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

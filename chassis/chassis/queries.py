@@ -1,0 +1,319 @@
+"""Lists: filters, order and pages in terms of field paths, turned into SQL that runs under the caller's policies."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import sqlalchemy as sa
+import sqlalchemy.ext.compiler
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from sqlalchemy.dialects.postgresql import JSONB
+
+
+from chassis.errors import InvalidArgument, Violation
+from svyaz.type.v1 import options_pb2, requests_pb2
+
+DEFAULT_LIMIT = 1_000
+MAX_LIMIT = 10_000
+# Counting further than this costs more than the number is worth; beyond it the planner's estimate serves.
+EXACT_COUNT = 10_000
+
+_O = requests_pb2.Filter
+_SYMBOLS: Mapping[int, str] = {
+    _O.OPERATOR_GT: ">",
+    _O.OPERATOR_GTE: ">=",
+    _O.OPERATOR_LT: "<",
+    _O.OPERATOR_LTE: "<=",
+}
+
+
+def _bad(path: str, why: str) -> InvalidArgument:
+    return InvalidArgument("INVALID_FILTER", f"{path}: {why}", violations=[Violation(path, why)])
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _instant(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError(text)
+    return text == "true"
+
+
+def _number(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise ValueError(text) from error
+    if not value.is_finite():
+        raise ValueError(text)
+    return value
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """What kind of value a path ends in."""
+
+    name: str
+    parse: Callable[[str], Any]
+
+
+_TEXT = _Leaf("text", str)
+_NUMBER = _Leaf("a number", _number)
+_BOOLEAN = _Leaf("true or false", _boolean)
+_INSTANT = _Leaf("an ISO 8601 instant", _instant)
+_ANY = _Leaf("any", str)
+
+
+def _leaf(field: Any) -> _Leaf | None:
+    """None for a message that isn't a value by itself."""
+    if field.type == FieldDescriptor.TYPE_MESSAGE:
+        return _INSTANT if field.message_type.full_name == "google.protobuf.Timestamp" else None
+    options = field.GetOptions()
+    if options.Extensions[options_pb2.decimal] or field.cpp_type in (
+        FieldDescriptor.CPPTYPE_INT32,
+        FieldDescriptor.CPPTYPE_INT64,
+    ):
+        return _NUMBER
+    if field.type == FieldDescriptor.TYPE_BOOL:
+        return _BOOLEAN
+    if options.Extensions[options_pb2.json]:
+        return _ANY
+    return _TEXT
+
+
+def _parse(leaf: _Leaf, path: str, values: Sequence[str]) -> list[Any]:
+    if not values:
+        raise _bad(path, "no value")
+    try:
+        return [leaf.parse(value) for value in values]
+    except ValueError as error:
+        raise _bad(path, f"{error.args[0]!r} isn't {leaf.name}") from error
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+def _on_column(column: sa.ColumnElement[Any], leaf: _Leaf, condition: requests_pb2.Filter) -> sa.ColumnElement[bool]:
+    operator, path = condition.operator, condition.path
+    if operator == _O.OPERATOR_REGEX:
+        return _regex(sa.cast(column, sa.Text), path, condition.value)
+    values = _parse(leaf, path, condition.value)
+    if operator in (_O.OPERATOR_EQ, _O.OPERATOR_UNSPECIFIED):
+        return column == values[0] if len(values) == 1 else column.in_(values)
+    if operator == _O.OPERATOR_NE:
+        return sa.or_(column.is_(None), column.not_in(values))
+    return sa.or_(*(column.op(_SYMBOLS[operator], is_comparison=True)(value) for value in values))
+
+
+def _regex(text: sa.ColumnElement[Any], path: str, patterns: Sequence[str]) -> sa.ColumnElement[bool]:
+    _check_regex(path, patterns)
+    return sa.or_(*(text.regexp_match(pattern) for pattern in patterns))
+
+
+def _check_regex(path: str, patterns: Sequence[str]) -> None:
+    if not patterns:
+        raise _bad(path, "no value")
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise _bad(path, f"{pattern!r} isn't a regular expression: {error}") from error
+
+
+class _JsonPath:
+    """Conditions on one JSONB column; those on a repeated field must hold for one and the same element."""
+
+    def __init__(self) -> None:
+        self.predicates: list[str] = []
+        self.variables: dict[str, Any] = {}
+
+    def add(self, keys: Sequence[str], leaf: _Leaf, condition: requests_pb2.Filter) -> None:
+        target = "@" + "".join("." + json.dumps(key) for key in keys)
+        operator, path = condition.operator, condition.path
+        if operator == _O.OPERATOR_REGEX:
+            _check_regex(path, condition.value)
+            self.predicates.append(_any(f"{target} like_regex {json.dumps(pattern)}" for pattern in condition.value))
+            return
+        symbol = _SYMBOLS.get(operator, "==")
+        tests = []
+        for value in _parse(leaf, path, condition.value):
+            if leaf is _INSTANT:
+                name = self._variable(value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+                tests.append(f"{target}.datetime() {symbol} {name}.datetime()")
+            elif leaf is _ANY:
+                # A free-typed value: the text "12" also finds the number 12.
+                tests.append(f"{target} {symbol} {self._variable(value)}")
+                if (other := _json_literal(value)) is not None:
+                    tests.append(f"{target} {symbol} {self._variable(other)}")
+            else:
+                tests.append(f"{target} {symbol} {self._variable(value)}")
+        test = _any(tests)
+        self.predicates.append(f"!({test})" if operator == _O.OPERATOR_NE else test)
+
+    def condition(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        path = "$[*] ? (" + " && ".join(f"({p})" for p in self.predicates) + ")"
+        variables = "{" + ",".join(f"{json.dumps(k)}:{_json(v)}" for k, v in self.variables.items()) + "}"
+        return sa.func.jsonb_path_exists_tz(
+            column, sa.cast(sa.literal(path), sa.Text).op("::")(sa.text("jsonpath")), sa.cast(sa.literal(variables, sa.Text), JSONB)
+        )
+
+    def _variable(self, value: Any) -> str:
+        name = f"v{len(self.variables)}"
+        self.variables[name] = value
+        return "$" + name
+
+
+def _any(tests: Any) -> str:
+    return " || ".join(f"({test})" for test in tests)
+
+
+def _json(value: Any) -> str:
+    return format(value, "f") if isinstance(value, Decimal) else json.dumps(value)
+
+
+def _json_literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return _number(text)
+    except ValueError:
+        return None
+
+
+def _walk(descriptor: Any, path: str, names: Sequence[str]) -> tuple[list[str], _Leaf]:
+    """The stored keys and the kind of value that names below a message field lead to."""
+    keys: list[str] = []
+    for position, name in enumerate(names):
+        if descriptor.full_name == "svyaz.type.v1.Money" and name in ("unit", "value"):
+            return [*keys, name], _TEXT if name == "unit" else _NUMBER
+        field = descriptor.fields_by_name.get(name)
+        if field is None:
+            raise _bad(path, f"there is no field {name!r} in {descriptor.name}")
+        keys.append(name)
+        leaf = _leaf(field)
+        last = position == len(names) - 1
+        if leaf is not None and (last or leaf is _ANY):
+            return keys + list(names[position + 1 :]), leaf
+        if leaf is None and not last:
+            descriptor = field.message_type
+            continue
+        raise _bad(path, "this isn't a single value" if last else f"{name!r} has no parts")
+    raise _bad(path, "this isn't a single value")
+
+
+def conditions(
+    table: sa.Table, message: type[Message], filters: Sequence[requests_pb2.Filter]
+) -> list[sa.ColumnElement[bool]]:
+    """The WHERE clauses of the filters, all of which must hold. Raises InvalidArgument naming the filter's path."""
+    result: list[sa.ColumnElement[bool]] = []
+    nested: dict[str, _JsonPath] = {}
+    fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
+    for condition in filters:
+        head, *rest = condition.path.split(".")
+        field = fields.get(head)
+        if field is None or head == "extensions":
+            extension = nested.setdefault("extensions", _JsonPath())
+            extension.add([head, *rest] if head != "extensions" else rest, _ANY, condition)
+        elif head not in table.c:
+            raise _bad(condition.path, "lists can't be filtered by this")
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and _leaf(field) is None:
+            keys, leaf = _walk(field.message_type, condition.path, rest)
+            nested.setdefault(head, _JsonPath()).add(keys, leaf, condition)
+        elif rest:
+            raise _bad(condition.path, f"{head!r} has no parts")
+        else:
+            leaf_or_none = _leaf(field)
+            assert leaf_or_none is not None
+            result.append(_on_column(_plain(table.c[head]), leaf_or_none, condition))
+    for name, path in nested.items():
+        column = table.c[name]
+        # Extensions are kept as text, digit by digit.
+        result.append(path.condition(sa.cast(column, JSONB) if name == "extensions" else column))
+    return result
+
+
+def _plain(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """An enum's column compared as the text that it is: a value that no member has finds nothing."""
+    return sa.type_coerce(column, sa.Text) if isinstance(column.type, sa.types.TypeDecorator) else column
+
+
+def order(table: sa.Table, message: type[Message], sort: Sequence[str]) -> list[sa.ColumnElement[Any]]:
+    """The ORDER BY of the sort paths, made total by the id. Raises InvalidArgument naming an unknown path."""
+    result: list[sa.ColumnElement[Any]] = []
+    fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
+    for entry in sort:
+        path = entry.removeprefix("-")
+        head, *rest = path.split(".")
+        field = fields.get(head)
+        if field is None or head not in table.c or head == "extensions":
+            raise InvalidArgument("INVALID_SORT", f"can't sort by {path!r}", violations=[Violation("sort", path)])
+        column: sa.ColumnElement[Any] = _plain(table.c[head]) if not rest else table.c[head]
+        if field.type == FieldDescriptor.TYPE_MESSAGE and _leaf(field) is None:
+            keys, _ = _walk(field.message_type, path, rest)
+            steps = "$" + "".join("." + json.dumps(key) for key in keys)
+            column = sa.func.jsonb_path_query_first(
+                column, sa.cast(sa.literal(steps), sa.Text).op("::")(sa.text("jsonpath"))
+            )
+        elif rest:
+            raise InvalidArgument("INVALID_SORT", f"{head!r} has no parts", violations=[Violation("sort", path)])
+        result.append(column.desc().nulls_last() if entry.startswith("-") else column.asc().nulls_last())
+    return [*result, table.c.id]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which part of a list is wanted."""
+
+    offset: int
+    limit: int
+
+
+def window(request: requests_pb2.ListRequest) -> Window:
+    """Raises InvalidArgument naming `offset` or `limit` when out of range."""
+    if request.offset < 0:
+        raise InvalidArgument("INVALID_PAGE", "offset is negative", violations=[Violation("offset", "negative")])
+    limit = request.limit if request.HasField("limit") else DEFAULT_LIMIT
+    if not 0 <= limit <= MAX_LIMIT:
+        raise InvalidArgument(
+            "INVALID_PAGE", f"limit must be from 0 to {MAX_LIMIT}", violations=[Violation("limit", "out of range")]
+        )
+    return Window(request.offset, limit)
+
+
+def count(execute: Callable[[Any], Any], table: sa.Table, where: Sequence[sa.ColumnElement[bool]]) -> requests_pb2.Page:
+    """How many rows match: exact up to 10,000, above that what the planner expects."""
+    some = sa.select(sa.literal(1)).select_from(table).where(*where).limit(EXACT_COUNT + 1).subquery()
+    total = int(execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+    if total <= EXACT_COUNT:
+        return requests_pb2.Page(total_size=total)
+    statement = sa.select(table.c.id).where(*where)
+    plan = execute(_Explain(statement)).scalar_one()
+    rows = int(json.loads(plan)[0]["Plan"]["Plan Rows"])
+    return requests_pb2.Page(total_size=max(rows, EXACT_COUNT + 1), estimated=True)
+
+
+class _Explain(sa.sql.expression.Executable, sa.sql.expression.ClauseElement):
+    """EXPLAIN of a statement, keeping its parameters."""
+
+    inherit_cache = False
+
+    def __init__(self, statement: sa.Select[Any]) -> None:
+        self.statement = statement
+
+
+@sa.ext.compiler.compiles(_Explain)
+def _explain(element: _Explain, compiler: Any, **kwargs: Any) -> str:
+    return "EXPLAIN (FORMAT JSON) " + str(compiler.process(element.statement, **kwargs))
+
+

@@ -1,0 +1,135 @@
+"""The standard methods (Get, List, Create, Update, Delete) of one kind of aggregate."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from chassis import convert, queries
+from chassis.db import Database, Unit
+from chassis.errors import InvalidArgument, Violation
+from chassis.types import Aggregate, new_id
+from svyaz.type.v1 import options_pb2, requests_pb2
+
+A = TypeVar("A", bound=Aggregate)
+M = TypeVar("M", bound=Message)
+
+
+def _no_hook(unit: Unit, aggregate: Any) -> None:
+    pass
+
+
+class Collection(Generic[A, M]):
+    """All aggregates of one class, seen through a caller's eyes.
+
+    `creating`, `changed` and `deleting` are where a service asks what an aggregate can't know by itself, inside the
+    transaction; they refuse by raising.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cls: type[A],
+        message: type[M],
+        *,
+        creating: Callable[[Unit, A], None] = _no_hook,
+        changed: Callable[[Unit, A], None] = _no_hook,
+        deleting: Callable[[Unit, A], None] = _no_hook,
+        reply: Callable[[Unit, A], M] | None = None,
+    ) -> None:
+        self.database = database
+        self.cls = cls
+        self.message = message
+        self._field = "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(cls.__name__))
+        self._creating = creating
+        self._changed = changed
+        self._deleting = deleting
+        self._reply = reply or self._plain_reply
+        self._required = [
+            field.name
+            for field in message.DESCRIPTOR.fields
+            if field.GetOptions().Extensions[options_pb2.required]
+        ]
+
+    def _plain_reply(self, unit: Unit, aggregate: A) -> M:
+        unit.flush()
+        return convert.to_message(aggregate, self.message)
+
+    def get(self, request: requests_pb2.GetRequest) -> M:
+        """The resource, as it is or as it was `at` an instant; raises NotFound."""
+        if request.HasField("at"):
+            past = self.database.history(self.cls, request.id, convert.from_timestamp(request.at))
+            assert isinstance(past, self.message)
+            return past
+        with self.database.unit() as unit:
+            return self._reply(unit, unit.get(self.cls, request.id))
+
+    def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
+        """A page of what matches the filters; raises InvalidArgument for a malformed filter, sort, offset or limit."""
+        table = self.database.resources[self.cls].table
+        where = queries.conditions(table, self.message, request.filter)
+        order = queries.order(table, self.message, request.sort)
+        window = queries.window(request)
+        with self.database.unit() as unit:
+            principal = unit.call.principal
+            if not principal.every_branch and not self.database.resources[self.cls].common:
+                # The policy decides; this only lets an index serve a branch that is small among large ones.
+                where.append(table.c.branch.in_(principal.branches))
+            page = queries.count(unit.session.execute, table, where)
+            items = unit.session.scalars(
+                sa.select(self.cls).where(*where).order_by(*order).offset(window.offset).limit(window.limit)
+            ).all()
+            return response(items=[self._reply(unit, item) for item in items], page=page)
+
+    def create(self, request: Any) -> M:
+        """Saves a new resource with an id of ours. `request` has request_id, branch and the resource."""
+        body = getattr(request, self._field)
+        self._require(body, self._required)
+
+        def work(unit: Unit) -> M:
+            branch = self.database.branch_for_create(self.cls, request.branch)
+            aggregate = convert.from_message(body, self.cls, id=new_id(), branch=branch)
+            aggregate.check()
+            self._creating(unit, aggregate)
+            unit.add(aggregate)
+            return self._reply(unit, aggregate)
+
+        return self.database.transact(request, self.message, work)
+
+    def update(self, request: Any) -> M:
+        """Changes what the update mask names, if the etag still fits. `request` has request_id, the resource, both."""
+        body = getattr(request, self._field)
+        paths = list(request.update_mask.paths)
+        self._require(body, [path for path in paths if path in self._required])
+
+        def work(unit: Unit) -> M:
+            aggregate = unit.get(self.cls, body.id, request.etag)
+            changes = convert.changes(body, paths, aggregate)
+            if changes:
+                aggregate.revise(changes, unit.at)
+                self._changed(unit, aggregate)
+            return self._reply(unit, aggregate)
+
+        return self.database.transact(request, self.message, work)
+
+    def delete(self, request: requests_pb2.DeleteRequest) -> Empty:
+        """Deletes the resource, if the etag still fits and nothing needs it."""
+
+        def work(unit: Unit) -> Empty:
+            aggregate = unit.get(self.cls, request.id, request.etag)
+            self._deleting(unit, aggregate)
+            unit.delete(aggregate)
+            return Empty()
+
+        return self.database.transact(request, Empty, work)
+
+    def _require(self, body: Message, names: Sequence[str]) -> None:
+        """Presence is checked at the gateway too, with TM Forum's spelling; callers over gRPC meet it here."""
+        present = {field.name for field, _ in body.ListFields()}
+        absent = [f"{self._field}.{name}" for name in names if name not in present]
+        if absent:
+            raise InvalidArgument(
+                "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in absent]
+            )

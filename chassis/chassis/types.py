@@ -1,0 +1,247 @@
+"""Value objects that all domains share, and what every aggregate has. Plain data: no I/O, no clock."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from chassis.errors import InvalidArgument, Violation
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# The branch of what belongs to no branch in particular: everybody may see it.
+COMMON = "*"
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562): unique, and ordered by its millisecond of birth."""
+    millis = time.time_ns() // 1_000_000
+    rand = int.from_bytes(os.urandom(10), "big")
+    value = (millis << 80) | (0x7 << 76) | ((rand >> 68) << 64) | (0b10 << 62) | (rand & ((1 << 62) - 1))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """Any JSON value, kept as its text so that no digit is lost."""
+
+    text: str
+
+
+@dataclass(kw_only=True, eq=False)
+class Aggregate:
+    """What is loaded, changed and saved as one; `version` counts its changes and is its etag."""
+
+    # The attribute whose change is a StateChangeEvent.
+    STATE: ClassVar[str | None] = None
+    # Attributes that keep their first value.
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset()
+
+    id: str
+    branch: str
+    version: int = 0
+    at_type: str | None = None
+    at_base_type: str | None = None
+    at_schema_location: str | None = None
+    extensions: str | None = None
+
+    def check(self) -> None:
+        """Refuses a new aggregate that breaks a rule; overridden where there are rules."""
+
+    def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
+        """Takes a caller's changes, attribute by attribute; overridden where a change has rules.
+
+        Raises InvalidArgument IMMUTABLE naming each attribute that can't change.
+        """
+        frozen = [name for name in changes if name in self.IMMUTABLE and changes[name] != getattr(self, name)]
+        if frozen:
+            raise InvalidArgument(
+                "IMMUTABLE", "these attributes can't change", violations=[Violation(name, "immutable") for name in frozen]
+            )
+        for name, value in changes.items():
+            if getattr(self, name) != value:
+                setattr(self, name, value)
+
+    @property
+    def ordering_key(self) -> str:
+        """Events with the same key are seen in order by every consumer."""
+        return self.id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extensible:
+    """A value object that carries attributes which we don't know, as the text of a JSON object."""
+
+    extensions: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Money:
+    """An exact amount of one currency (`unit`, ISO 4217). Amounts of different currencies never add."""
+
+    unit: str | None = None
+    value: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quantity(Extensible):
+    """So many of some unit."""
+
+    amount: Decimal | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Duration(Extensible):
+    """So many months, days …"""
+
+    amount: int | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimePeriod(Extensible):
+    """From an instant (included) to an instant (excluded); an absent end is open."""
+
+    end_date_time: datetime | None = None
+    start_date_time: datetime | None = None
+
+    def covers(self, at: datetime) -> bool:
+        """Whether the instant lies inside."""
+        return (self.start_date_time is None or self.start_date_time <= at) and (
+            self.end_date_time is None or at < self.end_date_time
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntityRef(Extensible):
+    """A reference to an entity of any kind."""
+
+    id: str | None = None
+    href: str | None = None
+    name: str | None = None
+    version: str | None = None
+    at_referred_type: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelatedParty(Extensible):
+    """A reference to a party, or a party in a role, and what it is here."""
+
+    id: str | None = None
+    href: str | None = None
+    name: str | None = None
+    role: str | None = None
+    at_referred_type: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Characteristic(Extensible):
+    """A property that a specification or a user has named."""
+
+    name: str | None = None
+    value_type: str | None = None
+    value: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note(Extensible):
+    """What somebody wrote about something."""
+
+    id: str | None = None
+    author: str | None = None
+    date: datetime | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attachment(Extensible):
+    """A document, by reference or by value."""
+
+    id: str | None = None
+    href: str | None = None
+    attachment_type: str | None = None
+    content: str | None = None
+    description: str | None = None
+    mime_type: str | None = None
+    name: str | None = None
+    url: str | None = None
+    size: Quantity | None = None
+    valid_for: TimePeriod | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price(Extensible):
+    """An amount with and without tax; rates and percentages in percent."""
+
+    percentage: Decimal | None = None
+    tax_rate: Decimal | None = None
+    duty_free_amount: Money | None = None
+    tax_included_amount: Money | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaxItem(Extensible):
+    """A tax of a category, by rate (percent) or amount."""
+
+    id: str | None = None
+    href: str | None = None
+    tax_category: str | None = None
+    tax_rate: Decimal | None = None
+    tax_amount: Money | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExternalReference(Extensible):
+    """What another system calls the same thing."""
+
+    external_reference_type: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediumCharacteristic(Extensible):
+    """Where a contact medium leads to."""
+
+    city: str | None = None
+    contact_type: str | None = None
+    country: str | None = None
+    email_address: str | None = None
+    fax_number: str | None = None
+    phone_number: str | None = None
+    post_code: str | None = None
+    social_network_id: str | None = None
+    state_or_province: str | None = None
+    street1: str | None = None
+    street2: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContactMedium(Extensible):
+    """A way to reach somebody."""
+
+    medium_type: str | None = None
+    preferred: bool | None = None
+    characteristic: MediumCharacteristic | None = None
+    valid_for: TimePeriod | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetProductSchema(Extensible):
+    """Where the schema of a product lies (in `extensions`: @type, @schemaLocation)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProductSpecificationRef(Extensible):
+    """A reference to a product specification."""
+
+    id: str | None = None
+    href: str | None = None
+    name: str | None = None
+    version: str | None = None
+    target_product_schema: TargetProductSchema | None = None
+    at_referred_type: str | None = None
