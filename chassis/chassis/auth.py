@@ -134,7 +134,9 @@ def authorize(principal: Principal, allowed: frozenset[str], method: str) -> Non
     """Raises PermissionDenied unless one of the principal's roles is allowed."""
     if not principal.roles & allowed:
         raise PermissionDenied(
-            "ROLE_REQUIRED", f"{method} needs one of the roles {', '.join(sorted(allowed))}", metadata={"method": method}
+            "ROLE_REQUIRED",
+            f"{method} needs one of the roles {', '.join(sorted(allowed))}",
+            metadata={"method": method},
         )
 
 

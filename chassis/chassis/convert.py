@@ -280,7 +280,9 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
     for path in paths:
         head, _, rest = path.partition(".")
         if head not in message.DESCRIPTOR.fields_by_name:
-            raise InvalidArgument("UNKNOWN_FIELD", f"there is no field {path!r}", violations=[Violation(path, "unknown")])
+            raise InvalidArgument(
+                "UNKNOWN_FIELD", f"there is no field {path!r}", violations=[Violation(path, "unknown")]
+            )
         if head in plan:
             nested.setdefault(head, []).append(rest)
     if not nested:
@@ -320,6 +322,8 @@ def _merged(target: Any, patch: Any) -> Any:
 
 class _Number(str):
     """The digits of a JSON number."""
+
+    __slots__ = ()
 
 
 def _loads(text: str) -> Any:

@@ -146,7 +146,13 @@ def aggregate_table(
 
 def map_aggregate(mapper: registry, cls: type[Aggregate], table: sa.Table) -> None:
     """Maps the class onto its table; `version` is checked and counted by every UPDATE."""
-    mapper.map_imperatively(cls, table, version_id_col=table.c.version)
+    mapper.map_imperatively(
+        cls,
+        table,
+        version_id_col=table.c.version,
+        # Columns that PostgreSQL computes for its indexes are no attributes.
+        include_properties=list(convert.attribute_types(cls)),
+    )
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------
@@ -195,7 +201,6 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("traceparent", sa.Text),
         sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
         sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
-        sa.Index("event_partition_transaction", "partition", "transaction", "position"),
         postgresql_partition_by="RANGE (time)",
     )
     outbox = sa.Table(
@@ -304,7 +309,7 @@ class Unit:
         self.session.delete(aggregate)
 
     def announce(self, aggregate: Aggregate, what: str) -> None:
-        """Names the event of this transaction's change: `InformationRequired` ⇒ ProductOrderInformationRequiredEvent."""
+        """Names the event of the change: `InformationRequired` ⇒ ProductOrderInformationRequiredEvent."""
         self._announced[id(aggregate)] = what
 
     def after_commit(self, action: Callable[[], None]) -> None:
@@ -314,14 +319,15 @@ class Unit:
     def flush(self) -> None:
         """Writes everything changed so far, with its events; commit does it by itself."""
         session = self.session
-        changed: list[tuple[Aggregate, str, int]] = []
-        for aggregate in session.new:
-            changed.append((aggregate, "Create", 1))
-        for aggregate in session.dirty:
-            if session.is_modified(aggregate):
-                changed.append((aggregate, _kind_of_change(aggregate), 0))
-        for aggregate in session.deleted:
-            changed.append((aggregate, "Delete", aggregate.version + 1))
+        changed: list[tuple[Aggregate, str, int]] = [
+            *((aggregate, "Create", 1) for aggregate in session.new),
+            *(
+                (aggregate, _kind_of_change(aggregate), 0)
+                for aggregate in session.dirty
+                if session.is_modified(aggregate)
+            ),
+            *((aggregate, "Delete", aggregate.version + 1) for aggregate in session.deleted),
+        ]
         try:
             session.flush()
         except StaleDataError as error:
@@ -579,7 +585,9 @@ def _repeated(remembered: Any, body_hash: bytes, response: type[M]) -> M:
     return response.FromString(remembered.response)
 
 
-_ENTER = sa.text("SELECT set_config('svyaz.branches', :branches, true), set_config('statement_timeout', :timeout, true)")
+_ENTER = sa.text(
+    "SELECT set_config('svyaz.branches', :branches, true), set_config('statement_timeout', :timeout, true)"
+)
 
 
 def enter_parameters(call: calls.Call) -> dict[str, str]:

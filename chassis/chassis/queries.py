@@ -14,7 +14,6 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import JSONB
 
-
 from chassis.errors import InvalidArgument, Violation
 from svyaz.type.v1 import options_pb2, requests_pb2
 
@@ -164,14 +163,16 @@ class _JsonPath:
     def condition(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         path = "$[*] ? (" + " && ".join(f"({p})" for p in self.predicates) + ")"
         variables = "{" + ",".join(f"{json.dumps(k)}:{_json(v)}" for k, v in self.variables.items()) + "}"
-        return sa.func.jsonb_path_exists_tz(
-            column, sa.cast(sa.literal(path), sa.Text).op("::")(sa.text("jsonpath")), sa.cast(sa.literal(variables, sa.Text), JSONB)
-        )
+        return sa.func.jsonb_path_exists_tz(column, _jsonpath(path), sa.cast(sa.literal(variables, sa.Text), JSONB))
 
     def _variable(self, value: Any) -> str:
         name = f"v{len(self.variables)}"
         self.variables[name] = value
         return "$" + name
+
+
+def _jsonpath(path: str) -> sa.ColumnElement[Any]:
+    return sa.cast(sa.literal(path), sa.Text).op("::")(sa.text("jsonpath"))
 
 
 def _any(tests: Any) -> str:
@@ -262,9 +263,7 @@ def order(table: sa.Table, message: type[Message], sort: Sequence[str]) -> list[
         if field.type == FieldDescriptor.TYPE_MESSAGE and _leaf(field) is None:
             keys, _ = _walk(field.message_type, path, rest)
             steps = "$" + "".join("." + json.dumps(key) for key in keys)
-            column = sa.func.jsonb_path_query_first(
-                column, sa.cast(sa.literal(steps), sa.Text).op("::")(sa.text("jsonpath"))
-            )
+            column = sa.func.jsonb_path_query_first(column, _jsonpath(steps))
         elif rest:
             raise InvalidArgument("INVALID_SORT", f"{head!r} has no parts", violations=[Violation("sort", path)])
         result.append(column.desc().nulls_last() if entry.startswith("-") else column.asc().nulls_last())
@@ -315,5 +314,3 @@ class _Explain(sa.sql.expression.Executable, sa.sql.expression.ClauseElement):
 @sa.ext.compiler.compiles(_Explain)
 def _explain(element: _Explain, compiler: Any, **kwargs: Any) -> str:
     return "EXPLAIN (FORMAT JSON) " + str(compiler.process(element.statement, **kwargs))
-
-

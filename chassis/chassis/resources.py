@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from chassis import convert, queries
 from chassis.db import Database, Unit
@@ -48,9 +49,7 @@ class Collection(Generic[A, M]):
         self._deleting = deleting
         self._reply = reply or self._plain_reply
         self._required = [
-            field.name
-            for field in message.DESCRIPTOR.fields
-            if field.GetOptions().Extensions[options_pb2.required]
+            field.name for field in message.DESCRIPTOR.fields if field.GetOptions().Extensions[options_pb2.required]
         ]
 
     def _plain_reply(self, unit: Unit, aggregate: A) -> M:
@@ -91,7 +90,7 @@ class Collection(Generic[A, M]):
         def work(unit: Unit) -> M:
             branch = self.database.branch_for_create(self.cls, request.branch)
             aggregate = convert.from_message(body, self.cls, id=new_id(), branch=branch)
-            aggregate.check()
+            aggregate.check(unit.at)
             self._creating(unit, aggregate)
             unit.add(aggregate)
             return self._reply(unit, aggregate)
@@ -133,3 +132,31 @@ class Collection(Generic[A, M]):
             raise InvalidArgument(
                 "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in absent]
             )
+
+
+class StandardMethods:
+    """A servicer whose Get, List, Create, Update and Delete methods are those of its collections.
+
+    Methods that its contract has and no collection serves are written out in the subclass.
+    """
+
+    def __init__(self, contract: Any, *collections: Collection[Any, Any]) -> None:
+        by_name = {collection.cls.__name__: collection for collection in collections}
+        for method in contract.methods:
+            handler = self._standard(method, by_name)
+            if handler is not None and not hasattr(self, method.name):
+                setattr(self, method.name, handler)
+
+    @staticmethod
+    def _standard(method: Any, collections: dict[str, Collection[Any, Any]]) -> Callable[[Any, Any], Message] | None:
+        for verb in ("Get", "Create", "Update", "Delete"):
+            collection = collections.get(method.name.removeprefix(verb)) if method.name.startswith(verb) else None
+            if collection is not None:
+                serve: Callable[[Any], Message] = getattr(collection, verb.lower())
+                return lambda request, context: serve(request)
+        items = method.output_type.fields_by_name.get("items")
+        if method.name.startswith("List") and items is not None and items.message_type.name in collections:
+            listed = collections[items.message_type.name]
+            response = GetMessageClass(method.output_type)
+            return lambda request, context: listed.list(request, response)
+        return None

@@ -1,4 +1,4 @@
-"""The gRPC server that every service runs: authentication, roles, deadlines, errors, telemetry, health, graceful stop."""
+"""The gRPC server that every service runs: tokens, roles, deadlines, errors, telemetry, health, graceful stop."""
 
 import logging
 import signal
@@ -103,16 +103,16 @@ class _Interceptor(grpc.ServerInterceptor):
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
-            metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+            metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
             self._in_flight.inc()
             parent = extract(metadata) if "traceparent" in metadata else None
             with self._tracer.start_as_current_span(name, context=parent, kind=trace.SpanKind.SERVER) as span:
                 try:
                     principal = self._verifier.verify(bearer(metadata.get("authorization")))
                     authorize(principal, allowed, name)
-                    remaining = context.time_remaining()
+                    remaining: float = context.time_remaining()
                     # A call without a deadline reports a time far beyond any that somebody would wait.
-                    if remaining is None or remaining > 86_400:
+                    if remaining > 86_400:
                         remaining = DEFAULT_DEADLINE_SECONDS
                     call = Call(principal, name, time.monotonic() + remaining, metadata.get("x-request-id", ""))
                     with using(call):
@@ -124,8 +124,6 @@ class _Interceptor(grpc.ServerInterceptor):
                     span.set_attribute("svyaz.reason", error.reason)
                     context.abort_with_status(rpc_status.to_status(error_status(error)))
                 except Exception as error:
-                    if isinstance(error, grpc.RpcError):
-                        log.warning("a service that we called failed", extra={"fields": {"method": name}})
                     telemetry.RPC_REQUESTS.labels(self._service, name, "INTERNAL").inc()
                     log.exception("call failed", extra={"fields": {"method": name}})
                     span.record_exception(error)
@@ -173,11 +171,8 @@ class Server:
             add(servicer, self._server)
             names.append(service_name(add))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
-        )
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")
-
 
     def start(self) -> None:
         """Serves; background work begins too."""

@@ -21,14 +21,16 @@ RPC_REQUESTS = Counter("svyaz_rpc_requests_total", "Calls answered", ["service",
 RPC_DURATION = Histogram("svyaz_rpc_duration_seconds", "Time to answer a call", ["service", "method"], buckets=_LATENCY)
 RPC_IN_FLIGHT = Gauge("svyaz_rpc_in_flight", "Calls being served", ["service"])
 HTTP_REQUESTS = Counter("svyaz_http_requests_total", "Requests answered", ["method", "route", "status"])
-HTTP_DURATION = Histogram("svyaz_http_duration_seconds", "Time to answer a request", ["method", "route"], buckets=_LATENCY)
+HTTP_DURATION = Histogram(
+    "svyaz_http_duration_seconds", "Time to answer a request", ["method", "route"], buckets=_LATENCY
+)
 OUTBOX_UNSENT = Gauge("svyaz_outbox_unsent", "Events committed but not yet in the stream", ["service"])
 OUTBOX_OLDEST = Gauge("svyaz_outbox_oldest_seconds", "Age of the oldest unsent event", ["service"])
 OUTBOX_BLOCKED = Gauge("svyaz_outbox_blocked_keys", "Ordering keys whose next event can't be published", ["service"])
 RELAY_PUBLISHED = Counter("svyaz_relay_published_total", "Events acknowledged by the stream", ["service", "stream"])
 RELAY_FAILURES = Counter("svyaz_relay_failures_total", "Publishes that failed", ["service", "stream"])
-CONSUMER_EVENTS = Counter("svyaz_consumer_events_total", "Events by what became of them", ["service", "consumer", "outcome"])
-CONSUMER_LAG = Gauge("svyaz_consumer_lag_seconds", "Age of the event last handled, when handled", ["service", "consumer"])
+CONSUMER_EVENTS = Counter("svyaz_consumer_events_total", "Events by outcome", ["service", "consumer", "outcome"])
+CONSUMER_LAG = Gauge("svyaz_consumer_lag_seconds", "Age of the event handled last", ["service", "consumer"])
 CONSUMER_PARKED = Gauge("svyaz_consumer_parked_keys", "Ordering keys that wait for a person", ["service", "consumer"])
 CONSUMER_PAUSED = Gauge("svyaz_consumer_paused", "1 while a person has paused the consumer", ["service", "consumer"])
 TIMER_LATENESS = Histogram(

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from enum import StrEnum
+from typing import Any, ClassVar, TypeVar
 
-from chassis.errors import InvalidArgument, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,11 +26,25 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-@dataclass(frozen=True, slots=True)
 class Json:
-    """Any JSON value, kept as its text so that no digit is lost."""
+    """Any JSON value, kept as its text so that no digit is lost.
 
-    text: str
+    No dataclass: the JSONB codec writes it as the value itself, and must not take it for an object with a text.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Json) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"Json({self.text!r})"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,8 +64,8 @@ class Aggregate:
     at_schema_location: str | None = None
     extensions: str | None = None
 
-    def check(self) -> None:
-        """Refuses a new aggregate that breaks a rule; overridden where there are rules."""
+    def check(self, at: datetime) -> None:
+        """Completes a new aggregate, or refuses one that breaks a rule; overridden where there are rules."""
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes, attribute by attribute; overridden where a change has rules.
@@ -60,7 +75,9 @@ class Aggregate:
         frozen = [name for name in changes if name in self.IMMUTABLE and changes[name] != getattr(self, name)]
         if frozen:
             raise InvalidArgument(
-                "IMMUTABLE", "these attributes can't change", violations=[Violation(name, "immutable") for name in frozen]
+                "IMMUTABLE",
+                "these attributes can't change",
+                violations=[Violation(name, "immutable") for name in frozen],
             )
         for name, value in changes.items():
             if getattr(self, name) != value:
@@ -70,6 +87,20 @@ class Aggregate:
     def ordering_key(self) -> str:
         """Events with the same key are seen in order by every consumer."""
         return self.id
+
+
+S = TypeVar("S", bound=StrEnum)
+
+
+def require_transition(what: str, transitions: Mapping[S, frozenset[S]], current: S, wanted: S) -> None:
+    """Raises FailedPrecondition BAD_TRANSITION, naming both states, unless the table allows the step."""
+    if wanted not in transitions[current]:
+        allowed = ", ".join(sorted(transitions[current])) or "nothing: it is final"
+        raise FailedPrecondition(
+            "BAD_TRANSITION",
+            f"{what} can't go from {str(current)!r} to {str(wanted)!r}; possible: {allowed}",
+            metadata={"from": str(current), "to": str(wanted)},
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,1 @@
+"""Parties, customers, accounts and how to reach them."""

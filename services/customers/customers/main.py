@@ -1,0 +1,39 @@
+"""Starts the customers service."""
+
+import sys
+
+from chassis import migrate, server
+from chassis.clock import Clock
+from chassis.config import Settings
+from chassis.db import Database
+from customers.api import Accounts, Customers, Parties
+from customers.store import RESOURCES, metadata
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, party_pb2_grpc
+
+
+def main() -> None:
+    """Serves, or migrates the database when told `migrate`."""
+    settings = Settings.from_environment("customers")
+    if sys.argv[1:] == ["migrate"]:
+        migrate.upgrade("customers", settings.migration_database_url, "customers")
+        return
+    database = Database(
+        settings.database_url,
+        clock=Clock(settings.clock_offset_file),
+        metadata=metadata,
+        resources=RESOURCES,
+        connections=settings.database_connections,
+    )
+    server.run(
+        settings,
+        [
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
+            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
+            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+        ],
+        database=database,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Tables of parties, customers and accounts, and the questions asked of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.orm import registry
+
+from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.types import Aggregate
+from customers.domain import (
+    BillFormat,
+    BillingAccount,
+    BillingCycleSpecification,
+    BillPresentationMedia,
+    Customer,
+    FinancialAccount,
+    Individual,
+    Organization,
+    PartyAccount,
+    Referrer,
+    SettlementAccount,
+)
+from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
+
+metadata = sa.MetaData()
+mapper = registry(metadata=metadata)
+log = log_tables(metadata)
+
+individual = aggregate_table(metadata, "individual", Individual)
+organization = aggregate_table(metadata, "organization", Organization)
+customer = aggregate_table(metadata, "customer", Customer)
+party_account = aggregate_table(metadata, "party_account", PartyAccount)
+billing_account = aggregate_table(metadata, "billing_account", BillingAccount)
+settlement_account = aggregate_table(metadata, "settlement_account", SettlementAccount)
+financial_account = aggregate_table(metadata, "financial_account", FinancialAccount)
+bill_format = aggregate_table(metadata, "bill_format", BillFormat)
+bill_presentation_media = aggregate_table(metadata, "bill_presentation_media", BillPresentationMedia)
+billing_cycle_specification = aggregate_table(metadata, "billing_cycle_specification", BillingCycleSpecification)
+
+# Who refers to whom, within this service and (learned from events) from orders and products: what is referred to stays.
+reference = sa.Table(
+    "reference",
+    metadata,
+    sa.Column("target_id", sa.Text, primary_key=True),
+    sa.Column("referrer_id", sa.Text, primary_key=True),
+    sa.Column("referrer_type", sa.Text, nullable=False),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Index("reference_referrer_id", "referrer_id"),
+)
+
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    Individual: Resource(party_pb2.Individual, individual),
+    Organization: Resource(party_pb2.Organization, organization),
+    Customer: Resource(customers_pb2.Customer, customer),
+    PartyAccount: Resource(account_pb2.PartyAccount, party_account),
+    BillingAccount: Resource(account_pb2.BillingAccount, billing_account),
+    SettlementAccount: Resource(account_pb2.SettlementAccount, settlement_account),
+    FinancialAccount: Resource(account_pb2.FinancialAccount, financial_account),
+    BillFormat: Resource(account_pb2.BillFormat, bill_format),
+    BillPresentationMedia: Resource(account_pb2.BillPresentationMedia, bill_presentation_media),
+    BillingCycleSpecification: Resource(account_pb2.BillingCycleSpecification, billing_cycle_specification),
+}
+
+ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "reference", "event")
+
+for _cls, _resource in RESOURCES.items():
+    map_aggregate(mapper, _cls, _resource.table)
+
+
+def refer(unit: Unit, referrer_id: str, referrer_type: str, branch: str, targets: Iterable[str]) -> None:
+    """Remembers what the referrer refers to now, instead of what it did before."""
+    unit.session.execute(sa.delete(reference).where(reference.c.referrer_id == referrer_id))
+    rows = [
+        {"target_id": target, "referrer_id": referrer_id, "referrer_type": referrer_type, "branch": branch}
+        for target in dict.fromkeys(targets)
+        if target and target != referrer_id
+    ]
+    if rows:
+        unit.session.execute(sa.insert(reference), rows)
+
+
+def remember(unit: Unit, referrer: Referrer, *, new: bool = False) -> None:
+    """`refer` for an aggregate of our own."""
+    targets = list(referrer.references())
+    if targets or not new:
+        refer(unit, referrer.id, type(referrer).__name__, referrer.branch, targets)
+
+
+def referrers(unit: Unit, target_id: str, most: int = 5) -> Sequence[str]:
+    """Who refers to the target, as `Type id`; some of them when there are many."""
+    rows = unit.session.execute(
+        sa.select(reference.c.referrer_type, reference.c.referrer_id)
+        .where(reference.c.target_id == target_id)
+        .order_by(reference.c.referrer_id)
+        .limit(most)
+    )
+    return [f"{row.referrer_type} {row.referrer_id}" for row in rows]
+
+
+def party_branch(unit: Unit, party_id: str) -> str | None:
+    """The branch of an individual or organization; None when the caller can't see one of that id."""
+    for table in (individual, organization):
+        branch: str | None = unit.session.scalar(sa.select(table.c.branch).where(table.c.id == party_id))
+        if branch is not None:
+            return branch
+    return None
+
+
+def known_customers(unit: Unit, ids: Sequence[str]) -> Sequence[sa.Row[tuple[str, str, str]]]:
+    """Rows (id, branch, status) of those customers that exist."""
+    return unit.session.execute(
+        sa.select(customer.c.id, customer.c.branch, customer.c.status).where(customer.c.id.in_(ids))
+    ).all()
+
+
+def known_billing_accounts(unit: Unit, ids: Sequence[str]) -> Sequence[BillingAccount]:
+    """Those billing accounts that exist."""
+    return unit.session.scalars(sa.select(BillingAccount).where(billing_account.c.id.in_(ids))).all()
