@@ -13,6 +13,8 @@ from psycopg import sql
 from sqlalchemy import MetaData, NullPool, create_engine, make_url, text
 from sqlalchemy.engine import Engine
 
+from chassis.db import Xid8
+
 # One migration waits this long for a table that a running version holds; longer would queue every request behind it.
 LOCK_TIMEOUT = "5s"
 # Two replicas that start at once migrate one after the other: any constant that nobody else uses will do.
@@ -124,8 +126,9 @@ def drop_database(admin_url: str, database: str) -> None:
 
 
 def upgrade(package: str, url: str, service_role: str) -> None:
-    """Brings the database at `url` (as its owner) to the newest revision in `<package>/migrations/versions`, then
-    gives `service_role` what it needs to read and write there, and nothing more; all in one transaction."""
+    """Brings the database at `url` (as its owner) to the newest revisions of the chassis and of the package
+    (`<package>/migrations/versions`), then gives `service_role` what it needs to read and write there, and nothing
+    more; all in one transaction."""
     with _engine(url).begin() as connection:
         # Before the time-out is set: waiting for another replica's migration isn't waiting for a table.
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
@@ -140,10 +143,12 @@ def upgrade(package: str, url: str, service_role: str) -> None:
 def differences(url: str, metadata: MetaData) -> list[Any]:
     """What alembic would change to make the database at `url` equal to `metadata`; partitions don't count."""
 
-    def ours(thing: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
+    def ours(_: Any, name: str | None, kind: str, reflected: bool, compared: Any) -> bool:
         return not (kind == "table" and reflected and compared is None and name in partitions)
 
-    with _engine(url).connect() as connection:
+    engine = _engine(url)
+    engine.dialect.ischema_names = {**engine.dialect.ischema_names, "xid8": Xid8}  # type: ignore[attr-defined]
+    with engine.connect() as connection:
         rows = connection.execute(text("SELECT relname FROM pg_class WHERE relispartition AND relkind IN ('r', 'p')"))
         partitions = {row[0] for row in rows}
         context = MigrationContext.configure(connection, opts={"include_object": ours, "compare_type": True})
@@ -158,13 +163,12 @@ def _configuration(package: str) -> Config:
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ValueError(f"{package} is not an installed package")
-    own = Path(__file__).parent / "migrations"
-    versions = Path(spec.submodule_search_locations[0]) / "migrations" / "versions"
-    # The log and the bus have revisions of their own, a branch beside the service's.
-    places = "\n".join(map(str, (own / "versions", versions)))
+    chassis = Path(__file__).parent / "migrations"
+    versions = [chassis / "versions", Path(spec.submodule_search_locations[0]) / "migrations" / "versions"]
     config = Config()
-    # ConfigParser would take a per cent sign in a path for an interpolation.
-    for option, value in (("script_location", str(own)), ("version_locations", places)):
-        config.set_main_option(option, value.replace("%", "%%"))
+    options = {"script_location": str(chassis), "version_locations": "\n".join(str(folder) for folder in versions)}
+    for name, value in options.items():
+        # ConfigParser would take a per cent sign in a path for an interpolation.
+        config.set_main_option(name, value.replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     return config

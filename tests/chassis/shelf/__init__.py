@@ -1,0 +1,1 @@
+"""A service small enough to show what migrations and grants do."""

@@ -1,0 +1,89 @@
+"""Databases: who may do what in them once they are provisioned and migrated."""
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text
+
+from chassis import migrate
+from tests.conftest import ServiceDatabase
+
+SHELF = "tests.chassis.shelf"
+
+
+@pytest.fixture(scope="module")
+def shelf(database_for: Callable[..., ServiceDatabase]) -> ServiceDatabase:
+    return database_for("shelf", SHELF)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO book (title) VALUES ('Manas')",
+        "UPDATE book SET title = 'Semetey'",
+        "DELETE FROM book",
+        "SELECT books()",
+        "SELECT * FROM loan",
+        "SELECT * FROM alembic_version",
+    ],
+)
+def test_the_service_role_reads_and_writes_its_tables(shelf: ServiceDatabase, statement: str) -> None:
+    with psycopg.connect(shelf.url) as connection:
+        connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE mine (id int)",
+        "ALTER TABLE book ADD COLUMN x int",
+        "DROP TABLE book",
+        "TRUNCATE book",
+        "UPDATE alembic_version SET version_num = '0'",
+        "SELECT * FROM loan_2026",
+        "SET ROLE shelf_owner",
+        "CREATE ROLE other",
+    ],
+)
+def test_the_service_role_changes_no_schema_and_reads_no_partition(shelf: ServiceDatabase, statement: str) -> None:
+    with psycopg.connect(shelf.url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_the_service_role_cannot_bypass_policies_and_owns_nothing(shelf: ServiceDatabase) -> None:
+    with psycopg.connect(shelf.admin_url) as connection:
+        roles = connection.execute("SELECT rolsuper, rolbypassrls FROM pg_roles WHERE rolname LIKE 'shelf%'").fetchall()
+        owned = connection.execute("SELECT 1 FROM pg_class WHERE relowner = 'shelf'::regrole").fetchall()
+    assert roles == [(False, False), (False, False)]
+    assert owned == []
+
+
+def test_another_services_role_cannot_connect(
+    shelf: ServiceDatabase, database_for: Callable[..., ServiceDatabase]
+) -> None:
+    stranger = database_for("stranger", "")
+    url = migrate.login_url(stranger.admin_url, user="stranger", password="test", database=shelf.name)
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(url)
+
+
+def test_provisioning_and_upgrading_again_change_nothing(shelf: ServiceDatabase) -> None:
+    migrate.provision(shelf.admin_url, "shelf", password="test", owner_password="test", database=shelf.name)
+    migrate.upgrade(SHELF, shelf.owner_url, "shelf")
+    with psycopg.connect(shelf.url) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("shelf_0001",)]
+
+
+def test_differences_name_what_the_metadata_has_and_the_database_has_not(shelf: ServiceDatabase) -> None:
+    metadata = MetaData()
+    Table("book", metadata, Column("id", BigInteger, Identity(always=True), primary_key=True), Column("isbn", Text))
+    found = [(difference[0], difference[-1].name) for difference in migrate.differences(shelf.owner_url, metadata)]
+    assert ("add_column", "isbn") in found
+    assert ("remove_column", "title") in found
+    assert ("remove_table", "loan_2026") not in found
+
+
+def test_a_package_that_is_not_installed_is_named(shelf: ServiceDatabase) -> None:
+    with pytest.raises(ValueError, match="nowhere is not an installed package"):
+        migrate.upgrade("nowhere", shelf.owner_url, "shelf")
