@@ -1,0 +1,111 @@
+"""The resources of the TM Forum APIs: one line each; everything else follows from the contracts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from gateway.tmfjson import descriptor_of
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2,
+    account_pb2_grpc,
+    customers_pb2,
+    customers_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+)
+from svyaz.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
+
+GET, LIST, CREATE, UPDATE, DELETE = "Get", "List", "Create", "Update", "Delete"
+EVERY = frozenset({GET, LIST, CREATE, UPDATE, DELETE})
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource of one API, and the service that has it."""
+
+    api: str
+    name: str
+    message_class: type[Message]
+    stub: Callable[..., Any]
+    allowed: frozenset[str] = EVERY
+
+    @cached_property
+    def service(self) -> ServiceDescriptor:
+        """The contract of the service."""
+        name = getattr(self.stub, "__name__", "").removesuffix("Stub")
+        return descriptor_of(self.message_class).file.services_by_name[name]
+
+    @property
+    def backend(self) -> str:
+        """The name of the service's process: `catalog` of svyaz.catalog.v1."""
+        return self.service.full_name.split(".")[1].replace("_", "-")
+
+    def path(self, version: str) -> str:
+        """Where the collection is, in one version of the dialect."""
+        return f"/tmf-api/{self.api}/{version}/{self.name}"
+
+    def method(self, verb: str) -> MethodDescriptor:
+        """The contract's method for a verb; plurals are as the contract has them."""
+        if verb != LIST:
+            return self.service.methods_by_name[verb + descriptor_of(self.message_class).name]
+        return next(
+            method
+            for method in self.service.methods
+            if method.name.startswith(LIST)
+            and "items" in method.output_type.fields_by_name
+            and method.output_type.fields_by_name["items"].message_type is self.message_class.DESCRIPTOR
+        )
+
+    @cached_property
+    def requests(self) -> dict[str, type[Message]]:
+        """Verb → request class, for what is allowed."""
+        return {verb: GetMessageClass(self.method(verb).input_type) for verb in sorted(self.allowed)}
+
+    @cached_property
+    def body_field(self) -> str:
+        """The field of a create or update request that holds the resource."""
+        return next(
+            field.name
+            for field in descriptor_of(self.requests[CREATE]).fields
+            if field.message_type is self.message_class.DESCRIPTOR
+        )
+
+
+_NO_CHANGE = frozenset({GET, LIST, CREATE})
+
+_CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
+_PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
+
+RESOURCES = (
+    Resource(_CATALOG, "catalog", catalog_pb2.Catalog, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "category", catalog_pb2.Category, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "productSpecification", catalog_pb2.ProductSpecification, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "productOffering", catalog_pb2.ProductOffering, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "productOfferingPrice", catalog_pb2.ProductOfferingPrice, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_ORDERING, "productOrder", orders_pb2.ProductOrder, orders_pb2_grpc.OrderServiceStub),
+    Resource(
+        _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE
+    ),
+    Resource(_CUSTOMER, "customer", customers_pb2.Customer, customers_pb2_grpc.CustomerServiceStub),
+    Resource(_PARTY, "individual", party_pb2.Individual, party_pb2_grpc.PartyServiceStub),
+    Resource(_PARTY, "organization", party_pb2.Organization, party_pb2_grpc.PartyServiceStub),
+    Resource(_INVENTORY, "product", inventory_pb2.Product, inventory_pb2_grpc.InventoryServiceStub),
+    Resource(_ACCOUNT, "partyAccount", account_pb2.PartyAccount, account_pb2_grpc.AccountServiceStub),
+    Resource(_ACCOUNT, "billingAccount", account_pb2.BillingAccount, account_pb2_grpc.AccountServiceStub),
+    Resource(_ACCOUNT, "settlementAccount", account_pb2.SettlementAccount, account_pb2_grpc.AccountServiceStub),
+    Resource(_ACCOUNT, "financialAccount", account_pb2.FinancialAccount, account_pb2_grpc.AccountServiceStub),
+    Resource(_ACCOUNT, "billFormat", account_pb2.BillFormat, account_pb2_grpc.AccountServiceStub),
+    Resource(_ACCOUNT, "billPresentationMedia", account_pb2.BillPresentationMedia, account_pb2_grpc.AccountServiceStub),
+    Resource(
+        _ACCOUNT,
+        "billingCycleSpecification",
+        account_pb2.BillingCycleSpecification,
+        account_pb2_grpc.AccountServiceStub,
+    ),
+)
