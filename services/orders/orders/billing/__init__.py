@@ -1,0 +1,1 @@
+"""The charges that billing receives, and the proof that it missed none."""

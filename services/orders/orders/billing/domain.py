@@ -1,0 +1,278 @@
+"""Charge events and the hash chains that they are sealed into. Pure: no I/O, no clock.
+
+A chain is (source, account, epoch). Its events are numbered from 1 without a gap, and
+
+    hash = hex SHA-256(previous hash ‖ data)
+
+where `previous hash` is its 64 lower-case hexadecimal characters in ASCII (64 zeros before a chain's first event) and
+`data` is the RFC 8785 canonical JSON of the charge together with its source, account, epoch and sequence. The first
+event of a chain that continues an account after a restore names the last event that both histories share:
+`"lastCommon": {"epoch", "sequence", "hash"}`; without it, the account had no sealed charge before.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import rfc8785
+
+from chassis.errors import InvalidArgument, Violation
+from chassis.types import Money, new_id
+
+SOURCE = "svyaz/orders"
+ZERO_HASH = "0" * 64
+FIRST_EPOCH = 1
+
+# An account travels in a message header, which holds printable ASCII only.
+_ACCOUNT = re.compile(r"[!-~]{1,200}")
+
+
+class ChargeType(StrEnum):
+    """What happened to a charge."""
+
+    CHARGE_CREATE = "ChargeCreateEvent"
+    RECURRING_CHARGE_START = "RecurringChargeStartEvent"
+    RECURRING_CHARGE_CHANGE = "RecurringChargeChangeEvent"
+    RECURRING_CHARGE_STOP = "RecurringChargeStopEvent"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChargeEvent:
+    """A charge as the order's transaction writes it, not yet in a chain. It holds ids only, nothing personal.
+
+    `amount` is before tax, `tax_rate` in percent, `receipt_digest` the hex SHA-256 of the receipt that explains the
+    amount. Raises InvalidArgument CHARGE_INVALID naming each wrong field.
+    """
+
+    type: ChargeType
+    account: str
+    branch: str
+    occurred_at: datetime
+    product_id: str
+    order_id: str
+    order_item_id: str
+    customer_id: str
+    product_offering_id: str
+    product_offering_price_id: str
+    amount: Money
+    tax_rate: Decimal | None = None
+    tax_included_amount: Money | None = None
+    recurring_charge_period: str | None = None
+    receipt_digest: str | None = None
+    id: str = field(default_factory=new_id)
+
+    def __post_init__(self) -> None:
+        violations = []
+        if not _ACCOUNT.fullmatch(self.account):
+            violations.append(Violation("account", "must be 1 to 200 printable ASCII characters without blanks"))
+        if not self.branch:
+            violations.append(Violation("branch", "is missing"))
+        if self.occurred_at.tzinfo is None:
+            violations.append(Violation("occurred_at", "must have a time zone"))
+        for name, money in (("amount", self.amount), ("tax_included_amount", self.tax_included_amount)):
+            if money is not None and (not money.unit or money.value is None or not money.value.is_finite()):
+                violations.append(Violation(name, "must have a currency and a finite value"))
+        if self.tax_rate is not None and not self.tax_rate.is_finite():
+            violations.append(Violation("tax_rate", "must be finite"))
+        if self.type is ChargeType.CHARGE_CREATE and self.recurring_charge_period is not None:
+            violations.append(Violation("recurring_charge_period", "belongs to recurring charges"))
+        if violations:
+            raise InvalidArgument(
+                "CHARGE_INVALID", "this isn't a charge that billing could take", violations=violations
+            )
+
+    def draft(self) -> str:
+        """The charge as JSON text, without what only a chain gives it. Amounts are decimal strings, never floats."""
+        fields: dict[str, Any] = {
+            "id": self.id,
+            "type": self.type.value,
+            "source": SOURCE,
+            "account": self.account,
+            "branch": self.branch,
+            "occurredAt": self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "productId": self.product_id,
+            "productOrderId": self.order_id,
+            "productOrderItemId": self.order_item_id,
+            "customerId": self.customer_id,
+            "productOfferingId": self.product_offering_id,
+            "productOfferingPriceId": self.product_offering_price_id,
+            "amount": _money(self.amount),
+            "taxRate": None if self.tax_rate is None else f"{self.tax_rate:f}",
+            "taxIncludedAmount": _money(self.tax_included_amount),
+            "recurringChargePeriod": self.recurring_charge_period,
+            "receiptDigest": self.receipt_digest,
+        }
+        return json.dumps({name: value for name, value in fields.items() if value is not None}, ensure_ascii=False)
+
+
+def _money(money: Money | None) -> dict[str, str] | None:
+    return None if money is None else {"unit": str(money.unit), "value": f"{money.value:f}"}
+
+
+# --- chains ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last link of a chain."""
+
+    epoch: int
+    sequence: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """A committed charge that waits for its place in the chain of its account; `key` is where it is stored."""
+
+    key: int
+    account: str
+    branch: str
+    draft: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A charge in its place. `data` are the very bytes that were hashed."""
+
+    key: int
+    account: str
+    epoch: int
+    sequence: int
+    previous_hash: str
+    hash: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A chain that got longer: by `count` events, from `old_sequence` (0: it is new) to `head`."""
+
+    account: str
+    branch: str
+    old_sequence: int
+    head: Head
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Certificate:
+    """How far a chain has come, or how much of it occurred on a day. `last_hash` is the hash at `last_sequence`.
+
+    `unsealed`: committed but not yet in a chain; `unsent`: sealed but not yet acknowledged by the stream.
+    """
+
+    account: str
+    epoch: int
+    count: int = 0
+    first_sequence: int = 0
+    last_sequence: int = 0
+    last_hash: str = ""
+    unsealed: int = 0
+    unsent: int = 0
+
+
+def chain_hash(previous_hash: str, data: bytes) -> str:
+    """The hash of an event: lower-case hexadecimal."""
+    return hashlib.sha256(previous_hash.encode("ascii") + data).hexdigest()
+
+
+def seal(unsealed: Unsealed, *, epoch: int, head: Head | None) -> Sealed:
+    """Gives a charge the next place in its account's chain; `head` is the account's last link, of whatever epoch."""
+    fields = json.loads(unsealed.draft)
+    if head is not None and head.epoch == epoch:
+        sequence, previous_hash = head.sequence + 1, head.hash
+    else:
+        sequence, previous_hash = 1, ZERO_HASH
+        if head is not None:
+            fields["lastCommon"] = {"epoch": head.epoch, "sequence": head.sequence, "hash": head.hash}
+    fields["epoch"] = epoch
+    fields["sequence"] = sequence
+    data = rfc8785.dumps(fields)
+    return Sealed(
+        key=unsealed.key,
+        account=unsealed.account,
+        epoch=epoch,
+        sequence=sequence,
+        previous_hash=previous_hash,
+        hash=chain_hash(previous_hash, data),
+        data=data,
+    )
+
+
+def seal_all(batch: Iterable[Unsealed], *, epoch: int, heads: Mapping[str, Head]) -> tuple[list[Sealed], list[Growth]]:
+    """Seals a batch in its order; also returns how each chain grew."""
+    current = dict(heads)
+    sealed: list[Sealed] = []
+    grown: dict[str, Growth] = {}
+    for unsealed in batch:
+        account = unsealed.account
+        before = current.get(account)
+        event = seal(unsealed, epoch=epoch, head=before)
+        sealed.append(event)
+        head = current[account] = Head(epoch, event.sequence, event.hash)
+        first = grown.get(account)
+        old_sequence = event.sequence - 1 if first is None else first.old_sequence
+        grown[account] = Growth(account, unsealed.branch, old_sequence, head, event.sequence - old_sequence)
+    return sealed, list(grown.values())
+
+
+# --- days ------------------------------------------------------------------------------------------------------------
+
+
+class BranchZones:
+    """In which time zone each branch counts its days."""
+
+    def __init__(self, zones: Mapping[str, ZoneInfo], other: ZoneInfo) -> None:
+        self._zones = dict(zones)
+        self._other = other
+
+    @classmethod
+    def parse(cls, text: str) -> "BranchZones":
+        """Reads `bishkek=Asia/Bishkek,*=UTC`; `*` (UTC unless given) is every branch that isn't named.
+
+        Raises ValueError for what isn't such a list or no zone.
+        """
+        zones: dict[str, ZoneInfo] = {}
+        for entry in filter(None, (part.strip() for part in text.split(","))):
+            branch, separator, name = entry.partition("=")
+            if not separator or not branch.strip():
+                raise ValueError(f"expected branch=Zone/Name, not {entry!r}")
+            try:
+                zones[branch.strip()] = ZoneInfo(name.strip())
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError(f"no such time zone: {name.strip()!r}") from error
+        other = zones.pop("*", ZoneInfo("UTC"))
+        return cls(zones, other)
+
+    def zone(self, branch: str) -> ZoneInfo:
+        """The branch's zone."""
+        return self._zones.get(branch, self._other)
+
+    def bounds(self, branch: str, day: date) -> tuple[datetime, datetime]:
+        """The instants (UTC) between which the branch's local day lies; 23 to 25 hours where clocks are changed."""
+        zone = self.zone(branch)
+        midnight, next_midnight = (
+            datetime(at.year, at.month, at.day, tzinfo=zone).astimezone(UTC) for at in (day, day + timedelta(days=1))
+        )
+        return midnight, next_midnight
+
+
+def parse_day(text: str) -> date:
+    """A local date YYYY-MM-DD. Raises InvalidArgument DAY_INVALID."""
+    # The last representable day has no next midnight.
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) and text < "9999":
+        try:
+            return date.fromisoformat(text)
+        except ValueError:
+            pass
+    raise InvalidArgument(
+        "DAY_INVALID", f"{text!r} is no date", violations=[Violation("day", "must be YYYY-MM-DD and exist")]
+    )

@@ -1,0 +1,77 @@
+"""Sealed charge events on their way into the stream BILLING: what the relay sends, and in which envelope."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from chassis import telemetry
+from chassis.bus import DUPLICATE_WINDOW_SECONDS
+from chassis.cloudevents import MESSAGE_ID, subject_of
+from chassis.db import Database
+from chassis.events import acting
+from chassis.relay import Outgoing
+from orders.billing import store
+from orders.billing.domain import SOURCE
+
+STREAM = "BILLING"
+# A billing system that was away for longer fetches what it missed by ListBillingEvents.
+MAX_AGE_SECONDS = 90 * 24 * 3600.0
+
+
+def billing_stream() -> StreamConfig:
+    """The stream of charge events: files, forgotten after 90 days, a repeated publish dropped for 2 minutes."""
+    return StreamConfig(
+        name=STREAM,
+        subjects=["svyaz.billing.v1.>"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.OLD,
+        max_age=MAX_AGE_SECONDS,
+        duplicate_window=DUPLICATE_WINDOW_SECONDS,
+    )
+
+
+class BillingOutbox:
+    """The sealed events that the stream hasn't acknowledged; what counts is their position in the order of sealing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def exchange(
+        self, sent: Sequence[int], limit: int, after: int, known: Collection[int], held: Collection[str]
+    ) -> Sequence[Outgoing]:
+        """Remembers what the stream has and returns the next unsent events."""
+        with acting("orders", "billing-relay"), self._database.unit() as unit:
+            if sent:
+                store.mark_sent(unit.session, sent, unit.at)
+            rows = store.unsent(unit.session, limit, after, known, held) if limit else ()
+            return [_outgoing(row) for row in rows]
+
+    def measure(self, blocked: int) -> None:
+        """Tells how many accounts are stopped; how much waits is told by the sealer, with or without a stream."""
+        telemetry.OUTBOX_BLOCKED.labels("billing").set(blocked)
+
+
+def _outgoing(row: sa.Row[Any]) -> Outgoing:
+    headers = {
+        MESSAGE_ID: row.event_id,
+        "ce-specversion": "1.0",
+        "ce-id": row.event_id,
+        "ce-source": SOURCE,
+        "ce-type": row.type,
+        "ce-time": row.occurred_at.isoformat(),
+        "ce-subject": f"account/{row.account}",
+        "ce-datacontenttype": "application/json",
+        "ce-branch": row.branch,
+        "ce-partitionkey": row.account,
+        "ce-account": row.account,
+        "ce-epoch": str(row.epoch),
+        "ce-sequence": str(row.sequence),
+        "ce-previoushash": row.previous_hash,
+        "ce-hash": row.hash,
+    }
+    if row.traceparent:
+        headers["traceparent"] = row.traceparent
+    return Outgoing(row.position, row.account, subject_of("billing", row.partition, row.type), headers, row.data)

@@ -1,0 +1,396 @@
+"""Charge events in PostgreSQL: written unsealed, sealed once, acknowledged once."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from opentelemetry.propagate import inject
+from sqlalchemy.orm import Session
+
+from chassis.db import Unit, isolate, partition_of
+from chassis.errors import Aborted
+from orders.billing.domain import FIRST_EPOCH, Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
+
+# The first key of our advisory locks (the second is the partition): any constant that nobody else uses will do.
+_LOCKS = 622_001
+
+
+@dataclass(frozen=True)
+class BillingTables:
+    """Where the charges, their chains and the epochs are."""
+
+    event: sa.Table
+    chain: sa.Table
+    epoch: sa.Table
+
+
+def billing_tables(metadata: sa.MetaData) -> BillingTables:
+    """Defines (once per metadata) the billing tables."""
+    if "charge_event" in metadata.tables:
+        names = ("charge_event", "billing_chain", "billing_epoch")
+        return BillingTables(*(metadata.tables[name] for name in names))
+    event = sa.Table(
+        "charge_event",
+        metadata,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("event_id", sa.Text, nullable=False),
+        sa.Column("account", sa.Text, nullable=False),
+        sa.Column("branch", sa.Text, nullable=False),
+        sa.Column("partition", sa.SmallInteger, nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("traceparent", sa.Text),
+        # Until it is sealed; then `data` says all of it.
+        sa.Column("draft", sa.Text),
+        sa.Column("epoch", sa.Integer),
+        sa.Column("sequence", sa.BigInteger),
+        sa.Column("previous_hash", sa.Text),
+        sa.Column("hash", sa.Text),
+        sa.Column("data", sa.LargeBinary),
+        # The order of sealing: inside an account that of its sequence, which the order of `id` need not be.
+        sa.Column("position", sa.BigInteger),
+        sa.Column("sent_at", sa.TIMESTAMP(timezone=True)),
+        sa.CheckConstraint("(draft IS NULL) = (sequence IS NOT NULL)", name="charge_event_sealed_once"),
+        sa.UniqueConstraint("account", "epoch", "sequence", name="charge_event_chain"),
+        sa.Index("charge_event_unsealed", "id", postgresql_where=sa.text("sequence IS NULL")),
+        sa.Index(
+            "charge_event_unsent",
+            "position",
+            unique=True,
+            postgresql_where=sa.text("position IS NOT NULL AND sent_at IS NULL"),
+        ),
+        sa.Index("charge_event_branch_day", "branch", "occurred_at"),
+    )
+    chain = sa.Table(
+        "billing_chain",
+        metadata,
+        sa.Column("account", sa.Text, primary_key=True),
+        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("branch", sa.Text, nullable=False),
+        sa.Column("last_sequence", sa.BigInteger, nullable=False),
+        sa.Column("last_hash", sa.Text, nullable=False),
+        sa.Column("count", sa.BigInteger, nullable=False),
+    )
+    sa.Sequence("charge_event_position", metadata=metadata)
+    epoch = sa.Table(
+        "billing_epoch",
+        metadata,
+        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+    )
+    return BillingTables(event, chain, epoch)
+
+
+def isolate_billing() -> Iterator[str]:
+    """The statements that put the billing tables that hold a branch's data under row-level security; for migrations."""
+    for table in ("charge_event", "billing_chain"):
+        yield from isolate(table)
+
+
+# --- writing a charge ------------------------------------------------------------------------------------------------
+
+_INSERT = sa.text(
+    """
+    INSERT INTO charge_event (event_id, account, branch, partition, type, occurred_at, recorded_at, traceparent, draft)
+    VALUES (:event_id, :account, :branch, :partition, :type, :occurred_at, :recorded_at, :traceparent, :draft)
+    """
+)
+
+
+def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
+    """Writes charges in the order's transaction. They take no lock that another order could wait for: what orders them
+    into chains comes after the commit."""
+    carrier: dict[str, str] = {}
+    inject(carrier)
+    rows = [
+        {
+            "event_id": charge.id,
+            "account": charge.account,
+            "branch": charge.branch,
+            "partition": partition_of(charge.account),
+            "type": charge.type.value,
+            "occurred_at": charge.occurred_at,
+            "recorded_at": unit.at,
+            "traceparent": carrier.get("traceparent"),
+            "draft": charge.draft(),
+        }
+        for charge in charges
+    ]
+    if rows:
+        unit.session.execute(_INSERT, rows)
+
+
+# --- sealing ---------------------------------------------------------------------------------------------------------
+
+# A sealer that stands still inside its transaction (a stopped process, a lost network) mustn't hold up its partitions
+# for longer; and a plan made while the tables were empty would be a bad one later.
+_SETTINGS = sa.text(
+    """
+    SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
+        set_config('plan_cache_mode', 'force_custom_plan', true)
+    """
+)
+_LOCK = sa.text("SELECT p FROM unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)")
+_EPOCH = sa.text("SELECT coalesce(max(epoch), :first) FROM billing_epoch")
+_UNSEALED = sa.text(
+    """
+    SELECT id, account, branch, draft FROM charge_event
+    WHERE sequence IS NULL AND partition = ANY (CAST(:partitions AS int[])) ORDER BY id LIMIT :limit
+    """
+)
+_HEADS = sa.text(
+    """
+    SELECT DISTINCT ON (account) account, epoch, last_sequence, last_hash FROM billing_chain
+    WHERE account = ANY (CAST(:accounts AS text[])) ORDER BY account, epoch DESC
+    """
+)
+_POSITIONS = sa.text("SELECT nextval('charge_event_position') AS position FROM generate_series(1, :count)")
+_NEW_CHAINS = sa.text(
+    """
+    INSERT INTO billing_chain (account, epoch, branch, last_sequence, last_hash, count)
+    SELECT account, :epoch, branch, sequence, hash, sequence
+    FROM unnest(
+        CAST(:accounts AS text[]), CAST(:branches AS text[]), CAST(:sequences AS bigint[]), CAST(:hashes AS text[])
+    ) AS grown(account, branch, sequence, hash)
+    ON CONFLICT DO NOTHING
+    """
+)
+# The guard: a head that isn't where we read it leaves its row out, and the count of rows tells.
+_LONGER_CHAINS = sa.text(
+    """
+    UPDATE billing_chain AS chain
+    SET last_sequence = grown.sequence, last_hash = grown.hash, count = chain.count + grown.sequence - grown.old
+    FROM unnest(
+        CAST(:accounts AS text[]), CAST(:olds AS bigint[]), CAST(:sequences AS bigint[]), CAST(:hashes AS text[])
+    ) AS grown(account, old, sequence, hash)
+    WHERE chain.account = grown.account AND chain.epoch = :epoch AND chain.last_sequence = grown.old
+    """
+)
+_SEAL = sa.text(
+    """
+    UPDATE charge_event AS event
+    SET draft = NULL, epoch = :epoch, sequence = sealed.sequence, previous_hash = sealed.previous_hash,
+        hash = sealed.hash, data = sealed.data, position = sealed.position
+    FROM unnest(
+        CAST(:keys AS bigint[]), CAST(:sequences AS bigint[]), CAST(:previous_hashes AS text[]),
+        CAST(:hashes AS text[]), CAST(:data AS bytea[]), CAST(:positions AS bigint[])
+    ) AS sealed(key, sequence, previous_hash, hash, data, position)
+    WHERE event.id = sealed.key AND event.sequence IS NULL
+    """
+)
+
+
+def lock_partitions(session: Session, partitions: Sequence[int]) -> list[int]:
+    """Takes as many of the partitions as nobody else is sealing, until this transaction ends.
+
+    A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
+    second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
+    no later charge of an account is sealed while another sealer still holds an earlier one.
+    """
+    session.execute(_SETTINGS)
+    return list(session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).scalars())
+
+
+def current_epoch(session: Session) -> int:
+    """The epoch in which chains grow now."""
+    return int(session.execute(_EPOCH, {"first": FIRST_EPOCH}).scalar_one())
+
+
+def unsealed(session: Session, partitions: Sequence[int], limit: int) -> list[Unsealed]:
+    """The oldest charges of the partitions that have no place yet.
+
+    By identity: a charge that another one caused was committed before the other's transaction took its number.
+    """
+    rows = session.execute(_UNSEALED, {"partitions": list(partitions), "limit": limit})
+    return [Unsealed(row.id, row.account, row.branch, row.draft) for row in rows]
+
+
+def heads(session: Session, accounts: Iterable[str]) -> dict[str, Head]:
+    """The last link of each account that has one, whatever its epoch."""
+    rows = session.execute(_HEADS, {"accounts": sorted(set(accounts))})
+    return {row.account: Head(row.epoch, row.last_sequence, row.last_hash) for row in rows}
+
+
+def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:
+    """Writes a sealed batch and the new heads; raises Aborted CHAIN_MOVED when a head isn't where it was read."""
+    # Always in one order: two sealers that meet (which the locks prevent) then wait instead of deadlocking.
+    grown = sorted(grown, key=lambda growth: growth.account)
+    new = [growth for growth in grown if growth.old_sequence == 0]
+    longer = [growth for growth in grown if growth.old_sequence > 0]
+    moved = 0
+    for statement, growths in ((_NEW_CHAINS, new), (_LONGER_CHAINS, longer)):
+        if growths:
+            changed: Any = session.execute(
+                statement,
+                {
+                    "epoch": epoch,
+                    "accounts": [growth.account for growth in growths],
+                    "branches": [growth.branch for growth in growths],
+                    "olds": [growth.old_sequence for growth in growths],
+                    "sequences": [growth.head.sequence for growth in growths],
+                    "hashes": [growth.head.hash for growth in growths],
+                },
+            )
+            moved += changed.rowcount
+    positions = sorted(session.execute(_POSITIONS, {"count": len(sealed)}).scalars())
+    written: Any = session.execute(
+        _SEAL,
+        {
+            "epoch": epoch,
+            "keys": [event.key for event in sealed],
+            "sequences": [event.sequence for event in sealed],
+            "previous_hashes": [event.previous_hash for event in sealed],
+            "hashes": [event.hash for event in sealed],
+            "data": [event.data for event in sealed],
+            "positions": positions,
+        },
+    )
+    if moved != len(grown) or written.rowcount != len(sealed):
+        raise Aborted("CHAIN_MOVED", "another sealer was faster")
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+# As the relay asks for it; a plan made while the table was empty would be a bad one later.
+_PLAN = sa.text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
+_UNSENT = sa.text(
+    """
+    SELECT position, event_id, account, branch, partition, type, occurred_at, traceparent, epoch, sequence,
+        previous_hash, hash, data
+    FROM charge_event
+    WHERE position IS NOT NULL AND sent_at IS NULL AND position > :after
+        AND position <> ALL (CAST(:known AS bigint[])) AND account <> ALL (CAST(:held AS text[]))
+    ORDER BY position LIMIT :limit
+    """
+)
+
+
+def unsent(
+    session: Session, limit: int, after: int, known: Collection[int], held: Collection[str]
+) -> Sequence[sa.Row[Any]]:
+    """Sealed events that the stream hasn't acknowledged, in the order of sealing, but those in `known` and those of the
+    accounts in `held`."""
+    session.execute(_PLAN)
+    parameters = {"after": after, "known": list(known), "held": list(held), "limit": limit}
+    return session.execute(_UNSENT, parameters).all()
+
+
+_SENT = sa.text(
+    "UPDATE charge_event SET sent_at = :at WHERE position = ANY (CAST(:positions AS bigint[])) AND sent_at IS NULL"
+)
+
+
+def mark_sent(session: Session, positions: Sequence[int], at: datetime) -> None:
+    """Remembers that the stream has the events."""
+    session.execute(_SENT, {"positions": list(positions), "at": at})
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What billing hasn't got yet. `oldest` is when the oldest of it was recorded; None: there is none."""
+
+    unsealed: int
+    unsent: int
+    oldest: datetime | None
+
+
+_BACKLOG = sa.text(
+    """
+    SELECT count(*) FILTER (WHERE unsealed) AS unsealed, count(*) FILTER (WHERE NOT unsealed) AS unsent,
+        min(recorded_at) AS oldest
+    FROM (
+        SELECT true AS unsealed, recorded_at FROM charge_event WHERE sequence IS NULL
+        UNION ALL
+        SELECT false, recorded_at FROM charge_event WHERE position IS NOT NULL AND sent_at IS NULL
+    ) AS waiting
+    """
+)
+
+
+def backlog(session: Session) -> Backlog:
+    """Counts what waits."""
+    row = session.execute(_BACKLOG).one()
+    return Backlog(row.unsealed, row.unsent, row.oldest)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def events(
+    session: Session, tables: BillingTables, account: str, epoch: int, first: int, limit: int
+) -> list[sa.Row[Any]]:
+    """Sealed events of one chain from a sequence on."""
+    event = tables.event
+    statement = (
+        sa.select(event)
+        .where(event.c.account == account, event.c.epoch == epoch, event.c.sequence >= first)
+        .order_by(event.c.sequence)
+        .limit(limit)
+    )
+    return list(session.execute(statement))
+
+
+# One statement, hence one snapshot: no event is counted twice or not at all while the sealer is at work.
+_CHAINS = sa.text(
+    """
+    SELECT CAST(:account AS text) AS account, epoch, CAST(sum(count) AS bigint) AS count,
+        CASE WHEN sum(count) > 0 THEN 1 ELSE 0 END AS first_sequence, max(last_sequence) AS last_sequence,
+        max(last_hash) AS last_hash, CAST(sum(unsealed) AS bigint) AS unsealed, CAST(sum(unsent) AS bigint) AS unsent
+    FROM (
+        SELECT epoch, count, last_sequence, last_hash, 0 AS unsealed, 0 AS unsent
+        FROM billing_chain WHERE account = :account
+        UNION ALL
+        SELECT :present, 0, 0, '', count(*), 0
+        FROM charge_event WHERE account = :account AND sequence IS NULL HAVING count(*) > 0
+        UNION ALL
+        SELECT epoch, 0, 0, '', 0, count(*)
+        FROM charge_event WHERE account = :account AND position IS NOT NULL AND sent_at IS NULL GROUP BY epoch
+    ) AS part
+    GROUP BY epoch ORDER BY epoch
+    """
+)
+_DAY = sa.text(
+    """
+    SELECT account, coalesce(epoch, :epoch) AS epoch, count(sequence) AS count,
+        coalesce(min(sequence), 0) AS first_sequence, coalesce(max(sequence), 0) AS last_sequence,
+        coalesce((array_agg(hash ORDER BY sequence DESC) FILTER (WHERE sequence IS NOT NULL))[1], '') AS last_hash,
+        count(*) FILTER (WHERE sequence IS NULL) AS unsealed,
+        count(*) FILTER (WHERE position IS NOT NULL AND sent_at IS NULL) AS unsent
+    FROM charge_event
+    WHERE branch = :branch AND occurred_at >= :start AND occurred_at < :end
+        AND (CAST(:account AS text) = '' OR account = :account)
+    GROUP BY account, coalesce(epoch, :epoch) ORDER BY account, 2
+    """
+)
+
+
+def chain_certificates(session: Session, account: str) -> list[Certificate]:
+    """How far the chains of an account have come, one per epoch; what is unsealed counts for the present epoch."""
+    rows = session.execute(_CHAINS, {"account": account, "present": current_epoch(session)})
+    return [Certificate(**row._mapping) for row in rows]
+
+
+def day_certificates(
+    session: Session, branch: str, start: datetime, end: datetime, account: str = ""
+) -> list[Certificate]:
+    """The charges of a branch (or of one account) that occurred between two instants, one per account and epoch."""
+    parameters = {
+        "branch": branch,
+        "start": start,
+        "end": end,
+        "account": account,
+        "epoch": current_epoch(session),
+    }
+    return [Certificate(**row._mapping) for row in session.execute(_DAY, parameters)]
+
+
+def open_epoch(session: Session, tables: BillingTables, reason: str, at: datetime) -> int:
+    """Opens the next epoch and returns its number."""
+    number = current_epoch(session) + 1
+    session.execute(sa.insert(tables.epoch).values(epoch=number, opened_at=at, reason=reason))
+    return number
