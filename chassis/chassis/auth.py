@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import httpx
 import jwt
@@ -57,7 +59,7 @@ class Verifier:
         self._issuer = settings.oidc_issuer
         self._audience = settings.oidc_audience
         self._algorithm = settings.oidc_algorithm
-        self._keys = jwt.PyJWKClient(settings.oidc_jwks_url, cache_keys=True, lifespan=300)
+        self._keys = _published_keys(settings.oidc_jwks_url)
         self._cache: dict[str, Principal] = {}
         self._lock = threading.Lock()
 
@@ -110,6 +112,28 @@ class Verifier:
             on_behalf_of=str(on_behalf_of) if on_behalf_of else None,
             expires_at=float(claims["exp"]) + _LEEWAY_SECONDS,
         )
+
+
+class _KeysInFile:
+    """The development issuer's keys: PyJWT itself only fetches by http, for fear of URLs that come from tokens."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get_signing_key_from_jwt(self, token: str) -> jwt.PyJWK:
+        """The key that the token names; raises PyJWKClientError when it isn't published."""
+        named = jwt.get_unverified_header(token).get("kid")
+        for key in jwt.PyJWKSet.from_json(self._path.read_text()).keys:
+            if key.key_id == named:
+                return key
+        raise jwt.PyJWKClientError("its key isn't published by the issuer")
+
+
+def _published_keys(url: str) -> jwt.PyJWKClient | _KeysInFile:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return _KeysInFile(Path(url2pathname(parts.path)))
+    return jwt.PyJWKClient(url, cache_keys=True, lifespan=300)
 
 
 def bearer(header: str | None) -> str:
