@@ -1,0 +1,514 @@
+"""Consumers: every event of a stream is handled once in effect, in the order of its key.
+
+A consumer reads its stream in order from a position that it keeps in its own database; the inbox, in the handler's
+transaction, knows the last version of each aggregate. So a restart, a takeover or a restored backup at worst reads
+again what is then skipped. (Why not acknowledgements: docs/adr/0005-consumers-keep-their-own-position.md.)
+"""
+
+import asyncio
+import contextvars
+import enum
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+import sqlalchemy as sa
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from opentelemetry import trace
+from opentelemetry.propagate import extract
+from sqlalchemy.dialects import postgresql
+
+from chassis import telemetry
+from chassis.bus import MAX_AGE_SECONDS, Bus
+from chassis.cloudevents import ReceivedEvent, received, stream_of, subjects_of
+from chassis.db import PARTITIONS, Database, Unit
+from chassis.errors import DomainError
+from chassis.events import Failure, Kind, acting, attempt, bus_tables
+from chassis.inbox import Inbox, Verdict
+from chassis.leases import DEFAULT_SECONDS, Lease
+from chassis.parking import Handler, Parking, Replay
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+# Events read or asked for and not yet handled.
+WINDOW = 1_000
+# Events read since the first that isn't handled.
+SPAN = 20_000
+PULL_SECONDS = 15
+HEARTBEAT_SECONDS = 1
+TICK_SECONDS = 0.5
+# How long an event that comes too early, or keeps losing races, is tried again before its key is parked.
+PATIENCE_SECONDS = 120.0
+FIRST_DELAY, LAST_DELAY = 0.05, 5.0
+
+
+class Outcome(enum.StrEnum):
+    """What became of an event; the label of the metric."""
+
+    HANDLED = "handled"
+    SKIPPED = "skipped"
+    PARKED = "parked"
+    GAP = "gap"
+    RETRY = "retried"
+
+
+class LostMessageError(Exception):
+    """The stream's side of the consumer has failed and must be made anew."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An event that has been read and not yet handled."""
+
+    event: ReceivedEvent
+    first_tried: float = 0.0
+    attempts: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class _Lane:
+    """The events of one key: the first is being handled, or waits for another attempt."""
+
+    queue: deque[_Pending] = field(default_factory=deque)
+    running: bool = False
+    waiting: asyncio.TimerHandle | None = None
+
+
+@dataclass
+class _Reading:
+    """What the consumer knows between two beginnings. Belongs to the bus's thread."""
+
+    created: str
+    # Whether the stream still has its first message, and with it the first version of everything.
+    whole: bool
+    epoch: int
+    # All up to it are handled.
+    floor: int
+    saved: int
+    # In the order of the stream.
+    pending: deque[_Pending] = field(default_factory=deque)
+    undone: int = 0
+    asked: int = 0
+    lanes: dict[str, _Lane] = field(default_factory=dict)
+    # The consumer's own count, by which a lost message shows.
+    delivered: int = 0
+    heard_at: float = field(default_factory=time.monotonic)
+    broken: str = ""
+
+
+class Consumer:
+    """Handles the events of one stream for one purpose.
+
+    `partitions` splits the work among several deployments; of the replicas of one, the holder of the lease reads.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        handler: Handler,
+        *,
+        service: str,
+        source: str,
+        name: str = "",
+        partitions: Sequence[int] = range(PARTITIONS),
+        workers: int = 4,
+        patience: float = PATIENCE_SECONDS,
+        lease_seconds: float = DEFAULT_SECONDS,
+    ) -> None:
+        self.name = name or f"{service}-{source}"
+        self.stream = stream_of(source)
+        self.paused = False
+        self._database = database
+        self._bus = bus
+        self._handler = handler
+        self._service = service
+        self._patience = patience
+        self._range = min(partitions), max(partitions)
+        if list(partitions) != list(range(self._range[0], self._range[1] + 1)):
+            raise ValueError("the partitions of a consumer must be adjacent")
+        everything = self._range == (0, PARTITIONS - 1)
+        self._subjects = subjects_of(source, None if everything else partitions)
+        # The name that the stream's tools show.
+        self._durable = f"{self.name}-{self._range[0]}"
+        self._lease = Lease(
+            database, f"consumer/{self._durable}", seconds=lease_seconds, on_change=lambda held: self._wake_soon()
+        )
+        self._tables = bus_tables(database.metadata)
+        self._inbox = Inbox(database, self.name)
+        self._parking = Parking(database, service, self.name)
+        self._executor = ThreadPoolExecutor(workers, thread_name_prefix=self._durable)
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"{self._durable}-keeper")
+        self._wake = asyncio.Event()
+        self._running: Future[None] | None = None
+        self._stopping = False
+        self._reading: _Reading | None = None
+
+    # --- from any thread ---
+
+    def start(self) -> None:
+        """Begins as soon as the lease, NATS and the stream are there."""
+        self._bus.start()
+        self._stopping = False
+        self._lease.start()
+        self._running = self._bus.run(self._run())
+
+    def stop(self) -> None:
+        """Finishes what is being handled, keeps the position and gives the lease up."""
+        self._stopping = True
+        self._wake_soon()
+        if self._running is not None:
+            self._running.result()
+            self._running = None
+        self._lease.stop()
+        self._executor.shutdown()
+        self._keeper.shutdown()
+        self._bus.stop()
+
+    def replay(self, key: str) -> Replay:
+        """Handles the parked events of a key again, in order. A version that is missing before the first is accepted:
+        a person who asks for it has seen what is wrong. Raises NotFound when the key isn't parked."""
+        return self._parking.replay(key, self._handle_parked)
+
+    def _handle_parked(self, event: ReceivedEvent, unit: Unit) -> None:
+        if self._inbox.admit(event, unit, gaps=True) is Verdict.HANDLE:
+            self._handler(event, unit)
+
+    def _wake_soon(self) -> None:
+        self._bus.call(self._wake.set)
+
+    # --- in the bus's thread: reading ---
+
+    async def _run(self) -> None:
+        ticking = asyncio.ensure_future(self._tick())
+        while not self._stopping:
+            if not self._may_read(self._bus.generation):
+                await self._sleep(TICK_SECONDS)
+                continue
+            try:
+                await self._read()
+            except (TimeoutError, nats.errors.Error, DomainError, sa.exc.SQLAlchemyError, LostMessageError) as error:
+                log.warning("a consumer can't read", extra={"fields": {"consumer": self.name, "error": repr(error)}})
+                await self._sleep(TICK_SECONDS)
+        ticking.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        self._wake.clear()
+
+    def _may_read(self, generation: int) -> bool:
+        same = self._bus.connected and self._bus.generation == generation
+        return same and self._lease.held() and not self._stopping and not self.paused
+
+    async def _read(self) -> None:
+        """Reads from the position on, until something happens that makes us begin again."""
+        generation = self._bus.generation
+        reading = self._reading = await self._begin()
+        client = self._bus.client
+        inbox = client.new_inbox()
+
+        async def take(message: Msg) -> None:
+            self._take(reading, message)
+
+        try:
+            subscription = await client.subscribe(inbox, cb=take)
+            request = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._durable}"
+            while self._may_read(generation):
+                if reading.broken or time.monotonic() - reading.heard_at > 5 * HEARTBEAT_SECONDS:
+                    raise LostMessageError(reading.broken or "the stream is silent")
+                if reading.undone + reading.asked <= WINDOW - BATCH and len(reading.pending) < SPAN:
+                    reading.asked += BATCH
+                    await client.publish(request, _PULL, reply=inbox)
+                else:
+                    await self._sleep(HEARTBEAT_SECONDS)
+            await subscription.unsubscribe()
+        finally:
+            await self._end(reading)
+
+    async def _begin(self) -> _Reading:
+        """Makes the stream's side of the consumer anew, at our position: nothing is acknowledged or kept there.
+
+        An earlier holder that still reads finds its consumer deleted.
+        """
+        jetstream = self._bus.jetstream
+        stream = await jetstream.stream_info(self.stream)
+        epoch, created = self._lease.epoch, str(stream.created)
+        floor = await self._in_keeper(self._position, created)
+        if floor > stream.state.last_seq:
+            log.error("the stream has lost events", extra={"fields": {"consumer": self.name, "had": floor}})
+            floor = 0
+        with suppress(nats.js.errors.NotFoundError):
+            await jetstream.delete_consumer(self.stream, self._durable)
+        await jetstream.add_consumer(
+            self.stream,
+            ConsumerConfig(
+                durable_name=self._durable,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=floor + 1,
+                ack_policy=AckPolicy.NONE,
+                filter_subjects=self._subjects,
+                inactive_threshold=MAX_AGE_SECONDS,
+                mem_storage=True,
+                num_replicas=1,
+            ),
+        )
+        log.info("a consumer reads", extra={"fields": {"consumer": self._durable, "after": floor}})
+        return _Reading(created, stream.state.first_seq <= 1, epoch, floor, saved=floor)
+
+    async def _end(self, reading: _Reading) -> None:
+        """Lets what is being handled end, forgets the rest and keeps the position."""
+        self._reading = None
+        for lane in reading.lanes.values():
+            if lane.waiting is not None:
+                lane.waiting.cancel()
+        while any(lane.running for lane in reading.lanes.values()):
+            await self._sleep(0.05)
+        with suppress(DomainError, sa.exc.SQLAlchemyError):
+            await self._in_keeper(self._save, reading, reading.floor)
+
+    def _take(self, reading: _Reading, message: Msg) -> None:
+        reading.heard_at = time.monotonic()
+        status = (message.headers or {}).get("Status")
+        if status is not None:
+            self._note_status(reading, status, message)
+            return
+        reading.asked -= 1
+        number = message.metadata.sequence
+        if number.consumer != reading.delivered + 1:
+            reading.broken = "a message was lost on its way here"
+            self._wake.set()
+            return
+        reading.delivered = number.consumer
+        if reading is self._reading:
+            self._enter(reading, message, number.stream)
+
+    def _note_status(self, reading: _Reading, status: str, message: Msg) -> None:
+        if status in ("404", "408"):
+            # The request has expired, with so many still owed.
+            reading.asked -= int((message.headers or {}).get("Nats-Pending-Messages", "0"))
+        elif status != "100":
+            reading.broken = f"{status} {(message.headers or {}).get('Description', '')}"
+        self._wake.set()
+
+    # --- in the bus's thread: lanes ---
+
+    def _enter(self, reading: _Reading, message: Msg, sequence: int) -> None:
+        try:
+            event = received(message.subject, message.headers or {}, message.data, sequence)
+        except (KeyError, ValueError) as error:
+            # Only the stream's owner can have put it there, and without a key there is nothing to park.
+            fields = {"consumer": self.name, "sequence": sequence, "error": repr(error)}
+            log.error("not an event of ours", extra={"fields": fields})
+            return
+        pending = _Pending(event)
+        reading.pending.append(pending)
+        reading.undone += 1
+        lane = reading.lanes.setdefault(event.key, _Lane())
+        lane.queue.append(pending)
+        if lane.waiting is not None and _bring_forward(lane.queue):
+            # The version that was missing has come.
+            lane.waiting.cancel()
+            self._submit(reading, event.key, lane)
+        elif lane.waiting is None and not lane.running:
+            self._submit(reading, event.key, lane)
+
+    def _submit(self, reading: _Reading, key: str, lane: _Lane) -> None:
+        """Hands the lane's first event to a worker: one event a turn, so that a long lane keeps nobody waiting."""
+        lane.waiting = None
+        if self._reading is not reading:
+            return
+        if not self._lease.held():
+            self._later(reading, key, lane, FIRST_DELAY)
+            return
+        lane.running = True
+        pending = lane.queue[0]
+        pending.first_tried = pending.first_tried or time.monotonic()
+        impatient = time.monotonic() - pending.first_tried > self._patience
+        future = self._bus.loop.run_in_executor(
+            self._executor, contextvars.Context().run, self._handle, pending.event, reading, impatient
+        )
+        future.add_done_callback(lambda done: self._handled(reading, key, lane, pending, done.result()))
+
+    def _later(self, reading: _Reading, key: str, lane: _Lane, delay: float) -> None:
+        lane.waiting = self._bus.loop.call_later(delay, self._submit, reading, key, lane)
+
+    def _handled(self, reading: _Reading, key: str, lane: _Lane, pending: _Pending, outcome: Outcome) -> None:
+        telemetry.CONSUMER_EVENTS.labels(self._service, self.name, outcome.value).inc()
+        lane.running = False
+        if outcome in (Outcome.RETRY, Outcome.GAP):
+            pending.attempts += 1
+            if outcome is Outcome.GAP and _bring_forward(lane.queue):
+                self._submit(reading, key, lane)
+            else:
+                self._later(reading, key, lane, min(FIRST_DELAY * 2**pending.attempts, LAST_DELAY))
+            return
+        lane.queue.popleft()
+        pending.done = True
+        reading.undone -= 1
+        while reading.pending and reading.pending[0].done:
+            reading.floor = reading.pending.popleft().event.sequence
+        if lane.queue:
+            self._submit(reading, key, lane)
+        else:
+            del reading.lanes[key]
+        if self._reading is not reading or reading.undone + reading.asked <= WINDOW - BATCH:
+            self._wake.set()
+
+    # --- in a worker: one event ---
+
+    def _handle(self, event: ReceivedEvent, reading: _Reading, impatient: bool) -> Outcome:
+        verdict = attempt(lambda: self._in_transaction(event, reading))
+        if verdict is Verdict.HANDLE:
+            age = (self._database.clock.now() - event.time).total_seconds()
+            telemetry.CONSUMER_LAG.labels(self._service, self.name).set(max(0.0, age))
+            return Outcome.HANDLED
+        if verdict is Verdict.SKIP:
+            return Outcome.SKIPPED
+        if verdict is Verdict.PARKED:
+            # Not any more when somebody has replayed the key at this very moment.
+            return Outcome.PARKED if attempt(lambda: self._parking.append(event)) is True else Outcome.RETRY
+        if isinstance(verdict, Failure):
+            if verdict.kind is Kind.OUTAGE or (verdict.kind is Kind.LATER and not impatient):
+                return Outcome.RETRY
+            error = verdict.error
+        elif not impatient:
+            return Outcome.GAP
+        else:
+            error = f"GAP: version {event.version} came, and the version before it didn't"
+        return Outcome.RETRY if isinstance(attempt(lambda: self._park(event, error)), Failure) else Outcome.PARKED
+
+    def _in_transaction(self, event: ReceivedEvent, reading: _Reading) -> Verdict:
+        with (
+            telemetry.tracer().start_as_current_span(
+                f"{self.name} {event.type}", context=extract(event.headers), kind=trace.SpanKind.CONSUMER
+            ),
+            acting(self._service, self.name, event.branch, event.on_behalf_of or event.actor),
+            self._database.unit() as unit,
+        ):
+            verdict = self._inbox.admit(
+                event, unit, lease=self._lease, epoch=reading.epoch, beginning_known=reading.whole
+            )
+            if verdict is Verdict.HANDLE:
+                self._handler(event, unit)
+        return verdict
+
+    def _park(self, event: ReceivedEvent, error: str) -> None:
+        self._parking.park(event, error)
+        fields = {"consumer": self.name, "event": event.id, "type": event.type, "error": error}
+        log.error("a key is parked", extra={"fields": fields})
+
+    # --- in the keeper: positions, the switch ---
+
+    async def _in_keeper(self, function: Any, *arguments: Any) -> Any:
+        return await self._bus.loop.run_in_executor(self._keeper, function, *arguments)
+
+    async def _tick(self) -> None:
+        """Keeps the position and looks at the switch, twice a second."""
+        while True:
+            reading = self._reading
+            try:
+                if reading is not None:
+                    await self._in_keeper(self._save, reading, reading.floor)
+                paused = await self._in_keeper(self._look_at_switch)
+            except (DomainError, sa.exc.SQLAlchemyError) as error:
+                log.warning("a tick failed", extra={"fields": {"consumer": self.name, "error": str(error)}})
+            else:
+                if paused != self.paused:
+                    self.paused = paused
+                    log.info(
+                        "a consumer is %s", "paused" if paused else "resumed", extra={"fields": {"consumer": self.name}}
+                    )
+                    self._wake.set()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def _look_at_switch(self) -> bool:
+        switch, parked = self._tables.consumer_switch, self._tables.parked_key
+        with self._database.engine.connect() as connection:
+            paused, keys = connection.execute(
+                sa.select(
+                    sa.exists().where(switch.c.consumer == self.name, switch.c.paused),
+                    sa.select(sa.func.count()).where(parked.c.consumer == self.name).scalar_subquery(),
+                )
+            ).one()
+        telemetry.CONSUMER_PAUSED.labels(self._service, self.name).set(1 if paused else 0)
+        telemetry.CONSUMER_PARKED.labels(self._service, self.name).set(keys)
+        return bool(paused)
+
+    def _position(self, created: str) -> int:
+        """Where to begin after: our own position, or what all who had our partitions before have reached."""
+        table = self._tables.consumer_position
+        first, last = self._range
+        with self._database.engine.connect() as connection:
+            rows = connection.execute(
+                sa.select(table.c.first_partition, table.c.last_partition, table.c.sequence).where(
+                    table.c.consumer == self.name,
+                    table.c.stream == self.stream,
+                    table.c.stream_created == created,
+                    table.c.first_partition <= last,
+                    table.c.last_partition >= first,
+                )
+            ).all()
+        own = [row.sequence for row in rows if (row.first_partition, row.last_partition) == self._range]
+        if own:
+            return int(own[0])
+        covered = {n for row in rows for n in range(row.first_partition, row.last_partition + 1)}
+        if not covered.issuperset(range(first, last + 1)):
+            return 0
+        return min(int(row.sequence) for row in rows)
+
+    def _save(self, reading: _Reading, floor: int) -> None:
+        if floor == reading.saved:
+            return
+        table, lease = self._tables.consumer_position, self._tables.lease
+        insert = postgresql.insert(table).from_select(
+            [column.name for column in table.columns],
+            sa.select(
+                sa.literal(self.name),
+                sa.literal(self.stream),
+                sa.literal(self._range[0], sa.SmallInteger),
+                sa.literal(self._range[1], sa.SmallInteger),
+                sa.literal(reading.created),
+                sa.literal(floor, sa.BigInteger),
+            ).where(sa.exists().where(lease.c.name == self._lease.name, lease.c.epoch == reading.epoch)),
+        )
+        with self._database.engine.begin() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=list(table.primary_key.columns),
+                    set_={"sequence": insert.excluded.sequence, "stream_created": insert.excluded.stream_created},
+                )
+            )
+        reading.saved = floor
+
+
+_PULL = json.dumps(
+    {"batch": BATCH, "expires": PULL_SECONDS * 1_000_000_000, "idle_heartbeat": HEARTBEAT_SECONDS * 1_000_000_000}
+).encode()
+
+
+def _bring_forward(queue: deque[_Pending]) -> bool:
+    """Puts an earlier version of the first event's aggregate before it, if one has come; whether one has."""
+    head = queue[0].event
+    earlier = [
+        pending
+        for pending in queue
+        if pending.event.aggregate_id == head.aggregate_id and pending.event.version < head.version
+    ]
+    if not earlier:
+        return False
+    first = min(earlier, key=lambda pending: pending.event.version)
+    queue.remove(first)
+    queue.appendleft(first)
+    return True

@@ -1,0 +1,261 @@
+"""Timers: rows that say when something is to be thought of again; any replica takes those that are due, without NATS.
+
+Setting a timer again replaces it. What was taken for an earlier setting then finds nothing, and does nothing.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from chassis import telemetry
+from chassis.db import Database, Unit
+from chassis.errors import DomainError
+from chassis.events import TIMER_ATTEMPTS as ATTEMPTS
+from chassis.events import Failure, Kind, acting, attempt, bus_tables
+
+log = logging.getLogger(__name__)
+
+# A timer's handler: the id of the aggregate, and the transaction in which the timer goes away.
+TimerHandler = Callable[[str, Unit], None]
+
+POLL_SECONDS = 1.0
+SHORTEST_PAUSE = 0.01
+# For each purpose at a time, so that a flood of one purpose doesn't hold up another.
+BATCH = 50
+# What a runner has taken is free again after so long, should the runner die.
+CLAIM_SECONDS = 30.0
+OUTAGE_SECONDS = 5.0
+LONGEST_DELAY = 300.0
+GIVEN_UP_SECONDS = 3600.0
+MEASURE_SECONDS = 5.0
+
+
+def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
+    """Sets the aggregate's timer for the purpose in the unit's transaction, instead of one that is set already."""
+    table = bus_tables(unit.database.metadata).timer
+    insert = postgresql.insert(table).values(
+        aggregate_id=aggregate_id, purpose=purpose, due=due, generation=1, branch=branch, attempts=0, not_before=due
+    )
+    unit.session.execute(
+        insert.on_conflict_do_update(
+            index_elements=[table.c.aggregate_id, table.c.purpose],
+            set_={
+                "due": insert.excluded.due,
+                "generation": table.c.generation + 1,
+                "branch": insert.excluded.branch,
+                "attempts": 0,
+                "last_error": None,
+                "not_before": insert.excluded.not_before,
+            },
+        )
+    )
+    if (due - unit.at).total_seconds() < POLL_SECONDS:
+        unit.after_commit(unit.database.wake)
+
+
+def cancel_timer(unit: Unit, aggregate_id: str, purpose: str) -> None:
+    """Takes the timer away, if there is one."""
+    table = bus_tables(unit.database.metadata).timer
+    unit.session.execute(sa.delete(table).where(table.c.aggregate_id == aggregate_id, table.c.purpose == purpose))
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A timer as it was when a runner took it."""
+
+    aggregate_id: str
+    purpose: str
+    due: datetime
+    generation: int
+    branch: str
+    attempts: int
+
+
+class Timers:
+    """Runs the handlers of due timers; one for each purpose. A purpose without a handler here is left to others."""
+
+    def __init__(
+        self, database: Database, handlers: Mapping[str, TimerHandler], *, service: str, workers: int = 4
+    ) -> None:
+        self._database = database
+        self._handlers = handlers
+        self._service = service
+        self._table = bus_tables(database.metadata).timer
+        self._workers = workers
+        self._executor: ThreadPoolExecutor | None = None
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._measured_at: datetime | None = None
+        database.subscribe(self._wake.set)
+
+    def start(self) -> None:
+        """Begins to look for due timers."""
+        self._stopping = False
+        self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="timer")
+        self._thread = threading.Thread(target=self._run, args=(self._executor,), name="timers", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Lets the handlers that run end."""
+        self._stopping = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self._executor is not None:
+            self._executor.shutdown()
+
+    def _run(self, executor: ThreadPoolExecutor) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                pause = self._round(executor)
+            except (DomainError, sa.exc.SQLAlchemyError) as error:
+                log.warning("the timers can't be read", extra={"fields": {"error": str(error)}})
+                pause = POLL_SECONDS
+            if pause > 0:
+                self._wake.wait(pause)
+
+    def _round(self, executor: ThreadPoolExecutor) -> float:
+        """Handles one batch of each purpose; how many seconds there is nothing to do then."""
+        claims = self._claim()
+        running: list[Future[None]] = [executor.submit(self._handle, claim) for claim in claims]
+        for future in running:
+            future.result()
+        self._measure()
+        return 0.0 if claims else self._pause()
+
+    def _claim(self) -> list[_Claim]:
+        """Takes what is due, for everybody else out of the way for a while.
+
+        Being alone isn't decided here but by the deletion in the handler's transaction.
+        """
+        now = self._database.clock.now()
+        with acting(self._service, "timers"), self._database.unit() as unit:
+            rows = unit.session.execute(
+                _CLAIM,
+                {
+                    "purposes": list(self._handlers),
+                    "now": now,
+                    "until": now + timedelta(seconds=CLAIM_SECONDS),
+                    "batch": BATCH,
+                },
+            ).all()
+        return [_Claim(*row) for row in sorted(rows, key=lambda row: (row.due, row.aggregate_id))]
+
+    def _handle(self, claim: _Claim) -> None:
+        if self._stopping:
+            return
+        done = attempt(lambda: self._in_transaction(claim))
+        if isinstance(done, Failure):
+            failed = attempt(lambda: self._put_off(claim, done))
+            if isinstance(failed, Failure):
+                log.warning("a failed timer waits for its claim to end", extra={"fields": {"error": failed.error}})
+        elif done:
+            late = (self._database.clock.now() - claim.due).total_seconds()
+            telemetry.TIMER_LATENESS.labels(self._service, claim.purpose).observe(max(0.0, late))
+
+    def _in_transaction(self, claim: _Claim) -> bool:
+        with (
+            telemetry.tracer().start_as_current_span(f"timer {claim.purpose}"),
+            acting(self._service, f"timer/{claim.purpose}", claim.branch),
+            self._database.unit() as unit,
+        ):
+            # Whoever deletes the row runs the handler: it was set anew, cancelled or handled if it isn't there.
+            mine = unit.session.execute(sa.delete(self._table).where(*self._same(claim)).returning(self._table.c.due))
+            if mine.first() is None:
+                return False
+            self._handlers[claim.purpose](claim.aggregate_id, unit)
+        return True
+
+    def _put_off(self, claim: _Claim, failure: Failure) -> None:
+        attempts = claim.attempts + (0 if failure.kind is Kind.OUTAGE else 1)
+        if failure.kind is Kind.OUTAGE:
+            delay = OUTAGE_SECONDS
+        elif attempts < ATTEMPTS:
+            delay = min(2.0 ** (attempts - 1), LONGEST_DELAY)
+        else:
+            delay = GIVEN_UP_SECONDS
+            fields = {"purpose": claim.purpose, "aggregate_id": claim.aggregate_id, "error": failure.error}
+            log.error("a timer keeps failing", extra={"fields": fields})
+        with acting(self._service, "timers", claim.branch), self._database.unit() as unit:
+            unit.session.execute(
+                sa.update(self._table)
+                .where(*self._same(claim))
+                .values(attempts=attempts, last_error=failure.error, not_before=unit.at + timedelta(seconds=delay))
+            )
+
+    def _same(self, claim: _Claim) -> tuple[sa.ColumnElement[bool], ...]:
+        # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
+        table = self._table
+        return (
+            table.c.aggregate_id == claim.aggregate_id,
+            table.c.purpose == claim.purpose,
+            table.c.generation == claim.generation,
+            table.c.due == claim.due,
+        )
+
+    def _pause(self) -> float:
+        """Until the next one is due, but never longer than a second: another replica may set one, or move the clock."""
+        with acting(self._service, "timers"), self._database.unit() as unit:
+            following = unit.session.execute(_NEXT, {"purposes": list(self._handlers)}).scalar()
+        if following is None:
+            return POLL_SECONDS
+        seconds = float((following - self._database.clock.now()).total_seconds())
+        return min(max(seconds, SHORTEST_PAUSE), POLL_SECONDS)
+
+    def _measure(self) -> None:
+        now = self._database.clock.now()
+        if self._measured_at is not None and abs((now - self._measured_at).total_seconds()) < MEASURE_SECONDS:
+            return
+        self._measured_at = now
+        with acting(self._service, "timers"), self._database.unit() as unit:
+            due, given_up = unit.session.execute(_MEASURE, {"now": now, "purposes": list(self._handlers)}).one()
+        telemetry.TIMERS_DUE.labels(self._service).set(due)
+        telemetry.TIMERS_GIVEN_UP.labels(self._service).set(given_up)
+
+
+_PURPOSES = sa.bindparam("purposes", type_=postgresql.ARRAY(sa.Text))
+_CLAIM = sa.text(
+    """
+    UPDATE timer SET not_before = :until
+    FROM (
+        SELECT due.aggregate_id, due.purpose
+        FROM unnest(:purposes) AS wanted (purpose)
+        CROSS JOIN LATERAL (
+            SELECT aggregate_id, purpose FROM timer
+            WHERE purpose = wanted.purpose AND not_before <= :now
+            ORDER BY not_before LIMIT :batch FOR UPDATE SKIP LOCKED
+        ) due
+    ) claimed
+    WHERE timer.aggregate_id = claimed.aggregate_id AND timer.purpose = claimed.purpose
+    RETURNING timer.aggregate_id, timer.purpose, timer.due, timer.generation, timer.branch, timer.attempts
+    """
+).bindparams(_PURPOSES)
+_NEXT = sa.text(
+    """
+    SELECT min(following.not_before) FROM unnest(:purposes) AS wanted (purpose)
+    CROSS JOIN LATERAL (
+        SELECT not_before FROM timer WHERE purpose = wanted.purpose ORDER BY not_before LIMIT 1
+    ) following
+    """
+).bindparams(_PURPOSES)
+# Bounded: with 10,000 overdue the exact number says no more.
+_MEASURE = sa.text(
+    f"""
+    SELECT
+        (
+            SELECT count(*) FROM unnest(:purposes) AS wanted (purpose)
+            CROSS JOIN LATERAL (
+                SELECT 1 FROM timer WHERE purpose = wanted.purpose AND not_before <= :now LIMIT 10000
+            ) overdue
+        ),
+        (SELECT count(*) FROM timer WHERE attempts >= {ATTEMPTS})
+    """  # noqa: S608 (a number of our own, written out so that the partial index is used)
+).bindparams(_PURPOSES)

@@ -1,0 +1,156 @@
+"""The relay: everything committed gets into the stream, in the order of its key, whatever dies meanwhile."""
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nats
+import pytest
+import sqlalchemy as sa
+
+from chassis.cloudevents import ReceivedEvent, received
+from chassis.db import Database
+from chassis.events import acting
+from svyaz_cli.embedded import Nats, free_port
+from svyaz_cli.secrets import Secrets
+from svyaz_cli.services import bus_users
+from tests.chassis import things
+
+
+class Server:
+    """A NATS of one test's own, to be killed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._nats = Nats(directory, free_port(), Secrets(directory), notes=directory / "run", users=bus_users())
+        self.start()
+
+    def start(self) -> None:
+        """Starts it over what it has kept."""
+        self._nats.launch()
+        self._nats.wait()
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        os.kill(self._nats.process.pid, signal.SIGKILL)
+        self._nats.stop()
+
+    def stop(self) -> None:
+        """Stops it."""
+        self._nats.stop()
+
+    def url(self, user: str = things.SERVICE) -> str:
+        """Where the user connects."""
+        return self._nats.url(user)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A NATS of the test's own."""
+    made = Server(tmp_path)
+    yield made
+    made.stop()
+
+
+def in_stream(url: str) -> list[ReceivedEvent]:
+    """Everything in the stream, in its order."""
+
+    async def read() -> list[ReceivedEvent]:
+        client = await nats.connect(url)
+        try:
+            stream = client.jetstream()
+            state = (await stream.stream_info("ORDERS")).state
+            events = []
+            for sequence in range(state.first_seq, state.last_seq + 1):
+                message = await stream.get_msg("ORDERS", sequence)
+                events.append(received(str(message.subject), message.headers or {}, message.data or b"", sequence))
+            return events
+        finally:
+            await client.close()
+
+    return asyncio.run(read())
+
+
+def test_events_reach_the_stream_with_everything_a_consumer_needs(database: Database, server: Server) -> None:
+    with things.running(things.relay(database, things.bus(server.url()))):
+        things.write(database, ("account-1", "order-1", 1), ("account-1", "order-1", 2))
+        things.eventually(lambda: things.unsent(database) == 0)
+    first, second = in_stream(server.url("admin"))
+    assert (first.version, second.version) == (1, 2)
+    assert first.subject == "svyaz.orders.v1.48.ThingCreateEvent"
+    assert (first.key, first.aggregate_type, first.aggregate_id) == ("account-1", "Thing", "order-1")
+    assert (first.branch, first.actor, first.source) == (things.BRANCH, "somebody", "svyaz/orders")
+    assert first.headers["Nats-Msg-Id"] == first.id
+    assert first.headers["ce-datacontenttype"] == "application/protobuf"
+
+
+def test_order_within_a_key_survives_kills_of_nats(database: Database, server: Server) -> None:
+    keys, each = 60, 50
+    chooser = random.Random(1)
+    with things.running(things.relay(database, things.bus(server.url()))):
+        versions = dict.fromkeys(range(keys), 0)
+        while any(version < each for version in versions.values()):
+            batch = []
+            for _ in range(40):
+                key = chooser.choice([key for key, version in versions.items() if version < each] or [0])
+                versions[key] += 1
+                batch.append((f"key-{key}", f"thing-{key}", versions[key]))
+            things.write(database, *batch)
+            if sum(versions.values()) in (800, 1600, 2400):
+                server.kill()
+                time.sleep(0.1)
+                server.start()
+        things.eventually(lambda: things.unsent(database) == 0, 30)
+    last: dict[str, int] = {}
+    for event in in_stream(server.url("admin")):
+        assert event.version == last.get(event.aggregate_id, 0) + 1
+        last[event.aggregate_id] = event.version
+    assert set(last.values()) >= {each}
+    assert len(last) == keys
+
+
+def test_an_event_that_the_stream_refuses_blocks_its_key_visibly_and_no_other(
+    database: Database, server: Server
+) -> None:
+    with things.running(things.relay(database, things.bus(server.url()))):
+        things.write(database, ("big", "big", 1), size=2_000_000)
+        things.write(database, ("big", "big", 2), ("small", "small", 1))
+        things.eventually(lambda: things.unsent(database) == 2)
+        blocked = database.metadata.tables["outbox_blocked"]
+
+        def shown() -> list[str]:
+            with database.engine.connect() as connection:
+                return list(connection.execute(sa.select(blocked.c.ordering_key)).scalars())
+
+        things.eventually(lambda: shown() == ["big"])
+    assert [event.aggregate_id for event in in_stream(server.url("admin"))] == ["small"]
+
+
+def test_nothing_is_lost_when_a_transaction_commits_late(database: Database, server: Server) -> None:
+    """Identities are drawn in another order than transactions commit."""
+    with things.running(things.relay(database, things.bus(server.url()))):
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            # It has a number by its first write, as every transaction has that comes to write an event.
+            things.write_as(unit, 1_000_000, "first", "first", 1)
+            late = unit.session.execute(sa.text("SELECT nextval(pg_get_serial_sequence('outbox', 'id'))")).scalar_one()
+            things.write(database, *[(f"key-{n}", f"thing-{n}", 1) for n in range(20)])
+            things.eventually(lambda: things.unsent(database) == 0)
+            # Long enough for the floor to move, if it did so by time.
+            time.sleep(2.5)
+            things.write_as(unit, late, "late", "late", 1)
+        things.eventually(lambda: things.unsent(database) == 0)
+    assert "late" in {event.aggregate_id for event in in_stream(server.url("admin"))}
+
+
+def test_a_second_relay_takes_over(database: Database, server: Server) -> None:
+    first = things.relay(database, things.bus(server.url(), "first"))
+    second = things.relay(database, things.bus(server.url(), "second"))
+    with things.running(second):
+        with things.running(first):
+            things.write(database, *[("key", "thing", version) for version in range(1, 101)])
+        things.write(database, *[("key", "thing", version) for version in range(101, 201)])
+        things.eventually(lambda: things.unsent(database) == 0)
+    assert [event.version for event in in_stream(server.url("admin"))] == list(range(1, 201))
