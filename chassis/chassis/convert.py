@@ -248,14 +248,15 @@ def _arguments(message: Message, cls: type) -> dict[str, Any]:
         repeated, convert = step
         if repeated:
             arguments[field.name] = tuple(
-                value if convert is None else (_at(convert, part, f"{field.name}[{i}]") for i, part in enumerate(value))
+                value if convert is None else (at(convert, part, f"{field.name}[{i}]") for i, part in enumerate(value))
             )
         else:
-            arguments[field.name] = value if convert is None else _at(convert, value, field.name)
+            arguments[field.name] = value if convert is None else at(convert, value, field.name)
     return arguments
 
 
-def _at(convert: Convert, value: Any, path: str) -> Any:
+def at(convert: Convert, value: Any, path: str) -> Any:
+    """Converts a part of something larger: a refusal names the part by its path."""
     try:
         return convert(value)
     except InvalidArgument as error:

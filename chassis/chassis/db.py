@@ -201,6 +201,7 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("traceparent", sa.Text),
         sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
         sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
+        sa.Index("event_ordering_key", "ordering_key", "aggregate_type"),
         postgresql_partition_by="RANGE (time)",
     )
     outbox = sa.Table(
@@ -281,7 +282,7 @@ class Unit:
         self.call = call
         # The instant of everything that happens in this transaction.
         self.at = at
-        self._database = database
+        self.database = database
         self._announced: dict[int, str] = {}
         self._after_commit: list[Callable[[], None]] = []
 
@@ -300,7 +301,7 @@ class Unit:
 
     def add(self, aggregate: Aggregate) -> None:
         """Saves a new aggregate. Raises PermissionDenied when its branch isn't the caller's."""
-        if not self._database.resources[type(aggregate)].common and not self.call.principal.may_see(aggregate.branch):
+        if not self.database.resources[type(aggregate)].common and not self.call.principal.may_see(aggregate.branch):
             raise PermissionDenied("BRANCH_FORBIDDEN", f"the branch {aggregate.branch!r} isn't yours")
         self.session.add(aggregate)
 
@@ -342,7 +343,7 @@ class Unit:
         inject(carrier)
         rows: list[dict[str, Any]] = []
         for aggregate, kind, version in changed:
-            resource = self._database.resources[type(aggregate)]
+            resource = self.database.resources[type(aggregate)]
             message = convert.to_message(aggregate, resource.message)
             if kind == "Delete" and "etag" in message.DESCRIPTOR.fields_by_name:
                 message.etag = str(version)  # type: ignore[attr-defined]
@@ -359,13 +360,13 @@ class Unit:
                     traceparent=carrier.get("traceparent"),
                 )
             )
-        log = self._database.log
+        log = self.database.log
         self.session.execute(sa.insert(log.event), rows)
         self.session.execute(
             sa.insert(log.outbox),
             [{"event_id": r["id"], "event_time": r["time"], "ordering_key": r["ordering_key"]} for r in rows],
         )
-        self.after_commit(self._database.wake)
+        self.after_commit(self.database.wake)
 
     def committed(self) -> None:
         for action in dict.fromkeys(self._after_commit):
@@ -511,31 +512,21 @@ class Database:
         Repeated after a conflict with another writer: an etag that has become stale is then found by the work itself.
         Raises InvalidArgument IDEMPOTENCY_KEY_REUSED when the id came before with another request.
         """
-        call = calls.current()
         key: str = getattr(request, "request_id", "")
-        scope = f"{call.principal.subject} {call.principal.branch_setting}"
-        body_hash = hashlib.sha256(request.SerializeToString(deterministic=True)).digest() if key else b""
-        table = self.log.idempotency
         for attempt in range(_ATTEMPTS):
             try:
                 with self._unit() as unit:
-                    if key:
-                        remembered = unit.session.execute(
-                            sa.select(table.c.body_hash, table.c.response).where(
-                                table.c.principal == scope, table.c.method == call.method, table.c.key == key
-                            )
-                        ).first()
-                        if remembered is not None:
-                            return _repeated(remembered, body_hash, response)
+                    if key and (response_before := self._recall(unit, request, response)) is not None:
+                        return response_before
                     result = work(unit)
                     if key:
                         unit.flush()
                         unit.session.execute(
-                            sa.insert(table).values(
-                                principal=scope,
-                                method=call.method,
+                            sa.insert(self.log.idempotency).values(
+                                principal=_scope(unit.call),
+                                method=unit.call.method,
                                 key=key,
-                                body_hash=body_hash,
+                                body_hash=_body_hash(request),
                                 response=result.SerializeToString(),
                                 created_at=unit.at,
                             )
@@ -548,6 +539,32 @@ class Database:
                 unit.committed()
                 return result
         raise AssertionError("unreachable")
+
+    def remembered(self, request: Message, response: type[M]) -> M | None:
+        """The response that this request id got before, for work that begins by asking other services.
+
+        Raises InvalidArgument IDEMPOTENCY_KEY_REUSED as `transact` does.
+        """
+        key: str = getattr(request, "request_id", "")
+        if not key:
+            return None
+        with self.unit() as unit:
+            return self._recall(unit, request, response)
+
+    def _recall(self, unit: Unit, request: Message, response: type[M]) -> M | None:
+        table = self.log.idempotency
+        row = unit.session.execute(
+            sa.select(table.c.body_hash, table.c.response).where(
+                table.c.principal == _scope(unit.call),
+                table.c.method == unit.call.method,
+                table.c.key == getattr(request, "request_id", ""),
+            )
+        ).first()
+        if row is None:
+            return None
+        if row.body_hash != _body_hash(request):
+            raise InvalidArgument("IDEMPOTENCY_KEY_REUSED", "this request id came before with another request")
+        return response.FromString(row.response)
 
     def history(self, cls: type[Aggregate], id: str, at: datetime) -> Message:
         """The aggregate's message as it was at the instant; raises NotFound when it wasn't."""
@@ -562,6 +579,19 @@ class Database:
         if row is None or row.type == f"{cls.__name__}DeleteEvent":
             raise missing(cls, id)
         return self.resources[cls].message.FromString(row.data)
+
+    def histories(self, cls: type[Aggregate], ordering_key: str, at: datetime) -> list[Message]:
+        """The messages of all aggregates with the ordering key as they were at the instant, those deleted left out."""
+        event = self.log.event
+        with self.unit() as unit:
+            found = unit.session.execute(
+                sa.select(event.c.aggregate_id, event.c.type, event.c.data)
+                .distinct(event.c.aggregate_id)
+                .where(event.c.ordering_key == ordering_key, event.c.aggregate_type == cls.__name__, event.c.time <= at)
+                .order_by(event.c.aggregate_id, event.c.version.desc())
+            ).all()
+        message = self.resources[cls].message
+        return [message.FromString(row.data) for row in found if row.type != f"{cls.__name__}DeleteEvent"]
 
     def branch_for_create(self, cls: type[Aggregate], named: str) -> str:
         """The branch of something new. Raises InvalidArgument BRANCH_REQUIRED when the caller must name one."""
@@ -579,10 +609,13 @@ class Database:
         raise InvalidArgument("BRANCH_REQUIRED", "say which branch it is for: X-Branch, or the field `branch`")
 
 
-def _repeated(remembered: Any, body_hash: bytes, response: type[M]) -> M:
-    if remembered.body_hash != body_hash:
-        raise InvalidArgument("IDEMPOTENCY_KEY_REUSED", "this request id came before with another request")
-    return response.FromString(remembered.response)
+def _scope(call: calls.Call) -> str:
+    """Whose request ids these are: other branches, other principal."""
+    return f"{call.principal.subject} {call.principal.branch_setting}"
+
+
+def _body_hash(request: Message) -> bytes:
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
 _ENTER = sa.text(

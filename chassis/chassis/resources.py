@@ -26,7 +26,7 @@ class Collection(Generic[A, M]):
     """All aggregates of one class, seen through a caller's eyes.
 
     `creating`, `changed` and `deleting` are where a service asks what an aggregate can't know by itself, inside the
-    transaction; they refuse by raising.
+    transaction; they refuse by raising. `replies` makes messages of a resource that is more than one aggregate.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Collection(Generic[A, M]):
         creating: Callable[[Unit, A], None] = _no_hook,
         changed: Callable[[Unit, A], None] = _no_hook,
         deleting: Callable[[Unit, A], None] = _no_hook,
-        reply: Callable[[Unit, A], M] | None = None,
+        replies: Callable[[Unit, Sequence[A]], Sequence[M]] | None = None,
     ) -> None:
         self.database = database
         self.cls = cls
@@ -47,14 +47,18 @@ class Collection(Generic[A, M]):
         self._creating = creating
         self._changed = changed
         self._deleting = deleting
-        self._reply = reply or self._plain_reply
+        self._replies = replies or self._plain_replies
         self._required = [
             field.name for field in message.DESCRIPTOR.fields if field.GetOptions().Extensions[options_pb2.required]
         ]
 
-    def _plain_reply(self, unit: Unit, aggregate: A) -> M:
+    def _plain_replies(self, unit: Unit, aggregates: Sequence[A]) -> Sequence[M]:
+        return [convert.to_message(aggregate, self.message) for aggregate in aggregates]
+
+    def reply(self, unit: Unit, aggregate: A) -> M:
+        """The message of one aggregate as it will be committed, its new version included."""
         unit.flush()
-        return convert.to_message(aggregate, self.message)
+        return self._replies(unit, [aggregate])[0]
 
     def get(self, request: requests_pb2.GetRequest) -> M:
         """The resource, as it is or as it was `at` an instant; raises NotFound."""
@@ -63,7 +67,7 @@ class Collection(Generic[A, M]):
             assert isinstance(past, self.message)
             return past
         with self.database.unit() as unit:
-            return self._reply(unit, unit.get(self.cls, request.id))
+            return self.reply(unit, unit.get(self.cls, request.id))
 
     def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
         """A page of what matches the filters; raises InvalidArgument for a malformed filter, sort, offset or limit."""
@@ -80,12 +84,12 @@ class Collection(Generic[A, M]):
             items = unit.session.scalars(
                 sa.select(self.cls).where(*where).order_by(*order).offset(window.offset).limit(window.limit)
             ).all()
-            return response(items=[self._reply(unit, item) for item in items], page=page)
+            return response(items=self._replies(unit, items), page=page)
 
     def create(self, request: Any) -> M:
         """Saves a new resource with an id of ours. `request` has request_id, branch and the resource."""
         body = getattr(request, self._field)
-        self._require(body, self._required)
+        self.require(body, self._required)
 
         def work(unit: Unit) -> M:
             branch = self.database.branch_for_create(self.cls, request.branch)
@@ -93,7 +97,7 @@ class Collection(Generic[A, M]):
             aggregate.check(unit.at)
             self._creating(unit, aggregate)
             unit.add(aggregate)
-            return self._reply(unit, aggregate)
+            return self.reply(unit, aggregate)
 
         return self.database.transact(request, self.message, work)
 
@@ -101,7 +105,7 @@ class Collection(Generic[A, M]):
         """Changes what the update mask names, if the etag still fits. `request` has request_id, the resource, both."""
         body = getattr(request, self._field)
         paths = list(request.update_mask.paths)
-        self._require(body, [path for path in paths if path in self._required])
+        self.require(body, [path for path in paths if path in self._required])
 
         def work(unit: Unit) -> M:
             aggregate = unit.get(self.cls, body.id, request.etag)
@@ -109,7 +113,7 @@ class Collection(Generic[A, M]):
             if changes:
                 aggregate.revise(changes, unit.at)
                 self._changed(unit, aggregate)
-            return self._reply(unit, aggregate)
+            return self.reply(unit, aggregate)
 
         return self.database.transact(request, self.message, work)
 
@@ -124,8 +128,8 @@ class Collection(Generic[A, M]):
 
         return self.database.transact(request, Empty, work)
 
-    def _require(self, body: Message, names: Sequence[str]) -> None:
-        """Presence is checked at the gateway too, with TM Forum's spelling; callers over gRPC meet it here."""
+    def require(self, body: Message, names: Sequence[str]) -> None:
+        """Raises InvalidArgument REQUIRED naming those fields that are missing; the gateway checks the same earlier."""
         present = {field.name for field, _ in body.ListFields()}
         absent = [f"{self._field}.{name}" for name in names if name not in present]
         if absent:

@@ -40,6 +40,7 @@ TIMER_LATENESS = Histogram(
     buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0),
 )
 TIMERS_DUE = Gauge("svyaz_timers_due", "Timers that are due and not yet handled", ["service"])
+TIMERS_GIVEN_UP = Gauge("svyaz_timers_given_up", "Timers that keep failing, tried once an hour only", ["service"])
 
 
 class JsonFormatter(logging.Formatter):

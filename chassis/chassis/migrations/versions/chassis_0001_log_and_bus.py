@@ -2,8 +2,9 @@
 
 import sqlalchemy as sa
 from alembic import op
-from chassis.db import Xid8, isolate, partition_events
 from sqlalchemy.dialects.postgresql import JSONB
+
+from chassis.db import Xid8, isolate, partition_events
 
 revision = "chassis_0001"
 down_revision = None
@@ -16,11 +17,12 @@ def upgrade() -> None:
     op.create_table(
         "consumer_position",
         sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("stream", sa.Text(), nullable=False),
         sa.Column("first_partition", sa.SmallInteger(), nullable=False),
         sa.Column("last_partition", sa.SmallInteger(), nullable=False),
         sa.Column("stream_created", sa.Text(), nullable=False),
         sa.Column("sequence", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("consumer", "first_partition", "last_partition"),
+        sa.PrimaryKeyConstraint("consumer", "stream", "first_partition", "last_partition"),
     )
     op.create_table(
         "consumer_switch",
@@ -54,6 +56,7 @@ def upgrade() -> None:
         postgresql_partition_by="RANGE (time)",
     )
     op.create_index("event_aggregate_id_version", "event", ["aggregate_id", "version"], unique=False)
+    op.create_index("event_ordering_key", "event", ["ordering_key", "aggregate_type"], unique=False)
     op.create_index("event_partition_position", "event", ["partition", "position"], unique=False)
     op.create_table(
         "idempotency",
@@ -132,6 +135,7 @@ def upgrade() -> None:
         sa.Column("not_before", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("aggregate_id", "purpose"),
     )
+    op.create_index("timer_given_up", "timer", ["purpose"], unique=False, postgresql_where=sa.text("attempts >= 10"))
     op.create_index("timer_purpose_not_before", "timer", ["purpose", "not_before"], unique=False)
     for table in ("event", "parked_event", "timer"):
         for statement in isolate(table):

@@ -1,0 +1,1 @@
+"""Orders, the products that they create, and the charges that billing receives."""

@@ -1,0 +1,82 @@
+"""Starts the orders service."""
+
+import sys
+from datetime import timedelta
+
+from chassis import migrate, server
+from chassis.auth import token_source
+from chassis.bus import Bus, event_stream
+from chassis.clients import channel
+from chassis.clock import Clock
+from chassis.config import Settings
+from chassis.consumer import Consumer
+from chassis.db import Database
+from chassis.operations import Operations
+from chassis.relay import EventOutbox, Relay
+from chassis.timers import Timers
+from orders.billing.api import Billing
+from orders.billing.domain import BranchZones
+from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
+from orders.billing.sealer import Sealer
+from orders.inventory.api import Inventory
+from orders.ordering.api import Orders
+from orders.ordering.capture import Capture
+from orders.ordering.fulfilment import Fulfilment
+from orders.ordering.provisioning import NullProvisioning
+from orders.store import RESOURCES, metadata
+from svyaz.catalog.v1 import pricing_pb2_grpc
+from svyaz.customers.v1 import customers_pb2_grpc
+from svyaz.operations.v1 import operations_pb2_grpc
+from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, orders_pb2_grpc
+
+
+def main() -> None:
+    """Serves, or migrates the database when told `migrate`."""
+    settings = Settings.from_environment("orders")
+    if sys.argv[1:] == ["migrate"]:
+        migrate.upgrade("orders", settings.migration_database_url, "orders")
+        return
+    tokens = token_source(settings)
+    database = Database(
+        settings.database_url,
+        clock=Clock(settings.clock_offset_file),
+        metadata=metadata,
+        resources=RESOURCES,
+        connections=settings.database_connections,
+    )
+    capture = Capture(
+        pricing_pb2_grpc.PricingServiceStub(channel(settings.addresses["catalog"], tokens)),
+        customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
+    )
+    provisioning = NullProvisioning(
+        delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
+        failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
+    )
+    fulfilment = Fulfilment(capture, provisioning)
+    bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
+    customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
+    zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
+    server.run(
+        settings,
+        [
+            (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
+            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+            (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
+            (
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                Operations(database, [customers], service="orders"),
+            ),
+        ],
+        database=database,
+        background=[
+            Relay(database, bus, EventOutbox(database, "orders"), service="orders", stream="ORDERS"),
+            Sealer(database),
+            Relay(database, bus, BillingOutbox(database), service="orders", stream=STREAM, name="billing"),
+            Timers(database, fulfilment.timers(), service="orders"),
+            customers,
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

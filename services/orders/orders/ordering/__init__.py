@@ -1,0 +1,1 @@
+"""What customers want, until they have it."""

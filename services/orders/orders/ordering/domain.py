@@ -1,0 +1,297 @@
+"""Product orders: what may be ordered, and how an order goes from a wish to products (TMF622)."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.types import Aggregate, EntityRef, Note, RelatedParty, require_transition
+from orders.ordering.values import (
+    OrderItem,
+    OrderItemAction,
+    OrderPrice,
+    ProductOrderItemState,
+    ProductOrderState,
+    RelatedChannel,
+    TaskState,
+)
+
+_O, _I, _T = ProductOrderState, ProductOrderItemState, TaskState
+
+# pending waits for the customer (information is missing), held for ourselves.
+ORDER_TRANSITIONS: Mapping[ProductOrderState, frozenset[ProductOrderState]] = {
+    _O.ACKNOWLEDGED: frozenset({_O.IN_PROGRESS, _O.PENDING, _O.REJECTED, _O.CANCELLED, _O.ASSESSING_CANCELLATION}),
+    _O.PENDING: frozenset({_O.IN_PROGRESS, _O.ACKNOWLEDGED, _O.REJECTED, _O.CANCELLED, _O.ASSESSING_CANCELLATION}),
+    _O.HELD: frozenset({_O.IN_PROGRESS, _O.FAILED, _O.ASSESSING_CANCELLATION, _O.CANCELLED}),
+    _O.IN_PROGRESS: frozenset({_O.PENDING, _O.HELD, _O.COMPLETED, _O.FAILED, _O.PARTIAL, _O.ASSESSING_CANCELLATION}),
+    _O.ASSESSING_CANCELLATION: frozenset({_O.PENDING_CANCELLATION, _O.CANCELLED, _O.IN_PROGRESS, _O.PENDING}),
+    _O.PENDING_CANCELLATION: frozenset({_O.CANCELLED}),
+    _O.REJECTED: frozenset(),
+    _O.CANCELLED: frozenset(),
+    _O.COMPLETED: frozenset(),
+    _O.FAILED: frozenset(),
+    _O.PARTIAL: frozenset(),
+}
+ITEM_TRANSITIONS: Mapping[ProductOrderItemState, frozenset[ProductOrderItemState]] = {
+    _I.ACKNOWLEDGED: frozenset({_I.IN_PROGRESS, _I.PENDING, _I.REJECTED, _I.CANCELLED}),
+    _I.PENDING: frozenset({_I.IN_PROGRESS, _I.ACKNOWLEDGED, _I.REJECTED, _I.CANCELLED}),
+    _I.HELD: frozenset({_I.IN_PROGRESS, _I.FAILED, _I.CANCELLED}),
+    _I.IN_PROGRESS: frozenset({_I.COMPLETED, _I.FAILED, _I.HELD, _I.CANCELLED}),
+    _I.ASSESSING_CANCELLATION: frozenset({_I.PENDING_CANCELLATION, _I.CANCELLED, _I.IN_PROGRESS}),
+    _I.PENDING_CANCELLATION: frozenset({_I.CANCELLED}),
+    _I.REJECTED: frozenset(),
+    _I.CANCELLED: frozenset(),
+    _I.COMPLETED: frozenset(),
+    _I.FAILED: frozenset(),
+}
+TASK_TRANSITIONS: Mapping[TaskState, frozenset[TaskState]] = {
+    _T.ACKNOWLEDGED: frozenset({_T.IN_PROGRESS, _T.DONE, _T.TERMINATED_WITH_ERROR}),
+    _T.IN_PROGRESS: frozenset({_T.DONE, _T.TERMINATED_WITH_ERROR}),
+    _T.DONE: frozenset(),
+    _T.TERMINATED_WITH_ERROR: frozenset(),
+}
+FINAL = frozenset(state for state, following in ORDER_TRANSITIONS.items() if not following)
+# Nothing has been done for the customer yet: the order may still change or be withdrawn.
+UNSTARTED = frozenset({_O.ACKNOWLEDGED, _O.PENDING})
+
+# How long an order waits for what its customer has to tell before it is cancelled.
+INFORMATION_DEADLINE = timedelta(days=14)
+
+
+@dataclass(kw_only=True, eq=False)
+class ProductOrderItem(Aggregate):
+    """One item of an order, a row of its own: its state changes without writing its order again."""
+
+    STATE: ClassVar[str | None] = "state"
+
+    product_order_id: str
+    # Where it stands in the order, and below which item (of a bundle).
+    position: int
+    parent_id: str | None = None
+    state: ProductOrderItemState = ProductOrderItemState.ACKNOWLEDGED
+    product_id: str | None = None
+    # What was wanted, without nested items and state.
+    item: OrderItem
+    # What it costs for its whole quantity, by the catalog: this is what billing gets, whatever the item itself says.
+    charge: tuple[OrderPrice, ...] = ()
+
+    @property
+    def ordering_key(self) -> str:
+        """Its order's: consumers see an order and its items in one sequence."""
+        return self.product_order_id
+
+    def move(self, wanted: ProductOrderItemState) -> None:
+        """Goes to another state; raises FailedPrecondition BAD_TRANSITION naming both."""
+        if wanted is not self.state:
+            require_transition("an order item", ITEM_TRANSITIONS, self.state, wanted)
+            self.state = wanted
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return not ITEM_TRANSITIONS[self.state]
+
+
+@dataclass(kw_only=True, eq=False)
+class ProductOrder(Aggregate):
+    """What a customer has asked for. Its items are aggregates of their own."""
+
+    STATE: ClassVar[str | None] = "state"
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"order_date", "completion_date", "cancellation_date"})
+
+    cancellation_date: datetime | None = None
+    cancellation_reason: str | None = None
+    category: str | None = None
+    completion_date: datetime | None = None
+    description: str | None = None
+    expected_completion_date: datetime | None = None
+    external_id: str | None = None
+    notification_contact: str | None = None
+    order_date: datetime | None = None
+    priority: str | None = None
+    requested_completion_date: datetime | None = None
+    requested_start_date: datetime | None = None
+    agreement: tuple[EntityRef, ...] = ()
+    billing_account: EntityRef | None = None
+    channel: tuple[RelatedChannel, ...] = ()
+    note: tuple[Note, ...] = ()
+    order_total_price: tuple[OrderPrice, ...] = ()
+    payment: tuple[EntityRef, ...] = ()
+    product_offering_qualification: tuple[EntityRef, ...] = ()
+    quote: tuple[EntityRef, ...] = ()
+    related_party: tuple[RelatedParty, ...] = ()
+    state: ProductOrderState | None = None
+
+    def check(self, at: datetime) -> None:
+        """A new order is acknowledged, whatever state its sender would like. Raises InvalidArgument for another."""
+        if self.state not in (None, ProductOrderState.ACKNOWLEDGED):
+            raise InvalidArgument(
+                "BAD_INITIAL_STATE", "an order begins as 'acknowledged'", violations=[Violation("state", "not initial")]
+            )
+        self.state = ProductOrderState.ACKNOWLEDGED
+        self.order_date = at
+
+    def move(self, wanted: ProductOrderState, at: datetime) -> None:
+        """Goes to another state; raises FailedPrecondition BAD_TRANSITION naming both."""
+        assert self.state is not None
+        if wanted is self.state:
+            return
+        require_transition("a product order", ORDER_TRANSITIONS, self.state, wanted)
+        self.state = wanted
+        if wanted is ProductOrderState.CANCELLED:
+            self.cancellation_date = at
+        if wanted in (ProductOrderState.COMPLETED, ProductOrderState.PARTIAL):
+            self.completion_date = at
+
+    def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
+        """Takes a caller's changes while the order is open. Only a cancellation may be asked for as a state.
+
+        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION.
+        """
+        wanted = changes.get("state")
+        rest = {name: value for name, value in changes.items() if name != "state"}
+        if rest and self.state in FINAL:
+            raise FailedPrecondition("ORDER_CLOSED", f"the order is {str(self.state)!r}: it can't change any more")
+        super().revise(rest, at)
+        if wanted is not None and wanted is not self.state:
+            assert self.state is not None
+            require_transition("a product order", ORDER_TRANSITIONS, self.state, wanted)
+            if wanted is not ProductOrderState.CANCELLED:
+                raise FailedPrecondition(
+                    "BAD_TRANSITION",
+                    f"an order goes from {str(self.state)!r} to {str(wanted)!r} by its own progress, not by request",
+                    metadata={"from": str(self.state), "to": str(wanted)},
+                )
+            self.move(wanted, at)
+
+    def customer_ids(self) -> tuple[str, ...]:
+        """The related parties that may be the customer: those in that role, else those referred to as one."""
+        named = [party for party in self.related_party if (party.role or "").lower() == "customer"]
+        named = named or [party for party in self.related_party if party.at_referred_type == "Customer"]
+        return tuple(party.id for party in named if party.id)
+
+    def cancel(self, items: Sequence[ProductOrderItem], reason: str, at: datetime) -> None:
+        """Withdraws the order with all its items, as long as none is done.
+
+        Raises FailedPrecondition POINT_OF_NO_RETURN naming the items that are.
+        """
+        finished = [item.item.id or "" for item in items if item.state is ProductOrderItemState.COMPLETED]
+        if finished:
+            raise FailedPrecondition("POINT_OF_NO_RETURN", f"these items are already completed: {', '.join(finished)}")
+        if self.state is ProductOrderState.IN_PROGRESS:
+            self.move(ProductOrderState.ASSESSING_CANCELLATION, at)
+        self.move(ProductOrderState.CANCELLED, at)
+        self.cancellation_reason = self.cancellation_reason or reason
+        for item in items:
+            if not item.done:
+                item.move(ProductOrderItemState.CANCELLED)
+
+    def conclude(self, items: Sequence[ProductOrderItem], at: datetime) -> bool:
+        """Ends the order once all its items have ended; whether it has."""
+        if not all(item.done for item in items):
+            return False
+        completed = [item.state is ProductOrderItemState.COMPLETED for item in items]
+        if all(completed):
+            self.move(ProductOrderState.COMPLETED, at)
+        elif any(completed):
+            self.move(ProductOrderState.PARTIAL, at)
+        else:
+            self.move(ProductOrderState.FAILED, at)
+        return True
+
+    def require_deletable(self) -> None:
+        """Raises FailedPrecondition IN_USE unless the order came to nothing."""
+        if self.state not in (ProductOrderState.CANCELLED, ProductOrderState.REJECTED, *UNSTARTED):
+            raise FailedPrecondition("IN_USE", f"an order that is {str(self.state)!r} can't be deleted")
+
+
+@dataclass(kw_only=True, eq=False)
+class CancelProductOrder(Aggregate):
+    """The wish to withdraw an order, and what became of it."""
+
+    STATE: ClassVar[str | None] = "state"
+
+    cancellation_reason: str | None = None
+    effective_cancellation_date: datetime | None = None
+    requested_cancellation_date: datetime | None = None
+    product_order: EntityRef | None = None
+    state: TaskState | None = None
+
+    def check(self, at: datetime) -> None:
+        """A new wish is acknowledged."""
+        self.state = TaskState.ACKNOWLEDGED
+        self.effective_cancellation_date = None
+
+    def move(self, wanted: TaskState, at: datetime) -> None:
+        """Goes to another state; raises FailedPrecondition BAD_TRANSITION naming both."""
+        assert self.state is not None
+        require_transition("a cancellation", TASK_TRANSITIONS, self.state, wanted)
+        self.state = wanted
+        if wanted is TaskState.DONE:
+            self.effective_cancellation_date = at
+
+
+def check_items(items: Sequence[OrderItem], path: str = "product_order_item") -> None:
+    """Raises InvalidArgument naming each item that can't be: none at all, an id twice, a quantity below 1,
+    a change of no product."""
+    found: list[Violation] = []
+    if not items:
+        found.append(Violation(path, "at least one item is needed"))
+    seen: set[str] = set()
+    for place, item in walk(items, path):
+        if not item.id or item.id in seen:
+            found.append(Violation(f"{place}.id", "missing, or not unique in the order"))
+        seen.add(item.id or "")
+        if item.quantity is not None and item.quantity < 1:
+            found.append(Violation(f"{place}.quantity", "must be 1 or more"))
+        if item.action is None:
+            found.append(Violation(f"{place}.action", "required"))
+        product_id = item.product.id if item.product is not None else None
+        if item.action in (OrderItemAction.MODIFY, OrderItemAction.DELETE) and not product_id:
+            found.append(Violation(f"{place}.product.id", f"required to {item.action} a product"))
+    if found:
+        raise InvalidArgument("INVALID_ITEMS", "the order's items can't be taken as they are", violations=found)
+
+
+def walk(items: Iterable[OrderItem], path: str = "product_order_item") -> Iterator[tuple[str, OrderItem]]:
+    """All items with those inside them, each with its path."""
+    for position, item in enumerate(items):
+        place = f"{path}[{position}]"
+        yield place, item
+        yield from walk(item.product_order_item, f"{place}.product_order_item")
+
+
+def rows(order: ProductOrder, items: Iterable[OrderItem], ids: Iterator[str]) -> list[ProductOrderItem]:
+    """The items as aggregates, those of a bundle below it; `ids` gives each its id."""
+    result: list[ProductOrderItem] = []
+
+    def place(item: OrderItem, parent: str | None) -> None:
+        row = ProductOrderItem(
+            id=next(ids),
+            branch=order.branch,
+            product_order_id=order.id,
+            position=len(result),
+            parent_id=parent,
+            item=replace(item, product_order_item=(), state=None),
+        )
+        result.append(row)
+        for inner in item.product_order_item:
+            place(inner, row.id)
+
+    for item in items:
+        place(item, None)
+    return result
+
+
+def assembled(items: Sequence[ProductOrderItem]) -> tuple[OrderItem, ...]:
+    """The items in TM Forum's shape again, with their states, nested as they came."""
+    inner: dict[str | None, list[ProductOrderItem]] = {}
+    for item in sorted(items, key=lambda row: row.position):
+        inner.setdefault(item.parent_id, []).append(item)
+
+    def build(row: ProductOrderItem) -> OrderItem:
+        nested = tuple(build(below) for below in inner.get(row.id, ()))
+        return replace(row.item, product_order_item=nested, state=row.state)
+
+    return tuple(build(row) for row in inner.get(None, ()))

@@ -1,0 +1,351 @@
+"""How an order goes on by itself: timers and events move it from acknowledged to its end, a step per transaction."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from prometheus_client import Counter
+
+from chassis.cloudevents import ReceivedEvent
+from chassis.db import Unit
+from chassis.errors import FailedPrecondition
+from chassis.timers import cancel_timer, set_timer
+from chassis.types import EntityRef, Note, new_id
+from orders.billing.domain import ChargeEvent, ChargeType
+from orders.billing.store import add_charges
+from orders.inventory.domain import Product
+from orders.inventory.values import (
+    ProductPrice,
+    ProductRefOrValue,
+    ProductRelationship,
+    ProductStatus,
+    RelatedProductOrderItem,
+)
+from orders.ordering import store
+from orders.ordering.capture import Capture
+from orders.ordering.domain import (
+    INFORMATION_DEADLINE,
+    UNSTARTED,
+    CancelProductOrder,
+    ProductOrder,
+    ProductOrderItem,
+    assembled,
+)
+from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
+from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
+
+ORDERS = Counter("svyaz_orders_total", "Product orders that have ended", ["outcome"])
+
+# The purposes of our timers.
+ADVANCE = "advance"
+PROVISION = "provision"
+INFORMATION = "information"
+CANCEL = "cancel"
+
+# An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept.
+RECHECK = timedelta(minutes=1)
+RECURRING = "recurring"
+
+
+class Fulfilment:
+    """The steps of an order. Each is repeated until it has been committed, and does nothing when it is late."""
+
+    def __init__(self, capture: Capture, provisioning: ProvisioningAdapter) -> None:
+        self._capture = capture
+        self._provisioning = provisioning
+
+    def timers(self) -> dict[str, Callable[[str, Unit], None]]:
+        """The handlers of our timers, by purpose."""
+        return {
+            ADVANCE: self.advance,
+            PROVISION: self.provision,
+            INFORMATION: self.give_up_waiting,
+            CANCEL: self.cancel,
+        }
+
+    def advance(self, order_id: str, unit: Unit) -> None:
+        """Starts an order that lacks nothing; lets one that does wait for its customer, visibly."""
+        order = unit.find(ProductOrder, order_id)
+        if order is None or order.state not in UNSTARTED:
+            return
+        items = store.items_of(unit, order_id)
+        if store.awaited_by(unit, order_id):
+            store.wait_for(unit, order, self._capture.missing(order, assembled(items)))
+        awaited = store.awaited_by(unit, order_id)
+        if awaited:
+            self._wait(unit, order, items, awaited)
+        elif order.requested_start_date is not None and order.requested_start_date > unit.at:
+            set_timer(unit, order_id, ADVANCE, order.requested_start_date, order.branch)
+        else:
+            self._start(unit, order, items)
+
+    def _wait(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], awaited: Sequence[str]) -> None:
+        if order.state is not ProductOrderState.PENDING:
+            order.move(ProductOrderState.PENDING, unit.at)
+            order.note = (*order.note, _note(unit, f"waits for: {', '.join(awaited)}"))
+            for item in items:
+                item.move(ProductOrderItemState.PENDING)
+            unit.announce(order, "InformationRequired")
+            set_timer(unit, order.id, INFORMATION, unit.at + INFORMATION_DEADLINE, order.branch)
+        set_timer(unit, order.id, ADVANCE, unit.at + RECHECK, order.branch)
+
+    def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
+        order.move(ProductOrderState.IN_PROGRESS, unit.at)
+        cancel_timer(unit, order.id, INFORMATION)
+        products: dict[str, Product] = {}
+        for item in items:
+            item.move(ProductOrderItemState.IN_PROGRESS)
+            if item.item.action is OrderItemAction.ADD:
+                products[item.id] = product = _ordered_product(order, item, products.get(item.parent_id or ""))
+                item.product_id = product.id
+                unit.add(product)
+            else:
+                item.product_id = item.item.product.id if item.item.product is not None else None
+        set_timer(unit, order.id, PROVISION, unit.at, order.branch)
+
+    def provision(self, order_id: str, unit: Unit) -> None:
+        """Asks the network for what is still to be done, and ends the order when all is."""
+        order = unit.find(ProductOrder, order_id)
+        if order is None or order.state is not ProductOrderState.IN_PROGRESS:
+            return
+        items = store.items_of(unit, order_id)
+        again: list[timedelta] = []
+        for item in items:
+            if item.done:
+                continue
+            outcome = self._provisioning.provision(_task(item))
+            if isinstance(outcome, Waiting):
+                again.append(outcome.delay)
+            elif isinstance(outcome, Failed):
+                self._fail(unit, order, item, outcome.reason)
+            elif isinstance(outcome, Done):
+                self._complete(unit, order, item)
+        if order.conclude(items, unit.at):
+            assert order.state is not None
+            outcome_name = str(order.state)
+            unit.after_commit(lambda: ORDERS.labels(outcome_name).inc())
+        else:
+            set_timer(unit, order_id, PROVISION, unit.at + min(again), order.branch)
+
+    def _complete(self, unit: Unit, order: ProductOrder, item: ProductOrderItem) -> None:
+        product = unit.find(Product, item.product_id) if item.product_id else None
+        if product is None:
+            self._fail(unit, order, item, f"there is no product {item.product_id!r}")
+            return
+        try:
+            charged = _carried_out(unit, order, item, product)
+        except FailedPrecondition as error:
+            self._fail(unit, order, item, error.message)
+            return
+        item.move(ProductOrderItemState.COMPLETED)
+        add_charges(unit, charged)
+
+    def _fail(self, unit: Unit, order: ProductOrder, item: ProductOrderItem, reason: str) -> None:
+        item.move(ProductOrderItemState.FAILED)
+        order.note = (*order.note, _note(unit, f"item {item.item.id} failed: {reason}"))
+        product = unit.find(Product, item.product_id) if item.product_id else None
+        if product is not None and item.item.action is OrderItemAction.ADD:
+            product.move(ProductStatus.ABORTED, unit.at)
+
+    def give_up_waiting(self, order_id: str, unit: Unit) -> None:
+        """Cancels an order whose customer hasn't told what was missing in time."""
+        order = unit.find(ProductOrder, order_id)
+        if order is not None and order.state is ProductOrderState.PENDING:
+            withdraw(unit, order, "the missing information didn't come in time")
+
+    def cancel(self, task_id: str, unit: Unit) -> None:
+        """Carries a cancellation out, or says why it can't be."""
+        task = unit.find(CancelProductOrder, task_id)
+        if task is None or task.state is not TaskState.ACKNOWLEDGED or task.product_order is None:
+            return
+        order = unit.find(ProductOrder, task.product_order.id or "")
+        try:
+            if order is None:
+                raise FailedPrecondition("NOT_FOUND", "the order isn't there any more")
+            withdraw(unit, order, task.cancellation_reason or "cancelled on request")
+        except FailedPrecondition as error:
+            task.cancellation_reason = f"{task.cancellation_reason or ''} (refused: {error.message})".strip()
+            task.move(TaskState.TERMINATED_WITH_ERROR, unit.at)
+        else:
+            task.move(TaskState.DONE, unit.at)
+
+    def customers_changed(self, event: ReceivedEvent, unit: Unit) -> None:
+        """Wakes the orders that wait for a customer or account which exists now."""
+        if event.type in ("CustomerCreateEvent", "BillingAccountCreateEvent"):
+            for order_id, branch in store.arrived(unit, event.aggregate_id):
+                set_timer(unit, order_id, ADVANCE, unit.at, branch)
+
+
+def withdraw(unit: Unit, order: ProductOrder, reason: str) -> None:
+    """Cancels an order with its items, and the products that were to come of them.
+
+    Raises FailedPrecondition POINT_OF_NO_RETURN, BAD_TRANSITION.
+    """
+    items = store.items_of(unit, order.id)
+    order.cancel(items, reason, unit.at)
+    for item in items:
+        product = unit.find(Product, item.product_id) if item.product_id else None
+        if product is not None and item.item.action is OrderItemAction.ADD:
+            product.move(ProductStatus.CANCELLED, unit.at)
+    store.stop_waiting(unit, order.id)
+    for purpose in (ADVANCE, PROVISION, INFORMATION):
+        cancel_timer(unit, order.id, purpose)
+    unit.after_commit(lambda: ORDERS.labels("cancelled").inc())
+
+
+def _note(unit: Unit, text: str) -> Note:
+    return Note(id=new_id(), author="svyaz", date=unit.at, text=text)
+
+
+def _task(item: ProductOrderItem) -> ProvisioningTask:
+    product = item.item.product
+    specification = product.product_specification if product is not None else None
+    return ProvisioningTask(
+        id=item.id,
+        action=item.item.action or OrderItemAction.NO_CHANGE,
+        product_id=item.product_id or "",
+        product_offering_id=_id(item.item.product_offering),
+        product_specification_id=(specification.id or "") if specification is not None else "",
+        quantity=1 if item.item.quantity is None else item.item.quantity,
+    )
+
+
+def _id(reference: EntityRef | None) -> str:
+    return (reference.id or "") if reference is not None else ""
+
+
+def _account(order: ProductOrder, item: ProductOrderItem) -> EntityRef | None:
+    return item.item.billing_account or order.billing_account
+
+
+def _product_prices(charges: Sequence[OrderPrice]) -> tuple[ProductPrice, ...]:
+    return tuple(
+        ProductPrice(
+            name=charge.name,
+            price_type=charge.price_type,
+            recurring_charge_period=charge.recurring_charge_period,
+            price=charge.price,
+            product_offering_price=charge.product_offering_price,
+            product_price_alteration=charge.price_alteration,
+        )
+        for charge in charges
+    )
+
+
+def _origin(order: ProductOrder, item: ProductOrderItem) -> RelatedProductOrderItem:
+    return RelatedProductOrderItem(
+        product_order_id=order.id,
+        order_item_id=item.item.id,
+        order_item_action=str(item.item.action) if item.item.action else None,
+    )
+
+
+def _ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Product | None) -> Product:
+    """The product that an item is to become; one inside a bundle belongs to the bundle's product."""
+    wanted = item.item.product
+    offering = item.item.product_offering
+    product = Product(
+        id=new_id(),
+        branch=order.branch,
+        status=ProductStatus.PENDING_ACTIVE,
+        order_date=order.order_date,
+        name=(wanted.name if wanted is not None else None) or (offering.name if offering is not None else None),
+        description=wanted.description if wanted is not None else None,
+        is_bundle=wanted.is_bundle if wanted is not None else None,
+        is_customer_visible=wanted.is_customer_visible if wanted is not None else None,
+        product_serial_number=wanted.product_serial_number if wanted is not None else None,
+        place=wanted.place if wanted is not None else (),
+        product_characteristic=wanted.product_characteristic if wanted is not None else (),
+        product_specification=wanted.product_specification if wanted is not None else None,
+        product_term=wanted.product_term if wanted is not None else (),
+        product_offering=offering,
+        product_price=_product_prices(item.charge),
+        product_order_item=(_origin(order, item),),
+        billing_account=_account(order, item),
+        related_party=order.related_party,
+        realizing_service=wanted.realizing_service if wanted is not None else (),
+        extensions=wanted.extensions if wanted is not None else None,
+    )
+    if bundle is not None:
+        inside = ProductRelationship(
+            relationship_type="bundledIn", product=ProductRefOrValue(id=bundle.id, name=bundle.name)
+        )
+        product.product_relationship = (inside,)
+    return product
+
+
+def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:
+    """Changes the product as the item says; the charges that follow from it.
+
+    Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it.
+    """
+    action = item.item.action
+    origin = _origin(order, item)
+    if action is OrderItemAction.ADD:
+        product.move(ProductStatus.ACTIVE, unit.at)
+        return _charges(unit, order, item, product, item.charge, ChargeType.RECURRING_CHARGE_START)
+    if action is OrderItemAction.MODIFY:
+        if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
+        wanted = item.item.product
+        if wanted is not None and wanted.product_characteristic:
+            product.product_characteristic = wanted.product_characteristic
+        product.product_order_item = (*product.product_order_item, origin)
+        if item.item.product_offering is None:
+            return ()
+        product.product_offering = item.item.product_offering
+        product.product_price = _product_prices(item.charge)
+        return _charges(unit, order, item, product, item.charge, ChargeType.RECURRING_CHARGE_CHANGE)
+    if action is OrderItemAction.DELETE:
+        ended = [price for price in product.product_price if price.price_type == RECURRING]
+        product.move(ProductStatus.PENDING_TERMINATE, unit.at)
+        product.move(ProductStatus.TERMINATED, unit.at)
+        product.product_order_item = (*product.product_order_item, origin)
+        stopped = [
+            OrderPrice(
+                name=price.name,
+                price_type=price.price_type,
+                recurring_charge_period=price.recurring_charge_period,
+                price=price.price,
+                product_offering_price=price.product_offering_price,
+            )
+            for price in ended
+        ]
+        return _charges(unit, order, item, product, stopped, ChargeType.RECURRING_CHARGE_STOP)
+    return ()
+
+
+def _charges(
+    unit: Unit,
+    order: ProductOrder,
+    item: ProductOrderItem,
+    product: Product,
+    prices: Sequence[OrderPrice],
+    recurring: ChargeType,
+) -> list[ChargeEvent]:
+    receipt = store.receipt_of(unit, order.id) if prices else None
+    charged: list[ChargeEvent] = []
+    for price in prices:
+        amount = price.price.duty_free_amount if price.price is not None else None
+        if amount is None or price.price is None or amount.value is None:
+            continue
+        charged.append(
+            ChargeEvent(
+                type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
+                account=_id(product.billing_account or _account(order, item)),
+                branch=order.branch,
+                occurred_at=unit.at,
+                product_id=product.id,
+                order_id=order.id,
+                order_item_id=item.item.id or "",
+                customer_id=next(iter(order.customer_ids()), ""),
+                product_offering_id=_id(product.product_offering),
+                product_offering_price_id=_id(price.product_offering_price),
+                amount=amount,
+                tax_rate=price.price.tax_rate,
+                tax_included_amount=price.price.tax_included_amount,
+                recurring_charge_period=price.recurring_charge_period,
+                receipt_digest=hashlib.sha256(receipt).hexdigest() if receipt else None,
+            )
+        )
+    return charged

@@ -1,0 +1,115 @@
+"""Tables of orders, and the questions asked of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from chassis.db import Resource, Unit, aggregate_table
+from chassis.types import Aggregate
+from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
+from orders.schema import metadata
+from svyaz.orders.v1 import orders_pb2
+from svyaz.type.v1 import receipt_pb2
+
+product_order = aggregate_table(metadata, "product_order", ProductOrder)
+product_order_item = aggregate_table(
+    metadata,
+    "product_order_item",
+    ProductOrderItem,
+    sa.Index("product_order_item_product_order_id", "product_order_id", "position"),
+)
+cancel_product_order = aggregate_table(metadata, "cancel_product_order", CancelProductOrder)
+
+# What pending orders wait for: the id of a customer or account that doesn't exist yet, or the name of what is absent.
+order_wait = sa.Table(
+    "order_wait",
+    metadata,
+    sa.Column("product_order_id", sa.Text, primary_key=True),
+    sa.Column("awaited", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Index("order_wait_awaited", "awaited"),
+)
+# Why an order costs what it costs.
+order_receipt = sa.Table(
+    "order_receipt",
+    metadata,
+    sa.Column("product_order_id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("receipt", sa.LargeBinary, nullable=False),
+)
+
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    ProductOrder: Resource(orders_pb2.ProductOrder, product_order),
+    ProductOrderItem: Resource(orders_pb2.OrderedItem, product_order_item),
+    CancelProductOrder: Resource(orders_pb2.CancelProductOrder, cancel_product_order),
+}
+
+
+def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
+    """The items of an order, in their places; those added in this unit included once it has been flushed."""
+    return items_by_order(unit, [order_id]).get(order_id, [])
+
+
+def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[ProductOrderItem]]:
+    """The items of several orders."""
+    if not order_ids:
+        return {}
+    rows = unit.session.scalars(
+        sa.select(ProductOrderItem)
+        .where(product_order_item.c.product_order_id.in_(order_ids))
+        .order_by(product_order_item.c.product_order_id, product_order_item.c.position)
+    )
+    return {order_id: list(items) for order_id, items in groupby(rows, key=lambda row: row.product_order_id)}
+
+
+def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
+    """Remembers what the order waits for now, instead of what it waited for before."""
+    if order.version:
+        stop_waiting(unit, order.id)
+    rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in dict.fromkeys(awaited)]
+    if rows:
+        unit.session.execute(sa.insert(order_wait), rows)
+
+
+def stop_waiting(unit: Unit, order_id: str) -> None:
+    """The order waits for nothing any more."""
+    unit.session.execute(sa.delete(order_wait).where(order_wait.c.product_order_id == order_id))
+
+
+def awaited_by(unit: Unit, order_id: str) -> Sequence[str]:
+    """What the order waits for."""
+    return unit.session.scalars(
+        sa.select(order_wait.c.awaited).where(order_wait.c.product_order_id == order_id).order_by(order_wait.c.awaited)
+    ).all()
+
+
+def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
+    """Ends the waiting for something that exists now; (id, branch) of the orders that waited for it."""
+    return [
+        (row.product_order_id, row.branch)
+        for row in unit.session.execute(
+            sa.delete(order_wait)
+            .where(order_wait.c.awaited == what)
+            .returning(order_wait.c.product_order_id, order_wait.c.branch)
+        )
+    ]
+
+
+def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) -> None:
+    """Keeps the pricing receipt of an order; a later one replaces it (the event log has both prices)."""
+    text = receipt.SerializeToString()
+    unit.session.execute(
+        postgresql.insert(order_receipt)
+        .values(product_order_id=order.id, branch=order.branch, receipt=text)
+        .on_conflict_do_update(index_elements=["product_order_id"], set_={"receipt": text})
+    )
+
+
+def receipt_of(unit: Unit, order_id: str) -> bytes | None:
+    """The pricing receipt of an order, if one has been kept."""
+    receipt: bytes | None = unit.session.scalar(
+        sa.select(order_receipt.c.receipt).where(order_receipt.c.product_order_id == order_id)
+    )
+    return receipt
