@@ -22,7 +22,6 @@ class Billing(BillingServiceServicer):
     def __init__(self, database: Database, zones: BranchZones) -> None:
         self._database = database
         self._zones = zones
-        self._tables = store.billing_tables(database.metadata)
 
     def ListBillingEvents(
         self, request: billing_pb2.ListBillingEventsRequest, context: grpc.ServicerContext
@@ -42,7 +41,7 @@ class Billing(BillingServiceServicer):
             raise InvalidArgument("CHAIN_INVALID", "this names no part of a chain", violations=violations)
         limit = min(request.limit or MAX_EVENTS, MAX_EVENTS)
         with self._database.unit() as unit:
-            rows = store.events(unit.session, self._tables, request.account, request.epoch, first, limit)
+            rows = store.events(unit.session, request.account, request.epoch, first, limit)
         return billing_pb2.ListBillingEventsResponse(event=[_event(row) for row in rows])
 
     def GetBillingCertificate(
@@ -95,7 +94,7 @@ class Billing(BillingServiceServicer):
             )
 
         def work(unit: Unit) -> billing_pb2.BillingEpoch:
-            number = store.open_epoch(unit.session, self._tables, request.reason, unit.at)
+            number = store.open_epoch(unit.session, request.reason, unit.at)
             return billing_pb2.BillingEpoch(epoch=number, opened_at=to_timestamp(unit.at), reason=request.reason)
 
         return self._database.transact(request, billing_pb2.BillingEpoch, work)

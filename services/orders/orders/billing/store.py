@@ -1,6 +1,6 @@
 """Charge events in PostgreSQL: written unsealed, sealed once, acknowledged once."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,86 +9,65 @@ import sqlalchemy as sa
 from opentelemetry.propagate import inject
 from sqlalchemy.orm import Session
 
-from chassis.db import Unit, isolate, partition_of
+from chassis.db import Unit, partition_of
 from chassis.errors import Aborted
 from orders.billing.domain import FIRST_EPOCH, Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
+from orders.schema import metadata
 
 # The first key of our advisory locks (the second is the partition): any constant that nobody else uses will do.
 _LOCKS = 622_001
 
-
-@dataclass(frozen=True)
-class BillingTables:
-    """Where the charges, their chains and the epochs are."""
-
-    event: sa.Table
-    chain: sa.Table
-    epoch: sa.Table
-
-
-def billing_tables(metadata: sa.MetaData) -> BillingTables:
-    """Defines (once per metadata) the billing tables."""
-    if "charge_event" in metadata.tables:
-        names = ("charge_event", "billing_chain", "billing_epoch")
-        return BillingTables(*(metadata.tables[name] for name in names))
-    event = sa.Table(
-        "charge_event",
-        metadata,
-        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column("event_id", sa.Text, nullable=False),
-        sa.Column("account", sa.Text, nullable=False),
-        sa.Column("branch", sa.Text, nullable=False),
-        sa.Column("partition", sa.SmallInteger, nullable=False),
-        sa.Column("type", sa.Text, nullable=False),
-        sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("traceparent", sa.Text),
-        # Until it is sealed; then `data` says all of it.
-        sa.Column("draft", sa.Text),
-        sa.Column("epoch", sa.Integer),
-        sa.Column("sequence", sa.BigInteger),
-        sa.Column("previous_hash", sa.Text),
-        sa.Column("hash", sa.Text),
-        sa.Column("data", sa.LargeBinary),
-        # The order of sealing: inside an account that of its sequence, which the order of `id` need not be.
-        sa.Column("position", sa.BigInteger),
-        sa.Column("sent_at", sa.TIMESTAMP(timezone=True)),
-        sa.CheckConstraint("(draft IS NULL) = (sequence IS NOT NULL)", name="charge_event_sealed_once"),
-        sa.UniqueConstraint("account", "epoch", "sequence", name="charge_event_chain"),
-        sa.Index("charge_event_unsealed", "id", postgresql_where=sa.text("sequence IS NULL")),
-        sa.Index(
-            "charge_event_unsent",
-            "position",
-            unique=True,
-            postgresql_where=sa.text("position IS NOT NULL AND sent_at IS NULL"),
-        ),
-        sa.Index("charge_event_branch_day", "branch", "occurred_at"),
-    )
-    chain = sa.Table(
-        "billing_chain",
-        metadata,
-        sa.Column("account", sa.Text, primary_key=True),
-        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("branch", sa.Text, nullable=False),
-        sa.Column("last_sequence", sa.BigInteger, nullable=False),
-        sa.Column("last_hash", sa.Text, nullable=False),
-        sa.Column("count", sa.BigInteger, nullable=False),
-    )
-    sa.Sequence("charge_event_position", metadata=metadata)
-    epoch = sa.Table(
-        "billing_epoch",
-        metadata,
-        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
-    )
-    return BillingTables(event, chain, epoch)
-
-
-def isolate_billing() -> Iterator[str]:
-    """The statements that put the billing tables that hold a branch's data under row-level security; for migrations."""
-    for table in ("charge_event", "billing_chain"):
-        yield from isolate(table)
+charge_event = sa.Table(
+    "charge_event",
+    metadata,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("partition", sa.SmallInteger, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("recorded_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("traceparent", sa.Text),
+    # Until it is sealed; then `data` says all of it.
+    sa.Column("draft", sa.Text),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("previous_hash", sa.Text),
+    sa.Column("hash", sa.Text),
+    sa.Column("data", sa.LargeBinary),
+    # The order of sealing: inside an account that of its sequence, which the order of `id` need not be.
+    sa.Column("position", sa.BigInteger),
+    sa.Column("sent_at", sa.TIMESTAMP(timezone=True)),
+    sa.CheckConstraint("(draft IS NULL) = (sequence IS NOT NULL)", name="charge_event_sealed_once"),
+    sa.UniqueConstraint("account", "epoch", "sequence", name="charge_event_chain"),
+    sa.Index("charge_event_unsealed", "id", postgresql_where=sa.text("sequence IS NULL")),
+    sa.Index(
+        "charge_event_unsent",
+        "position",
+        unique=True,
+        postgresql_where=sa.text("position IS NOT NULL AND sent_at IS NULL"),
+    ),
+    sa.Index("charge_event_branch_day", "branch", "occurred_at"),
+)
+billing_chain = sa.Table(
+    "billing_chain",
+    metadata,
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("last_sequence", sa.BigInteger, nullable=False),
+    sa.Column("last_hash", sa.Text, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+sa.Sequence("charge_event_position", metadata=metadata)
+billing_epoch = sa.Table(
+    "billing_epoch",
+    metadata,
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
 
 
 # --- writing a charge ------------------------------------------------------------------------------------------------
@@ -321,11 +300,9 @@ def backlog(session: Session) -> Backlog:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def events(
-    session: Session, tables: BillingTables, account: str, epoch: int, first: int, limit: int
-) -> list[sa.Row[Any]]:
+def events(session: Session, account: str, epoch: int, first: int, limit: int) -> list[sa.Row[Any]]:
     """Sealed events of one chain from a sequence on."""
-    event = tables.event
+    event = charge_event
     statement = (
         sa.select(event)
         .where(event.c.account == account, event.c.epoch == epoch, event.c.sequence >= first)
@@ -389,8 +366,8 @@ def day_certificates(
     return [Certificate(**row._mapping) for row in session.execute(_DAY, parameters)]
 
 
-def open_epoch(session: Session, tables: BillingTables, reason: str, at: datetime) -> int:
+def open_epoch(session: Session, reason: str, at: datetime) -> int:
     """Opens the next epoch and returns its number."""
     number = current_epoch(session) + 1
-    session.execute(sa.insert(tables.epoch).values(epoch=number, opened_at=at, reason=reason))
+    session.execute(sa.insert(billing_epoch).values(epoch=number, opened_at=at, reason=reason))
     return number

@@ -3,15 +3,16 @@
 import sqlalchemy as sa
 from alembic import op
 
-from orders.billing.store import isolate_billing
+from chassis.db import isolate
 
 revision = "billing_0001"
 down_revision = None
 branch_labels = ("billing",)
-depends_on = None
+depends_on = "chassis_0001"
 
 
 def upgrade() -> None:
+    """Makes the tables and puts those with a branch under its policies."""
     op.execute(sa.schema.CreateSequence(sa.Sequence("charge_event_position")))
     op.create_table(
         "charge_event",
@@ -59,5 +60,6 @@ def upgrade() -> None:
         sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
     )
-    for statement in isolate_billing():
-        op.execute(statement)
+    for table in ("charge_event", "billing_chain"):
+        for statement in isolate(table):
+            op.execute(statement)
