@@ -244,7 +244,8 @@ class Customer(Referrer):
         """The party engaged, related parties and accounts."""
         if self.engaged_party is not None:
             yield self.engaged_party.id or ""
-        yield from (reference.id or "" for reference in (*self.related_party, *self.account))
+        yield from (party.id or "" for party in self.related_party)
+        yield from (account.id or "" for account in self.account)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -3,12 +3,18 @@
 import sys
 
 from chassis import migrate, server
+from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
+from chassis.consumer import Consumer
 from chassis.db import Database
+from chassis.operations import Operations
+from chassis.relay import EventOutbox, Relay
 from customers.api import Accounts, Customers, Parties
+from customers.events import orders_changed
 from customers.store import RESOURCES, metadata
 from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, party_pb2_grpc
+from svyaz.operations.v1 import operations_pb2_grpc
 
 
 def main() -> None:
@@ -24,14 +30,24 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
+    orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
     server.run(
         settings,
         [
             (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                Operations(database, [orders], service="customers"),
+            ),
         ],
         database=database,
+        background=[
+            Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
+            orders,
+        ],
     )
 
 

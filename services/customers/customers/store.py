@@ -1,11 +1,13 @@
 """Tables of parties, customers and accounts, and the questions asked of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
 from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.events import bus_tables
 from chassis.types import Aggregate
 from customers.domain import (
     BillFormat,
@@ -25,6 +27,7 @@ from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 metadata = sa.MetaData()
 mapper = registry(metadata=metadata)
 log = log_tables(metadata)
+bus = bus_tables(metadata)
 
 individual = aggregate_table(metadata, "individual", Individual)
 organization = aggregate_table(metadata, "organization", Organization)
@@ -106,7 +109,7 @@ def party_branch(unit: Unit, party_id: str) -> str | None:
     return None
 
 
-def known_customers(unit: Unit, ids: Sequence[str]) -> Sequence[sa.Row[tuple[str, str, str]]]:
+def known_customers(unit: Unit, ids: Sequence[str]) -> Sequence[sa.Row[Any, Any, Any]]:
     """Rows (id, branch, status) of those customers that exist."""
     return unit.session.execute(
         sa.select(customer.c.id, customer.c.branch, customer.c.status).where(customer.c.id.in_(ids))

@@ -1,0 +1,28 @@
+"""What customers does when something happens elsewhere: it learns who is ordered for and charged, and so must stay."""
+
+from collections.abc import Iterator
+
+from chassis.cloudevents import ReceivedEvent
+from chassis.db import Unit
+from customers import store
+from svyaz.orders.v1 import inventory_pb2, orders_pb2
+
+
+def _targets(message: orders_pb2.ProductOrder | inventory_pb2.Product) -> Iterator[str]:
+    yield message.billing_account.id
+    yield from (party.id for party in message.related_party)
+
+
+def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
+    """Remembers the parties and accounts that an order, an item of it or a product refers to."""
+    targets: Iterator[str]
+    if event.aggregate_type == "ProductOrder":
+        targets = _targets(event.message(orders_pb2.ProductOrder))
+    elif event.aggregate_type == "Product":
+        targets = _targets(event.message(inventory_pb2.Product))
+    elif event.aggregate_type == "ProductOrderItem":
+        targets = iter((event.message(orders_pb2.OrderedItem).item.billing_account.id,))
+    else:
+        return
+    gone = event.type == f"{event.aggregate_type}DeleteEvent"
+    store.refer(unit, event.aggregate_id, event.aggregate_type, event.branch, () if gone else targets)
