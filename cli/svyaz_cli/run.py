@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import httpx
@@ -161,8 +161,9 @@ class ServiceServer:
 
     def _grpc_ready(self) -> bool:
         with grpc.insecure_channel(self._address) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
-                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
             except grpc.RpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -291,12 +292,15 @@ class Platform:
                     owner_password=self._secrets.get(f"postgres-{owner}"),
                 )
                 running.append((server, server.migrate(self._url(admin_url, owner, database))))
-        for server, process in running:
-            while process.exit_code() is None:
-                self._pause()
-            process.stop()
-            if process.exit_code():
-                raise server.failure("couldn't migrate its database")
+        try:
+            for server, process in running:
+                while process.exit_code() is None:
+                    self._pause()
+                if process.exit_code():
+                    raise server.failure("couldn't migrate its database")
+        finally:
+            for _, process in running:
+                process.stop()
 
     def _await_readiness(self, servers: Sequence[ServiceServer]) -> None:
         deadline = time.monotonic() + READY_SECONDS

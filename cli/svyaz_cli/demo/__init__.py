@@ -1,0 +1,110 @@
+"""The demo operator: a small telecom operator with branches in Bishkek and Osh, loaded through the gateway like any
+other operator. Its persons are invented."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import httpx
+
+# Loaded last of all: when it is there, everything is.
+_OPERATOR = "Demo Telecom"
+_EVERY_BRANCH = "*"
+# A call may find the services still warming up.
+_TIMEOUT_SECONDS = 30.0
+_LIFECYCLE = ("In design", "In test", "Active", "Launched")
+
+
+class DemoError(Exception):
+    """The demo operator couldn't be loaded; the message says which thing was refused, and why."""
+
+
+class Kind(NamedTuple):
+    """A kind of thing: its collection, and the role that may create it."""
+
+    name: str
+    api: str
+    role: str
+
+    @property
+    def path(self) -> str:
+        """The collection's path."""
+        return f"/tmf-api/{self.api}/v4/{self.name}"
+
+
+# In the order in which they refer to each other.
+KINDS = (
+    Kind("category", "productCatalogManagement", "catalog-manager"),
+    Kind("productSpecification", "productCatalogManagement", "catalog-manager"),
+    Kind("productOfferingPrice", "productCatalogManagement", "catalog-manager"),
+    Kind("productOffering", "productCatalogManagement", "catalog-manager"),
+    Kind("individual", "party", "agent"),
+    Kind("organization", "party", "agent"),
+    Kind("customer", "customerManagement", "agent"),
+    Kind("billingAccount", "accountManagement", "agent"),
+    Kind("catalog", "productCatalogManagement", "catalog-manager"),
+)
+_CATALOG = KINDS[-1]
+
+
+def load_demo(gateway_url: str, token: Callable[[str, str], str]) -> int:
+    """Loads what isn't there yet and returns how many things that were; `token` gives one for a role and a branch.
+
+    Every request has its Idempotency-Key: a load that was interrupted continues where it stopped. Raises DemoError.
+    """
+    with httpx.Client(base_url=gateway_url, timeout=_TIMEOUT_SECONDS) as client:
+        loader = _Loader(client, token)
+        try:
+            return 0 if loader.is_complete() else loader.load()
+        except httpx.HTTPError as error:
+            raise DemoError(f"the gateway at {gateway_url} doesn't answer: {error!r}") from error
+
+
+class _Loader:
+    def __init__(self, client: httpx.Client, token: Callable[[str, str], str]) -> None:
+        self._client = client
+        self._token = token
+        self._tokens: dict[tuple[str, str], str] = {}
+        self._ids: dict[str, str] = {}
+
+    def is_complete(self) -> bool:
+        found = self._send(_CATALOG, _EVERY_BRANCH, "GET", f"{_CATALOG.path}?name={_OPERATOR}&fields=name")
+        return bool(found)
+
+    def load(self) -> int:
+        for kind in KINDS:
+            for thing in json.loads(files(__package__).joinpath("data", f"{kind.name}.json").read_text("utf-8")):
+                self._create(kind, thing)
+        return len(self._ids)
+
+    def _create(self, kind: Kind, thing: dict[str, Any]) -> None:
+        branch = thing.get("branch", _EVERY_BRANCH)
+        name = f"@{kind.name}/{thing['key']}"
+        created = self._send(kind, branch, "POST", kind.path, self._resolved(thing["body"]), f"demo{name}")
+        self._ids[name] = created["id"]
+        if kind.name == "productOffering":
+            # An offering goes the way of every offering: from an idea to its launch, each step through its guards.
+            for status in _LIFECYCLE:
+                path, key = f"{kind.path}/{created['id']}", f"demo{name}:{status}"
+                self._send(kind, branch, "PATCH", path, {"lifecycleStatus": status}, key)
+
+    def _resolved(self, value: Any) -> Any:
+        """The body with the ids of what was created before in the places of their names."""
+        if isinstance(value, dict):
+            return {key: self._resolved(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._resolved(item) for item in value]
+        return self._ids.get(value, value) if isinstance(value, str) else value
+
+    def _send(self, kind: Kind, branch: str, method: str, path: str, body: Any = None, key: str = "") -> Any:
+        caller = (kind.role, branch)
+        if caller not in self._tokens:
+            self._tokens[caller] = self._token(*caller)
+        headers = {"Authorization": f"Bearer {self._tokens[caller]}"}
+        if key:
+            headers["Idempotency-Key"] = key
+        response = self._client.request(method, path, json=body, headers=headers)
+        if response.is_error:
+            raise DemoError(f"{method} {path} ({key or 'demo'}) answered {response.status_code}: {response.text}")
+        return response.json()

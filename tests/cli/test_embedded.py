@@ -1,0 +1,168 @@
+"""The servers from wheels: what happens to them when their starter dies, and who may publish what."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import nats as client
+import psutil
+import psycopg
+import pytest
+
+from svyaz_cli.embedded import Nats, Postgres, StartError, free_port
+from svyaz_cli.secrets import Secrets
+from svyaz_cli.services import bus_users
+from tests.servers import FAST
+
+STARTER = """
+import sys, time
+from pathlib import Path
+from urllib.parse import urlsplit
+from svyaz_cli.embedded import Postgres
+from svyaz_cli.secrets import Secrets
+directory = Path(sys.argv[1])
+server = Postgres(directory, int(sys.argv[2]), Secrets(directory), notes=directory / "run", settings={"fsync": "off"})
+server.launch()
+server.wait()
+print(server.process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def postgres_in(directory: Path, port: int) -> Postgres:
+    return Postgres(directory, port, Secrets(directory), notes=directory / "run", settings=FAST)
+
+
+def test_a_database_outlives_the_kill_of_its_starter_and_its_server_does_not(tmp_path: Path) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), str(port)], stdout=subprocess.PIPE, text=True
+    ) as starter:
+        assert starter.stdout is not None
+        server = psutil.Process(int(starter.stdout.readline()))
+        with psycopg.connect(postgres_in(tmp_path, port).admin_url) as connection:
+            connection.execute("CREATE TABLE kept (id int)")
+        starter.kill()
+    psutil.wait_procs([server], timeout=20)
+    assert not server.is_running()
+
+    again = postgres_in(tmp_path, port)
+    again.launch()
+    try:
+        again.wait()
+        with psycopg.connect(again.admin_url) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+    finally:
+        again.stop()
+
+
+def test_a_server_that_is_still_there_is_stopped_before_the_next_one_starts(tmp_path: Path) -> None:
+    port = free_port()
+    left, after = postgres_in(tmp_path, port), postgres_in(tmp_path, port)
+    left.launch()
+    left.wait()
+    after.launch()
+    try:
+        after.wait()
+        assert left.process.exit_code() == 0
+    finally:
+        after.stop()
+
+
+def test_a_pid_file_that_names_somebody_elses_process_is_no_obstacle(tmp_path: Path) -> None:
+    server = postgres_in(tmp_path, free_port())
+    server.launch()
+    server.wait()
+    server.stop()
+    (tmp_path / "data" / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path / 'data'}\n")
+    server.launch()
+    try:
+        server.wait()
+    finally:
+        server.stop()
+
+
+def test_data_of_another_major_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "PG_VERSION").write_text("12\n")
+    with pytest.raises(StartError, match="was made by PostgreSQL 12"):
+        postgres_in(tmp_path, free_port()).launch()
+
+
+def test_passwords_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path)
+    assert secrets.get("one") == Secrets(tmp_path).get("one") != secrets.get("two")
+    assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
+
+
+async def refused(url: str, subject: str) -> bool:
+    """Whether the server refuses what the user of that URL publishes."""
+    errors: list[Exception] = []
+
+    async def remember(error: Exception) -> None:
+        errors.append(error)
+
+    connection = await client.connect(url, error_cb=remember)
+    await connection.publish(subject, b"{}")
+    await connection.flush()
+    await connection.close()
+    return any("permissions violation" in str(error).lower() for error in errors)
+
+
+@pytest.mark.parametrize("user", sorted(bus_users()))
+@pytest.mark.parametrize("owner", ["catalog", "customers", "orders", "billing"])
+def test_only_the_owner_publishes_a_services_subjects(nats: Mapping[str, str], user: str, owner: str) -> None:
+    owners = {"catalog": "catalog", "customers": "customers", "orders": "orders", "billing": "orders"}
+    allowed = user in (owners[owner], "admin")
+    assert asyncio.run(refused(nats[user], f"svyaz.{owner}.v1.00.Event")) is not allowed
+
+
+@pytest.mark.parametrize("subject", ["$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "anything"])
+def test_nobody_touches_anothers_stream(nats: Mapping[str, str], subject: str) -> None:
+    assert asyncio.run(refused(nats["catalog"], subject))
+
+
+def test_nobody_enters_without_a_password(nats: Mapping[str, str]) -> None:
+    parts = urlsplit(nats["catalog"])
+    with socket.create_connection((str(parts.hostname), int(parts.port or 0)), timeout=5) as connection:
+        answers = connection.makefile("rb")
+        assert b'"auth_required":true' in answers.readline()
+        connection.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        assert b"Authorization Violation" in answers.readline()
+        answers.close()
+
+
+def test_a_stream_outlives_the_kill_of_nats(tmp_path: Path) -> None:
+    server = Nats(tmp_path, free_port(), Secrets(tmp_path), notes=tmp_path / "run", users=bus_users())
+
+    async def publish() -> None:
+        connection = await client.connect(server.url("orders"))
+        jetstream = connection.jetstream()
+        await jetstream.add_stream(name="ORDERS", subjects=["svyaz.orders.v1.>"])
+        for number in range(20):
+            await jetstream.publish("svyaz.orders.v1.00.Event", str(number).encode())
+        await connection.close()
+
+    async def count() -> int:
+        connection = await client.connect(server.url("orders"))
+        info = await connection.jetstream().stream_info("ORDERS")
+        await connection.close()
+        return info.state.messages
+
+    server.launch()
+    try:
+        server.wait()
+        asyncio.run(publish())
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.stop()
+        server.launch()
+        server.wait()
+        assert asyncio.run(count()) == 20
+    finally:
+        server.stop()
