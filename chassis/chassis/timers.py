@@ -5,6 +5,7 @@ Setting a timer again replaces it. What was taken for an earlier setting then fi
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,8 +27,9 @@ TimerHandler = Callable[[str, Unit], None]
 
 POLL_SECONDS = 1.0
 SHORTEST_PAUSE = 0.01
-# For each purpose at a time, so that a flood of one purpose doesn't hold up another.
-BATCH = 50
+DEBOUNCE_SECONDS = 0.003
+# Timers taken at a time, per worker; the same number for each purpose, so that a flood of one holds up no other.
+QUEUED = 4
 # What a runner has taken is free again after so long, should the runner die.
 CLAIM_SECONDS = 30.0
 OUTAGE_SECONDS = 5.0
@@ -91,6 +93,8 @@ class Timers:
         self._executor: ThreadPoolExecutor | None = None
         self._wake = threading.Event()
         self._stopping = False
+        self._running = 0
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._measured_at: datetime | None = None
         database.subscribe(self._wake.set)
@@ -119,19 +123,34 @@ class Timers:
             except (DomainError, sa.exc.SQLAlchemyError) as error:
                 log.warning("the timers can't be read", extra={"fields": {"error": str(error)}})
                 pause = POLL_SECONDS
-            if pause > 0:
-                self._wake.wait(pause)
+            if self._wake.wait(pause) and not self._stopping:
+                # Commits that come faster share one look.
+                time.sleep(DEBOUNCE_SECONDS)
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
-        """Handles one batch of each purpose; how many seconds there is nothing to do then."""
-        claims = self._claim()
-        running: list[Future[None]] = [executor.submit(self._handle, claim) for claim in claims]
-        for future in running:
-            future.result()
+        """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
+        free = self._workers * QUEUED - self._running
+        if free < self._workers:
+            # Whoever ends wakes us.
+            return POLL_SECONDS
+        claims = self._claim(max(1, free // len(self._handlers))) if self._handlers else []
+        for claim in claims:
+            with self._lock:
+                self._running += 1
+            executor.submit(self._handle, claim).add_done_callback(self._ended)
         self._measure()
-        return 0.0 if claims else self._pause()
+        if not claims:
+            return self._pause()
+        return 0.0 if self._running < self._workers * (QUEUED - 1) else POLL_SECONDS
 
-    def _claim(self) -> list[_Claim]:
+    def _ended(self, _: "Future[None]") -> None:
+        with self._lock:
+            self._running -= 1
+            free = self._workers * QUEUED - self._running
+        if free >= self._workers:
+            self._wake.set()
+
+    def _claim(self, batch: int) -> list[_Claim]:
         """Takes what is due, for everybody else out of the way for a while.
 
         Being alone isn't decided here but by the deletion in the handler's transaction.
@@ -144,7 +163,7 @@ class Timers:
                     "purposes": list(self._handlers),
                     "now": now,
                     "until": now + timedelta(seconds=CLAIM_SECONDS),
-                    "batch": BATCH,
+                    "batch": batch,
                 },
             ).all()
         return [_Claim(*row) for row in sorted(rows, key=lambda row: (row.due, row.aggregate_id))]

@@ -1,0 +1,299 @@
+"""Consumers: every event handled once in effect, in the order of its key; a bad one stops its key and no other."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import nats as client_library
+import pytest
+import sqlalchemy as sa
+from nats.js import JetStreamContext
+
+from chassis.bus import Bus, event_stream
+from chassis.cloudevents import ReceivedEvent, headers_of, subject_of
+from chassis.consumer import Consumer
+from chassis.db import Database, Unit, partition_of
+from chassis.errors import NotFound, Unavailable
+from chassis.events import NotYet, acting
+from chassis.operations import Operations
+from chassis.types import new_id
+from svyaz.operations.v1 import operations_pb2 as pb
+from tests.chassis import things
+
+Publish = Callable[..., None]
+
+
+def stream_job(url: str, job: Callable[[JetStreamContext], Coroutine[Any, Any, None]]) -> None:
+    """Does something to the stream as its owner."""
+
+    async def run() -> None:
+        client = await client_library.connect(url)
+        await job(client.jetstream())
+        await client.close()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def publish(nats: Mapping[str, str], database: Database) -> Publish:
+    """Puts events (key, aggregate, version) into a stream that is empty at first, as they come."""
+
+    async def clean(stream: JetStreamContext) -> None:
+        config = event_stream(things.SERVICE)
+        names = [info.config.name for info in await stream.streams_info()]
+        if config.name in names:
+            await stream.delete_stream(str(config.name))
+        await stream.add_stream(config)
+
+    stream_job(nats["admin"], clean)
+
+    def put(*events: tuple[str, str, int], identity: str = "") -> None:
+        async def send(stream: JetStreamContext) -> None:
+            for key, aggregate, version in events:
+                headers = headers_of(
+                    id=identity or new_id(),
+                    source="svyaz/orders",
+                    type="ThingStateChangeEvent",
+                    time=database.clock.now(),
+                    aggregate_type="Thing",
+                    aggregate_id=aggregate,
+                    version=version,
+                    branch=things.BRANCH,
+                    key=key,
+                    actor="somebody",
+                    on_behalf_of=None,
+                    schema_revision=1,
+                    data_type="svyaz.orders.v1.ProductOrder",
+                    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+                )
+                await stream.publish(subject_of("orders", partition_of(key), "ThingEvent"), b"x", headers=headers)
+
+        stream_job(nats["admin"], send)
+
+    return put
+
+
+def consumer(
+    database: Database,
+    url: str,
+    handler: Callable[[ReceivedEvent, Unit], None],
+    *,
+    patience: float = 30.0,
+    partitions: range = range(64),
+) -> Consumer:
+    """A consumer of the service's own stream."""
+    return Consumer(
+        database,
+        Bus(url, name="consumer"),
+        handler,
+        service=things.SERVICE,
+        source=things.SERVICE,
+        name="recorder",
+        patience=patience,
+        lease_seconds=1.0,
+        partitions=partitions,
+    )
+
+
+@pytest.fixture
+def recorder(database: Database) -> things.Recorder:
+    """A handler that writes down what it saw."""
+    return things.Recorder(database)
+
+
+def test_every_event_is_handled_once_and_in_order_over_restarts_and_two_replicas(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    keys, each = 12, 25
+    chooser = random.Random(2)
+    versions = dict.fromkeys(range(keys), 0)
+    batches: list[list[tuple[str, str, int]]] = [[] for _ in range(3)]
+    for number in range(keys * each):
+        key = chooser.choice([key for key, version in versions.items() if version < each])
+        versions[key] += 1
+        batches[number * 3 // (keys * each)].append((f"key-{key % 6}", f"thing-{key}", versions[key]))
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(*batches[0])
+        with things.running(consumer(database, nats["customers"], recorder)):
+            publish(*batches[1])
+            things.eventually(lambda: len(recorder.seen()) > 120)
+    publish(*batches[2])
+    with things.running(consumer(database, nats["customers"], recorder)):
+        things.eventually(lambda: len(recorder.seen()) == keys * each)
+    for key in range(keys):
+        assert recorder.versions(f"thing-{key}") == list(range(1, each + 1))
+    published: dict[str, list[tuple[str, str, int]]] = {}
+    for event in (event for batch in batches for event in batch):
+        published.setdefault(event[0], []).append(event)
+    seen = recorder.seen()
+    for key_name, events in published.items():
+        # Across the aggregates of a key too.
+        assert [event for event in seen if event[0] == key_name] == events
+
+
+def test_an_event_that_comes_again_is_skipped(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(("key", "thing", 1), ("key", "thing", 2), ("key", "thing", 1), ("key", "thing", 2), ("key", "thing", 3))
+        things.eventually(lambda: recorder.versions("thing") == [1, 2, 3])
+    # A position that was lost: everything is read again.
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM consumer_position"))
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(("key", "thing", 4))
+        things.eventually(lambda: 4 in recorder.versions("thing"))
+    assert recorder.versions("thing") == [1, 2, 3, 4]
+
+
+def test_a_gap_waits_for_the_missing_version_and_holds_up_only_its_key(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(("key", "thing", 1), ("key", "thing", 3), ("key", "other-of-key", 1), ("free", "free", 1))
+        things.eventually(lambda: recorder.versions("free") == [1])
+        assert recorder.versions("thing") == [1]
+        assert recorder.versions("other-of-key") == []
+        publish(("key", "thing", 2))
+        things.eventually(lambda: recorder.versions("other-of-key") == [1])
+    assert recorder.versions("thing") == [1, 2, 3]
+
+
+def test_a_gap_that_lasts_parks_the_key_and_a_person_may_accept_it(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    with things.running(made := consumer(database, nats["customers"], recorder, patience=0.3)):
+        publish(("key", "thing", 1), ("key", "thing", 4), ("key", "thing", 5))
+        operations = Operations(database, [made], service=things.SERVICE)
+        things.eventually(lambda: [key.waiting for key in parked(operations)] == [2])
+        assert parked(operations)[0].error.startswith("GAP")
+        assert made.replay("key").failure is None
+    assert recorder.versions("thing") == [1, 4, 5]
+
+
+def test_an_aggregate_may_be_first_seen_late_only_when_the_stream_has_forgotten_its_beginning(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    publish(("key", "old", 1), ("key", "thing", 7))
+    with things.running(consumer(database, nats["customers"], recorder, patience=60)):
+        things.eventually(lambda: recorder.versions("old") == [1])
+    assert recorder.versions("thing") == []
+    stream_job(nats["admin"], lambda stream: _forget(stream, 2))
+    with things.running(consumer(database, nats["customers"], recorder)):
+        things.eventually(lambda: recorder.versions("thing") == [7])
+
+
+async def _forget(stream: JetStreamContext, before: int) -> None:
+    await stream.purge_stream("ORDERS", seq=before)
+
+
+def parked(operations: Operations) -> list[pb.ParkedKey]:
+    """What `svyaz parked` shows."""
+    with acting(things.SERVICE, "test"):
+        return list(operations.ListParkedKeys(pb.ListParkedKeysRequest(), None).parked_key)  # type: ignore[arg-type]
+
+
+def test_a_poisonous_event_parks_its_key_until_it_is_replayed(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    recorder.refusing["thing", 2] = ZeroDivisionError("the handler has a bug")
+    made = consumer(database, nats["customers"], recorder)
+    operations = Operations(database, [made], service=things.SERVICE)
+    with things.running(made):
+        publish(("key", "thing", 1), ("key", "thing", 2), ("key", "thing", 3), ("key", "other", 1), ("free", "free", 1))
+        things.eventually(lambda: recorder.versions("free") == [1])
+        things.eventually(lambda: [key.waiting for key in parked(operations)] == [3])
+        assert recorder.versions("thing") == [1]
+        assert recorder.versions("other") == []
+
+        with acting(things.SERVICE, "test"):
+            request = pb.GetParkedKeyRequest(consumer="recorder", key="key")
+            shown = operations.GetParkedKey(request, None)  # type: ignore[arg-type]
+        assert "ZeroDivisionError" in shown.error
+        assert [(event.aggregate_id, event.version) for event in shown.event] == [
+            ("thing", 2),
+            ("thing", 3),
+            ("other", 1),
+        ]
+
+        assert made.replay("key").failure is not None
+        assert recorder.versions("thing") == [1]
+        recorder.refusing.clear()
+        replay = made.replay("key")
+        assert (replay.replayed, replay.failure) == (3, None)
+        assert parked(operations) == []
+        publish(("key", "thing", 4))
+        things.eventually(lambda: recorder.versions("thing") == [1, 2, 3, 4])
+        with pytest.raises(NotFound):
+            made.replay("key")
+
+
+def test_another_branch_does_not_see_what_is_parked(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    recorder.refusing["thing", 1] = ValueError("no")
+    made = consumer(database, nats["customers"], recorder)
+    operations = Operations(database, [made], service=things.SERVICE)
+    with things.running(made):
+        publish(("key", "thing", 1))
+        things.eventually(lambda: len(parked(operations)) == 1)
+    with acting(things.SERVICE, "test", "osh"):
+        listed = operations.ListParkedKeys(pb.ListParkedKeysRequest(), None)  # type: ignore[arg-type]
+        assert list(listed.parked_key) == []
+        with pytest.raises(NotFound):
+            operations.ReplayParkedKey(
+                pb.ReplayParkedKeyRequest(consumer="recorder", key="key"),
+                None,  # type: ignore[arg-type]
+            )
+
+
+def test_what_is_down_or_not_there_yet_is_tried_again_in_order(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    recorder.refusing["thing", 1] = Unavailable("CATALOG_DOWN", "the catalog doesn't answer")
+    recorder.refusing["other", 1] = NotYet("CUSTOMER_UNKNOWN", "the customer isn't here yet")
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(("a", "thing", 1), ("a", "thing", 2), ("b", "other", 1), ("b", "other", 2), ("c", "free", 1))
+        things.eventually(lambda: recorder.versions("free") == [1])
+        assert (recorder.versions("thing"), recorder.versions("other")) == ([], [])
+        recorder.refusing.clear()
+        things.eventually(lambda: recorder.versions("thing") == [1, 2] and recorder.versions("other") == [1, 2])
+
+
+def test_a_paused_consumer_takes_nothing_until_it_is_resumed(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    made = consumer(database, nats["customers"], recorder)
+    operations = Operations(database, [made], service=things.SERVICE)
+    with things.running(made):
+        publish(("key", "thing", 1))
+        things.eventually(lambda: recorder.versions("thing") == [1])
+        with acting(things.SERVICE, "test"):
+            paused = operations.PauseConsumer(
+                pb.PauseConsumerRequest(name="recorder", reason="a bad release"),
+                None,  # type: ignore[arg-type]
+            )
+        assert (paused.paused, paused.paused_by, paused.reason) == (True, "service:orders", "a bad release")
+        things.eventually(lambda: made.paused, 1.0)
+        publish(("key", "thing", 2))
+        things.eventually(lambda: made.paused)
+        assert recorder.versions("thing") == [1]
+        with acting(things.SERVICE, "test"):
+            operations.ResumeConsumer(pb.ResumeConsumerRequest(name="recorder"), None)  # type: ignore[arg-type]
+        things.eventually(lambda: recorder.versions("thing") == [1, 2])
+
+
+def test_partitions_can_be_split_among_more_consumers(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    names = [f"thing-{number}" for number in range(20)]
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(*[(name, name, 1) for name in names])
+        things.eventually(lambda: len(recorder.seen()) == 20)
+    halves = [consumer(database, nats["customers"], recorder, partitions=half) for half in (range(32), range(32, 64))]
+    with things.running(*halves):
+        publish(*[(name, name, 2) for name in names])
+        things.eventually(lambda: len(recorder.seen()) == 40)
+    for name in names:
+        assert recorder.versions(name) == [1, 2]

@@ -1,0 +1,192 @@
+"""Timers: each fires once, when it is due, as it was last set."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from chassis.clock import Clock
+from chassis.db import Database, Unit
+from chassis.events import acting
+from chassis.timers import TimerHandler, Timers, cancel_timer, set_timer
+from tests.chassis import things
+from tests.conftest import ServiceDatabase
+
+
+class Fired:
+    """A handler that writes down what it was called for, and in which branch."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen = database.metadata.tables["seen"]
+        self.failing: set[str] = set()
+
+    def __call__(self, aggregate_id: str, unit: Unit) -> None:
+        """Handles a timer."""
+        branch = ",".join(unit.call.principal.branches)
+        row = {"handler": "timer", "key": branch, "aggregate_id": aggregate_id, "version": 1}
+        unit.session.execute(sa.insert(self._seen), row)
+        if aggregate_id in self.failing:
+            raise ZeroDivisionError("a bug")
+
+    def all(self) -> list[tuple[str, str]]:
+        """(branch, aggregate id) in the order of handling."""
+        with self._database.engine.connect() as connection:
+            rows = connection.execute(sa.select(self._seen).order_by(self._seen.c.number))
+            return [(row.key, row.aggregate_id) for row in rows]
+
+
+@pytest.fixture
+def fired(database: Database) -> Fired:
+    """A handler that writes down what it was called for."""
+    return Fired(database)
+
+
+def put(database: Database, *aggregates: str, seconds: float = 0.0, purpose: str = "remind", branch: str = "") -> None:
+    """Sets timers that are due in so many seconds."""
+    branch = branch or things.BRANCH
+    with acting(things.SERVICE, "test", branch), database.unit() as unit:
+        for aggregate in aggregates:
+            set_timer(unit, aggregate, purpose, unit.at + timedelta(seconds=seconds), branch)
+
+
+@contextmanager
+def running(database: Database, **handlers: TimerHandler) -> Iterator[Timers]:
+    """Timers that run."""
+    timers = Timers(database, handlers, service=things.SERVICE)
+    timers.start()
+    yield timers
+    timers.stop()
+
+
+def rows(database: Database) -> list[Any]:
+    """The timers that are set."""
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        return list(unit.session.execute(sa.select(database.metadata.tables["timer"])))
+
+
+def test_a_timer_fires_when_it_is_due_in_its_branch_and_is_gone(database: Database, fired: Fired) -> None:
+    with running(database, remind=fired):
+        put(database, "soon", seconds=0.3, branch="osh")
+        put(database, "later", seconds=3600)
+        assert fired.all() == []
+        things.eventually(lambda: fired.all() == [("osh", "soon")])
+    assert [row.aggregate_id for row in rows(database)] == ["later"]
+
+
+def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> None:
+    put(database, "thing", seconds=0.2)
+    put(database, "thing", seconds=3600)
+    with running(database, remind=fired):
+        put(database, "other")
+        things.eventually(lambda: len(fired.all()) == 1)
+        assert not threading.Event().wait(0.5)
+    assert fired.all() == [(things.BRANCH, "other")]
+    assert [row.generation for row in rows(database)] == [2]
+
+
+def test_a_timer_that_was_taken_and_then_set_anew_or_cancelled_does_nothing(database: Database, fired: Fired) -> None:
+    put(database, "moved", "cancelled", "cancelled-and-set")
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE)
+    claims = timers._claim(10)
+    assert len(claims) == 3
+    put(database, "moved", seconds=3600)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        cancel_timer(unit, "cancelled", "remind")
+        cancel_timer(unit, "cancelled-and-set", "remind")
+    put(database, "cancelled-and-set", seconds=3600)
+    for claim in claims:
+        timers._handle(claim)
+    assert fired.all() == []
+    assert sorted(row.aggregate_id for row in rows(database)) == ["cancelled-and-set", "moved"]
+
+
+def test_many_runners_never_run_one_timer_twice(
+    database: Database, service_database: ServiceDatabase, fired: Fired
+) -> None:
+    names = [f"thing-{number:03d}" for number in range(300)]
+    put(database, *names)
+    others = [things.connect(service_database) for _ in range(2)]
+    with running(database, remind=fired), running(others[0], remind=fired), running(others[1], remind=fired):
+        things.eventually(lambda: rows(database) == [])
+    for other in others:
+        other.close()
+    assert sorted(aggregate for _, aggregate in fired.all()) == names
+
+
+def test_one_timer_claimed_twice_is_handled_once(database: Database, fired: Fired) -> None:
+    put(database, "thing")
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE)
+    claims = timers._claim(10) * 2
+    threads = [threading.Thread(target=timers._handle, args=(claim,)) for claim in claims]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fired.all()) == 1
+
+
+def test_a_timer_that_fails_is_tried_again_later_and_holds_up_no_other(database: Database, fired: Fired) -> None:
+    fired.failing.add("bad")
+    put(database, "bad", "good")
+    with running(database, remind=fired):
+        things.eventually(lambda: fired.all() == [(things.BRANCH, "good")])
+        things.eventually(lambda: rows(database)[0].attempts >= 1)
+        row = rows(database)[0]
+        assert "ZeroDivisionError" in row.last_error
+        assert row.not_before > row.due
+        fired.failing.clear()
+        things.eventually(lambda: (things.BRANCH, "bad") in fired.all(), 5)
+    assert rows(database) == []
+
+
+def test_a_flood_of_one_purpose_does_not_hold_up_another(database: Database, fired: Fired) -> None:
+    put(database, *[f"flood-{number:03d}" for number in range(200)], purpose="flood")
+    put(database, "alone", purpose="remind")
+    with running(database, remind=fired, flood=fired):
+        things.eventually(lambda: len(fired.all()) == 201)
+    assert (things.BRANCH, "alone") in fired.all()[:30]
+
+
+def test_a_moved_clock_makes_timers_due(service_database: ServiceDatabase, tmp_path: Path) -> None:
+    offset = tmp_path / "offset"
+    database = things.connect(service_database)
+    database.clock = Clock(str(offset))
+    fired = Fired(database)
+    put(database, "thing", seconds=86_400)
+    with running(database, remind=fired):
+        assert not threading.Event().wait(0.3)
+        assert fired.all() == []
+        offset.write_text("90000")
+        things.eventually(lambda: len(fired.all()) == 1, 3)
+    database.close()
+
+
+def test_a_look_for_due_timers_stays_cheap_with_many_open(database: Database, fired: Fired) -> None:
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.session.execute(
+            sa.text(
+                """
+                INSERT INTO timer (aggregate_id, purpose, due, generation, branch, attempts, not_before)
+                SELECT 'thing-' || n, 'remind', :later, 1, :branch, 0, :later FROM generate_series(1, 100000) n
+                """
+            ),
+            {"later": unit.at + timedelta(days=1), "branch": things.BRANCH},
+        )
+    put(database, "due")
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        plan = unit.session.execute(
+            sa.text(
+                "EXPLAIN SELECT 1 FROM timer WHERE purpose = 'remind' AND not_before <= :now"
+                " ORDER BY not_before LIMIT 50 FOR UPDATE SKIP LOCKED"
+            ),
+            {"now": unit.at},
+        )
+        assert "timer_purpose_not_before" in "\n".join(row[0] for row in plan)
+    with running(database, remind=fired):
+        things.eventually(lambda: len(fired.all()) == 1, 2)
