@@ -199,7 +199,7 @@ def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
             else:
                 arguments[name] = convert(item)
         if has_etag:
-            arguments["etag"] = str(value.version)
+            arguments["etag"] = str(value.revision)
         return message_class(**arguments)
 
     return encode
@@ -223,7 +223,7 @@ def _compile_decode(cls: type, message_class: type[Message]) -> Mapping[str, tup
 
 
 def to_message(value: Any, message_class: type[M]) -> M:
-    """The message that says the same; an aggregate's version becomes its etag.
+    """The message that says the same; an aggregate's revision becomes its etag.
 
     Raises InvalidArgument for an amount that doesn't fit.
     """

@@ -137,7 +137,7 @@ def aggregate_table(
             attribute,
             column_type(kind, repeated),
             primary_key=attribute == "id",
-            nullable=attribute not in ("id", "branch", "version"),
+            nullable=attribute not in ("id", "branch", "revision"),
         )
         for attribute, (kind, repeated) in convert.attribute_types(cls).items()
     ]
@@ -145,11 +145,11 @@ def aggregate_table(
 
 
 def map_aggregate(mapper: registry, cls: type[Aggregate], table: sa.Table) -> None:
-    """Maps the class onto its table; `version` is checked and counted by every UPDATE."""
+    """Maps the class onto its table; `revision` is checked and counted by every UPDATE."""
     mapper.map_imperatively(
         cls,
         table,
-        version_id_col=table.c.version,
+        version_id_col=table.c.revision,
         # Columns that PostgreSQL computes for its indexes are no attributes.
         include_properties=list(convert.attribute_types(cls)),
     )
@@ -295,8 +295,8 @@ class Unit:
         found = self.find(cls, id)
         if found is None:
             raise missing(cls, id)
-        if etag and etag != str(found.version):
-            raise Aborted("STALE_ETAG", f"{cls.__name__} {id} has changed since etag {etag}: it is at {found.version}")
+        if etag and etag != str(found.revision):
+            raise Aborted("STALE_ETAG", f"{cls.__name__} {id} has changed since etag {etag}: it is at {found.revision}")
         return found
 
     def add(self, aggregate: Aggregate) -> None:
@@ -327,7 +327,7 @@ class Unit:
                 for aggregate in session.dirty
                 if session.is_modified(aggregate)
             ),
-            *((aggregate, "Delete", aggregate.version + 1) for aggregate in session.deleted),
+            *((aggregate, "Delete", aggregate.revision + 1) for aggregate in session.deleted),
         ]
         try:
             session.flush()
@@ -351,7 +351,7 @@ class Unit:
                 event_row(
                     aggregate,
                     type=f"{type(aggregate).__name__}{self._announced.get(id(aggregate), kind)}Event",
-                    version=version if kind == "Delete" else aggregate.version,
+                    version=version if kind == "Delete" else aggregate.revision,
                     data=message.SerializeToString(),
                     data_type=message.DESCRIPTOR.full_name,
                     time=self.at,

@@ -49,7 +49,7 @@ class Json:
 
 @dataclass(kw_only=True, eq=False)
 class Aggregate:
-    """What is loaded, changed and saved as one; `version` counts its changes and is its etag."""
+    """What is loaded, changed and saved as one; `revision` counts its changes and is its etag."""
 
     # The attribute whose change is a StateChangeEvent.
     STATE: ClassVar[str | None] = None
@@ -58,7 +58,8 @@ class Aggregate:
 
     id: str
     branch: str
-    version: int = 0
+    # Not `version`: TM Forum has an attribute of that name, which is the author's.
+    revision: int = 0
     at_type: str | None = None
     at_base_type: str | None = None
     at_schema_location: str | None = None

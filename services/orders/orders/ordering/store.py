@@ -66,7 +66,7 @@ def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[Produ
 
 def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
     """Remembers what the order waits for now, instead of what it waited for before."""
-    if order.version:
+    if order.revision:
         stop_waiting(unit, order.id)
     rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in dict.fromkeys(awaited)]
     if rows:
