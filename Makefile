@@ -88,6 +88,9 @@ ctk: setup node_modules/.stamp ## TM Forum's conformance kit against `make up`: 
 chart: setup ## renders, lints and validates the chart, its alerts and the Dockerfile
 	pytest tests/deploy $(ARGS)
 
+# What `chart` and `test` need beside Python, and `images`.
+include deploy/chart.mk
+
 .PHONY: lock
 lock: setup ## pins requirements.in anew; no index address gets into the file
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --python-version 3.11 \

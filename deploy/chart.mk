@@ -1,4 +1,4 @@
-# The chart's part of the interface; the Makefile includes it.
+# Tools for the chart and the images of the services; the Makefile includes it.
 
 TOOLS := var/tools
 CONTAINER ?= docker
