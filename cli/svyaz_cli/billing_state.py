@@ -139,7 +139,7 @@ class State:
     def accounts_waiting(self, before: float) -> list[str]:
         """The accounts with an event that waits since before the instant."""
         return [
-            account for account, early in self._early.items() if any(item.since < before for item in early.values())
+            account for account, early in self._early.items() if any(item.since <= before for item in early.values())
         ]
 
     # --- the stream ---

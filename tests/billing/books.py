@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
+import sqlalchemy as sa
 
 from chassis import calls
 from chassis.clock import Clock
@@ -13,6 +14,7 @@ from chassis.db import Database, Unit
 from orders.billing import store
 from orders.billing.domain import ZERO_HASH, ChargeEvent
 from orders.schema import metadata
+from tests.conftest import ServiceDatabase
 
 
 def connected(url: str, *, connections: int = 16, clock: Clock | None = None) -> Database:
@@ -32,6 +34,11 @@ def write(database: Database, charges: Sequence[ChargeEvent]) -> None:
     with acting(database, charges[0].branch) as unit:
         store.add_charges(unit, charges)
         unit.after_commit(database.wake)
+
+
+def superuser(place: ServiceDatabase) -> str:
+    """A URL of the database that no policy holds back."""
+    return sa.make_url(place.admin_url).set(database=place.name).render_as_string(hide_password=False)
 
 
 def check_chains(admin_url: str) -> dict[tuple[str, int], int]:

@@ -8,12 +8,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from chassis.db import PARTITIONS, Database, partition_of
 from chassis.errors import Aborted
@@ -21,21 +19,9 @@ from orders.billing import store
 from orders.billing.domain import seal_all
 from orders.billing.outbox import BillingOutbox
 from orders.billing.sealer import Sealer
-from tests.billing.books import acting, check_chains, connected, write
+from tests.billing.books import acting, check_chains, connected, superuser, write
 from tests.billing.charges import charge
 from tests.conftest import ServiceDatabase
-
-
-@pytest.fixture
-def place(database_for: Callable[..., ServiceDatabase]) -> ServiceDatabase:
-    return database_for("orders")
-
-
-@pytest.fixture
-def database(place: ServiceDatabase) -> Iterator[Database]:
-    opened = connected(place.url)
-    yield opened
-    opened.close()
 
 
 def sealed_until(place: ServiceDatabase, count: int, seconds: float = 30.0) -> None:
@@ -49,11 +35,6 @@ def sealed_until(place: ServiceDatabase, count: int, seconds: float = 30.0) -> N
                 return
             assert time.monotonic() < deadline, f"{row[0]} of {count} are sealed"
             time.sleep(0.02)
-
-
-def superuser(place: ServiceDatabase) -> str:
-    """A URL of the database that no policy holds back."""
-    return sa.make_url(place.admin_url).set(database=place.name).render_as_string(hide_password=False)
 
 
 def test_charges_are_sealed_in_the_order_of_their_account(place: ServiceDatabase, database: Database) -> None:
