@@ -72,10 +72,16 @@ class Process:
             try:
                 self._process.wait(seconds)
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.kill()
                 self._process.wait()
+        # What it had forked would keep its port.
+        _kill_group(self._process.pid)
         self._note.unlink(missing_ok=True)
+
+
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 def write_note(note: Path, pid: int, stop_signal: signal.Signals = signal.SIGTERM) -> None:
@@ -111,6 +117,8 @@ def stop_leftovers(notes: Path, seconds: float = 20.0) -> list[str]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(alive, timeout=5)
+    for _, process in left:
+        _kill_group(process.pid)
     for note in notes.glob("*.json"):
         note.unlink(missing_ok=True)
     return [note.stem for note, _ in left]

@@ -44,6 +44,8 @@ RESTARTS = Counter("svyaz_process_restarts_total", "Processes that died and were
 
 READY_SECONDS = 90.0
 _POLL_SECONDS = 0.1
+# What is just ending may hold its port a moment longer.
+_PORT_SECONDS = 3.0
 # A process that dies at once is started again ever later; one that ran this long starts again at once.
 _STEADY_SECONDS = 20.0
 _BACK_OFF_SECONDS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -123,14 +125,14 @@ class ServiceServer:
 
     def launch(self) -> None:
         """Starts it; returns at once."""
-        self._process = self._run([sys.executable, "-m", self.service.module], self.service.name)
-
-    def migrate(self, owner_url: str) -> Process:
-        """Starts the process that brings its database to this version."""
-        environment = {**self._environment, "MIGRATION_DATABASE_URL": owner_url}
-        return self._run(
-            [sys.executable, "-m", self.service.module, "migrate"], f"{self.service.name}-migrate", environment
-        )
+        with self._log.open("ab") as output:
+            self._process = Process(
+                self.service.name,
+                [sys.executable, "-m", self.service.module],
+                notes=self._home.notes,
+                output=output,
+                environment=self._environment,
+            )
 
     def is_ready(self) -> bool:
         """Whether it says that it can serve; raises StartError when it has died instead."""
@@ -146,12 +148,6 @@ class ServiceServer:
         """Stops it gracefully."""
         if self._process is not None:
             self._process.stop()
-
-    def _run(self, command: Sequence[str], name: str, environment: dict[str, str] | None = None) -> Process:
-        with self._log.open("ab") as output:
-            return Process(
-                name, command, notes=self._home.notes, output=output, environment=environment or self._environment
-            )
 
     def _http_ready(self) -> bool:
         try:
@@ -280,27 +276,19 @@ class Platform:
         )
 
     def _migrate(self, servers: Sequence[ServiceServer], admin_url: str) -> None:
-        running = []
         for server in servers:
-            database = server.service.database
-            if database:
-                owner = migrate.owner_of(database)
-                migrate.provision(
-                    admin_url,
-                    database,
-                    password=self._secrets.get(f"postgres-{database}"),
-                    owner_password=self._secrets.get(f"postgres-{owner}"),
-                )
-                running.append((server, server.migrate(self._url(admin_url, owner, database))))
-        try:
-            for server, process in running:
-                while process.exit_code() is None:
-                    self._pause()
-                if process.exit_code():
-                    raise server.failure("couldn't migrate its database")
-        finally:
-            for _, process in running:
-                process.stop()
+            database, package = server.service.database, server.service.package
+            if database is None:
+                continue
+            owner = migrate.owner_of(database)
+            migrate.provision(
+                admin_url,
+                database,
+                password=self._secrets.get(f"postgres-{database}"),
+                owner_password=self._secrets.get(f"postgres-{owner}"),
+            )
+            # What `python -m <module> migrate` does, without the second that another interpreter takes to start.
+            migrate.upgrade(package, self._url(admin_url, owner, database), database)
 
     def _await_readiness(self, servers: Sequence[ServiceServer]) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -326,7 +314,6 @@ class Platform:
             watched.due = now + delay
             fields = {"process": watched.name, "exit_code": code, "restart_in_seconds": delay}
             log.error("a process died", extra={"fields": fields})
-            # What it had forked (gunicorn's workers) would keep its port.
             process.stop()
         if now >= watched.due:
             RESTARTS.labels(watched.name).inc()
@@ -346,15 +333,12 @@ class Platform:
         offsets += [offset + METRICS_OFFSET for offset in offsets]
         offsets += [] if self._external_nats else [NATS_OFFSET]
         offsets += [] if self._external_postgres else [POSTGRES_OFFSET]
-        for offset in sorted(offsets):
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((LOOPBACK, self._base + offset))
-                except OSError as error:
-                    raise StartError(
-                        f"port {self._base + offset} is taken: choose others with SVYAZ_PORT_BASE"
-                    ) from error
+        deadline = time.monotonic() + _PORT_SECONDS
+        for port in sorted(self._base + offset for offset in offsets):
+            while not _is_free(port):
+                if time.monotonic() > deadline:
+                    raise StartError(f"port {port} is taken: choose others with SVYAZ_PORT_BASE")
+                self._pause()
 
 
 def run(home: Home, base: int, *, with_demo: bool = True) -> int:
@@ -389,15 +373,31 @@ def run(home: Home, base: int, *, with_demo: bool = True) -> int:
     return 0
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def _installed(service: Service) -> bool:
-    return bool(find_spec(service.package) and find_spec(service.module))
+    try:
+        found = find_spec(service.module)
+        return found is not None and (
+            found.submodule_search_locations is None or find_spec(f"{service.module}.__main__") is not None
+        )
+    except ModuleNotFoundError:
+        return False
 
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter("runner"))
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore"):
+    for noisy in ("httpx", "httpcore", "alembic.runtime.migration"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
