@@ -10,6 +10,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from svyaz_cli.services import SERVICES
 from tests.deploy.conftest import CHART, ROOT, Manifest, Render, Tool
 
 KUBERNETES = "1.37"
@@ -25,13 +26,13 @@ OF_EVERY_SERVICE = {
     "NetworkPolicy",
     "ServiceMonitor",
 }
-# Calls go one way (ARCHITECTURE.md); everything else goes by events.
+# Calls go one way (ARCHITECTURE.md); everything else goes by events. The hub is the gateway's, and reads logs.
 CALLS = {
     "gateway": {"catalog", "customers", "orders", "hub"},
+    "hub": {"catalog", "customers", "orders"},
     "orders": {"catalog", "customers"},
     "catalog": set[str](),
     "customers": set[str](),
-    "hub": set[str](),
 }
 EVERYTHING = ["--set", "ingress.enabled=true,ingress.className=nginx,otlp.endpoint=http://collector:4317"]
 EVERYTHING += ["--set", "image.pullSecrets={pull},services.orders.env.GREETING=hello"]
@@ -205,6 +206,16 @@ def test_calls_go_one_way_in_the_policies_and_in_the_addresses(manifests: list[M
         assert addresses == {
             f"{other.upper()}_ADDRESS": f"svyaz-{other}.svyaz.svc.cluster.local:8080" for other in called
         }
+
+
+def test_the_chart_runs_what_svyaz_run_runs(values: Manifest) -> None:
+    for service in SERVICES:
+        there = values["services"][service.name]
+        assert there["module"] == service.module
+        assert set(there["calls"]) == set(service.calls) == CALLS[service.name]
+        assert ("database" in there["secrets"]) == (service.database is not None)
+        assert (there["protocol"] == "http") == service.speaks_http
+    assert len(SERVICES) == len(values["services"])
 
 
 def test_what_no_policy_allows_is_denied(manifests: list[Manifest]) -> None:
