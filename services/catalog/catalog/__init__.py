@@ -1,0 +1,1 @@
+"""What is sold, on which conditions, and what it costs."""
