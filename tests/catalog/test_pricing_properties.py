@@ -1,0 +1,143 @@
+"""What holds of every price, whatever the catalog."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from decimal import Decimal
+
+import rfc8785
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.domain import ProductOffering, ProductOfferingPrice
+from catalog.pricing import Item, PricedItem, Pricing, PricingContext, minor_unit, price, replay
+from catalog.values import POPAlteration, ProductOfferingPriceRelationship, ProductPriceValue
+from chassis.convert import to_message
+from chassis.types import Money
+from svyaz.catalog.v1 import pricing_pb2
+from tests.catalog.things import NOW, a_discount, a_price, an_offering, by_value, compiled, parts, refs, vat
+
+Things = tuple[list[ProductOffering], list[ProductOfferingPrice]]
+CURRENCIES = ("KGS", "JPY", "KWD")
+
+
+def decimals(low: str, high: str, places: int) -> st.SearchStrategy[Decimal]:
+    return st.decimals(Decimal(low), Decimal(high), allow_nan=False, allow_infinity=False, places=places)
+
+
+@st.composite
+def catalogs(draw: st.DrawFn, floor: str = "-1000") -> Things:
+    """A bundle `o` of two offerings, with prices by reference and by value and alterations of every kind."""
+    currency = draw(st.sampled_from(CURRENCIES))
+    amount = decimals(floor, "100000", 4).map(lambda value: f"{value} {currency}")
+    alterations: list[ProductOfferingPrice] = []
+    prices: list[ProductOfferingPrice] = []
+    for n in range(draw(st.integers(0, 4))):
+        percent = draw(st.none() | decimals("0.01", "150", 2).map(str))
+        fixed = None if percent else draw(decimals("0.001", "5000", 3).map(lambda value: f"{value} {currency}"))
+        alterations.append(a_discount(f"d{n}", percent, fixed, priority=draw(st.integers(0, 2))))
+    for n in range(draw(st.integers(1, 3))):
+        links = draw(st.permutations(alterations))[: draw(st.integers(0, 4))]
+        prices.append(
+            a_price(
+                f"p{n}",
+                draw(amount),
+                draw(st.sampled_from(["month", "year", None])),
+                tax=vat(draw(decimals("0", "30", 2).map(str))) if draw(st.booleans()) else (),
+                pop_relationship=tuple(
+                    ProductOfferingPriceRelationship(
+                        id=link.id, relationship_type=draw(st.sampled_from(["discount", "alteration", "surcharge"]))
+                    )
+                    for link in links
+                ),
+            )
+        )
+    value = Money(unit=currency, value=draw(decimals("0", "1000", 3)))
+    gross = ProductPriceValue(tax_included_amount=value, tax_rate=draw(decimals("0", "30", 2)))
+    off = POPAlteration(
+        name="off", price_type="discount", price=ProductPriceValue(percentage=draw(decimals("0.1", "99", 1)))
+    )
+    offerings = [
+        an_offering("o", *refs(*(p.id for p in prices)), bundled_product_offering=parts(x=2, y=None)),
+        an_offering("x", *refs(prices[0].id)),
+        an_offering("y", by_value(gross, off)),
+    ]
+    return offerings, prices + alterations
+
+
+def priced(catalog: Things, *quantities: int) -> Pricing:
+    items = [Item(str(n), "o", quantity) for n, quantity in enumerate(quantities)]
+    return price(items, compiled(*catalog), PricingContext(at=NOW, branch="bishkek", customer_id="42 «Ала-Тоо»"))
+
+
+def everything(items: Iterable[PricedItem]) -> Iterable[PricedItem]:
+    for item in items:
+        yield item
+        yield from everything(item.bundled_item)
+
+
+def number(money: Money) -> Decimal:
+    assert money.value is not None
+    return money.value
+
+
+@given(catalogs(), st.integers(1, 10_000), st.integers(1, 10))
+def test_a_receipt_replayed_gives_the_same_bytes(catalog: Things, first: int, second: int) -> None:
+    pricing = priced(catalog, first, second)
+    again = replay(pricing.receipt)
+    assert again == pricing
+    assert repr(again) == repr(pricing)
+    assert to_message(again, pricing_pb2.PriceResponse).SerializeToString(deterministic=True) == to_message(
+        pricing, pricing_pb2.PriceResponse
+    ).SerializeToString(deterministic=True)
+
+
+@given(catalogs(), st.integers(1, 1000))
+def test_the_inputs_of_a_receipt_are_canonical(catalog: Things, quantity: int) -> None:
+    text = priced(catalog, quantity).receipt.inputs.text
+    assert text.encode() == rfc8785.dumps(json.loads(text))
+
+
+@given(catalogs(), st.integers(1, 10_000))
+def test_list_amount_and_alterations_sum_to_the_amount(catalog: Things, quantity: int) -> None:
+    for item in everything(priced(catalog, quantity).item):
+        for component in item.component:
+            split = sum((number(a.amount) for a in component.alteration), number(component.list_amount))
+            assert split == number(component.amount)
+
+
+@given(catalogs(floor="0"), st.integers(1, 10_000))
+def test_no_discount_takes_a_charge_below_zero(catalog: Things, quantity: int) -> None:
+    for item in everything(priced(catalog, quantity).item):
+        for component in item.component:
+            assert number(component.amount) >= 0
+            assert number(component.tax_included_amount) >= number(component.amount)
+
+
+@given(catalogs(), st.integers(1, 100), st.integers(1, 100))
+def test_totals_are_the_sums_of_the_charges_in_whole_minor_units(catalog: Things, first: int, second: int) -> None:
+    pricing = priced(catalog, first, second)
+    sums: dict[tuple[str | None, str, str], Decimal] = {}
+    for item in everything(pricing.item):
+        for c in item.component:
+            key = (c.amount.unit, c.price_type, c.recurring_charge_period)
+            sums[key] = sums.get(key, Decimal(0)) + number(c.amount)
+            for money in (c.list_amount, c.amount, c.tax_included_amount):
+                assert number(money) % minor_unit(money.unit or "") == 0
+    assert {(t.amount.unit, t.price_type, t.recurring_charge_period): t.amount.value for t in pricing.total} == sums
+
+
+@given(catalogs(), st.integers(1, 1000))
+def test_the_order_in_which_alterations_and_prices_are_written_does_not_matter(catalog: Things, quantity: int) -> None:
+    offerings, prices = catalog
+    shuffled = [replace(p, pop_relationship=tuple(reversed(p.pop_relationship))) for p in reversed(prices)]
+    backwards = [replace(o, product_offering_price=tuple(reversed(o.product_offering_price))) for o in offerings]
+    assert priced((backwards, shuffled), quantity).total == priced(catalog, quantity).total
+
+
+@given(catalogs(floor="0"), st.integers(1, 1000), st.integers(1, 1000))
+@settings(max_examples=50)
+def test_more_of_the_same_never_costs_less(catalog: Things, some: int, more: int) -> None:
+    fewer, total = priced(catalog, some), priced(catalog, some + more)
+    for low, high in zip(fewer.total, total.total, strict=True):
+        assert number(low.amount) <= number(high.amount)
