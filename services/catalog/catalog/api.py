@@ -1,0 +1,86 @@
+"""What the catalog can be asked to do: one method, one use case, one transaction."""
+
+from typing import Any
+
+from catalog import store
+from catalog.domain import (
+    CONTAINMENT,
+    Catalog,
+    CatalogItem,
+    Category,
+    ProductOffering,
+    ProductOfferingPrice,
+    ProductSpecification,
+    check_acyclic,
+    check_deletable,
+    check_parts,
+    check_retirable,
+)
+from catalog.pricing import Item, PricingContext, price
+from chassis.convert import from_timestamp, to_message
+from chassis.db import Database, Unit
+from chassis.resources import Collection, StandardMethods
+from svyaz.catalog.v1 import catalog_pb2, pricing_pb2
+
+
+def _creating(unit: Unit, item: CatalogItem) -> None:
+    # Nothing can refer to what has no id yet, so one that refers to nothing is free of every rule about others.
+    if list(item.references()):
+        _check_among_others(unit, item)
+
+
+def _check_among_others(unit: Unit, item: CatalogItem) -> None:
+    """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE or REFERENCED."""
+    references = list(item.references())
+    store.lock_references(unit)
+    store.refer(unit, item, references)
+    containing = next((reference.field for reference in references if reference.field in CONTAINMENT), None)
+    if containing is not None:
+        check_acyclic(containing, item.id, store.containment(unit, item))
+    check_parts(item, store.statuses(unit, item.parts()))
+    check_retirable(item, unit.at, store.live_owners(unit, item))
+
+
+def _deleting(unit: Unit, item: CatalogItem) -> None:
+    store.lock_references(unit)
+    check_deletable(item, store.referrers(unit, item))
+    store.refer(unit, item, ())
+
+
+def _collection(database: Database, cls: type[CatalogItem], message: Any) -> Collection[Any, Any]:
+    return Collection(database, cls, message, creating=_creating, changed=_check_among_others, deleting=_deleting)
+
+
+class CatalogItems(StandardMethods):
+    """TMF620."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(
+            catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
+            _collection(database, Catalog, catalog_pb2.Catalog),
+            _collection(database, Category, catalog_pb2.Category),
+            _collection(database, ProductSpecification, catalog_pb2.ProductSpecification),
+            _collection(database, ProductOffering, catalog_pb2.ProductOffering),
+            _collection(database, ProductOfferingPrice, catalog_pb2.ProductOfferingPrice),
+        )
+
+
+class Prices:
+    """What it costs, and why."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._book = store.OfferBook()
+
+    def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
+        """See `catalog.pricing.price`."""
+        asked = request.context
+        items = [
+            Item(item.id, item.product_offering_id, item.quantity if item.HasField("quantity") else 1)
+            for item in request.item
+        ]
+        with self._database.unit() as unit:
+            offers = self._book.offers(unit, {item.product_offering_id for item in items})
+            at = from_timestamp(asked.at) if asked.HasField("at") else unit.at
+        pricing = price(items, offers, PricingContext(at, asked.currency, asked.branch, asked.customer_id))
+        return to_message(pricing, pricing_pb2.PriceResponse)

@@ -1,0 +1,48 @@
+"""Starts the catalog service."""
+
+import sys
+
+from catalog.api import CatalogItems, Prices
+from catalog.store import RESOURCES, metadata
+from chassis import migrate, server
+from chassis.bus import Bus, event_stream
+from chassis.clock import Clock
+from chassis.config import Settings
+from chassis.db import Database
+from chassis.operations import Operations
+from chassis.relay import EventOutbox, Relay
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.operations.v1 import operations_pb2_grpc
+
+
+def main() -> None:
+    """Serves, or migrates the database when told `migrate`."""
+    settings = Settings.from_environment("catalog")
+    if sys.argv[1:] == ["migrate"]:
+        migrate.upgrade("catalog", settings.migration_database_url, "catalog")
+        return
+    database = Database(
+        settings.database_url,
+        clock=Clock(settings.clock_offset_file),
+        metadata=metadata,
+        resources=RESOURCES,
+        connections=settings.database_connections,
+    )
+    bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    server.run(
+        settings,
+        [
+            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (
+                operations_pb2_grpc.add_OperationsServiceServicer_to_server,
+                Operations(database, [], service="catalog"),
+            ),
+        ],
+        database=database,
+        background=[Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG")],
+    )
+
+
+if __name__ == "__main__":
+    main()

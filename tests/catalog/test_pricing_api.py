@@ -1,0 +1,193 @@
+"""Prices over gRPC: what is read, what is remembered, what is refused."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from catalog.pricing import Receipt, ReceiptStep, replay
+from chassis.convert import to_message
+from chassis.db import Database
+from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.types import Json
+from svyaz.catalog.v1 import catalog_pb2 as pb
+from svyaz.catalog.v1 import pricing_pb2
+from svyaz.type.v1 import values_pb2
+from tests.catalog.conftest import Client
+from tests.catalog.test_api import ACTIVE, RETIRED, a_monthly_price, an_offering, bundled, refused, som
+
+
+def item(offering: pb.ProductOffering, quantity: int | None = None, id: str = "1") -> pricing_pb2.PriceRequestItem:
+    return pricing_pb2.PriceRequestItem(id=id, product_offering_id=offering.id, quantity=quantity)
+
+
+def the_amount(response: pricing_pb2.PriceResponse) -> tuple[str, int, int]:
+    (total,) = response.total
+    return total.amount.unit, total.amount.units, total.amount.nanos
+
+
+def an_instant(year: int) -> Timestamp:
+    at = Timestamp()
+    at.FromDatetime(datetime(year, 1, 1, tzinfo=UTC))
+    return at
+
+
+@pytest.fixture
+def statements(database: Database) -> list[str]:
+    """What the database is asked, from here on."""
+    seen: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        seen.append(statement)
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    return seen
+
+
+def test_a_price_with_a_discount_and_tax_and_its_receipt(manager: Client) -> None:
+    discount = manager.create(
+        pb.ProductOfferingPrice(name="Welcome", price_type="discount", percentage="12.5", lifecycle_status=ACTIVE)
+    )
+    link = pb.ProductOfferingPriceRelationship(id=discount.id, relationship_type="discountedBy")
+    price = manager.create(
+        a_monthly_price(499, pop_relationship=[link], tax=[values_pb2.TaxItem(tax_category="VAT", tax_rate="12")])
+    )
+    spec = manager.create(pb.ProductSpecification(name="Fibre", lifecycle_status=ACTIVE))
+    offering = manager.create(
+        an_offering(price, product_specification=values_pb2.ProductSpecificationRef(id=spec.id, name="Fibre"))
+    )
+    response = manager.price(item(offering, 3), customer_id="c-1", branch="bishkek", at=an_instant(2026))
+
+    priced = response.item[0]
+    assert (priced.id, priced.product_offering.id, priced.quantity) == ("1", offering.id, 3)
+    assert (priced.product_specification.id, priced.product_specification.name) == (spec.id, "Fibre")
+    (component,) = priced.component
+    assert component.product_offering_price.id == price.id
+    assert (component.list_amount, component.tax_rate) == (som(1497).__class__(unit="KGS", units=1497, nanos=0), "12")
+    assert (component.amount.units, component.amount.nanos) == (1309, 880_000_000)
+    assert (component.tax_included_amount.units, component.tax_included_amount.nanos) == (1467, 70_000_000)
+    (alteration,) = component.alteration
+    assert (alteration.product_offering_price.id, alteration.percentage) == (discount.id, "-12.5")
+    assert (alteration.amount.units, alteration.amount.nanos) == (-187, -120_000_000)
+    assert [step.action for step in response.receipt.step] == [
+        "PRICE_FOUND",
+        "QUANTITY",
+        "ALTERATION_APPLIED",
+        "ROUNDED",
+        "TAX_ADDED",
+    ]
+
+    receipt = Receipt(
+        response.receipt.engine,
+        response.receipt.revision,
+        Json(response.receipt.inputs.decode()),
+        tuple(ReceiptStep(s.subject, s.action, s.rule) for s in response.receipt.step),
+    )
+    again = to_message(replay(receipt), pricing_pb2.PriceResponse)
+    assert again.SerializeToString(deterministic=True) == response.SerializeToString(deterministic=True)
+
+
+def test_an_absent_quantity_is_one(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    assert the_amount(manager.price(item(offering))) == ("KGS", 500, 0)
+
+
+def test_a_bundle_with_a_price_by_value(manager: Client) -> None:
+    part = manager.create(an_offering(manager.create(a_monthly_price(500)), is_sellable=False))
+    value = pb.ProductOfferingPriceRefOrValue(
+        name="Installation",
+        price_type="one time",
+        price=pb.ProductPriceValue(tax_included_amount=som(112), tax_rate="12"),
+        price_alteration=[
+            pb.POPAlteration(name="Half", price_type="discount", price=pb.ProductPriceValue(percentage="50"))
+        ],
+    )
+    bundle = manager.create(
+        pb.ProductOffering(
+            name="Home",
+            is_bundle=True,
+            lifecycle_status=ACTIVE,
+            product_offering_price=[value],
+            bundled_product_offering=bundled(part, part),
+        )
+    )
+    response = manager.price(item(bundle, 2))
+    assert [(t.price_type, t.amount.units, t.tax_included_amount.units) for t in response.total] == [
+        ("oneTime", 100, 112),
+        ("recurring", 2000, 2000),
+    ]
+    assert [inner.product_offering.id for inner in response.item[0].bundled_item] == [part.id, part.id]
+
+
+def test_unknown_offerings_are_named(manager: Client) -> None:
+    offering = manager.create(an_offering())
+    gone = pricing_pb2.PriceRequestItem(id="x", product_offering_id="gone")
+    error = refused(InvalidArgument, "UNKNOWN_OFFERING", lambda: manager.price(item(offering), gone))
+    assert [v.field for v in error.violations] == ["item[1].product_offering_id"]
+
+
+def test_a_retired_offering_is_not_sold_any_more(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price())))
+    manager.price(item(offering))
+    manager.move(offering, RETIRED)
+    error = refused(FailedPrecondition, "OFFERING_NOT_SELLABLE", lambda: manager.price(item(offering)))
+    assert error.metadata == {"product_offering_id": offering.id, "lifecycle_status": "Retired"}
+
+
+def test_a_currency_that_the_offering_is_not_priced_in(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price())))
+    refused(InvalidArgument, "NO_PRICE_IN_CURRENCY", lambda: manager.price(item(offering), currency="USD"))
+
+
+def test_an_amount_beyond_what_money_holds_is_refused(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price(2**62))))
+    refused(InvalidArgument, "AMOUNT_OUT_OF_RANGE", lambda: manager.price(item(offering, 2)))
+
+
+def test_prices_hold_at_their_time(manager: Client) -> None:
+    old = manager.create(a_monthly_price(400, valid_for=values_pb2.TimePeriod(end_date_time=an_instant(2026))))
+    new = manager.create(a_monthly_price(500, valid_for=values_pb2.TimePeriod(start_date_time=an_instant(2026))))
+    offering = manager.create(an_offering(old, new))
+    assert the_amount(manager.price(item(offering), at=an_instant(2025)))[1] == 400
+    assert the_amount(manager.price(item(offering), at=an_instant(2026)))[1] == 500
+
+
+def test_a_change_of_anything_that_a_price_rests_on_is_seen_at_once(manager: Client) -> None:
+    discount = manager.create(
+        pb.ProductOfferingPrice(name="Welcome", price_type="discount", percentage="10", lifecycle_status=ACTIVE)
+    )
+    link = pb.ProductOfferingPriceRelationship(id=discount.id, relationship_type="discountedBy")
+    price = manager.create(a_monthly_price(100, pop_relationship=[link]))
+    part = manager.create(an_offering(price))
+    bundle = manager.create(an_offering(bundled_product_offering=bundled(part)))
+    assert the_amount(manager.price(item(bundle)))[1] == 90
+    manager.update(pb.ProductOfferingPrice(id=discount.id, percentage="20"), "percentage")
+    assert the_amount(manager.price(item(bundle)))[1] == 80
+    manager.update(pb.ProductOfferingPrice(id=price.id, price=som(200)), "price")
+    assert the_amount(manager.price(item(bundle)))[1] == 160
+    other = manager.create(an_offering(manager.create(a_monthly_price(7))))
+    manager.update(
+        pb.ProductOffering(id=bundle.id, bundled_product_offering=bundled(other)), "bundled_product_offering"
+    )
+    assert the_amount(manager.price(item(bundle)))[1] == 7
+
+
+def test_a_price_known_before_costs_one_query(manager: Client, statements: list[str]) -> None:
+    offerings = [manager.create(an_offering(manager.create(a_monthly_price()))) for _ in range(5)]
+    bundle = manager.create(an_offering(bundled_product_offering=bundled(*offerings)))
+    statements.clear()
+    manager.price(item(bundle))
+    cold = len(statements)
+    statements.clear()
+    manager.price(item(bundle))
+    assert len(statements) == 2, statements
+    assert "set_config" in statements[0]
+    assert cold <= 7
+
+
+@pytest.mark.parametrize("role", ["agent", "billing", "service", "catalog-manager"])
+def test_who_may_ask_for_prices(client_for: Callable[[Sequence[str]], Client], manager: Client, role: str) -> None:
+    offering = manager.create(an_offering())
+    assert client_for([role]).price(item(offering)).item[0].quantity == 1
