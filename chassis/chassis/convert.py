@@ -177,13 +177,20 @@ def _compiled_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
     return encode
 
 
-def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+def encoding_plan(cls: type, message_class: type[Message]) -> list[tuple[str, bool, Convert | None]]:
+    """How an object becomes a message: for each common field its name, whether it is repeated, and how one value of it
+    is converted (None: not at all)."""
     attributes = attribute_types(cls)
     plan: list[tuple[str, bool, Convert | None]] = []
     for field in _fields(message_class):
         if field.name in attributes:
             kind, repeated = attributes[field.name]
             plan.append((field.name, repeated, _encoder(field, kind)))
+    return plan
+
+
+def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+    plan = encoding_plan(cls, message_class)
     has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
 
     def encode(value: Any) -> M:

@@ -1,22 +1,16 @@
 """Aggregates in PostgreSQL: one row each, isolated by branch, every change an event in the same transaction."""
 
 import hashlib
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from enum import StrEnum
 from typing import Any, TypeVar
 
-import msgspec
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.orm import Session, registry
+from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from chassis import calls, convert
@@ -30,245 +24,56 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.types import COMMON, Aggregate, Json, new_id
+from chassis.reading import Reader
+from chassis.schema import (
+    PARTITIONS as PARTITIONS,
+)
+from chassis.schema import (
+    EnumText as EnumText,
+)
+from chassis.schema import (
+    LogTables as LogTables,
+)
+from chassis.schema import (
+    Resource as Resource,
+)
+from chassis.schema import (
+    TypedJson as TypedJson,
+)
+from chassis.schema import (
+    Xid8 as Xid8,
+)
+from chassis.schema import (
+    aggregate_table as aggregate_table,
+)
+from chassis.schema import (
+    column_type as column_type,
+)
+from chassis.schema import (
+    isolate as isolate,
+)
+from chassis.schema import (
+    log_tables as log_tables,
+)
+from chassis.schema import (
+    map_aggregate as map_aggregate,
+)
+from chassis.schema import (
+    partition_events as partition_events,
+)
+from chassis.schema import (
+    partition_of as partition_of,
+)
+from chassis.types import COMMON, Aggregate, new_id
 
 A = TypeVar("A", bound=Aggregate)
 M = TypeVar("M", bound=Message)
 
-PARTITIONS = 64
 MAX_EVENT_BYTES = 256 * 1024
 IDEMPOTENCY_DAYS = 7
 _ATTEMPTS = 4
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
-
-
-def partition_of(ordering_key: str) -> int:
-    """The partition (0 to 63) of an ordering key; fixed for ever, since consumers rely on it."""
-    return zlib.crc32(ordering_key.encode()) % PARTITIONS
-
-
-# --- columns ---------------------------------------------------------------------------------------------------------
-
-
-def _enc_hook(value: Any) -> Any:
-    if isinstance(value, Json):
-        return msgspec.Raw(value.text.encode())
-    raise NotImplementedError(f"no JSON form for {type(value)}")
-
-
-def _dec_hook(kind: type, value: Any) -> Any:
-    if kind is Json:
-        return Json(_ENCODER.encode(value).decode())
-    raise NotImplementedError(f"no JSON form for {kind}")
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_enc_hook, decimal_format="number")
-
-
-class TypedJson(sa.types.TypeDecorator[Any]):
-    """JSONB that holds value objects of one dataclass, or a tuple of them; an empty tuple is NULL."""
-
-    impl = postgresql.JSONB(none_as_null=True)
-    cache_ok = True
-
-    def __init__(self, kind: type, repeated: bool) -> None:
-        super().__init__()
-        self.kind = kind
-        self.repeated = repeated
-        hint: Any = tuple[kind, ...] if repeated else kind  # type: ignore[valid-type]
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(hint, dec_hook=_dec_hook, float_hook=Decimal)
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        if value is None or value == ():
-            return None
-        return _ENCODER.encode(value).decode()
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        if value is None:
-            return () if self.repeated else None
-        return self._decoder.decode(value)
-
-
-class EnumText(sa.types.TypeDecorator[Any]):
-    """A StrEnum as text, in its TM Forum spelling."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def __init__(self, kind: type[StrEnum]) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        return None if value is None else str(value)
-
-    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
-        return None if value is None else self.kind(value)
-
-
-_SCALARS: Mapping[type, sa.types.TypeEngine[Any]] = {
-    str: sa.Text(),
-    bool: sa.Boolean(),
-    int: sa.BigInteger(),
-    Decimal: sa.Numeric(),
-    datetime: sa.TIMESTAMP(timezone=True),
-}
-
-
-def column_type(kind: type, repeated: bool) -> sa.types.TypeEngine[Any]:
-    """The column type for an attribute of a domain class."""
-    if not repeated and kind in _SCALARS:
-        return _SCALARS[kind]
-    if not repeated and issubclass(kind, StrEnum):
-        return EnumText(kind)
-    return TypedJson(kind, repeated)
-
-
-def aggregate_table(
-    metadata: sa.MetaData,
-    name: str,
-    cls: type[Aggregate],
-    *further: sa.schema.SchemaItem,
-) -> sa.Table:
-    """The table of an aggregate: a column for each attribute, named and typed after it."""
-    columns = [
-        sa.Column(
-            attribute,
-            column_type(kind, repeated),
-            primary_key=attribute == "id",
-            nullable=attribute not in ("id", "branch", "revision"),
-        )
-        for attribute, (kind, repeated) in convert.attribute_types(cls).items()
-    ]
-    return sa.Table(name, metadata, *columns, sa.Index(f"{name}_branch_id", "branch", "id"), *further)
-
-
-def map_aggregate(mapper: registry, cls: type[Aggregate], table: sa.Table) -> None:
-    """Maps the class onto its table; `revision` is checked and counted by every UPDATE."""
-    mapper.map_imperatively(
-        cls,
-        table,
-        version_id_col=table.c.revision,
-        # Columns that PostgreSQL computes for its indexes are no attributes.
-        include_properties=list(convert.attribute_types(cls)),
-    )
-
-
-# --- the log ---------------------------------------------------------------------------------------------------------
-
-
-class Xid8(sa.types.UserDefinedType[int]):
-    """A 64-bit transaction id."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "xid8"
-
-
-@dataclass(frozen=True)
-class LogTables:
-    """The event log, its unsent tail and the remembered requests."""
-
-    event: sa.Table
-    outbox: sa.Table
-    idempotency: sa.Table
-
-
-def log_tables(metadata: sa.MetaData) -> LogTables:
-    """Defines (once per metadata) the tables that every service with aggregates has."""
-    if "event" in metadata.tables:
-        return LogTables(metadata.tables["event"], metadata.tables["outbox"], metadata.tables["idempotency"])
-    event = sa.Table(
-        "event",
-        metadata,
-        sa.Column("position", sa.BigInteger, sa.Identity(always=True), nullable=False),
-        sa.Column("id", sa.Text, primary_key=True),
-        sa.Column("time", sa.TIMESTAMP(timezone=True), primary_key=True),
-        sa.Column("type", sa.Text, nullable=False),
-        sa.Column("aggregate_type", sa.Text, nullable=False),
-        sa.Column("aggregate_id", sa.Text, nullable=False),
-        sa.Column("version", sa.BigInteger, nullable=False),
-        sa.Column("branch", sa.Text, nullable=False),
-        sa.Column("actor", sa.Text, nullable=False),
-        sa.Column("on_behalf_of", sa.Text),
-        sa.Column("schema_revision", sa.Integer, nullable=False),
-        sa.Column("data_type", sa.Text, nullable=False),
-        sa.Column("data", sa.LargeBinary, nullable=False),
-        sa.Column("ordering_key", sa.Text, nullable=False),
-        sa.Column("partition", sa.SmallInteger, nullable=False),
-        sa.Column("traceparent", sa.Text),
-        sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
-        sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
-        sa.Index("event_ordering_key", "ordering_key", "aggregate_type"),
-        postgresql_partition_by="RANGE (time)",
-    )
-    outbox = sa.Table(
-        "outbox",
-        metadata,
-        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-        sa.Column("event_id", sa.Text, nullable=False),
-        sa.Column("event_time", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("ordering_key", sa.Text, nullable=False),
-    )
-    idempotency = sa.Table(
-        "idempotency",
-        metadata,
-        sa.Column("principal", sa.Text, primary_key=True),
-        sa.Column("method", sa.Text, primary_key=True),
-        sa.Column("key", sa.Text, primary_key=True),
-        sa.Column("body_hash", sa.LargeBinary, nullable=False),
-        sa.Column("response", sa.LargeBinary, nullable=False),
-        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Index("idempotency_created_at", "created_at"),
-    )
-    return LogTables(event, outbox, idempotency)
-
-
-def isolate(table: str) -> Iterator[str]:
-    """The statements that put a table with a `branch` column under row-level security.
-
-    Used by migrations. The setting is read once per statement (an InitPlan), so a policy costs no function call a row.
-    """
-    setting = "(SELECT current_setting('svyaz.branches', true))"
-    seen = f"branch = ANY ((SELECT string_to_array({setting}, ','))::text[]) OR {setting} = '*'"
-    yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
-    yield f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
-    # What is common to all branches may be read by all and written by those who may write everywhere.
-    yield f"CREATE POLICY branch_read ON {table} FOR SELECT USING (branch = '*' OR {seen})"
-    yield f"CREATE POLICY branch_write ON {table} FOR ALL USING ({seen}) WITH CHECK ({seen})"
-
-
-def partition_events() -> Iterator[str]:
-    """The statements that let the service itself make the event table's next monthly partitions.
-
-    Used by migrations. The service's role owns nothing, hence the function with its owner's rights.
-    """
-    yield "CREATE TABLE event_default PARTITION OF event DEFAULT"
-    yield """
-        CREATE FUNCTION ensure_event_partition(month date) RETURNS void
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-        DECLARE
-            first date := date_trunc('month', month)::date;
-            name text := 'event_' || to_char(first, 'YYYY_MM');
-        BEGIN
-            IF to_regclass(name) IS NULL THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF event FOR VALUES FROM (%L) TO (%L)', name,
-                    first::timestamp AT TIME ZONE 'UTC', (first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
-            END IF;
-        END $$
-    """
-
-
-@dataclass(frozen=True)
-class Resource:
-    """How a domain class is written to the log."""
-
-    message: type[Message]
-    table: sa.Table
-    # Everybody's (branch `*`), such as an offering; else each belongs to one branch.
-    common: bool = False
 
 
 # --- the unit of work ------------------------------------------------------------------------------------------------
@@ -444,6 +249,7 @@ class Database:
         self.metadata = metadata
         self.log = log_tables(metadata)
         self._listeners: list[Callable[[], None]] = []
+        self._reader = Reader(url, resources, connections)
         self.engine = sa.create_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1),
             pool_size=connections,
@@ -468,6 +274,7 @@ class Database:
     def close(self) -> None:
         """Closes the idle connections."""
         self.engine.dispose()
+        self._reader.close()
 
     def ready(self) -> bool:
         """Whether the database answers."""
@@ -565,6 +372,13 @@ class Database:
         if row.body_hash != _body_hash(request):
             raise InvalidArgument("IDEMPOTENCY_KEY_REUSED", "this request id came before with another request")
         return response.FromString(row.response)
+
+    def read(self, cls: type[Aggregate], id: str) -> Message:
+        """The message of one aggregate, by the shortest way; raises NotFound, Unavailable."""
+        found = self._reader.read(cls, id, calls.current())
+        if found is None:
+            raise missing(cls, id)
+        return found
 
     def history(self, cls: type[Aggregate], id: str, at: datetime) -> Message:
         """The aggregate's message as it was at the instant; raises NotFound when it wasn't."""

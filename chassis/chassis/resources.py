@@ -47,6 +47,7 @@ class Collection(Generic[A, M]):
         self._creating = creating
         self._changed = changed
         self._deleting = deleting
+        self._composed = replies is not None
         self._replies = replies or self._plain_replies
         self._required = [
             field.name for field in message.DESCRIPTOR.fields if field.GetOptions().Extensions[options_pb2.required]
@@ -66,8 +67,12 @@ class Collection(Generic[A, M]):
             past = self.database.history(self.cls, request.id, convert.from_timestamp(request.at))
             assert isinstance(past, self.message)
             return past
-        with self.database.unit() as unit:
-            return self.reply(unit, unit.get(self.cls, request.id))
+        if self._composed:
+            with self.database.unit() as unit:
+                return self.reply(unit, unit.get(self.cls, request.id))
+        present = self.database.read(self.cls, request.id)
+        assert isinstance(present, self.message)
+        return present
 
     def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
         """A page of what matches the filters; raises InvalidArgument for a malformed filter, sort, offset or limit."""

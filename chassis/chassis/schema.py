@@ -1,0 +1,248 @@
+"""How aggregates, their event log and what belongs to it lie in PostgreSQL."""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from google.protobuf.message import Message
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import registry
+
+from chassis import convert
+from chassis.types import Aggregate, Json
+
+PARTITIONS = 64
+
+
+def partition_of(ordering_key: str) -> int:
+    """The partition (0 to 63) of an ordering key; fixed for ever, since consumers rely on it."""
+    return zlib.crc32(ordering_key.encode()) % PARTITIONS
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def _enc_hook(value: Any) -> Any:
+    if isinstance(value, Json):
+        return msgspec.Raw(value.text.encode())
+    raise NotImplementedError(f"no JSON form for {type(value)}")
+
+
+def _dec_hook(kind: type, value: Any) -> Any:
+    if kind is Json:
+        return Json(_ENCODER.encode(value).decode())
+    raise NotImplementedError(f"no JSON form for {kind}")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_enc_hook, decimal_format="number")
+
+
+class TypedJson(sa.types.TypeDecorator[Any]):
+    """JSONB that holds value objects of one dataclass, or a tuple of them; an empty tuple is NULL."""
+
+    impl = postgresql.JSONB(none_as_null=True)
+    cache_ok = True
+
+    def __init__(self, kind: type, repeated: bool) -> None:
+        super().__init__()
+        self.kind = kind
+        self.repeated = repeated
+        hint: Any = tuple[kind, ...] if repeated else kind  # type: ignore[valid-type]
+        self.decode = msgspec.json.Decoder(hint, dec_hook=_dec_hook, float_hook=Decimal).decode
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is None or value == ():
+            return None
+        return _ENCODER.encode(value).decode()
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        if value is None:
+            return () if self.repeated else None
+        return self.decode(value)
+
+
+class EnumText(sa.types.TypeDecorator[Any]):
+    """A StrEnum as text, in its TM Forum spelling."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, kind: type[StrEnum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else str(value)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
+        return None if value is None else self.kind(value)
+
+
+_SCALARS: Mapping[type, sa.types.TypeEngine[Any]] = {
+    str: sa.Text(),
+    bool: sa.Boolean(),
+    int: sa.BigInteger(),
+    Decimal: sa.Numeric(),
+    datetime: sa.TIMESTAMP(timezone=True),
+}
+
+
+def column_type(kind: type, repeated: bool) -> sa.types.TypeEngine[Any]:
+    """The column type for an attribute of a domain class."""
+    if not repeated and kind in _SCALARS:
+        return _SCALARS[kind]
+    if not repeated and issubclass(kind, StrEnum):
+        return EnumText(kind)
+    return TypedJson(kind, repeated)
+
+
+def aggregate_table(
+    metadata: sa.MetaData,
+    name: str,
+    cls: type[Aggregate],
+    *further: sa.schema.SchemaItem,
+) -> sa.Table:
+    """The table of an aggregate: a column for each attribute, named and typed after it."""
+    columns = [
+        sa.Column(
+            attribute,
+            column_type(kind, repeated),
+            primary_key=attribute == "id",
+            nullable=attribute not in ("id", "branch", "revision"),
+        )
+        for attribute, (kind, repeated) in convert.attribute_types(cls).items()
+    ]
+    return sa.Table(name, metadata, *columns, sa.Index(f"{name}_branch_id", "branch", "id"), *further)
+
+
+def map_aggregate(mapper: registry, cls: type[Aggregate], table: sa.Table) -> None:
+    """Maps the class onto its table; `revision` is checked and counted by every UPDATE."""
+    mapper.map_imperatively(
+        cls,
+        table,
+        version_id_col=table.c.revision,
+        # Columns that PostgreSQL computes for its indexes are no attributes.
+        include_properties=list(convert.attribute_types(cls)),
+    )
+
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+
+
+class Xid8(sa.types.UserDefinedType[int]):
+    """A 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+@dataclass(frozen=True)
+class LogTables:
+    """The event log, its unsent tail and the remembered requests."""
+
+    event: sa.Table
+    outbox: sa.Table
+    idempotency: sa.Table
+
+
+def log_tables(metadata: sa.MetaData) -> LogTables:
+    """Defines (once per metadata) the tables that every service with aggregates has."""
+    if "event" in metadata.tables:
+        return LogTables(metadata.tables["event"], metadata.tables["outbox"], metadata.tables["idempotency"])
+    event = sa.Table(
+        "event",
+        metadata,
+        sa.Column("position", sa.BigInteger, sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("time", sa.TIMESTAMP(timezone=True), primary_key=True),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("aggregate_type", sa.Text, nullable=False),
+        sa.Column("aggregate_id", sa.Text, nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("branch", sa.Text, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("on_behalf_of", sa.Text),
+        sa.Column("schema_revision", sa.Integer, nullable=False),
+        sa.Column("data_type", sa.Text, nullable=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+        sa.Column("ordering_key", sa.Text, nullable=False),
+        sa.Column("partition", sa.SmallInteger, nullable=False),
+        sa.Column("traceparent", sa.Text),
+        sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
+        sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
+        sa.Index("event_ordering_key", "ordering_key", "aggregate_type"),
+        postgresql_partition_by="RANGE (time)",
+    )
+    outbox = sa.Table(
+        "outbox",
+        metadata,
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("event_id", sa.Text, nullable=False),
+        sa.Column("event_time", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("ordering_key", sa.Text, nullable=False),
+    )
+    idempotency = sa.Table(
+        "idempotency",
+        metadata,
+        sa.Column("principal", sa.Text, primary_key=True),
+        sa.Column("method", sa.Text, primary_key=True),
+        sa.Column("key", sa.Text, primary_key=True),
+        sa.Column("body_hash", sa.LargeBinary, nullable=False),
+        sa.Column("response", sa.LargeBinary, nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Index("idempotency_created_at", "created_at"),
+    )
+    return LogTables(event, outbox, idempotency)
+
+
+def isolate(table: str) -> Iterator[str]:
+    """The statements that put a table with a `branch` column under row-level security.
+
+    Used by migrations. The setting is read once per statement (an InitPlan), so a policy costs no function call a row.
+    """
+    setting = "(SELECT current_setting('svyaz.branches', true))"
+    seen = f"branch = ANY ((SELECT string_to_array({setting}, ','))::text[]) OR {setting} = '*'"
+    yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
+    yield f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY"
+    # What is common to all branches may be read by all and written by those who may write everywhere.
+    yield f"CREATE POLICY branch_read ON {table} FOR SELECT USING (branch = '*' OR {seen})"
+    yield f"CREATE POLICY branch_write ON {table} FOR ALL USING ({seen}) WITH CHECK ({seen})"
+
+
+def partition_events() -> Iterator[str]:
+    """The statements that let the service itself make the event table's next monthly partitions.
+
+    Used by migrations. The service's role owns nothing, hence the function with its owner's rights.
+    """
+    yield "CREATE TABLE event_default PARTITION OF event DEFAULT"
+    yield """
+        CREATE FUNCTION ensure_event_partition(month date) RETURNS void
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        DECLARE
+            first date := date_trunc('month', month)::date;
+            name text := 'event_' || to_char(first, 'YYYY_MM');
+        BEGIN
+            IF to_regclass(name) IS NULL THEN
+                EXECUTE format('CREATE TABLE %I PARTITION OF event FOR VALUES FROM (%L) TO (%L)', name,
+                    first::timestamp AT TIME ZONE 'UTC', (first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
+            END IF;
+        END $$
+    """
+
+
+@dataclass(frozen=True)
+class Resource:
+    """How a domain class is written to the log."""
+
+    message: type[Message]
+    table: sa.Table
+    # Everybody's (branch `*`), such as an offering; else each belongs to one branch.
+    common: bool = False
