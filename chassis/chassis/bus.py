@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -89,6 +91,19 @@ class Bus:
         """Runs a coroutine in the bus's thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def keep_running(self, work: Coroutine[Any, Any, None], name: str) -> "Future[None]":
+        """Runs what must never end by itself; if it fails all the same, so does the process, and is started again."""
+
+        def ended(done: "Future[None]") -> None:
+            error = None if done.cancelled() else done.exception()
+            if error is not None:
+                log.critical("%s has failed", name, exc_info=error)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        future = self.run(work)
+        future.add_done_callback(ended)
+        return future
+
     def start(self) -> None:
         """Connects in the background; each start needs its stop, and the last stop closes."""
         with self._lock:
@@ -96,7 +111,7 @@ class Bus:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="bus", daemon=True)
                 self._thread.start()
-                self.run(self._connect())
+                self.keep_running(self._connect(), "the connection to NATS")
 
     def stop(self) -> None:
         """Closes the connection, for good, when nobody else uses it any more."""

@@ -162,7 +162,7 @@ class Consumer:
         self._bus.start()
         self._stopping = False
         self._lease.start()
-        self._running = self._bus.run(self._run())
+        self._running = self._bus.keep_running(self._run(), f"the consumer {self.name}")
 
     def stop(self) -> None:
         """Finishes what is being handled, keeps the position and gives the lease up."""
@@ -193,12 +193,21 @@ class Consumer:
     async def _run(self) -> None:
         ticking = asyncio.ensure_future(self._tick())
         while not self._stopping:
+            if ticking.done():
+                ticking.result()
             if not self._may_read(self._bus.generation):
                 await self._sleep(TICK_SECONDS)
                 continue
             try:
                 await self._read()
-            except (TimeoutError, nats.errors.Error, DomainError, sa.exc.SQLAlchemyError, LostMessageError) as error:
+            except (
+                TimeoutError,
+                OSError,
+                nats.errors.Error,
+                DomainError,
+                sa.exc.SQLAlchemyError,
+                LostMessageError,
+            ) as error:
                 log.warning("a consumer can't read", extra={"fields": {"consumer": self.name, "error": repr(error)}})
                 await self._sleep(TICK_SECONDS)
         ticking.cancel()

@@ -40,7 +40,7 @@ MAX_KNOWN = 4_000
 MAX_PER_KEY = 200
 POLL_SECONDS = 1.0
 # Commits that come faster share one look at the outbox.
-DEBOUNCE_SECONDS = 0.005
+DEBOUNCE_SECONDS = 0.01
 # How often what has been acknowledged is taken off the table while more is in flight.
 BUSY_SECONDS = 0.05
 ACK_SECONDS = 5.0
@@ -281,7 +281,7 @@ class Relay:
         self._bus.start()
         self._stopping = False
         self._lease.start()
-        self._running = self._bus.run(self._run())
+        self._running = self._bus.keep_running(self._run(), f"the relay {self._name}")
 
     def stop(self) -> None:
         """Waits a moment for what is in flight, then gives the lease up."""
@@ -311,21 +311,24 @@ class Relay:
                 self._state = _State()
                 held_before = held
             more = False
-            if self._bus.connected:
-                await self._reconnected()
+            try:
+                if self._bus.connected:
+                    await self._reconnected()
                 if held:
                     more = await self._turn()
-                elif nudged:
+                elif nudged and self._bus.connected:
                     # Another replica is the relay: wake it.
                     await self._bus.client.publish(self._wake_subject, b"")
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                log.warning("NATS fails", extra={"fields": {"relay": self._name, "error": repr(error)}})
             nudged = False if more else await self._pause(held)
         await self._drain()
 
     async def _reconnected(self) -> None:
         if not self._subscribed:
-            self._subscribed = True
             await self._bus.client.subscribe(f"{self._inbox}.*", cb=self._answer)
             await self._bus.client.subscribe(self._wake_subject, cb=self._woken)
+            self._subscribed = True
         if self._generation != self._bus.generation:
             self._generation = self._bus.generation
             # What was in flight when the connection broke may or may not have arrived: again, under the same id.
@@ -359,7 +362,12 @@ class Relay:
     async def _turn(self) -> bool:
         """One round with the database, while answers keep coming in; whether there may be more to read at once."""
         state, now = self._state, time.monotonic()
-        await self._overdue(now)
+        measure = now - state.measured_at >= MEASURE_SECONDS
+        connected = self._bus.connected
+        if not connected and not measure and not state.acked:
+            return False
+        if connected:
+            await self._overdue(now)
         acked, state.acked = state.acked, []
         told, state.told = state.told, set()
         state.stopped.clear()
@@ -367,13 +375,13 @@ class Relay:
         held.update(key for key, lane in state.lanes.items() if len(lane) >= MAX_PER_KEY)
         question = _Question(
             sent=acked,
-            limit=BATCH if len(state.known) <= MAX_KNOWN - BATCH else 0,
+            limit=BATCH if connected and len(state.known) <= MAX_KNOWN - BATCH else 0,
             after=state.floor,
             known=tuple(state.known),
             held=held,
             blocked={key: state.blocked.get(key) for key in told},
             horizon=now - state.horizon_at >= HORIZON_SECONDS,
-            measure=len(state.blocked) if now - state.measured_at >= MEASURE_SECONDS else None,
+            measure=len(state.blocked) if measure else None,
         )
         reply = await self._ask(question)
         if reply is None:
@@ -386,7 +394,7 @@ class Relay:
         state.known.update(item.id for item in items)
         if items:
             state.highest = max(state.highest, items[-1].id)
-        if question.measure is not None:
+        if measure:
             state.measured_at = now
         if reply.horizon is not None:
             state.horizon_at = now
@@ -477,7 +485,8 @@ class Relay:
             await self._send(lane[0])
         else:
             del state.lanes[item.key]
-        if len(state.acked) >= BATCH // 2 or not state.lanes:
+        # Otherwise they leave the table with the next commit's round, or a moment later.
+        if len(state.acked) >= BATCH // 2:
             self._wake.set()
 
     def _retry(self, item: Outgoing, error: str) -> None:

@@ -284,6 +284,19 @@ def test_a_paused_consumer_takes_nothing_until_it_is_resumed(
         things.eventually(lambda: recorder.versions("thing") == [1, 2])
 
 
+def test_lost_database_connections_lose_no_event(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(*[(f"key-{number % 7}", f"thing-{number % 7}", number // 7 + 1) for number in range(70)])
+        things.cut_connections(database)
+        publish(*[(f"key-{number % 7}", f"thing-{number % 7}", number // 7 + 11) for number in range(70)])
+        things.cut_connections(database)
+        things.eventually(lambda: len(recorder.seen()) == 140)
+    for number in range(7):
+        assert recorder.versions(f"thing-{number}") == list(range(1, 21))
+
+
 def test_partitions_can_be_split_among_more_consumers(
     database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
 ) -> None:

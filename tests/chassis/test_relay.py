@@ -6,12 +6,14 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import nats
 import pytest
 import sqlalchemy as sa
 
+from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.events import acting
@@ -88,18 +90,18 @@ def test_events_reach_the_stream_with_everything_a_consumer_needs(database: Data
 
 
 def test_order_within_a_key_survives_kills_of_nats(database: Database, server: Server) -> None:
-    keys, each = 60, 50
+    keys, each = 40, 40
     chooser = random.Random(1)
     with things.running(things.relay(database, things.bus(server.url()))):
         versions = dict.fromkeys(range(keys), 0)
         while any(version < each for version in versions.values()):
             batch = []
-            for _ in range(40):
+            for _ in range(20):
                 key = chooser.choice([key for key, version in versions.items() if version < each] or [0])
                 versions[key] += 1
                 batch.append((f"key-{key}", f"thing-{key}", versions[key]))
             things.write(database, *batch)
-            if sum(versions.values()) in (800, 1600, 2400):
+            if sum(versions.values()) in (400, 800, 1200):
                 server.kill()
                 time.sleep(0.1)
                 server.start()
@@ -154,3 +156,26 @@ def test_a_second_relay_takes_over(database: Database, server: Server) -> None:
         things.write(database, *[("key", "thing", version) for version in range(101, 201)])
         things.eventually(lambda: things.unsent(database) == 0)
     assert [event.version for event in in_stream(server.url("admin"))] == list(range(1, 201))
+
+
+def test_events_wait_for_nats_and_the_gauge_tells(database: Database, tmp_path: Path) -> None:
+    users = bus_users()
+    late = Nats(tmp_path, free_port(), Secrets(tmp_path), notes=tmp_path / "run", users=users)
+    things.write(database, ("key", "thing", 1))
+    with things.running(things.relay(database, things.bus(late.url(things.SERVICE)))):
+        things.eventually(lambda: telemetry.OUTBOX_UNSENT.labels(things.SERVICE)._value.get() == 1)
+        late.launch()
+        try:
+            things.eventually(lambda: things.unsent(database) == 0)
+        finally:
+            late.stop()
+
+
+def test_the_relay_survives_the_loss_of_its_database_connections(database: Database, server: Server) -> None:
+    with things.running(things.relay(database, things.bus(server.url()))):
+        for version in range(1, 101):
+            if version % 20 == 0:
+                things.cut_connections(database)
+            things.persistently(partial(things.write, database, ("key", "thing", version)))
+        things.eventually(lambda: things.unsent(database) == 0)
+    assert [event.version for event in in_stream(server.url("admin"))] == list(range(1, 101))

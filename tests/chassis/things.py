@@ -13,6 +13,7 @@ from chassis.clock import Clock
 from chassis.cloudevents import ReceivedEvent
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit, isolate, log_tables, partition_events, partition_of
+from chassis.errors import Unavailable
 from chassis.events import acting, bus_tables, isolate_bus
 from chassis.migrate import GRANTS
 from chassis.relay import EventOutbox, Relay
@@ -160,10 +161,38 @@ def eventually(check: Callable[[], bool], seconds: float = 15.0) -> None:
         time.sleep(0.02)
 
 
-def unsent(database: Database) -> int:
-    """How many events wait in the outbox."""
+def cut_connections(database: Database) -> None:
+    """As a restart of PostgreSQL does, for the connections of this database."""
+    cut = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :me"
+    )
+    persistently(lambda: _cut(database, cut))
+
+
+def _cut(database: Database, statement: sa.TextClause) -> None:
     with database.engine.connect() as connection:
-        return int(connection.execute(sa.text("SELECT count(*) FROM outbox")).scalar_one())
+        me = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        connection.execute(statement, {"me": me})
+
+
+def persistently(work: Callable[[], None]) -> None:
+    """Does the work, again as long as the database can't be reached."""
+    while True:
+        try:
+            work()
+        except (Unavailable, sa.exc.OperationalError):
+            time.sleep(0.02)
+        else:
+            return
+
+
+def unsent(database: Database) -> int:
+    """How many events wait in the outbox; -1 when the database can't be reached."""
+    try:
+        with database.engine.connect() as connection:
+            return int(connection.execute(sa.text("SELECT count(*) FROM outbox")).scalar_one())
+    except sa.exc.OperationalError:
+        return -1
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from customers.api import Accounts, Customers, Parties
 from customers.events import orders_changed
+from customers.imports import Imports
 from customers.store import RESOURCES, metadata
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, party_pb2_grpc
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -38,6 +39,7 @@ def main() -> None:
             (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),

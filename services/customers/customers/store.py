@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
+from chassis.bulk import stage_table
 from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
 from chassis.types import Aggregate
@@ -51,6 +52,21 @@ reference = sa.Table(
     sa.Index("reference_referrer_id", "referrer_id"),
 )
 
+# Which line of which source has become which customer, and which keys a dataset's rows have (hashed: they may name a
+# person): what has a row here is never imported again.
+import_row = sa.Table(
+    "import_row",
+    metadata,
+    sa.Column("branch", sa.Text, primary_key=True),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("line", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("key_hash", sa.LargeBinary),
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("imported_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Index("import_row_branch_dataset_key_hash", "branch", "dataset", "key_hash", unique=True),
+)
+
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     Individual: Resource(party_pb2.Individual, individual),
     Organization: Resource(party_pb2.Organization, organization),
@@ -64,7 +80,12 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     BillingCycleSpecification: Resource(account_pb2.BillingCycleSpecification, billing_cycle_specification),
 }
 
-ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "reference", "event")
+ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "reference", "import_row", "event")
+
+# What can be imported in bulk.
+STAGED: Sequence[type[Aggregate]] = (Individual, Organization, Customer, BillingAccount)
+for _target in (*(RESOURCES[_cls].table for _cls in STAGED), reference, log.event):
+    stage_table(metadata, _target)
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

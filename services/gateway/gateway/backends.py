@@ -47,7 +47,7 @@ class Backends:
 
     def _serving(self, service: str) -> bool:
         try:
-            stub = health_pb2_grpc.HealthStub(self.channel(service))
+            stub: Any = health_pb2_grpc.HealthStub(self.channel(service))
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_SECONDS)
         except (grpc.RpcError, Unavailable):
             return False

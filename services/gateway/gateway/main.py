@@ -33,6 +33,8 @@ class Gateway(BaseApplication):  # type: ignore[misc]
             "threads": self._threads,
             # A channel or a connection must never be shared between processes.
             "preload_app": False,
+            # Its administration socket would be shared by every gateway of this machine.
+            "control_socket_disable": True,
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": 75,
             "keepalive": 75,
@@ -51,17 +53,17 @@ class Gateway(BaseApplication):  # type: ignore[misc]
 
         return create_app(self._settings)
 
-    def _post_fork(self, *_: Any) -> None:
+    def _post_fork(self, arbiter: Any, worker: Any) -> None:
         from chassis import telemetry
 
         self._provider = telemetry.setup(self._settings)
         if self._workers == 1:
             telemetry.serve_metrics(self._settings)
 
-    def _worker_exit(self, *_: Any) -> None:
+    def _worker_exit(self, arbiter: Any, worker: Any) -> None:
         self._provider.shutdown()
 
-    def _when_ready(self, *_: Any) -> None:
+    def _when_ready(self, arbiter: Any) -> None:
         if self._workers == 1 or not self._settings.metrics_port:
             return
         from prometheus_client import CollectorRegistry, start_http_server

@@ -92,11 +92,6 @@ def decimal_in(value: Any) -> str:
     return text
 
 
-def decimal_out(text: str) -> msgspec.Raw:
-    """The digits as a JSON number."""
-    return msgspec.Raw(text.encode())
-
-
 def instant_in(value: Any) -> dict[str, int]:
     """An RFC 3339 date-time; a date alone is its midnight in UTC."""
     if type(value) is not str or not _INSTANT.fullmatch(value):
@@ -116,8 +111,13 @@ def instant_in(value: Any) -> dict[str, int]:
 
 def instant_out(value: Timestamp) -> str:
     """ISO 8601, UTC, ending in Z: clients send it back in filters, where a `+` would become a blank."""
-    nanos = value.nanos
-    text = _second_out(value.seconds)
+    return _instant_out(value.seconds, value.nanos)
+
+
+@lru_cache(16_384)
+def _instant_out(seconds: int, nanos: int) -> str:
+    # Kept, because many instants of a list are midnights or of the same import.
+    text = datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
     if not nanos:
         return text + "Z"
     if nanos % 1_000_000 == 0:
@@ -125,12 +125,6 @@ def instant_out(value: Timestamp) -> str:
     if nanos % 1_000 == 0:
         return f"{text}.{nanos // 1_000:06d}Z"
     return f"{text}.{nanos:09d}Z"
-
-
-@lru_cache(16_384)
-def _second_out(seconds: int) -> str:
-    # Kept, because most instants of a list are midnights or of one day's work.
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def amount_in(value: Any) -> dict[str, int]:
@@ -152,16 +146,26 @@ def amount_in(value: Any) -> dict[str, int]:
     return {"units": units, "nanos": nanos}
 
 
-def money_out(value: values_pb2.Money) -> dict[str, Any]:
+def money_out(value: values_pb2.Money) -> Mapping[str, Any]:
     """`{unit, value}`, the value a number with exactly the digits needed."""
     unit, units, nanos = value.unit, value.units, value.nanos
-    out: dict[str, Any] = {"unit": unit} if unit or value.HasField("unit") else {}
-    if nanos:
-        sign = "-" if units < 0 or nanos < 0 else ""
-        out["value"] = msgspec.Raw(f"{sign}{abs(units)}.{abs(nanos):09d}".rstrip("0").encode())
-    elif units or value.HasField("units") or value.HasField("nanos"):
-        out["value"] = units
+    if unit and (units or nanos):
+        return _amount_out(unit, units, nanos)
+    out: dict[str, Any] = {"unit": unit} if value.HasField("unit") else {}
+    if value.HasField("units") or value.HasField("nanos"):
+        out["value"] = _digits(units, nanos)
     return out
+
+
+@lru_cache(16_384)
+def _amount_out(unit: str, units: int, nanos: int) -> Mapping[str, Any]:
+    # Kept, because lists show the same few prices over and over.
+    return {"unit": unit, "value": _digits(units, nanos)}
+
+
+def _digits(units: int, nanos: int) -> msgspec.Raw:
+    sign = "-" if units < 0 or nanos < 0 else ""
+    return msgspec.Raw(f"{sign}{abs(units)}.{abs(nanos):09d}".rstrip("0").rstrip("."))
 
 
 def spellings(enum: EnumDescriptor) -> Mapping[int, str]:
@@ -229,9 +233,9 @@ def scalar_out(field: FieldDescriptor) -> Convert | None:
     if field.enum_type is not None:
         return spellings(field.enum_type).get
     options = field.GetOptions().Extensions
-    if field.type == FieldDescriptor.TYPE_BYTES:
+    if field.type == FieldDescriptor.TYPE_BYTES or options[options_pb2.decimal]:
         return msgspec.Raw
-    return decimal_out if options[options_pb2.decimal] else None
+    return None
 
 
 _ENCODE = msgspec.json.Encoder().encode

@@ -137,6 +137,8 @@ class MessageCodec:
         self._in: dict[str, tuple[str, int, Any, bool]] = {}
         # Field → (attribute, how it is written).
         self._out: dict[FieldDescriptor, tuple[str, Convert | None]] = {}
+        # The JSON object (as a dictionary that msgspec encodes) that says the same as a message.
+        self.write: Convert = self._write_later
         self._required: list[tuple[str, str]] = []
 
     def compile(self) -> None:
@@ -159,7 +161,11 @@ class MessageCodec:
             self._out[field] = (attribute, self._writer(field))
         if self.is_resource:
             self._in["href"] = ("", _SKIP, None, False)
-        self._base = frozenset(self._in)
+        self.write = _compiled_writer(self._out, frozenset(self._in))
+
+    def _write_later(self, message: Message) -> Any:
+        """Stands for `write` in messages that contain themselves, until that is compiled."""
+        return self.write(message)
 
     def _reader(self, field: FieldDescriptor) -> tuple[int, Any]:
         scalar: Convert | None = None
@@ -279,21 +285,20 @@ class MessageCodec:
                 reading.fault(prefix + key, "must be a string")
         out["extensions"] = encode_json(unknown)
 
-    def write(self, message: Message) -> dict[str, Any]:
-        """The JSON object (as a dictionary that msgspec encodes) that says the same as the message."""
+
+def _compiled_writer(steps: Mapping[FieldDescriptor, tuple[str, Convert | None]], base: frozenset[str]) -> Convert:
+    def write(message: Message) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        steps = self._out
         for field, value in message.ListFields():
             attribute, convert = steps[field]
-            if convert is None:
-                out[attribute] = value
-            else:
-                out[attribute] = convert(value)
+            out[attribute] = value if convert is None else convert(value)
         if _EXTENSIONS in out:
             # An extension never takes the place of a base attribute, wherever it came from.
-            base = self._base
-            out.update({key: raw for key, raw in out.pop(_EXTENSIONS).items() if key not in base})
+            extensions = out.pop(_EXTENSIONS).items()
+            out.update({attribute: value for attribute, value in extensions if attribute not in base})
         return out
+
+    return write
 
 
 def _read_each(convert: NestedConvert) -> NestedConvert:
@@ -317,7 +322,7 @@ def _read_each_scalar(convert: Convert) -> NestedConvert:
 
 
 def _write_each(convert: Convert) -> Convert:
-    return lambda values: [convert(value) for value in values]
+    return lambda values: [*map(convert, values)]
 
 
 def _read_money(value: Any, path: str, reading: Reading) -> dict[str, Any]:
@@ -394,18 +399,19 @@ class Dialect:
 
     def json(self, message: Message) -> dict[str, Any]:
         """The JSON object of a message, to be encoded by `scalars.encode_json`."""
-        return self.codec(descriptor_of(message)).write(message)
+        document: dict[str, Any] = self.codec(descriptor_of(message)).write(message)
+        return document
 
     def resource(self, message: Message, href: str) -> dict[str, Any]:
         """The JSON object of a resource: with its `href`, and `@type` when it has none of its own."""
         body = self.json(message)
-        identity = {"id": body.pop("id", ""), "href": href}
+        body["href"] = href
+        body.setdefault("@type", message.DESCRIPTOR.name)
         # It travels as the header ETag.
         body.pop("etag", None)
         if body.get("branch") == "*":
             del body["branch"]
-        body.setdefault("@type", message.DESCRIPTOR.name)
-        return identity | body
+        return body
 
     def field_path(self, descriptor: Descriptor, path: str) -> str:
         """A dotted attribute path as field names; what the contract doesn't name stays as it is."""

@@ -1,0 +1,297 @@
+"""Customers from elsewhere, many at once: each row checked by the rules of the domain, each imported once."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from chassis import convert
+from chassis.bulk import Bulk, Prepared, copy_insert
+from chassis.db import Database, Unit
+from chassis.errors import DomainError, InvalidArgument, Violation
+from chassis.types import Aggregate, RelatedParty, new_id
+from customers import store
+from customers.domain import BillingAccount, Customer, Individual, Organization, Referrer
+from svyaz.customers.v1 import import_pb2, import_pb2_grpc
+from svyaz.type.v1 import options_pb2
+
+MAX_ROWS = 5_000
+CUSTOMER_ROLE = "customer"
+
+_REFERENCE_COLUMNS = ("target_id", "referrer_id", "referrer_type", "branch")
+_CREATED = import_pb2.IMPORT_RESULT_CREATED
+_THERE = import_pb2.IMPORT_RESULT_ALREADY_THERE
+_REFUSED = import_pb2.IMPORT_RESULT_REFUSED
+
+# Whoever comes second waits here for the first and then finds the row taken. Lines ascend: two that import the same
+# can't wait for each other.
+_CLAIM = sa.text("""
+    INSERT INTO import_row (branch, source, line, dataset, key_hash, customer_id, imported_at)
+    SELECT :branch, :source, line, :dataset, key_hash, customer_id, :at
+    FROM unnest(CAST(:lines AS bigint[]), CAST(:keys AS bytea[]), CAST(:customers AS text[]))
+        AS wanted (line, key_hash, customer_id)
+    ORDER BY line
+    ON CONFLICT DO NOTHING
+    RETURNING line
+""")
+_RANGES = sa.text("""
+    SELECT min(line), max(line), count(*), max(imported_at)
+    FROM (
+        SELECT line, imported_at, line - row_number() OVER (ORDER BY line) AS island
+        FROM import_row WHERE branch = :branch AND source = :source
+    ) AS islands
+    GROUP BY island ORDER BY island
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A row that may be imported."""
+
+    line: int
+    key_hash: bytes | None
+    customer_id: str
+    prepared: Sequence[Prepared]
+    references: Sequence[tuple[str, str, str, str]]
+
+
+class Imports(import_pb2_grpc.ImportServiceServicer):
+    """Bulk import of parties with their customers and billing accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._bulk = Bulk(database, store.STAGED)
+
+    def ImportCustomers(
+        self, request: import_pb2.ImportCustomersRequest, context: Any
+    ) -> import_pb2.ImportCustomersResponse:
+        """One transaction for all rows that can be imported; raises InvalidArgument for a malformed request."""
+        _check(request)
+        branch = self._database.branch_for_create(Customer, request.branch)
+        # Before the transaction, which should be short: whoever reads the log waits for the oldest one.
+        at = self._database.clock.now()
+        drafts: list[_Draft] = []
+        outcomes: dict[int, import_pb2.ImportOutcome] = {}
+        for row in request.rows:
+            try:
+                drafts.append(self._draft(row, branch, at))
+            except DomainError as error:
+                outcomes[row.line] = _refused(row.line, error)
+
+        def work(unit: Unit) -> import_pb2.ImportCustomersResponse:
+            created = self._write(unit, request, branch, drafts)
+            there = self._known(unit, request, branch, [draft for draft in drafts if draft.line not in created])
+            for draft in drafts:
+                new = draft.line in created
+                customer = draft.customer_id if new else there.get(draft.line, "")
+                outcomes[draft.line] = import_pb2.ImportOutcome(
+                    line=draft.line, result=_CREATED if new else _THERE, customer_id=customer
+                )
+            return import_pb2.ImportCustomersResponse(outcomes=[outcomes[row.line] for row in request.rows])
+
+        return self._database.transact(request, import_pb2.ImportCustomersResponse, work)
+
+    def GetImport(self, request: import_pb2.GetImportRequest, context: Any) -> import_pb2.Import:
+        """The lines that have become customers: none for a source that nothing was imported from."""
+        branch = self._database.branch_for_create(Customer, request.branch)
+        with self._database.unit() as unit:
+            found = unit.session.execute(_RANGES, {"branch": branch, "source": request.source}).all()
+        result = import_pb2.Import(
+            branch=branch,
+            source=request.source,
+            created=sum(count for _, _, count, _ in found),
+            lines=[import_pb2.LineRange(first=first, last=last) for first, last, _, _ in found],
+        )
+        if found:
+            result.last_at.CopyFrom(convert.to_timestamp(max(at for _, _, _, at in found)))
+        return result
+
+    # --- a row ---
+
+    def _draft(self, row: import_pb2.ImportRow, branch: str, at: datetime) -> _Draft:
+        missing = list(_missing(row))
+        if missing:
+            raise InvalidArgument(
+                "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in missing]
+            )
+        aggregates = list(_aggregates(row, branch, at))
+        customer = next(aggregate for aggregate in aggregates if isinstance(aggregate, Customer))
+        return _Draft(
+            row.line,
+            hashlib.sha256(row.key.encode()).digest() if row.key else None,
+            customer.id,
+            self._bulk.prepare(aggregates, at),
+            [
+                (target, aggregate.id, type(aggregate).__name__, branch)
+                for aggregate in aggregates
+                for target in dict.fromkeys(aggregate.references())
+                if target and target != aggregate.id
+            ],
+        )
+
+    # --- the transaction ---
+
+    def _write(
+        self, unit: Unit, request: import_pb2.ImportCustomersRequest, branch: str, drafts: Sequence[_Draft]
+    ) -> frozenset[int]:
+        """Writes those rows that nobody has imported yet and returns their lines."""
+        if not drafts:
+            return frozenset()
+        claimed = unit.session.scalars(
+            _CLAIM,
+            {
+                "branch": branch,
+                "source": request.source,
+                "dataset": request.dataset,
+                "at": unit.at,
+                "lines": [draft.line for draft in drafts],
+                "keys": [draft.key_hash for draft in drafts],
+                "customers": [draft.customer_id for draft in drafts],
+            },
+        )
+        lines = frozenset(claimed)
+        new = [draft for draft in drafts if draft.line in lines]
+        if new:
+            self._bulk.write(unit, [prepared for draft in new for prepared in draft.prepared])
+            references = [reference for draft in new for reference in draft.references]
+            copy_insert(unit, store.reference.name, _REFERENCE_COLUMNS, references)
+        return lines
+
+    @staticmethod
+    def _known(
+        unit: Unit, request: import_pb2.ImportCustomersRequest, branch: str, drafts: Sequence[_Draft]
+    ) -> dict[int, str]:
+        """Line → the customer that it has become before, or that another row with its key has."""
+        if not drafts:
+            return {}
+        table = store.import_row
+        here = (table.c.branch == branch, table.c.source == request.source)
+        by_line: dict[int, str] = {
+            row.line: row.customer_id
+            for row in unit.session.execute(
+                sa.select(table.c.line, table.c.customer_id).where(*here, table.c.line.in_([d.line for d in drafts]))
+            )
+        }
+        keys = {draft.key_hash: draft.line for draft in drafts if draft.key_hash and draft.line not in by_line}
+        same = (table.c.branch == branch, table.c.dataset == request.dataset, table.c.key_hash.in_(list(keys)))
+        by_key = unit.session.execute(sa.select(table.c.key_hash, table.c.customer_id).where(*same)) if keys else ()
+        known: dict[bytes, str] = {row.key_hash: row.customer_id for row in by_key}
+        for draft in drafts:
+            if draft.line not in by_line and draft.key_hash in known:
+                by_line[draft.line] = known[draft.key_hash]
+        return by_line
+
+
+def _check(request: import_pb2.ImportCustomersRequest) -> None:
+    wrong = []
+    if not request.source:
+        wrong.append(Violation("source", "required"))
+    if not request.dataset and any(row.key for row in request.rows):
+        wrong.append(Violation("dataset", "required where rows have keys"))
+    if len(request.rows) > MAX_ROWS:
+        wrong.append(Violation("rows", f"more than {MAX_ROWS}"))
+    if len({row.line for row in request.rows}) != len(request.rows):
+        wrong.append(Violation("rows", "two have the same line"))
+    if wrong:
+        raise InvalidArgument("MALFORMED_IMPORT", "nothing was imported", violations=wrong)
+
+
+def _aggregates(row: import_pb2.ImportRow, branch: str, at: datetime) -> Iterator[Referrer]:
+    """The row's aggregates, checked, with ids of ours and referring to each other. Raises InvalidArgument."""
+    party: Individual | Organization
+    if row.WhichOneof("party") == "individual":
+        party = _part(row.individual, Individual, "individual", branch, at)
+    else:
+        party = _part(row.organization, Organization, "organization", branch, at)
+    yield party
+    given = convert.at(
+        lambda message: convert.from_message(message, Customer, id=new_id(), branch=branch), row.customer, "customer"
+    )
+    engaged = given.engaged_party or RelatedParty()
+    given.engaged_party = replace(engaged, id=party.id, at_referred_type=type(party).__name__)
+    customer = _checked(given, "customer", at)
+    customer.verify(party_is_known=True)
+    yield customer
+    if row.HasField("billing_account"):
+        owner = RelatedParty(id=customer.id, name=customer.name, role=CUSTOMER_ROLE, at_referred_type="Customer")
+        account = _part(row.billing_account, BillingAccount, "billing_account", branch, at)
+        account.related_party = (owner, *account.related_party)
+        yield account
+
+
+def _part(message: Message, cls: Any, name: str, branch: str, at: datetime) -> Any:
+    def make(message: Message) -> Aggregate:
+        made: Aggregate = convert.from_message(message, cls, id=new_id(), branch=branch)
+        return made
+
+    return _checked(convert.at(make, message, name), name, at)
+
+
+def _checked(aggregate: Any, name: str, at: datetime) -> Any:
+    def check(aggregate: Aggregate) -> Aggregate:
+        aggregate.check(at)
+        return aggregate
+
+    return convert.at(check, aggregate, name)
+
+
+def _refused(line: int, error: DomainError) -> import_pb2.ImportOutcome:
+    violations = error.violations or (Violation("", error.message),)
+    return import_pb2.ImportOutcome(
+        line=line,
+        result=_REFUSED,
+        violations=[import_pb2.ImportViolation(field=v.field, description=v.description) for v in violations],
+    )
+
+
+# --- what must be there ----------------------------------------------------------------------------------------------
+
+# Set here, whatever the caller says.
+_GIVEN = frozenset({"customer.engaged_party", "billing_account.related_party"})
+
+
+def _missing(row: import_pb2.ImportRow) -> Iterable[str]:
+    """The paths of required fields that aren't there, nested ones included: no gateway has looked before."""
+    party = row.WhichOneof("party")
+    if party is None:
+        yield "individual"
+    elif party == "individual":
+        yield from _absent(row.individual, party)
+    else:
+        yield from _absent(row.organization, party)
+    yield from _absent(row.customer, "customer")
+    if row.HasField("billing_account"):
+        yield from _absent(row.billing_account, "billing_account")
+
+
+@cache
+def _plan(descriptor: Any) -> tuple[Sequence[tuple[str, bool]], Sequence[tuple[str, bool]]]:
+    """A message's required fields, and those of its fields that are messages with such fields: (name, repeated)."""
+    required, nested = [], []
+    for field in descriptor.fields:
+        if field.GetOptions().Extensions[options_pb2.required]:
+            required.append((field.name, field.is_repeated))
+        if field.type == FieldDescriptor.TYPE_MESSAGE and any(_plan(field.message_type)):
+            nested.append((field.name, field.is_repeated))
+    return required, nested
+
+
+def _absent(message: Message, path: str) -> Iterator[str]:
+    required, nested = _plan(message.DESCRIPTOR)
+    for name, repeated in required:
+        where = f"{path}.{name}"
+        if where not in _GIVEN and not (getattr(message, name) if repeated else message.HasField(name)):
+            yield where
+    for name, repeated in nested:
+        where = f"{path}.{name}"
+        if repeated:
+            for position, part in enumerate(getattr(message, name)):
+                yield from _absent(part, f"{where}[{position}]")
+        elif where not in _GIVEN and message.HasField(name):
+            yield from _absent(getattr(message, name), where)
