@@ -249,7 +249,7 @@ def test_nothing_contains_itself(manager: Client) -> None:
     refused(FailedPrecondition, "CYCLE", lambda: manager.create(both))
 
 
-def test_a_price_cannot_be_deleted_while_its_offering_is_launched(manager: Client) -> None:
+def test_a_part_cannot_be_deleted_while_its_whole_is_launched(manager: Client) -> None:
     """Both look at the catalog before they write; whoever comes second must see what the first did."""
     for _ in range(10):
         spec = manager.create(pb.ProductSpecification(name="Fibre", lifecycle_status=ACTIVE))

@@ -279,7 +279,10 @@ def _text(value: Decimal | None) -> str | None:
 
 def canonical(value: Any) -> str:
     """Canonical JSON (RFC 8785) of what has texts, whole numbers, truth values and ASCII names only."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
+
+
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def parse_offer(data: Mapping[str, Any]) -> Offer:
