@@ -4,7 +4,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -105,6 +105,19 @@ def _fields(message_class: type[Message]) -> Iterable[Field]:
     return message_class.DESCRIPTOR.fields
 
 
+def _late(compile_: Callable[[], Convert]) -> Convert:
+    """A conversion compiled when it is first needed: value objects may contain themselves."""
+    compiled: Convert | None = None
+
+    def convert(value: Any) -> Any:
+        nonlocal compiled
+        if compiled is None:
+            compiled = compile_()
+        return compiled(value)
+
+    return convert
+
+
 def _encoder(field: Field, cls: type) -> Convert | None:
     """How one value becomes a field's; None where it is the same."""
     if field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -112,9 +125,7 @@ def _encoder(field: Field, cls: type) -> Convert | None:
             return to_timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
             return to_money
-        message_class = _message_class(field)
-        # Looked up late: value objects may contain themselves.
-        return lambda value: _compiled_encode(cls, message_class)(value)
+        return _late(lambda: _compiled_encode(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)
         numbers = {
@@ -137,7 +148,7 @@ def _decoder(field: Field, cls: type) -> Convert | None:
             return from_timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
             return from_money
-        return lambda value: from_message(value, cls)
+        return _late(lambda: _decoding(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)
         members = typing.cast(type[StrEnum], cls).__members__
@@ -191,12 +202,12 @@ def encoding_plan(cls: type, message_class: type[Message]) -> list[tuple[str, bo
 
 def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
     plan = encoding_plan(cls, message_class)
+    names = [name for name, _, _ in plan]
     has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
 
     def encode(value: Any) -> M:
         arguments: dict[str, Any] = {}
-        for name, repeated, convert in plan:
-            item = getattr(value, name)
+        for (name, repeated, convert), item in zip(plan, _values(value, names), strict=True):
             if item is None or (repeated and not item):
                 continue
             if convert is None:
@@ -210,6 +221,18 @@ def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
         return message_class(**arguments)
 
     return encode
+
+
+def _values(value: Any, names: Sequence[str]) -> list[Any]:
+    """The attributes' values; past the descriptors of the object-relational mapper, which cost more than all the rest."""
+    state = getattr(value, "__dict__", None)
+    if state is not None:
+        try:
+            return [state[name] for name in names]
+        except KeyError:
+            # Expired: only the mapper knows.
+            pass
+    return [getattr(value, name) for name in names]
 
 
 def _compiled_decode(cls: type, message_class: type[Message]) -> Mapping[str, tuple[bool, Convert | None]]:
@@ -242,24 +265,44 @@ def from_message(message: Message, cls: type[T], **given: Any) -> T:
 
     Raises InvalidArgument with the path of the field that holds no value of its type.
     """
-    return cls(**_arguments(message, cls), **given)
+    return cls(**arguments(message, cls), **given)
 
 
-def _arguments(message: Message, cls: type) -> dict[str, Any]:
-    plan = _compiled_decode(cls, type(message))
-    arguments: dict[str, Any] = {}
+def arguments(message: Message, cls: type) -> dict[str, Any]:
+    """What `from_message` makes the object of: attribute → value, of those that are there."""
+    return _decoded(message, _compiled_decode(cls, type(message)))
+
+
+def _decoding(cls: type, message_class: type[Message]) -> Convert:
+    plan = _compiled_decode(cls, message_class)
+    return lambda message: cls(**_decoded(message, plan))
+
+
+def _decoded(message: Message, plan: Mapping[str, tuple[bool, Convert | None]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
     for field, value in message.ListFields():
-        step = plan.get(field.name)
+        name = field.name
+        step = plan.get(name)
         if step is None:
             continue
         repeated, convert = step
-        if repeated:
-            arguments[field.name] = tuple(
-                value if convert is None else (at(convert, part, f"{field.name}[{i}]") for i, part in enumerate(value))
-            )
+        if convert is None:
+            result[name] = tuple(value) if repeated else value
+        elif repeated:
+            result[name] = _each(convert, value, name)
         else:
-            arguments[field.name] = value if convert is None else at(convert, value, field.name)
-    return arguments
+            result[name] = at(convert, value, name)
+    return result
+
+
+def _each(convert: Convert, values: Iterable[Any], name: str) -> tuple[Any, ...]:
+    made: list[Any] = []
+    try:
+        for value in values:
+            made.append(convert(value))  # noqa: PERF401 (how many were made says which one failed)
+    except InvalidArgument as error:
+        raise _located(error, f"{name}[{len(made)}]") from error
+    return tuple(made)
 
 
 def at(convert: Convert, value: Any, path: str) -> Any:
@@ -267,12 +310,16 @@ def at(convert: Convert, value: Any, path: str) -> Any:
     try:
         return convert(value)
     except InvalidArgument as error:
-        inner = error.violations or (Violation("", error.message),)
-        raise InvalidArgument(
-            error.reason,
-            error.message,
-            violations=[Violation(f"{path}.{v.field}" if v.field else path, v.description) for v in inner],
-        ) from error
+        raise _located(error, path) from error
+
+
+def _located(error: InvalidArgument, path: str) -> InvalidArgument:
+    inner = error.violations or (Violation("", error.message),)
+    return InvalidArgument(
+        error.reason,
+        error.message,
+        violations=[Violation(f"{path}.{v.field}" if v.field else path, v.description) for v in inner],
+    )
 
 
 def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, Any]:
@@ -295,7 +342,7 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
             nested.setdefault(head, []).append(rest)
     if not nested:
         return {}
-    wanted = _arguments(message, cls)
+    wanted = arguments(message, cls)
     result: dict[str, Any] = {}
     for name, rests in nested.items():
         kind, repeated = attributes[name]
@@ -306,8 +353,16 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
         else:
             part = getattr(current, name) or kind()
             part_message = getattr(message, name)
-            result[name] = dataclasses.replace(part, **changes(part_message, rests, part))
+            changed = _money_changes if kind is Money else changes
+            result[name] = dataclasses.replace(part, **changed(part_message, rests, part))
     return result
+
+
+def _money_changes(message: values_pb2.Money, paths: Iterable[str], current: Money) -> dict[str, Any]:
+    """As `changes`, for an amount: its value is two fields of the message."""
+    stated = from_money(message)
+    names = {"value" if path in ("units", "nanos") else path for path in paths}
+    return {name: getattr(stated, name) for name in names}
 
 
 def merge_json(current: str | None, patch: str | None) -> str | None:

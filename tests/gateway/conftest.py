@@ -18,7 +18,7 @@ from svyaz_cli.services import SERVICES, bus_users
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 60.0
-_BEHIND_THE_GATEWAY = ("customers",)
+_BEHIND_THE_GATEWAY = ("catalog", "customers", "orders")
 
 
 class Api:
@@ -98,7 +98,7 @@ class Running:
 
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).json()["services"]["customers"]
+            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -132,18 +132,32 @@ def running(
 
 
 @pytest.fixture(scope="session")
-def api(running: Running, issuer: Issuer) -> Api:
+def caller(running: Running, issuer: Issuer) -> Iterator[Callable[..., Api]]:
+    """Makes a caller of given roles and branches."""
+    made: list[Api] = []
+
+    def make(roles: list[str], branches: list[str]) -> Api:
+        made.append(Api(running.url, issuer.token(roles, branches)))
+        return made[-1]
+
+    yield make
+    for api in made:
+        api.client.close()
+
+
+@pytest.fixture(scope="session")
+def api(caller: Callable[..., Api]) -> Api:
     """An agent of the branch bishkek who manages the catalog too."""
-    return Api(running.url, issuer.token(["agent", "catalog-manager"], ["bishkek"]))
+    return caller(["agent", "catalog-manager"], ["bishkek"])
 
 
 @pytest.fixture(scope="session")
-def osh(running: Running, issuer: Issuer) -> Api:
+def osh(caller: Callable[..., Api]) -> Api:
     """An agent of another branch."""
-    return Api(running.url, issuer.token(["agent"], ["osh"]))
+    return caller(["agent"], ["osh"])
 
 
 @pytest.fixture(scope="session")
-def office(running: Running, issuer: Issuer) -> Api:
+def office(caller: Callable[..., Api]) -> Api:
     """Somebody who sees every branch."""
-    return Api(running.url, issuer.token(["admin"], ["*"]))
+    return caller(["admin"], ["*"])

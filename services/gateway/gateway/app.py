@@ -19,16 +19,16 @@ from chassis.errors import DomainError
 from gateway import problems
 from gateway.auth import Door
 from gateway.backends import Backends
-from gateway.collection import Collection, UnsupportedMediaTypeError, body
+from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
 from gateway.openapi import document
 from gateway.resources import RESOURCES
 from gateway.scalars import encode_json
+from gateway.subscriptions import HUBS, Hub
 from gateway.tmfjson import Dialect, descriptor_of
 from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
 
 access = logging.getLogger("gateway.access")
 
-MAX_BODY_BYTES = 1024 * 1024
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _REASONS = {404: "ROUTE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
 _NO_ROUTE = "unmatched"
@@ -37,7 +37,7 @@ _NO_ROUTE = "unmatched"
 def create_app(settings: Settings) -> Flask:
     """The application; channels to the services are opened by its first requests."""
     app = Flask("gateway", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
     app.url_map.strict_slashes = False
     dialects = (Dialect("v4"),)
     backends = Backends(settings.addresses, frozenset(resource.backend for resource in RESOURCES))
@@ -45,6 +45,8 @@ def create_app(settings: Settings) -> Flask:
     for dialect in dialects:
         for resource in RESOURCES:
             _add_resource(app, door, Collection(resource, dialect, backends))
+        for hub in HUBS:
+            _add_resource(app, door, Hub(hub, dialect, backends))
     _add_pricing(app, door, dialects[0], backends)
     _add_windows(app, backends, dialects[0])
     _observe(app)
@@ -93,7 +95,7 @@ def _add_pricing(app: Flask, door: Door, dialect: Dialect, backends: Backends) -
 
 def _add_windows(app: Flask, backends: Backends, dialect: Dialect) -> None:
     """What is open to everybody: the description of the API, and the probes."""
-    described = encode_json(document(RESOURCES, dialect))
+    described = encode_json(document((*RESOURCES, *HUBS), dialect))
 
     @app.get("/openapi.json")
     def openapi() -> Response:

@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Response, request
 from google.protobuf.timestamp_pb2 import Timestamp
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from chassis.clients import call
 from chassis.errors import InvalidArgument, Violation
@@ -17,6 +18,7 @@ from gateway.tmfjson import Dialect, bad_attributes, descriptor_of, parse, selec
 
 _MERGE = "application/merge-patch+json"
 _LONGEST_KEY = 255
+MAX_BODY_BYTES = 1024 * 1024
 
 
 class UnsupportedMediaTypeError(Exception):
@@ -30,7 +32,11 @@ def body(accepted: tuple[str, ...] = (JSON,)) -> Any:
     """
     if request.mimetype and request.mimetype not in accepted:
         raise UnsupportedMediaTypeError(f"the body must be {' or '.join(accepted)}, not {request.mimetype}")
-    value = parse(request.get_data(cache=False))
+    text = request.get_data(cache=False)
+    if len(text) > MAX_BODY_BYTES:
+        # A body that states no length is cut off by werkzeug at its own limit, one byte above ours.
+        raise RequestEntityTooLarge
+    value = parse(text)
     if not isinstance(value, dict):
         raise InvalidArgument("MALFORMED_BODY", "the body must be a JSON object")
     return value
