@@ -31,7 +31,8 @@ def free_base() -> int:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
+        refused: int = probe.connect_ex(("127.0.0.1", port))
+        return refused != 0
 
 
 class RunningPlatform:

@@ -24,9 +24,11 @@ from chassis import calls, clients
 from chassis.auth import Principal
 from chassis.errors import DomainError
 from svyaz.orders.v1 import billing_pb2, billing_pb2_grpc
+from svyaz_cli import local
 from svyaz_cli.billing_chain import ChainVerifier, Event, Finding, Verdict
 from svyaz_cli.billing_reader import Reader, received
 from svyaz_cli.billing_state import State, StateInUseError
+from svyaz_cli.services import READER
 
 SOURCE = "svyaz/orders"
 PAGE = 1_000
@@ -380,9 +382,9 @@ def command(
     keep_going: bool = typer.Option(False, help="Go on after a fault; the exit status still tells."),
     branch: str = typer.Option("", help="With --day: the branch whose day is compared before an idle exit."),
     day: str = typer.Option("", help="With --branch: the local day, YYYY-MM-DD."),
-    nats_url: str = typer.Option(..., envvar="NATS_URL", help="Where the stream is."),
-    orders_address: str = typer.Option(..., envvar="ORDERS_ADDRESS", help="host:port of the orders service."),
-    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token with the role billing."),
+    nats_url: str = typer.Option("", envvar="NATS_URL", help="Where the stream is; the local one."),
+    orders_address: str = typer.Option("", envvar="ORDERS_ADDRESS", help="host:port of orders; the local one."),
+    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="Of the role billing; one of the development issuer."),
     token_file: Path | None = typer.Option(None, help="The file that holds it; read again for each call."),
 ) -> None:
     """Verify the stream of charges as it comes: a JSON line per event or fault; exit status 1 after a fault."""
@@ -390,9 +392,9 @@ def command(
         raise typer.BadParameter("--branch and --day belong together")
     options = Options(
         state=state,
-        nats_url=nats_url,
-        orders_address=orders_address,
-        token=(lambda: token_file.read_text().strip()) if token_file is not None else (lambda: token),
+        nats_url=nats_url or local.nats_url(READER),
+        orders_address=orders_address or local.address("orders"),
+        token=(lambda: token_file.read_text().strip()) if token_file else local.token(token, "billing"),
         account=account,
         gap_timeout=gap_timeout,
         idle_exit=idle_exit,

@@ -1,6 +1,10 @@
-"""The `svyaz` command. Each command imports what it needs when it is called: help comes at once."""
+"""The `svyaz` command."""
+
+from pathlib import Path
 
 import typer
+
+from svyaz_cli import billing_tail, operations
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.split(".")[0] if __doc__ else "")
 
@@ -48,6 +52,57 @@ def token(
     from svyaz_cli.run import Home
 
     print(Home.from_environment().issuer().token(role, branch, seconds=seconds, subject=subject))
+
+
+imports = typer.Typer(no_args_is_help=True, help="Bring in what another system knows.")
+app.add_typer(imports, name="import")
+
+
+@imports.command("customers")
+def import_customers(
+    file: Path = typer.Argument(help="A CSV file with a header.", exists=True, dir_okay=False, readable=True),
+    mapping: str = typer.Option(help="What the columns become: a YAML file, or `ibm_telco`, which is shipped."),
+    branch: str = typer.Option(help="The branch that the customers belong to."),
+    report: Path = typer.Option(help="Where to write the refused rows: a CSV file of line, field and reason."),
+    address: str = typer.Option("", envvar="CUSTOMERS_ADDRESS", help="The customers service; the local one."),
+    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of an admin; one of the development issuer."),
+    batch: int = typer.Option(1000, min=1, max=5000, help="Rows in a transaction."),
+    in_flight: int = typer.Option(4, min=1, max=16, help="Transactions at once."),
+    patience: float = typer.Option(60.0, min=0.0, help="Seconds to wait for a service that is away."),
+) -> None:
+    """Import customers with their parties and accounts; run again, it goes on where it stopped and adds nothing twice.
+
+    Exit status: 0 all rows are there, 3 some were refused (the report says why), 1 not finished, 2 nothing begun.
+    """
+    from svyaz_cli.import_customers import FileError, Options, import_customers, shipped_mapping
+    from svyaz_cli.mapping import MappingError
+    from svyaz_cli.run import Home
+    from svyaz_cli.services import SERVICES, port_base
+
+    def development() -> str:
+        return Home.from_environment().issuer().token(["admin"], [branch], seconds=300, subject="import")
+
+    options = Options(
+        file=file,
+        mapping=Path(mapping) if Path(mapping).exists() else shipped_mapping(mapping) or Path(mapping),
+        branch=branch,
+        report=report,
+        address=address or f"127.0.0.1:{port_base() + {s.name: s.offset for s in SERVICES}['customers']}",
+        token=(lambda: token) if token else development,
+        batch=batch,
+        in_flight=in_flight,
+        patience=patience,
+    )
+    try:
+        status = import_customers(options)
+    except (MappingError, FileError, OSError) as error:
+        raise typer.BadParameter(str(error)) from error
+    raise typer.Exit(status)
+
+
+app.command("billing-tail")(billing_tail.command)
+app.add_typer(operations.consumers, name="consumers")
+app.add_typer(operations.parked, name="parked")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -68,7 +69,7 @@ def main() -> int:
             ]
             requests = [requests_pb2.GetRequest(id=one.id) for one in made]
             answer = made[0].SerializeToString()
-            call = plain.unary_unary(METHOD)
+            call: Any = plain.unary_unary(METHOD)
             position = iter(range(10**9))
             value, baseline = taking_turns(
                 lambda: stub.GetCustomer(requests[next(position) % len(requests)], metadata=token),
