@@ -248,7 +248,7 @@ class Database:
         self.resources = resources
         self.metadata = metadata
         self.log = log_tables(metadata)
-        self._listeners: list[Callable[[], None]] = []
+        self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
         self.engine = sa.create_engine(
             url.replace("postgresql://", "postgresql+psycopg://", 1),
@@ -262,13 +262,13 @@ class Database:
             connect_args={"prepare_threshold": 2, "options": "-c timezone=UTC -c lock_timeout=5000"},
         )
 
-    def subscribe(self, listener: Callable[[], None]) -> None:
+    def subscribe(self, listener: Callable[[], None], topic: str = "events") -> None:
         """Calls the listener after every commit that wrote events (from the committing thread: be quick)."""
-        self._listeners.append(listener)
+        self._listeners.setdefault(topic, []).append(listener)
 
-    def wake(self) -> None:
-        """Tells the subscribed listeners that there is something to do."""
-        for listener in self._listeners:
+    def wake(self, topic: str = "events") -> None:
+        """Tells the topic's subscribed listeners that there is something to do."""
+        for listener in self._listeners.get(topic, ()):
             listener()
 
     def close(self) -> None:

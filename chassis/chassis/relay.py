@@ -201,8 +201,8 @@ class _State:
     retries: deque[tuple[float, Outgoing]] = field(default_factory=deque)
     acked: list[int] = field(default_factory=list)
     blocked: dict[str, _Blocked] = field(default_factory=dict)
-    # Blocked or freed since the database was last told.
-    told: set[str] = field(default_factory=set)
+    # Blocked or freed since the database was last told; None: it may still show what an earlier holder told.
+    told: set[str] | None = None
     # Blocked since the rows that are being read were asked for.
     stopped: set[str] = field(default_factory=set)
     # No unsent row that we don't know of can have a smaller id, now or later.
@@ -223,7 +223,8 @@ class _Question:
     after: int
     known: Collection[int]
     held: Collection[str]
-    blocked: Mapping[str, _Blocked | None]
+    # Keys that are blocked now, or not any more (None); None altogether: forget all that was blocked before.
+    blocked: Mapping[str, _Blocked | None] | None
     horizon: bool
     # The number of blocked keys, when it is time to measure.
     measure: int | None
@@ -370,6 +371,7 @@ class Relay:
             await self._overdue(now)
         acked, state.acked = state.acked, []
         told, state.told = state.told, set()
+        shown = None if told is None else {key: state.blocked.get(key) for key in told}
         state.stopped.clear()
         held = {key for key, blocked in state.blocked.items() if blocked.retry_at > now}
         held.update(key for key, lane in state.lanes.items() if len(lane) >= MAX_PER_KEY)
@@ -379,28 +381,27 @@ class Relay:
             after=state.floor,
             known=tuple(state.known),
             held=held,
-            blocked={key: state.blocked.get(key) for key in told},
+            blocked=shown,
             horizon=now - state.horizon_at >= HORIZON_SECONDS,
             measure=len(state.blocked) if measure else None,
         )
         reply = await self._ask(question)
         if reply is None:
             state.acked.extend(acked)
-            state.told |= told
+            state.told = None if told is None else state.told | told
             await asyncio.sleep(RETRY_SECONDS)
             return False
         state.known.difference_update(acked)
-        items = [item for item in reply.items if item.key not in state.stopped]
-        state.known.update(item.id for item in items)
-        if items:
-            state.highest = max(state.highest, items[-1].id)
+        state.known.update(item.id for item in reply.items)
+        if reply.items:
+            state.highest = max(state.highest, reply.items[-1].id)
         if measure:
             state.measured_at = now
         if reply.horizon is not None:
             state.horizon_at = now
             # A key that is held has rows that we haven't looked at.
             self._advance(reply.horizon, looked_everywhere=bool(question.limit) and not held and not state.stopped)
-        await self._enter(items)
+        await self._enter(reply.items)
         return len(reply.items) == BATCH
 
     async def _ask(self, question: _Question) -> _Reply | None:
@@ -426,11 +427,14 @@ class Relay:
         state.horizon = (newest, state.highest)
 
     async def _enter(self, items: Sequence[Outgoing]) -> None:
-        lanes = self._state.lanes
+        state = self._state
         for number, item in enumerate(items):
-            lane = lanes.get(item.key)
-            if lane is None:
-                lanes[item.key] = deque((item,))
+            lane = state.lanes.get(item.key)
+            if item.key in state.stopped:
+                # An earlier one of the key has been refused since these were asked for.
+                state.known.discard(item.id)
+            elif lane is None:
+                state.lanes[item.key] = deque((item,))
                 await self._send(item)
             else:
                 lane.append(item)
@@ -478,7 +482,7 @@ class Relay:
         self._published.inc()
         state.acked.append(item.id)
         if state.blocked.pop(item.key, None) is not None:
-            state.told.add(item.key)
+            self._tell(item.key)
         lane = state.lanes[item.key]
         lane.popleft()
         if lane:
@@ -505,9 +509,13 @@ class Relay:
                 extra={"fields": {"relay": self._name, "outbox_id": item.id, "error": error}},
             )
         state.blocked[item.key] = _Blocked(item.id, error, time.monotonic() + BLOCKED_RETRY_SECONDS)
-        state.told.add(item.key)
+        self._tell(item.key)
         state.stopped.add(item.key)
         state.known.difference_update(waiting.id for waiting in state.lanes.pop(item.key, ()))
+
+    def _tell(self, key: str) -> None:
+        if self._state.told is not None:
+            self._state.told.add(key)
 
     async def _overdue(self, now: float) -> None:
         state = self._state
@@ -528,7 +536,7 @@ class Relay:
     def _answer_of_database(self, question: _Question) -> _Reply:
         # One round at a time: a row acknowledged between a snapshot and another round's deletion would be sent again.
         horizon = None
-        if question.blocked:
+        if question.blocked is None or question.blocked:
             self._show(question.blocked)
         if question.horizon:
             with self._database.engine.connect() as connection:
@@ -539,19 +547,20 @@ class Relay:
         items = self._source.exchange(question.sent, question.limit, question.after, question.known, question.held)
         return _Reply(items, horizon)
 
-    def _show(self, blocked: Mapping[str, _Blocked | None]) -> None:
+    def _show(self, blocked: Mapping[str, _Blocked | None] | None) -> None:
         """Keeps the table of blocked keys, for people to see."""
         table = self._tables.outbox_blocked
         now = self._database.clock.now()
+        old = sa.delete(table).where(table.c.relay == self._name)
+        if blocked is not None:
+            old = old.where(table.c.ordering_key.in_(sorted(blocked)))
         rows = [
             {"relay": self._name, "ordering_key": key, "outbox_id": b.id, "error": b.error, "blocked_at": now}
-            for key, b in blocked.items()
+            for key, b in (blocked or {}).items()
             if b is not None
         ]
         with self._database.engine.begin() as connection:
-            connection.execute(
-                sa.delete(table).where(table.c.relay == self._name, table.c.ordering_key.in_(sorted(blocked)))
-            )
+            connection.execute(old)
             if rows:
                 connection.execute(sa.insert(table), rows)
 

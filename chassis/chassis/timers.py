@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -36,6 +37,8 @@ OUTAGE_SECONDS = 5.0
 LONGEST_DELAY = 300.0
 GIVEN_UP_SECONDS = 3600.0
 MEASURE_SECONDS = 5.0
+# Whoever sets a timer that is due now wakes the timers, not the relay.
+_TOPIC = "timers"
 
 
 def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
@@ -58,7 +61,7 @@ def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch
         )
     )
     if (due - unit.at).total_seconds() < POLL_SECONDS:
-        unit.after_commit(unit.database.wake)
+        unit.after_commit(partial(unit.database.wake, _TOPIC))
 
 
 def cancel_timer(unit: Unit, aggregate_id: str, purpose: str) -> None:
@@ -97,7 +100,7 @@ class Timers:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._measured_at: datetime | None = None
-        database.subscribe(self._wake.set)
+        database.subscribe(self._wake.set, _TOPIC)
 
     def start(self) -> None:
         """Begins to look for due timers."""
@@ -133,15 +136,13 @@ class Timers:
         if free < self._workers:
             # Whoever ends wakes us.
             return POLL_SECONDS
-        claims = self._claim(max(1, free // len(self._handlers))) if self._handlers else []
+        claims, pause = self._claim(max(1, free // max(1, len(self._handlers))))
         for claim in claims:
             with self._lock:
                 self._running += 1
             executor.submit(self._handle, claim).add_done_callback(self._ended)
         self._measure()
-        if not claims:
-            return self._pause()
-        return 0.0 if self._running < self._workers * (QUEUED - 1) else POLL_SECONDS
+        return pause
 
     def _ended(self, _: "Future[None]") -> None:
         with self._lock:
@@ -150,23 +151,25 @@ class Timers:
         if free >= self._workers:
             self._wake.set()
 
-    def _claim(self, batch: int) -> list[_Claim]:
-        """Takes what is due, for everybody else out of the way for a while.
+    def _claim(self, batch: int) -> tuple[list[_Claim], float]:
+        """Takes what is due, for everybody else out of the way for a while; and after how many seconds to look again.
 
         Being alone isn't decided here but by the deletion in the handler's transaction.
         """
         now = self._database.clock.now()
+        purposes = list(self._handlers)
+        until = now + timedelta(seconds=CLAIM_SECONDS)
         with acting(self._service, "timers"), self._database.unit() as unit:
             rows = unit.session.execute(
-                _CLAIM,
-                {
-                    "purposes": list(self._handlers),
-                    "now": now,
-                    "until": now + timedelta(seconds=CLAIM_SECONDS),
-                    "batch": batch,
-                },
+                _CLAIM, {"purposes": purposes, "now": now, "until": until, "batch": batch}
             ).all()
-        return [_Claim(*row) for row in sorted(rows, key=lambda row: (row.due, row.aggregate_id))]
+            if rows:
+                return [_Claim(*row) for row in sorted(rows, key=lambda row: (row.due, row.aggregate_id))], 0.0
+            following = unit.session.execute(_NEXT, {"purposes": purposes}).scalar()
+        if following is None:
+            return [], POLL_SECONDS
+        # Never longer than a second: another replica may set one, or somebody move the clock.
+        return [], min(max(float((following - now).total_seconds()), SHORTEST_PAUSE), POLL_SECONDS)
 
     def _handle(self, claim: _Claim) -> None:
         if self._stopping:
@@ -219,15 +222,6 @@ class Timers:
             table.c.generation == claim.generation,
             table.c.due == claim.due,
         )
-
-    def _pause(self) -> float:
-        """Until the next one is due, but never longer than a second: another replica may set one, or move the clock."""
-        with acting(self._service, "timers"), self._database.unit() as unit:
-            following = unit.session.execute(_NEXT, {"purposes": list(self._handlers)}).scalar()
-        if following is None:
-            return POLL_SECONDS
-        seconds = float((following - self._database.clock.now()).total_seconds())
-        return min(max(seconds, SHORTEST_PAUSE), POLL_SECONDS)
 
     def _measure(self) -> None:
         now = self._database.clock.now()

@@ -93,7 +93,7 @@ def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> 
 def test_a_timer_that_was_taken_and_then_set_anew_or_cancelled_does_nothing(database: Database, fired: Fired) -> None:
     put(database, "moved", "cancelled", "cancelled-and-set")
     timers = Timers(database, {"remind": fired}, service=things.SERVICE)
-    claims = timers._claim(10)
+    claims, _ = timers._claim(10)
     assert len(claims) == 3
     put(database, "moved", seconds=3600)
     with acting(things.SERVICE, "test"), database.unit() as unit:
@@ -122,7 +122,7 @@ def test_many_runners_never_run_one_timer_twice(
 def test_one_timer_claimed_twice_is_handled_once(database: Database, fired: Fired) -> None:
     put(database, "thing")
     timers = Timers(database, {"remind": fired}, service=things.SERVICE)
-    claims = timers._claim(10) * 2
+    claims = timers._claim(10)[0] * 2
     threads = [threading.Thread(target=timers._handle, args=(claim,)) for claim in claims]
     for thread in threads:
         thread.start()
