@@ -168,10 +168,11 @@ def test_a_draft_may_refer_to_nothing_but_cannot_go_live(manager: Client) -> Non
         pb.ProductOffering(id=offering.id, product_specification=values_pb2.ProductSpecificationRef(id=spec.id)),
         "product_specification",
     )
-    error = refused(FailedPrecondition, "UNRESOLVED_REFERENCE", lambda: manager.move(offering, ACTIVE))
+    manager.move(offering, ACTIVE)
+    error = refused(FailedPrecondition, "UNRESOLVED_REFERENCE", lambda: manager.move(offering, LAUNCHED))
     assert error.violations[0].description == f"ProductSpecification {spec.id} is In design"
     manager.move(spec, IN_TEST, ACTIVE)
-    assert manager.move(offering, ACTIVE, LAUNCHED).lifecycle_status == LAUNCHED
+    assert manager.move(offering, LAUNCHED).lifecycle_status == LAUNCHED
 
 
 def test_what_is_live_cannot_be_given_a_loose_end(manager: Client) -> None:

@@ -194,6 +194,10 @@ def test_an_offering_goes_live_only_with_all_that_it_is_made_of() -> None:
         (ProductOfferingPrice, "p1"): S.ACTIVE,
         (ProductOffering, "x"): S.RETIRED,
     }
+    with pytest.raises(FailedPrecondition) as missing:
+        check_parts(offering, found)
+    assert [v.field for v in missing.value.violations] == ["product_offering_price[1]"]
+    offering.lifecycle_status = S.LAUNCHED
     with pytest.raises(FailedPrecondition) as refused:
         check_parts(offering, found)
     assert refused.value.reason == "UNRESOLVED_REFERENCE"

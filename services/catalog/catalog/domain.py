@@ -66,6 +66,7 @@ class LifecycleStatus(StrEnum):
 _S = LifecycleStatus
 _LIVE = frozenset({_S.ACTIVE, _S.LAUNCHED})
 _RELEASED = frozenset({_S.ACTIVE, _S.LAUNCHED, _S.RETIRED, _S.OBSOLETE})
+DRAFTS: frozenset[str] = frozenset(set(_S) - _RELEASED)
 
 # What was released never becomes a draft again, since it may have been sold as it was.
 TRANSITIONS: Mapping[LifecycleStatus, frozenset[LifecycleStatus]] = {
@@ -390,7 +391,7 @@ def sale_obstacle(status: str | None, valid_for: TimePeriod | None, at: datetime
 
 
 def check_parts(item: CatalogItem, found: Mapping[tuple[type[CatalogItem], str], LifecycleStatus | None]) -> None:
-    """Lets a thing be live only when all that it is made of is there and no draft.
+    """Lets a thing be live only when all that it is made of is there, and launched only when none of that is a draft.
 
     `found` has the status of every part that exists. Raises FailedPrecondition UNRESOLVED_REFERENCE naming the fields.
     """
@@ -401,6 +402,9 @@ def check_parts(item: CatalogItem, found: Mapping[tuple[type[CatalogItem], str],
         kind = part.cls.__name__
         if (part.cls, part.id) not in found:
             wrong.append(Violation(part.path, f"there is no {kind} {part.id!r}"))
+        elif item.status is not LifecycleStatus.LAUNCHED:
+            # Approved, not yet on the market: its parts may still be on their way. Pricing refuses what isn't whole.
+            continue
         elif not (status := found[part.cls, part.id] or LifecycleStatus.IN_DESIGN).released:
             wrong.append(Violation(part.path, f"{kind} {part.id} is {status}"))
     if wrong:

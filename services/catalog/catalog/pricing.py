@@ -23,7 +23,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from itertools import groupby
 
-from catalog.domain import CHARGES, sale_obstacle
+from catalog.domain import CHARGES, DRAFTS, sale_obstacle
 from catalog.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import EntityRef, Json, Money
@@ -302,6 +302,10 @@ def _line(
         why = f"isn't complete: {offer.broken[0]}"
     if why is not None:
         raise _NotSellableError(offer, f"offering {offer.id} {why}")
+    draft = next((charge for charge in offer.charges if charge.status in DRAFTS), None)
+    if draft is not None:
+        # Left out, it would be sold for less than it is meant to cost.
+        raise _NotSellableError(offer, f"offering {offer.id} has a price {draft.rule} that is {draft.status}")
     charges: list[Charge] = []
     rejected: list[ReceiptStep] = []
     for charge in offer.charges:
