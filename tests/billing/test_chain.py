@@ -6,13 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orders.billing.domain import SOURCE, ZERO_HASH
+from orders.billing.domain import SOURCE, ZERO_HASH, canonical
 from svyaz_cli.billing_chain import ChainVerifier, Event, Finding, Verdict
 from svyaz_cli.billing_state import State
 from tests.billing.charges import chain, corrupted, head_of
@@ -55,6 +56,17 @@ def test_the_data_is_canonical_and_holds_its_place_and_decimal_strings() -> None
     assert content["amount"] == {"unit": "KGS", "value": "499.00"}
     assert content["taxRate"] == "12"
     assert not [value for value in content.values() if isinstance(value, float)]
+
+
+NAMES = st.text(st.characters(max_codepoint=127), min_size=1)
+PLAIN = st.recursive(
+    st.text() | st.integers(-(2**53) + 1, 2**53 - 1), lambda inner: st.dictionaries(NAMES, inner, max_size=5)
+)
+
+
+@given(st.dictionaries(NAMES, PLAIN))
+def test_what_the_seal_writes_is_what_rfc_8785_says(fields: dict[str, Any]) -> None:
+    assert canonical(fields) == rfc8785.dumps(fields)
 
 
 @st.composite

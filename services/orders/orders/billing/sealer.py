@@ -28,8 +28,47 @@ DEBOUNCE_SECONDS = 0.005
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
 METRICS_SECONDS = 5.0
+# Charges below the floor are looked for this often; see _Floor.
+SWEEP_SECONDS = 60.0
 # A sealing transaction takes milliseconds; one that takes this long is stuck.
 _DEADLINE_SECONDS = 15.0
+
+
+class _Floor:
+    """From where to look for unsealed charges, so that the index entries of sealed ones that can't be vacuumed yet (a
+    backup holds them for hours) aren't read again each time.
+
+    A number is drawn by a transaction that is running. Once all that were running when we had seen `highest` have
+    ended, whatever has a number up to it is visible, and sealed by the next full pass. A transaction that draws its
+    number in the instant before it gets its id could slip through: hence a sweep from the bottom now and then.
+    """
+
+    def __init__(self) -> None:
+        self._floor = 0
+        self._highest = 0
+        # (the first transaction that hadn't begun yet, the highest number seen before)
+        self._horizon: tuple[int, int] | None = None
+        self._swept = 0.0
+
+    def after(self) -> int:
+        """The number beyond which to look this time."""
+        if time.monotonic() - self._swept < SWEEP_SECONDS:
+            return self._floor
+        self._swept = time.monotonic()
+        return 0
+
+    def passed(self, locked: store.Locked, highest: int) -> None:
+        """A pass has sealed everything that was visible; `highest` is the last number that it saw (0: none)."""
+        if self._horizon is not None and locked.oldest >= self._horizon[0]:
+            self._floor = self._horizon[1]
+            self._horizon = None
+        if self._horizon is None:
+            self._horizon = (locked.newest, self._highest)
+        self.saw(highest)
+
+    def saw(self, highest: int) -> None:
+        """A pass has seen charges up to a number."""
+        self._highest = max(self._highest, highest)
 
 
 class Sealer:
@@ -46,6 +85,7 @@ class Sealer:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._measured = 0.0
+        self._floor = _Floor()
         database.subscribe(self._wake)
 
     def seal_batch(self) -> tuple[int, bool]:
@@ -58,7 +98,7 @@ class Sealer:
         with calls.using(calls.Call(principal, "sealer", deadline)), self._database.unit() as unit:
             session = unit.session
             locked = store.lock_partitions(session, self._partitions)
-            waiting = store.unsealed(session, locked, self._batch) if locked else []
+            waiting = store.unsealed(session, locked.partitions, self._batch, self._floor.after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
                 epoch = store.current_epoch(session)
@@ -66,7 +106,13 @@ class Sealer:
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)
                 unit.after_commit(self._database.wake)
-        return len(waiting), len(waiting) < self._batch and len(locked) == len(self._partitions)
+        everything = len(waiting) < self._batch and len(locked.partitions) == len(self._partitions)
+        highest = waiting[-1].key if waiting else 0
+        if everything:
+            self._floor.passed(locked, highest)
+        else:
+            self._floor.saw(highest)
+        return len(waiting), everything
 
     def _wake(self) -> None:
         # Our own commits are for the relay.

@@ -105,20 +105,24 @@ def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
 
 # --- sealing ---------------------------------------------------------------------------------------------------------
 
-# A sealer that stands still inside its transaction (a stopped process, a lost network) mustn't hold up its partitions
-# for longer; and a plan made while the tables were empty would be a bad one later.
-_SETTINGS = sa.text(
+# The settings, for the statements that follow: a sealer that stands still inside its transaction (a stopped process, a
+# lost network) mustn't hold up its partitions for longer; a plan made while the tables were empty would be bad later.
+_LOCK = sa.text(
     """
-    SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
-        set_config('plan_cache_mode', 'force_custom_plan', true)
+    WITH settings AS MATERIALIZED (
+        SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
+            set_config('plan_cache_mode', 'force_custom_plan', true)
+    )
+    SELECT coalesce(array_agg(p), '{}') AS partitions, CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS oldest,
+        CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS newest
+    FROM settings, unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)
     """
 )
-_LOCK = sa.text("SELECT p FROM unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)")
 _EPOCH = sa.text("SELECT coalesce(max(epoch), :first) FROM billing_epoch")
 _UNSEALED = sa.text(
     """
     SELECT id, account, branch, draft FROM charge_event
-    WHERE sequence IS NULL AND partition = ANY (CAST(:partitions AS int[])) ORDER BY id LIMIT :limit
+    WHERE sequence IS NULL AND id > :after AND partition = ANY (CAST(:partitions AS int[])) ORDER BY id LIMIT :limit
     """
 )
 _HEADS = sa.text(
@@ -127,7 +131,6 @@ _HEADS = sa.text(
     WHERE account = ANY (CAST(:accounts AS text[])) ORDER BY account, epoch DESC
     """
 )
-_POSITIONS = sa.text("SELECT nextval('charge_event_position') AS position FROM generate_series(1, :count)")
 _NEW_CHAINS = sa.text(
     """
     INSERT INTO billing_chain (account, epoch, branch, last_sequence, last_hash, count)
@@ -154,24 +157,39 @@ _SEAL = sa.text(
     UPDATE charge_event AS event
     SET draft = NULL, epoch = :epoch, sequence = sealed.sequence, previous_hash = sealed.previous_hash,
         hash = sealed.hash, data = sealed.data, position = sealed.position
-    FROM unnest(
-        CAST(:keys AS bigint[]), CAST(:sequences AS bigint[]), CAST(:previous_hashes AS text[]),
-        CAST(:hashes AS text[]), CAST(:data AS bytea[]), CAST(:positions AS bigint[])
-    ) AS sealed(key, sequence, previous_hash, hash, data, position)
+    FROM (
+        -- The positions are drawn after the sort.
+        SELECT key, sequence, previous_hash, hash, data, nextval('charge_event_position') AS position
+        FROM unnest(
+            CAST(:keys AS bigint[]), CAST(:sequences AS bigint[]), CAST(:previous_hashes AS text[]),
+            CAST(:hashes AS text[]), CAST(:data AS bytea[])
+        ) WITH ORDINALITY AS listed(key, sequence, previous_hash, hash, data, number)
+        ORDER BY number
+    ) AS sealed
     WHERE event.id = sealed.key AND event.sequence IS NULL
     """
 )
 
 
-def lock_partitions(session: Session, partitions: Sequence[int]) -> list[int]:
-    """Takes as many of the partitions as nobody else is sealing, until this transaction ends.
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Partitions that are ours until the transaction ends. Every transaction older than `oldest` had ended before, and
+    none as new as `newest` had begun."""
+
+    partitions: Sequence[int]
+    oldest: int
+    newest: int
+
+
+def lock_partitions(session: Session, partitions: Sequence[int]) -> Locked:
+    """Takes as many of the partitions as nobody else is sealing.
 
     A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
     """
-    session.execute(_SETTINGS)
-    return list(session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).scalars())
+    row = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).one()
+    return Locked(row.partitions, int(row.oldest), int(row.newest))
 
 
 def current_epoch(session: Session) -> int:
@@ -179,12 +197,12 @@ def current_epoch(session: Session) -> int:
     return int(session.execute(_EPOCH, {"first": FIRST_EPOCH}).scalar_one())
 
 
-def unsealed(session: Session, partitions: Sequence[int], limit: int) -> list[Unsealed]:
-    """The oldest charges of the partitions that have no place yet.
+def unsealed(session: Session, partitions: Sequence[int], limit: int, after: int = 0) -> list[Unsealed]:
+    """The oldest charges of the partitions, by identity beyond `after`, that have no place yet.
 
-    By identity: a charge that another one caused was committed before the other's transaction took its number.
+    In the order of identity, since a charge that another one caused got its number after the other's commit.
     """
-    rows = session.execute(_UNSEALED, {"partitions": list(partitions), "limit": limit})
+    rows = session.execute(_UNSEALED, {"partitions": list(partitions), "limit": limit, "after": after})
     return [Unsealed(row.id, row.account, row.branch, row.draft) for row in rows]
 
 
@@ -215,7 +233,6 @@ def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: S
                 },
             )
             moved += changed.rowcount
-    positions = sorted(session.execute(_POSITIONS, {"count": len(sealed)}).scalars())
     written: Any = session.execute(
         _SEAL,
         {
@@ -225,7 +242,6 @@ def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: S
             "previous_hashes": [event.previous_hash for event in sealed],
             "hashes": [event.hash for event in sealed],
             "data": [event.data for event in sealed],
-            "positions": positions,
         },
     )
     if moved != len(grown) or written.rowcount != len(sealed):
