@@ -4,6 +4,7 @@
 SHELL := /bin/sh
 VENV := .venv
 PYTHON ?= python3.11
+PIP := pip install --quiet --disable-pip-version-check
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 NAME ?=
@@ -16,23 +17,25 @@ PACKAGES := chassis services/catalog services/customers services/orders services
 PROTOS := $(shell find protos -name '*.proto') protos/setup.py protos/pyproject.toml
 
 # Recipes of the set-up print to stderr: what a target answers (a token, a report) stays alone on stdout.
+# uv, itself pinned in the lock, installs in a tenth of the time; where only pip knows the package index, pip does it.
 $(VENV)/requirements.stamp: requirements.lock
 	@echo "Installing what requirements.lock names into $(VENV) …" >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock >&2
+	@awk '/^uv==/ { wanted = 1; print; next } /^[^ ]/ { wanted = 0 } wanted' $< > $(VENV)/uv.txt
+	@$(PIP) --require-hashes -r $(VENV)/uv.txt >&2
+	@uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r $< >&2 || $(PIP) --require-hashes -r $< >&2
 	@touch $@
 
 $(VENV)/protos.stamp: $(VENV)/requirements.stamp $(PROTOS)
 	@echo "Compiling protos …" >&2
 	@rm -rf protos/build
-	@pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --force-reinstall ./protos >&2
+	@$(PIP) --no-deps --no-build-isolation --force-reinstall ./protos >&2
 	@rm -rf protos/build protos/*.egg-info
 	@touch $@
 
 $(VENV)/packages.stamp: $(VENV)/requirements.stamp $(PACKAGES:%=%/pyproject.toml)
 	@echo "Installing our own packages …" >&2
-	@for package in $(PACKAGES); do pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-	    --config-settings editable_mode=compat --editable ./$$package >&2 || exit 1; done
+	@$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat $(PACKAGES:%=--editable ./%) >&2
 	@touch $@
 
 node_modules/.stamp: package-lock.json
