@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,6 +25,9 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 Convert = Callable[[Any], Any]
+Wrap = Callable[[Convert], Convert]
+# Field name → (whether it is repeated, how a value of it is converted).
+Decoding = Mapping[str, tuple[bool, Convert | None]]
 # The stubs of protobuf know several kinds of descriptor that can't stand in for each other.
 Field = Any
 _NANOS = 1_000_000_000
@@ -148,7 +152,7 @@ def _decoder(field: Field, cls: type) -> Convert | None:
             return from_timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
             return from_money
-        return _late(lambda: _decoding(cls, _message_class(field)))
+        return _late(lambda: _part_decoder(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)
         members = typing.cast(type[StrEnum], cls).__members__
@@ -178,36 +182,40 @@ def _message_class(field: Field) -> type[Message]:
 
 
 _encoders: dict[tuple[type, type[Message]], Callable[[Any], Any]] = {}
-_decoders: dict[tuple[type, type[Message]], Mapping[str, tuple[bool, Convert | None]]] = {}
+_decoders: dict[tuple[type, type[Message]], Decoding] = {}
 
 
 def _compiled_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
     encode = _encoders.get((cls, message_class))
     if encode is None:
-        encode = _encoders[cls, message_class] = _compile_encode(cls, message_class)
+        encode = _encoders[cls, message_class] = encoding(cls, message_class)
     return encode
 
 
-def encoding_plan(cls: type, message_class: type[Message]) -> list[tuple[str, bool, Convert | None]]:
+def encoding_plan(
+    cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert
+) -> list[tuple[str, bool, Convert | None]]:
     """How an object becomes a message: for each common field its name, whether it is repeated, and how one value of it
-    is converted (None: not at all)."""
+    is converted (None: not at all; that of a repeated field is wrapped)."""
     attributes = attribute_types(cls)
     plan: list[tuple[str, bool, Convert | None]] = []
     for field in _fields(message_class):
         if field.name in attributes:
             kind, repeated = attributes[field.name]
-            plan.append((field.name, repeated, _encoder(field, kind)))
+            convert = _encoder(field, kind)
+            plan.append((field.name, repeated, wrap(convert) if repeated and convert is not None else convert))
     return plan
 
 
-def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
-    plan = encoding_plan(cls, message_class)
-    names = [name for name, _, _ in plan]
+def encoding(cls: type, message_class: type[M], wrap: Wrap = lambda convert: convert) -> Callable[[Any], M]:
+    """`to_message` compiled anew, its conversions of the parts of repeated fields wrapped."""
+    plan = encoding_plan(cls, message_class, wrap)
+    values = _values_of(cls, [name for name, _, _ in plan])
     has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
 
     def encode(value: Any) -> M:
         arguments: dict[str, Any] = {}
-        for (name, repeated, convert), item in zip(plan, _values(value, names), strict=True):
+        for (name, repeated, convert), item in zip(plan, values(value), strict=True):
             if item is None or (repeated and not item):
                 continue
             if convert is None:
@@ -223,32 +231,42 @@ def _compile_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
     return encode
 
 
-def _values(value: Any, names: Sequence[str]) -> list[Any]:
-    """The attributes' values; past the descriptors of the object-relational mapper, which cost more than all the rest."""
-    state = getattr(value, "__dict__", None)
-    if state is not None:
+def _values_of(cls: type, names: Sequence[str]) -> Callable[[Any], Sequence[Any]]:
+    """How to read the attributes of one object."""
+    if len(names) < 2:
+        return lambda value: [getattr(value, name) for name in names]
+    read: Callable[[Any], Sequence[Any]] = operator.attrgetter(*names)
+    if not issubclass(cls, Aggregate):
+        return read
+    stored: Callable[[Any], Sequence[Any]] = operator.itemgetter(*names)
+
+    def values(value: Any) -> Sequence[Any]:
+        # Past the descriptors of the object-relational mapper, which cost more than all the rest.
         try:
-            return [state[name] for name in names]
+            return stored(value.__dict__)
         except KeyError:
             # Expired: only the mapper knows.
-            pass
-    return [getattr(value, name) for name in names]
+            return read(value)
+
+    return values
 
 
-def _compiled_decode(cls: type, message_class: type[Message]) -> Mapping[str, tuple[bool, Convert | None]]:
+def _compiled_decode(cls: type, message_class: type[Message]) -> Decoding:
     plan = _decoders.get((cls, message_class))
     if plan is None:
-        plan = _decoders[cls, message_class] = _compile_decode(cls, message_class)
+        plan = _decoders[cls, message_class] = decoding(cls, message_class)
     return plan
 
 
-def _compile_decode(cls: type, message_class: type[Message]) -> Mapping[str, tuple[bool, Convert | None]]:
+def decoding(cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert) -> Decoding:
+    """The plan of `decoded`, its conversions of the parts of repeated fields wrapped."""
     attributes = attribute_types(cls)
     plan: dict[str, tuple[bool, Convert | None]] = {}
     for field in _fields(message_class):
         if field.name in attributes and not field.GetOptions().Extensions[options_pb2.output_only]:
             kind, repeated = attributes[field.name]
-            plan[field.name] = (repeated, _decoder(field, kind))
+            convert = _decoder(field, kind)
+            plan[field.name] = (repeated, wrap(convert) if repeated and convert is not None else convert)
     return plan
 
 
@@ -265,20 +283,16 @@ def from_message(message: Message, cls: type[T], **given: Any) -> T:
 
     Raises InvalidArgument with the path of the field that holds no value of its type.
     """
-    return cls(**arguments(message, cls), **given)
+    return cls(**decoded(message, _compiled_decode(cls, type(message))), **given)
 
 
-def arguments(message: Message, cls: type) -> dict[str, Any]:
-    """What `from_message` makes the object of: attribute → value, of those that are there."""
-    return _decoded(message, _compiled_decode(cls, type(message)))
-
-
-def _decoding(cls: type, message_class: type[Message]) -> Convert:
+def _part_decoder(cls: type, message_class: type[Message]) -> Convert:
     plan = _compiled_decode(cls, message_class)
-    return lambda message: cls(**_decoded(message, plan))
+    return lambda message: cls(**decoded(message, plan))
 
 
-def _decoded(message: Message, plan: Mapping[str, tuple[bool, Convert | None]]) -> dict[str, Any]:
+def decoded(message: Message, plan: Decoding) -> dict[str, Any]:
+    """What `from_message` makes an object of: attribute → value, of those that are there."""
     result: dict[str, Any] = {}
     for field, value in message.ListFields():
         name = field.name
@@ -342,7 +356,7 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
             nested.setdefault(head, []).append(rest)
     if not nested:
         return {}
-    wanted = arguments(message, cls)
+    wanted = decoded(message, plan)
     result: dict[str, Any] = {}
     for name, rests in nested.items():
         kind, repeated = attributes[name]

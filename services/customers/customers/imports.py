@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.descriptor import FieldDescriptor
@@ -15,11 +15,13 @@ from chassis import convert
 from chassis.bulk import Bulk, Prepared, copy_insert
 from chassis.db import Database, Unit
 from chassis.errors import DomainError, InvalidArgument, Violation
-from chassis.types import Aggregate, RelatedParty, new_id
+from chassis.types import RelatedParty, new_id
 from customers import store
 from customers.domain import BillingAccount, Customer, Individual, Organization, Referrer
 from svyaz.customers.v1 import import_pb2, import_pb2_grpc
 from svyaz.type.v1 import options_pb2
+
+R = TypeVar("R", bound=Referrer)
 
 MAX_ROWS = 5_000
 CUSTOMER_ROLE = "customer"
@@ -120,7 +122,7 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
             raise InvalidArgument(
                 "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in missing]
             )
-        aggregates = list(_aggregates(row, branch, at))
+        aggregates = list(self._aggregates(row, branch, at))
         customer = next(aggregate for aggregate in aggregates if isinstance(aggregate, Customer))
         return _Draft(
             row.line,
@@ -134,6 +136,30 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
                 if target and target != aggregate.id
             ],
         )
+
+    def _aggregates(self, row: import_pb2.ImportRow, branch: str, at: datetime) -> Iterator[Referrer]:
+        """The row's aggregates, checked, with ids of ours and referring to each other. Raises InvalidArgument."""
+
+        def made(message: Message, cls: type[R], name: str) -> R:
+            part: R = convert.at(lambda given: self._bulk.make(given, cls, id=new_id(), branch=branch), message, name)
+            return part
+
+        party: Individual | Organization
+        if row.WhichOneof("party") == "individual":
+            party = _checked(made(row.individual, Individual, "individual"), "individual", at)
+        else:
+            party = _checked(made(row.organization, Organization, "organization"), "organization", at)
+        yield party
+        customer = made(row.customer, Customer, "customer")
+        engaged = customer.engaged_party or RelatedParty()
+        customer.engaged_party = replace(engaged, id=party.id, at_referred_type=type(party).__name__)
+        _checked(customer, "customer", at).verify(party_is_known=True)
+        yield customer
+        if row.HasField("billing_account"):
+            account = made(row.billing_account, BillingAccount, "billing_account")
+            owner = RelatedParty(id=customer.id, name=customer.name, role=CUSTOMER_ROLE, at_referred_type="Customer")
+            account.related_party = (owner, *account.related_party)
+            yield _checked(account, "billing_account", at)
 
     # --- the transaction ---
 
@@ -202,43 +228,9 @@ def _check(request: import_pb2.ImportCustomersRequest) -> None:
         raise InvalidArgument("MALFORMED_IMPORT", "nothing was imported", violations=wrong)
 
 
-def _aggregates(row: import_pb2.ImportRow, branch: str, at: datetime) -> Iterator[Referrer]:
-    """The row's aggregates, checked, with ids of ours and referring to each other. Raises InvalidArgument."""
-    party: Individual | Organization
-    if row.WhichOneof("party") == "individual":
-        party = _part(row.individual, Individual, "individual", branch, at)
-    else:
-        party = _part(row.organization, Organization, "organization", branch, at)
-    yield party
-    given = convert.at(
-        lambda message: convert.from_message(message, Customer, id=new_id(), branch=branch), row.customer, "customer"
-    )
-    engaged = given.engaged_party or RelatedParty()
-    given.engaged_party = replace(engaged, id=party.id, at_referred_type=type(party).__name__)
-    customer = _checked(given, "customer", at)
-    customer.verify(party_is_known=True)
-    yield customer
-    if row.HasField("billing_account"):
-        owner = RelatedParty(id=customer.id, name=customer.name, role=CUSTOMER_ROLE, at_referred_type="Customer")
-        account = _part(row.billing_account, BillingAccount, "billing_account", branch, at)
-        account.related_party = (owner, *account.related_party)
-        yield account
-
-
-def _part(message: Message, cls: Any, name: str, branch: str, at: datetime) -> Any:
-    def make(message: Message) -> Aggregate:
-        made: Aggregate = convert.from_message(message, cls, id=new_id(), branch=branch)
-        return made
-
-    return _checked(convert.at(make, message, name), name, at)
-
-
-def _checked(aggregate: Any, name: str, at: datetime) -> Any:
-    def check(aggregate: Aggregate) -> Aggregate:
-        aggregate.check(at)
-        return aggregate
-
-    return convert.at(check, aggregate, name)
+def _checked(aggregate: R, name: str, at: datetime) -> R:
+    convert.at(lambda aggregate: aggregate.check(at), aggregate, name)
+    return aggregate
 
 
 def _refused(line: int, error: DomainError) -> import_pb2.ImportOutcome:
@@ -285,13 +277,23 @@ def _plan(descriptor: Any) -> tuple[Sequence[tuple[str, bool]], Sequence[tuple[s
 def _absent(message: Message, path: str) -> Iterator[str]:
     required, nested = _plan(message.DESCRIPTOR)
     for name, repeated in required:
-        where = f"{path}.{name}"
-        if where not in _GIVEN and not (getattr(message, name) if repeated else message.HasField(name)):
-            yield where
+        if not (getattr(message, name) if repeated else message.HasField(name)):
+            where = f"{path}.{name}"
+            if where not in _GIVEN:
+                yield where
     for name, repeated in nested:
-        where = f"{path}.{name}"
         if repeated:
             for position, part in enumerate(getattr(message, name)):
-                yield from _absent(part, f"{where}[{position}]")
-        elif where not in _GIVEN and message.HasField(name):
-            yield from _absent(getattr(message, name), where)
+                if not _is_complete(part):
+                    yield from _absent(part, f"{path}.{name}[{position}]")
+        elif message.HasField(name) and f"{path}.{name}" not in _GIVEN:
+            yield from _absent(getattr(message, name), f"{path}.{name}")
+
+
+def _is_complete(message: Message) -> bool:
+    """Whether nothing is missing: the quick answer, for nearly every part."""
+    required, nested = _plan(message.DESCRIPTOR)
+    for name, repeated in required:
+        if not (getattr(message, name) if repeated else message.HasField(name)):
+            return False
+    return not nested or next(_absent(message, ""), None) is None
