@@ -130,7 +130,7 @@ def measure(events: int, keys: int, rounds: int) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--keys", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
