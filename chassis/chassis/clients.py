@@ -13,8 +13,8 @@ from opentelemetry.propagate import inject
 
 from chassis.auth import TokenSource
 from chassis.calls import current_or_none
+from chassis.config import MAX_MESSAGE_BYTES
 from chassis.errors import ERRORS_BY_STATUS, DomainError, Unavailable, Violation
-from chassis.server import MAX_MESSAGE_BYTES
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from opentelemetry.propagate import extract
 from chassis import telemetry
 from chassis.auth import Verifier, authorize, bearer, roles_of
 from chassis.calls import Call, using
-from chassis.config import Settings
+from chassis.config import MAX_MESSAGE_BYTES, Settings
 from chassis.db import Database
 from chassis.errors import DomainError
 
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 DEFAULT_DEADLINE_SECONDS = 30.0
 DRAIN_SECONDS = 10.0
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # Probes come without a token.
 _OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
