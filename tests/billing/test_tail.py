@@ -87,7 +87,7 @@ class Tails:
     state: Path
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "svyaz_cli.billing_tail", "--state", str(self.state), *arguments]
+        command = [sys.executable, "-m", "svyaz_cli.main", "billing-tail", "--state", str(self.state), *arguments]
         environment = {**os.environ, **self.environment}
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -175,8 +175,9 @@ def test_a_delayed_event_is_waited_for(teller: Teller, tails: Tails) -> None:
     teller.publish([items[1]])
     lines = [first, *(json.loads(process.stdout.readline()) for _ in range(2))]
     process.send_signal(signal.SIGTERM)
-    rest, _ = process.communicate(timeout=10)
-    assert (process.returncode, rest) == (0, "")
+    assert process.stdout.read() == ""
+    process.communicate(timeout=10)
+    assert process.returncode == 0
     assert [(line["sequence"], line["fetched"]) for line in lines] == [(1, False), (2, False), (3, False)]
 
 
@@ -284,7 +285,8 @@ def test_a_killed_tail_loses_nothing_and_goes_on(teller: Teller, tails: Tails) -
         first = process.stdout.readline()
         time.sleep(chance.uniform(0, 0.05))
         process.kill()
-        out = first + process.communicate()[0]
+        out = first + process.stdout.read()
+        process.communicate()
         taken += places([json.loads(line) for line in out.splitlines() if line.endswith("}")])
         teller.publish(teller.charge("a", 50))
     status, lines = tails.run()
