@@ -51,7 +51,16 @@ SERVICES = (
         streams=("ORDERS", "BILLING"),
         subjects=("svyaz.orders.v1.>", "svyaz.billing.v1.>"),
     ),
-    Service("hub", "gateway.hub", "gateway.hub", 7, "hub", calls=("catalog", "customers", "orders")),
+    Service(
+        "hub",
+        "gateway.hub",
+        "gateway.hub",
+        7,
+        "hub",
+        calls=("catalog", "customers", "orders"),
+        streams=("HUB",),
+        subjects=("svyaz.hub.v1.>",),
+    ),
     Service("gateway", "gateway.main", "gateway", 0, calls=("catalog", "customers", "orders", "hub"), speaks_http=True),
 )
 

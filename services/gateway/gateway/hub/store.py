@@ -1,0 +1,313 @@
+"""Tables of the hub: subscriptions, what waits to be delivered, and the lanes in which it waits."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import registry
+
+from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.events import bus_tables
+from chassis.types import Aggregate
+from gateway.hub.domain import Subscription, SubscriptionState
+from svyaz.hub.v1 import hub_pb2
+
+metadata = sa.MetaData()
+mapper = registry(metadata=metadata)
+log = log_tables(metadata)
+bus = bus_tables(metadata)
+
+subscription = aggregate_table(
+    metadata, "subscription", Subscription, sa.Index("subscription_api_branch", "api", "branch")
+)
+
+_INSTANT = sa.TIMESTAMP(timezone=True)
+
+
+def _subscription_id() -> sa.Column[str]:
+    # A subscription is deleted with everything that waits for it, and nothing can begin to wait for a deleted one.
+    return sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscription.id", ondelete="CASCADE"), primary_key=True)
+
+
+# One for each subscription and ordering key that something waits for; the order inside is that of the deliveries.
+lane = sa.Table(
+    "lane",
+    metadata,
+    _subscription_id(),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("waiting", sa.BigInteger, nullable=False),
+    # Not looked at before: a retry, or the time until which somebody has claimed it.
+    sa.Column("not_before", _INSTANT, nullable=False),
+    # Counts the claims: whoever delivers for an earlier one finds that it is no longer his.
+    sa.Column("claim", sa.BigInteger, nullable=False),
+    # Of the first delivery.
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("failing_since", _INSTANT),
+    sa.Column("last_error", sa.Text),
+    sa.Index("lane_subscription_id_not_before", "subscription_id", "not_before"),
+)
+delivery = sa.Table(
+    "delivery",
+    metadata,
+    sa.Column("position", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscription.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("event_time", _INSTANT, nullable=False),
+    # As it will be posted: the same bytes at every attempt.
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("delivery_subscription_id_key_position", "subscription_id", "key", "position"),
+    sa.Index("delivery_subscription_id_event_time", "subscription_id", "event_time"),
+)
+
+RESOURCES: Mapping[type[Aggregate], Resource] = {Subscription: Resource(hub_pb2.Subscription, subscription)}
+
+for _cls, _resource in RESOURCES.items():
+    map_aggregate(mapper, _cls, _resource.table)
+
+
+# --- what is wanted --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a subscription wants of an event."""
+
+    id: str
+    branch: str
+    query: str
+
+
+def wishes(unit: Unit, api: str, branch: str | None) -> Sequence[Wish]:
+    """The subscriptions to an API's events in a branch (None: in every one), suspended ones included."""
+    table = subscription.c
+    where = [table.api == api, *([table.branch == branch] if branch is not None else [])]
+    rows = unit.session.execute(sa.select(table.id, table.branch, table.query).where(*where).order_by(table.id))
+    return [Wish(row.id, row.branch, row.query or "") for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """An event on its way to one subscription."""
+
+    subscription_id: str
+    branch: str
+    key: str
+    event_id: str
+    event_time: datetime
+    body: bytes
+
+
+def send(unit: Unit, parcels: Iterable[Parcel]) -> None:
+    """Puts the parcels at the end of their lanes."""
+    for parcel in parcels:
+        unit.session.execute(
+            sa.insert(delivery).values(
+                subscription_id=parcel.subscription_id,
+                key=parcel.key,
+                branch=parcel.branch,
+                event_id=parcel.event_id,
+                event_time=parcel.event_time,
+                body=parcel.body,
+            )
+        )
+        insert = postgresql.insert(lane).values(
+            subscription_id=parcel.subscription_id,
+            key=parcel.key,
+            branch=parcel.branch,
+            waiting=1,
+            not_before=unit.at,
+            claim=0,
+            attempts=0,
+        )
+        # Waits for a delivery that is just ending in the lane, which may go away with it.
+        unit.session.execute(
+            insert.on_conflict_do_update(
+                index_elements=[lane.c.subscription_id, lane.c.key], set_={"waiting": lane.c.waiting + 1}
+            )
+        )
+
+
+# --- deliveries ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A lane that is ours for a while: as long as nobody has claimed it after us."""
+
+    subscription_id: str
+    key: str
+    branch: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """The first delivery of a lane, and where it goes."""
+
+    position: int
+    event_id: str
+    body: bytes
+    callback: str
+    secret: str
+    attempts: int
+    failing_since: datetime | None
+
+
+def due(unit: Unit) -> Sequence[str]:
+    """The active subscriptions that something is to be delivered to now."""
+    waiting = sa.exists().where(lane.c.subscription_id == subscription.c.id, lane.c.not_before <= unit.at)
+    active = subscription.c.state == SubscriptionState.ACTIVE
+    return unit.session.scalars(sa.select(subscription.c.id).where(active, waiting).order_by(subscription.c.id)).all()
+
+
+def claim(unit: Unit, slots: Mapping[str, int], seconds: float) -> Sequence[Claim]:
+    """Takes lanes that are due, at most so many of each subscription, out of everybody else's way for a while."""
+    until = unit.at + timedelta(seconds=seconds)
+    rows = unit.session.execute(
+        _CLAIM, {"subscriptions": list(slots), "slots": list(slots.values()), "now": unit.at, "until": until}
+    )
+    return [Claim(row.subscription_id, row.key, row.branch, row.claim) for row in rows]
+
+
+def _own(claim: Claim) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        lane.c.subscription_id == claim.subscription_id,
+        lane.c.key == claim.key,
+        lane.c.claim == claim.number,
+    )
+
+
+def first(unit: Unit, claim: Claim) -> Pending | None:
+    """The lane's first delivery; None when there is none, the lane isn't ours any more, or its subscription waits."""
+    row = unit.session.execute(
+        sa.select(
+            delivery.c.position,
+            delivery.c.event_id,
+            delivery.c.body,
+            subscription.c.callback,
+            subscription.c.signing_secret,
+            lane.c.attempts,
+            lane.c.failing_since,
+        )
+        .join(lane, sa.and_(lane.c.subscription_id == delivery.c.subscription_id, lane.c.key == delivery.c.key))
+        .join(subscription, subscription.c.id == delivery.c.subscription_id)
+        .where(*_own(claim), subscription.c.state == SubscriptionState.ACTIVE)
+        .order_by(delivery.c.position)
+        .limit(1)
+    ).first()
+    return None if row is None else Pending(*row)
+
+
+def delivered(unit: Unit, claim: Claim, pending: Pending) -> bool:
+    """Takes the delivery out of the lane; False when somebody else has taken the lane over."""
+    ours = unit.session.execute(
+        sa.update(lane)
+        .where(*_own(claim))
+        .values(waiting=lane.c.waiting - 1, attempts=0, failing_since=None, last_error=None)
+        .returning(lane.c.waiting)
+    ).first()
+    if ours is None:
+        return False
+    unit.session.execute(sa.delete(delivery).where(delivery.c.position == pending.position))
+    if ours.waiting <= 0:
+        unit.session.execute(sa.delete(lane).where(*_own(claim)))
+    return True
+
+
+def failed(unit: Unit, claim: Claim, error: str, not_before: datetime) -> datetime | None:
+    """Puts the lane off; since when its first delivery fails, None when the lane isn't ours any more."""
+    row = unit.session.execute(
+        sa.update(lane)
+        .where(*_own(claim))
+        .values(
+            attempts=lane.c.attempts + 1,
+            failing_since=sa.func.coalesce(lane.c.failing_since, sa.literal(unit.at, _INSTANT)),
+            last_error=error,
+            not_before=not_before,
+        )
+        .returning(lane.c.failing_since)
+    ).first()
+    return None if row is None else row.failing_since
+
+
+def release(unit: Unit, claim: Claim) -> None:
+    """Gives the lane back: it is due at once."""
+    unit.session.execute(sa.update(lane).where(*_own(claim)).values(not_before=unit.at))
+
+
+# --- suspended subscriptions -----------------------------------------------------------------------------------------
+
+
+def begin_anew(unit: Unit, subscription_id: str) -> None:
+    """Everything that waits for the subscription is due now, as if nothing had failed."""
+    unit.session.execute(
+        sa.update(lane)
+        .where(lane.c.subscription_id == subscription_id)
+        .values(not_before=unit.at, attempts=0, failing_since=None)
+    )
+
+
+def suspended(unit: Unit) -> int:
+    """How many subscriptions are suspended."""
+    where = subscription.c.state == SubscriptionState.SUSPENDED
+    return int(unit.session.execute(sa.select(sa.func.count()).select_from(subscription).where(where)).scalar_one())
+
+
+def outdated(unit: Unit, before: datetime) -> Sequence[tuple[str, str]]:
+    """(id, branch) of the suspended subscriptions for which something from before the instant still waits."""
+    old = sa.exists().where(delivery.c.subscription_id == subscription.c.id, delivery.c.event_time < before)
+    where = (subscription.c.state == SubscriptionState.SUSPENDED, old)
+    rows = unit.session.execute(sa.select(subscription.c.id, subscription.c.branch).where(*where))
+    return [(row.id, row.branch) for row in rows]
+
+
+def drop(unit: Unit, subscription_id: str, before: datetime) -> int:
+    """Takes away what waits for the subscription from before the instant; how much that was."""
+    return int(unit.session.execute(_DROP, {"subscription": subscription_id, "before": before}).scalar_one())
+
+
+_CLAIM = sa.text(
+    """
+    UPDATE lane SET not_before = :until, claim = lane.claim + 1
+    FROM (
+        SELECT due.subscription_id, due.key
+        FROM unnest(:subscriptions, :slots) AS wanted (subscription_id, slots)
+        CROSS JOIN LATERAL (
+            SELECT subscription_id, key FROM lane
+            WHERE subscription_id = wanted.subscription_id AND not_before <= :now
+            ORDER BY not_before LIMIT wanted.slots FOR UPDATE SKIP LOCKED
+        ) due
+    ) claimed
+    WHERE lane.subscription_id = claimed.subscription_id AND lane.key = claimed.key
+    RETURNING lane.subscription_id, lane.key, lane.branch, lane.claim
+    """
+).bindparams(
+    sa.bindparam("subscriptions", type_=postgresql.ARRAY(sa.Text)),
+    sa.bindparam("slots", type_=postgresql.ARRAY(sa.Integer)),
+)
+# Lanes first: a writer who adds to one holds it, and what he adds must be counted.
+_DROP = sa.text(
+    """
+    WITH locked AS (
+        SELECT key FROM lane WHERE subscription_id = :subscription ORDER BY key FOR UPDATE
+    ), gone AS (
+        DELETE FROM delivery WHERE subscription_id = :subscription AND event_time < :before
+            AND key IN (SELECT key FROM locked)
+        RETURNING key
+    ), counted AS (
+        SELECT key, count(*) AS number FROM gone GROUP BY key
+    ), shortened AS (
+        UPDATE lane SET waiting = lane.waiting - counted.number FROM counted
+        WHERE lane.subscription_id = :subscription AND lane.key = counted.key AND lane.waiting > counted.number
+    ), emptied AS (
+        DELETE FROM lane USING counted
+        WHERE lane.subscription_id = :subscription AND lane.key = counted.key AND lane.waiting <= counted.number
+    )
+    SELECT count(*) FROM gone
+    """
+)
