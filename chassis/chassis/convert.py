@@ -372,7 +372,7 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
     return result
 
 
-def _money_changes(message: values_pb2.Money, paths: Iterable[str], current: Money) -> dict[str, Any]:
+def _money_changes(message: values_pb2.Money, paths: Iterable[str], _: Money) -> dict[str, Any]:
     """As `changes`, for an amount: its value is two fields of the message."""
     stated = from_money(message)
     names = {"value" if path in ("units", "nanos") else path for path in paths}

@@ -1,15 +1,16 @@
 """Aggregates in PostgreSQL: one row each, isolated by branch, every change an event in the same transaction."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -90,6 +91,7 @@ class Unit:
         self.database = database
         self._announced: dict[int, str] = {}
         self._after_commit: list[Callable[[], None]] = []
+        self._later: list[tuple[str, Sequence[Mapping[str, Any]]]] = []
 
     def find(self, cls: type[A], id: str) -> A | None:
         """The aggregate, or None when there is none that the caller may see."""
@@ -122,11 +124,17 @@ class Unit:
         """Runs the action once the transaction has been committed."""
         self._after_commit.append(action)
 
+    def later(self, statement: str, *rows: Mapping[str, Any]) -> None:
+        """Runs a statement (psycopg's placeholders, `%(name)s`) with the next flush, in one round trip with its others.
+
+        For writes whose outcome nobody looks at; they run in the order in which they were given, after the aggregates.
+        """
+        self._later.append((statement, rows))
+
     def flush(self) -> None:
         """Writes everything changed so far, with its events; commit does it by itself."""
         session = self.session
         changed: list[tuple[Aggregate, str, int]] = [
-            *((aggregate, "Create", 1) for aggregate in session.new),
             *(
                 (aggregate, _kind_of_change(aggregate), 0)
                 for aggregate in session.dirty
@@ -134,13 +142,27 @@ class Unit:
             ),
             *((aggregate, "Delete", aggregate.revision + 1) for aggregate in session.deleted),
         ]
-        try:
-            session.flush()
-        except StaleDataError as error:
-            raise _Conflict from error
+        created: list[tuple[Aggregate, str, int]] = [(aggregate, "Create", 1) for aggregate in session.new]
         if changed:
-            self._log(changed)
-            self._announced.clear()
+            # An UPDATE or DELETE says how many rows it met: each waits for its answer.
+            try:
+                session.flush()
+            except StaleDataError as error:
+                raise _Conflict from error
+        if not (changed or created or self._later):
+            return
+        raw: Any = session.connection().connection.driver_connection
+        with raw.pipeline():
+            if created and not changed:
+                session.flush()
+            if created or changed:
+                self._log([*created, *changed])
+            later, self._later = self._later, []
+            with raw.cursor() as cursor:
+                for statement, rows in later:
+                    for row in rows:
+                        cursor.execute(statement, row)
+        self._announced.clear()
 
     def _log(self, changed: Iterable[tuple[Aggregate, str, int]]) -> None:
         principal = self.call.principal
@@ -165,17 +187,29 @@ class Unit:
                     traceparent=carrier.get("traceparent"),
                 )
             )
-        log = self.database.log
-        self.session.execute(sa.insert(log.event), rows)
-        self.session.execute(
-            sa.insert(log.outbox),
-            [{"event_id": r["id"], "event_time": r["time"], "ordering_key": r["ordering_key"]} for r in rows],
-        )
+        # The log comes before what was given for later.
+        self._later[:0] = [(_INSERT_EVENT, rows), (_INSERT_OUTBOX, rows)]
         self.after_commit(self.database.wake)
 
     def committed(self) -> None:
         for action in dict.fromkeys(self._after_commit):
             action()
+
+
+_INSERT_EVENT = """
+    INSERT INTO event (
+        id, time, type, aggregate_type, aggregate_id, version, branch, actor, on_behalf_of, schema_revision, data_type,
+        data, ordering_key, partition, traceparent
+    ) VALUES (
+        %(id)s, %(time)s, %(type)s, %(aggregate_type)s, %(aggregate_id)s, %(version)s, %(branch)s, %(actor)s,
+        %(on_behalf_of)s, %(schema_revision)s, %(data_type)s, %(data)s, %(ordering_key)s, %(partition)s, %(traceparent)s
+    )
+"""
+_INSERT_OUTBOX = "INSERT INTO outbox (event_id, event_time, ordering_key) VALUES (%(id)s, %(time)s, %(ordering_key)s)"
+_INSERT_IDEMPOTENCY = """
+    INSERT INTO idempotency (principal, method, key, body_hash, response, created_at)
+    VALUES (%(principal)s, %(method)s, %(key)s, %(body_hash)s, %(response)s, %(created_at)s)
+"""
 
 
 def event_row(
@@ -303,13 +337,18 @@ class Database:
         call = calls.current()
         try:
             with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-                session.execute(_ENTER, enter_parameters(call))
+                raw: Any = session.connection().connection.driver_connection
+                # BEGIN and the settings in one round trip.
+                with raw.pipeline(), raw.cursor() as cursor:
+                    cursor.execute(_ENTER, enter_parameters(call))
                 unit = Unit(self, session, call, self.clock.now())
                 yield unit
                 unit.flush()
                 session.commit()
         except DBAPIError as error:
-            raise _translated(error) from error
+            raise _translated(error, error.orig, error.connection_invalidated) from error
+        except psycopg.Error as error:
+            raise _translated(error, error, isinstance(error, psycopg.OperationalError)) from error
         except sa.exc.TimeoutError as error:
             raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
 
@@ -328,15 +367,16 @@ class Database:
                     result = work(unit)
                     if key:
                         unit.flush()
-                        unit.session.execute(
-                            sa.insert(self.log.idempotency).values(
-                                principal=_scope(unit.call),
-                                method=unit.call.method,
-                                key=key,
-                                body_hash=_body_hash(request),
-                                response=result.SerializeToString(),
-                                created_at=unit.at,
-                            )
+                        unit.later(
+                            _INSERT_IDEMPOTENCY,
+                            {
+                                "principal": _scope(unit.call),
+                                "method": unit.call.method,
+                                "key": key,
+                                "body_hash": _body_hash(request),
+                                "response": result.SerializeToString(),
+                                "created_at": unit.at,
+                            },
                         )
             except _Conflict:
                 # Also the loser of two first uses of one key: it finds the winner's response.
@@ -379,6 +419,10 @@ class Database:
         if found is None:
             raise missing(cls, id)
         return found
+
+    def rows(self, query: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that finds them by `id = ANY (WANTED)`, by the shortest way; JSONB comes as its text."""
+        return self._reader.rows(query, ids, calls.current())
 
     def history(self, cls: type[Aggregate], id: str, at: datetime) -> Message:
         """The aggregate's message as it was at the instant; raises NotFound when it wasn't."""
@@ -432,9 +476,9 @@ def _body_hash(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
-_ENTER = sa.text(
-    "SELECT set_config('svyaz.branches', :branches, true), set_config('statement_timeout', :timeout, true)"
-)
+_ENTER = """
+    SELECT set_config('svyaz.branches', %(branches)s, true), set_config('statement_timeout', %(timeout)s, true)
+"""
 
 
 def enter_parameters(call: calls.Call) -> dict[str, str]:
@@ -448,14 +492,14 @@ def enter_parameters(call: calls.Call) -> dict[str, str]:
     }
 
 
-def _translated(error: DBAPIError) -> Exception:
-    state = getattr(error.orig, "sqlstate", None)
-    if isinstance(error, IntegrityError) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
+def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(cause, psycopg.IntegrityError) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
         return _Conflict()
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:
         return PermissionDenied("BRANCH_FORBIDDEN", "this would write into a branch that isn't yours")
-    if error.connection_invalidated or state is None or state.startswith(("08", "57", "53")):
+    if disconnected or state is None or state.startswith(("08", "57", "53")):
         return Unavailable("DATABASE_UNAVAILABLE", "the database can't be reached")
     return error

@@ -1,7 +1,7 @@
 """The shortest way from a row to a message: one statement, which carries the caller's branches with it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,13 @@ _STATEMENT_TIMEOUT = "10s"
 
 # The id that is looked for comes out of the expression that sets the branches, so that these are set before the first
 # row is looked at, and for this statement's transaction only.
+_ENTERED = "WITH entered AS MATERIALIZED (SELECT set_config('svyaz.branches', %(branches)s, true) AS branches)"
 _QUERY = """
-    WITH entered AS MATERIALIZED (SELECT set_config('svyaz.branches', %s, true) AS branches)
+    {entered}
     SELECT {columns} FROM {table}
-    WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE %s END FROM entered)
+    WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(id)s END FROM entered)
 """
+_WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(ids)s::text[] END FROM entered)"
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,29 @@ class Reader:
     def read(self, cls: type[Aggregate], id: str, call: calls.Call) -> Message | None:
         """The message of the aggregate, None when there is none that the caller may see. Raises Unavailable."""
         way = self._ways[cls]
+        rows = self._rows(way.query, {"branches": call.principal.branch_setting, "id": id})
+        return way.message(rows[0]) if rows else None
+
+    def rows(self, query: str, ids: Sequence[str], call: calls.Call) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that finds them by `= ANY (WANTED)`, as far as the caller may see them.
+
+        JSONB comes as its text. Raises Unavailable.
+        """
+        text = f"{_ENTERED} {query.replace('WANTED', _WANTED)}".encode()
+        return self._rows(text, {"branches": call.principal.branch_setting, "ids": list(ids)})
+
+    def _rows(self, query: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         self._pool.open()
         for _ in range(self._attempts):
             try:
                 with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
-                    row = connection.execute(way.query, (call.principal.branch_setting, id)).fetchone()
+                    return connection.execute(query, parameters).fetchall()
             except PoolTimeout as error:
                 raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
             except psycopg.OperationalError as error:
                 # A connection that died while it was idle says so only now; after a restart all of them have.
                 if not connection.closed:
                     raise Unavailable("DATABASE_UNAVAILABLE", "the database didn't answer") from error
-            else:
-                return None if row is None else way.message(row)
         raise Unavailable("DATABASE_UNAVAILABLE", "the database can't be reached")
 
     def close(self) -> None:
@@ -109,7 +121,9 @@ def _way(cls: type[Aggregate], resource: Resource) -> _Way:
 
     names = [name for name, *_ in steps] + ["revision"]
     query = sql.SQL(_QUERY).format(
-        columns=sql.SQL(", ").join(map(sql.Identifier, names)), table=sql.Identifier(resource.table.name)
+        entered=sql.SQL(_ENTERED),
+        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+        table=sql.Identifier(resource.table.name),
     )
     return _Way(query.as_string(None).encode(), message)
 

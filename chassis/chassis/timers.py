@@ -41,33 +41,26 @@ MEASURE_SECONDS = 5.0
 _TOPIC = "timers"
 
 
+_SET = """
+    INSERT INTO timer (aggregate_id, purpose, due, generation, branch, attempts, not_before)
+    VALUES (%(aggregate_id)s, %(purpose)s, %(due)s, 1, %(branch)s, 0, %(due)s)
+    ON CONFLICT (aggregate_id, purpose) DO UPDATE SET
+        due = excluded.due, generation = timer.generation + 1, branch = excluded.branch, attempts = 0,
+        last_error = NULL, not_before = excluded.not_before
+"""
+_CANCEL = "DELETE FROM timer WHERE aggregate_id = %(aggregate_id)s AND purpose = %(purpose)s"
+
+
 def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
     """Sets the aggregate's timer for the purpose in the unit's transaction, instead of one that is set already."""
-    table = bus_tables(unit.database.metadata).timer
-    insert = postgresql.insert(table).values(
-        aggregate_id=aggregate_id, purpose=purpose, due=due, generation=1, branch=branch, attempts=0, not_before=due
-    )
-    unit.session.execute(
-        insert.on_conflict_do_update(
-            index_elements=[table.c.aggregate_id, table.c.purpose],
-            set_={
-                "due": insert.excluded.due,
-                "generation": table.c.generation + 1,
-                "branch": insert.excluded.branch,
-                "attempts": 0,
-                "last_error": None,
-                "not_before": insert.excluded.not_before,
-            },
-        )
-    )
+    unit.later(_SET, {"aggregate_id": aggregate_id, "purpose": purpose, "due": due, "branch": branch})
     if (due - unit.at).total_seconds() < POLL_SECONDS:
         unit.after_commit(partial(unit.database.wake, _TOPIC))
 
 
 def cancel_timer(unit: Unit, aggregate_id: str, purpose: str) -> None:
     """Takes the timer away, if there is one."""
-    table = bus_tables(unit.database.metadata).timer
-    unit.session.execute(sa.delete(table).where(table.c.aggregate_id == aggregate_id, table.c.purpose == purpose))
+    unit.later(_CANCEL, {"aggregate_id": aggregate_id, "purpose": purpose})
 
 
 @dataclass(frozen=True, slots=True)

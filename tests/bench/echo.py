@@ -13,7 +13,9 @@ class _Handler(grpc.GenericRpcHandler):
         """Answers what it is sent."""
         if details.method != METHOD:
             return None
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+            lambda request, context: request
+        )
         return handler
 
 

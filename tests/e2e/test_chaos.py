@@ -21,7 +21,7 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 from svyaz_cli.embedded import Nats
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import NATS_OFFSET, SERVICES, bus_users
-from tests.e2e.branch import FINAL, INVENTORY, ORDERING, Branch, price
+from tests.e2e.branch import FINAL, INVENTORY, Branch, price
 from tests.e2e.test_story import BILLING_TAIL, billing_environment
 from tests.platforms import RunningPlatform
 

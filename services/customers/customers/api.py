@@ -114,20 +114,4 @@ class Customers(StandardMethods):
         self, request: customers_pb2.GetOrderingContextRequest, context: Any
     ) -> customers_pb2.OrderingContext:
         """Those customers and accounts that exist; the others aren't mentioned."""
-        with self._database.unit() as unit:
-            return customers_pb2.OrderingContext(
-                customer=[
-                    customers_pb2.OrderingCustomer(id=row.id, branch=row.branch, status=row.status)
-                    for row in (store.known_customers(unit, request.customer_id) if request.customer_id else ())
-                ],
-                billing_account=[
-                    customers_pb2.OrderingAccount(
-                        id=account.id, branch=account.branch, state=account.state or "", currency=account.currencies
-                    )
-                    for account in (
-                        store.known_billing_accounts(unit, request.billing_account_id)
-                        if request.billing_account_id
-                        else ()
-                    )
-                ],
-            )
+        return store.ordering_context(self._database, request.customer_id, request.billing_account_id)

@@ -1,6 +1,6 @@
 """Persons, organizations, customers and accounts, and what may happen to them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -268,9 +268,8 @@ class Account(Referrer):
 
     @property
     def currencies(self) -> tuple[str, ...]:
-        """The currencies that the limit and the balances are kept in (ISO 4217), in alphabetical order."""
-        amounts = [self.credit_limit, *(balance.amount for balance in self.account_balance)]
-        return tuple(sorted({amount.unit for amount in amounts if amount is not None and amount.unit}))
+        """The currencies that it is kept in."""
+        return currencies(self.credit_limit, self.account_balance)
 
     def check(self, at: datetime) -> None:
         """Stamps the change."""
@@ -290,6 +289,12 @@ class Account(Referrer):
         for contact in self.contact:
             if contact.related_party is not None:
                 yield contact.related_party.id or ""
+
+
+def currencies(limit: Money | None, balances: Iterable[AccountBalance]) -> tuple[str, ...]:
+    """The currencies that an account's limit and balances are kept in (ISO 4217), in alphabetical order."""
+    amounts = [limit, *(balance.amount for balance in balances)]
+    return tuple(sorted({amount.unit for amount in amounts if amount is not None and amount.unit}))
 
 
 @dataclass(kw_only=True, eq=False)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
 from chassis.bulk import stage_table
-from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.db import Database, Resource, TypedJson, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
 from chassis.types import Aggregate
 from customers.domain import (
@@ -22,6 +22,7 @@ from customers.domain import (
     PartyAccount,
     Referrer,
     SettlementAccount,
+    currencies,
 )
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 
@@ -130,13 +131,31 @@ def party_branch(unit: Unit, party_id: str) -> str | None:
     return None
 
 
-def known_customers(unit: Unit, ids: Sequence[str]) -> Sequence[sa.Row[Any, Any, Any]]:
-    """Rows (id, branch, status) of those customers that exist."""
-    return unit.session.execute(
-        sa.select(customer.c.id, customer.c.branch, customer.c.status).where(customer.c.id.in_(ids))
-    ).all()
+_KNOWN = """
+    SELECT 'customer', id, branch, status, NULL::jsonb, NULL::jsonb FROM customer WHERE id = ANY (WANTED)
+    UNION ALL
+    SELECT 'billing_account', id, branch, state, credit_limit, account_balance FROM billing_account
+    WHERE id = ANY (WANTED)
+"""
 
 
-def known_billing_accounts(unit: Unit, ids: Sequence[str]) -> Sequence[BillingAccount]:
-    """Those billing accounts that exist."""
-    return unit.session.scalars(sa.select(BillingAccount).where(billing_account.c.id.in_(ids))).all()
+def ordering_context(
+    database: Database, customer_ids: Sequence[str], account_ids: Sequence[str]
+) -> customers_pb2.OrderingContext:
+    """Those customers and billing accounts that exist, in one statement: every order begins with this question."""
+    context = customers_pb2.OrderingContext()
+    if not customer_ids and not account_ids:
+        return context
+    for kind, found, branch, state, limit, balance in database.rows(_KNOWN, [*customer_ids, *account_ids]):
+        if kind == "customer" and found in customer_ids:
+            context.customer.add(id=found, branch=branch, status=state or "")
+        elif kind == "billing_account" and found in account_ids:
+            units = currencies(_decoded("credit_limit", limit), _decoded("account_balance", balance) or ())
+            context.billing_account.add(id=found, branch=branch, state=state or "", currency=units)
+    return context
+
+
+def _decoded(column: str, text: Any) -> Any:
+    kind = billing_account.c[column].type
+    assert isinstance(kind, TypedJson)
+    return None if text is None else kind.decode(text)

@@ -69,9 +69,11 @@ class Fulfilment:
         if order is None or order.state not in UNSTARTED:
             return
         items = store.items_of(unit, order_id)
-        if store.awaited_by(unit, order_id):
-            store.wait_for(unit, order, self._capture.missing(order, assembled(items)))
-        awaited = store.awaited_by(unit, order_id)
+        awaited: Sequence[str] = store.awaited_by(unit, order_id)
+        if awaited:
+            # By now some of it may be there: the truth is asked for, what was remembered only says that it's worth it.
+            awaited = self._capture.missing(order, assembled(items))
+            store.wait_for(unit, order, awaited)
         if awaited:
             self._wait(unit, order, items, awaited)
         elif order.requested_start_date is not None and order.requested_start_date > unit.at:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
@@ -45,6 +44,13 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     ProductOrderItem: Resource(orders_pb2.OrderedItem, product_order_item),
     CancelProductOrder: Resource(orders_pb2.CancelProductOrder, cancel_product_order),
 }
+
+
+_WAIT = "INSERT INTO order_wait (product_order_id, awaited, branch) VALUES (%(order)s, %(awaited)s, %(branch)s)"
+_KEEP_RECEIPT = """
+    INSERT INTO order_receipt (product_order_id, branch, receipt) VALUES (%(order)s, %(branch)s, %(receipt)s)
+    ON CONFLICT (product_order_id) DO UPDATE SET receipt = excluded.receipt
+"""
 
 
 def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
@@ -99,12 +105,7 @@ def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
 
 def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) -> None:
     """Keeps the pricing receipt of an order; a later one replaces it (the event log has both prices)."""
-    text = receipt.SerializeToString()
-    unit.session.execute(
-        postgresql.insert(order_receipt)
-        .values(product_order_id=order.id, branch=order.branch, receipt=text)
-        .on_conflict_do_update(index_elements=["product_order_id"], set_={"receipt": text})
-    )
+    unit.later(_KEEP_RECEIPT, {"order": order.id, "branch": order.branch, "receipt": receipt.SerializeToString()})
 
 
 def receipt_of(unit: Unit, order_id: str) -> bytes | None:

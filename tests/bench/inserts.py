@@ -1,0 +1,59 @@
+"""A bare servicer that writes as many rows as an order does, in one transaction with psycopg: the least that a durable
+order costs. `python -m tests.bench.inserts URL` makes its table there and prints its port."""
+
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+import psycopg
+
+# order, item, two events, two outbox rows, a receipt, a timer.
+ROWS = 8
+METHOD = "/bench.Inserts/Insert"
+
+
+class _Handler(grpc.GenericRpcHandler):
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._local = threading.local()
+
+    def _connection(self) -> psycopg.Connection[tuple[object, ...]]:
+        if not hasattr(self._local, "connection"):
+            self._local.connection = psycopg.connect(self._url)
+        connection: psycopg.Connection[tuple[object, ...]] = self._local.connection
+        return connection
+
+    def _insert(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        connection = self._connection()
+        with connection.cursor() as cursor:
+            for _ in range(ROWS):
+                cursor.execute("INSERT INTO bench_row (body) VALUES (%s)", (request,))
+        connection.commit()
+        return request
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        """Inserts what it is sent."""
+        if details.method != METHOD:
+            return None
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._insert)
+        return handler
+
+
+def main() -> None:
+    """Serves until its standard input ends."""
+    url = sys.argv[1]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS bench_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea)"
+        )
+    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[_Handler(url)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)
+    sys.stdin.read()
+    server.stop(0)
+
+
+if __name__ == "__main__":
+    main()

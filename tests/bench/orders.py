@@ -1,0 +1,208 @@
+"""CreateProductOrder (validated, priced, durable, with its events) against a bare servicer with as many INSERTs; from
+the commit to the billing consumer; and what both cost when there are a hundred times as many customers."""
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import nats.aio.client
+import psycopg
+
+from svyaz.orders.v1 import orders_pb2, orders_pb2_grpc
+from svyaz.type.v1 import values_pb2
+from svyaz_cli.embedded import Nats
+from svyaz_cli.secrets import Secrets
+from svyaz_cli.services import NATS_OFFSET, POSTGRES_OFFSET, bus_users
+from tests.bench.figures import report, taking_turns
+from tests.e2e.branch import Branch, price
+from tests.platforms import RunningPlatform, running_platform
+
+GOAL = 0.35
+LATENCY_GOAL_MS = 100.0
+WANTED_RATE = 100.0
+THREADS = 8
+
+
+@contextmanager
+def bare(url: str) -> Iterator[str]:
+    """The address of a bare servicer that inserts as many rows as an order writes, in one transaction with psycopg."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.inserts", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdout is not None
+    assert server.stdin is not None
+    try:
+        yield f"127.0.0.1:{server.stdout.readline().strip()}"
+    finally:
+        server.stdin.close()
+        server.wait(10)
+        server.stdout.close()
+
+
+def order(customer: str, account: str, offering: str) -> orders_pb2.ProductOrder:
+    """One item of an offering with a one-time and a recurring price."""
+    return orders_pb2.ProductOrder(
+        related_party=[values_pb2.RelatedParty(id=customer, role="customer", at_referred_type="Customer")],
+        billing_account=values_pb2.EntityRef(id=account),
+        product_order_item=[
+            orders_pb2.ProductOrderItem(
+                id="1",
+                action=orders_pb2.ORDER_ITEM_ACTION_ADD,
+                quantity=1,
+                product_offering=values_pb2.EntityRef(id=offering),
+            )
+        ],
+    )
+
+
+class Billing:
+    """A consumer of the stream that notes when it got each order's first charge."""
+
+    def __init__(self, platform: RunningPlatform) -> None:
+        directory = platform.home.directory
+        server = Nats(
+            directory / "nats", platform.base + NATS_OFFSET, Secrets(directory), notes=directory, users=bus_users()
+        )
+        self._url = server.url("billing")
+        self.delays: list[float] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._client = nats.aio.client.Client()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> None:
+        async def seen(message: Any) -> None:
+            # What the charge says of itself: the instant of the transaction that wrote it.
+            occurred = datetime.fromisoformat(json.loads(message.data)["occurredAt"])
+            self.delays.append(time.time() - occurred.timestamp())
+
+        await self._client.connect(self._url)
+        await self._client.subscribe("svyaz.billing.v1.>", cb=seen)
+        await self._client.flush()
+
+
+def _settle(platform: RunningPlatform, admin_url: str) -> None:
+    """Waits until every order that was taken has ended and been billed."""
+    deadline = time.monotonic() + 300
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            row = connection.execute(
+                "SELECT (SELECT count(*) FROM timer WHERE purpose IN ('advance', 'provision')),"
+                " (SELECT count(*) FROM charge_event WHERE sent_at IS NULL)"
+            ).fetchone()
+            if row == (0, 0):
+                return
+            time.sleep(0.2)
+    raise RuntimeError("the orders don't come to an end")
+
+
+def admin(platform: RunningPlatform, database: str) -> str:
+    """The superuser's URL to a service's database."""
+    password = Secrets(platform.home.directory).get("postgres")
+    return f"postgresql://postgres:{password}@127.0.0.1:{platform.base + POSTGRES_OFFSET}/{database}"
+
+
+def main() -> int:
+    """1 when a goal is missed."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--seconds", type=float, default=3.0)
+    seconds = arguments.parse_args().seconds
+    good = True
+    with tempfile.TemporaryDirectory() as directory, running_platform(Path(directory)) as platform:
+        branch = Branch(platform)
+        offering = branch.offering("Home", [price("Connection", "500", recurring=False), price("Fee", "990")])
+        customer, account = branch.customer("Bench", "Mark")
+        token = (("authorization", f"Bearer {platform.token('agent', 'bishkek')}"),)
+        request = orders_pb2.CreateProductOrderRequest(product_order=order(customer, account, offering))
+        orders_url = admin(platform, "orders")
+        with (
+            grpc.insecure_channel(platform.address("orders")) as channel,
+            bare(orders_url) as bare_address,
+            grpc.insecure_channel(bare_address) as plain,
+        ):
+            stub = orders_pb2_grpc.OrderServiceStub(channel)
+            call: Any = plain.unary_unary("/bench.Inserts/Insert")
+            body = request.SerializeToString()
+            for _ in range(20):
+                stub.CreateProductOrder(request, metadata=token)
+                call(body)
+            value, baseline = taking_turns(
+                lambda: stub.CreateProductOrder(request, metadata=token),
+                lambda: call(body),
+                seconds=seconds,
+                threads=THREADS,
+            )
+            good &= report("CreateProductOrder", value, "orders/s", baseline=baseline, goal=GOAL)
+            _settle(platform, orders_url)
+            good &= _latency(platform, stub, request, token)
+        branch.close()
+    return 0 if good else 1
+
+
+def _latency(platform: RunningPlatform, stub: Any, request: Any, token: Any) -> bool:
+    """Commit to billing consumer at 100 orders a second, or at the highest rate that is held."""
+    rate = WANTED_RATE
+    while True:
+        with Billing(platform) as billing:
+            sent = _paced(lambda: stub.CreateProductOrder(request, metadata=token), rate, 10.0)
+            time.sleep(3.0)
+            delays = sorted(billing.delays)
+        held = sent >= 0.95 * rate * 10.0 and len(delays) >= 2 * sent * 0.99
+        if held or rate < 10:
+            break
+        rate = max(5.0, rate / 1.5)
+    p50, p99 = statistics.median(delays), delays[int(len(delays) * 0.99) - 1]
+    print(json.dumps({"name": "rate held", "value": round(rate, 1), "unit": "orders/s", "p50_ms": round(p50 * 1e3, 1)}))
+    return report(f"commit to billing p99 at {rate:.0f} orders/s", p99 * 1000, "ms", goal=LATENCY_GOAL_MS, lower=True)
+
+
+def _paced(work: Any, rate: float, seconds: float) -> int:
+    """Calls at an even rate from several threads; how many calls were made in the time."""
+    begun = time.perf_counter()
+    made = [0] * THREADS
+
+    def caller(index: int) -> None:
+        number = index
+        while True:
+            due = begun + number / rate
+            if due > begun + seconds:
+                return
+            time.sleep(max(0.0, due - time.perf_counter()))
+            if time.perf_counter() > begun + seconds:
+                return
+            work()
+            made[index] += 1
+            number += THREADS
+
+    threads = [threading.Thread(target=caller, args=(index,)) for index in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
