@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orders.billing.domain import SOURCE, ZERO_HASH, canonical
@@ -64,7 +64,8 @@ PLAIN = st.recursive(
 )
 
 
-@given(st.dictionaries(NAMES, PLAIN))
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(NAMES, PLAIN, max_size=8))
 def test_what_the_seal_writes_is_what_rfc_8785_says(fields: dict[str, Any]) -> None:
     assert canonical(fields) == rfc8785.dumps(fields)
 
@@ -92,6 +93,7 @@ def streams(draw: st.DrawFn) -> tuple[list[Event], list[Event], set[tuple[str, i
     return sealed, arriving, dropped, faulty
 
 
+@settings(deadline=None)
 @given(streams())
 def test_every_fault_is_named_and_none_falsely(
     stream: tuple[list[Event], list[Event], set[tuple[str, int]], set[tuple[str, int]]],
@@ -119,6 +121,7 @@ def test_every_fault_is_named_and_none_falsely(
         assert named == {n for n in missing if n < max(come, default=0)}
 
 
+@settings(deadline=None)
 @given(streams())
 def test_what_was_dropped_or_altered_is_healed_from_the_log(
     stream: tuple[list[Event], list[Event], set[tuple[str, int]], set[tuple[str, int]]],
@@ -174,6 +177,7 @@ def test_a_new_epoch_names_the_last_common_event_and_goes_on_from_one() -> None:
     assert verdicts(findings) == {Verdict.ACCEPTED: 5}
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_epochs_are_followed_in_whatever_order_they_come(data: st.DataObject) -> None:
     old = chain(A, data.draw(st.integers(1, 4)))

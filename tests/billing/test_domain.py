@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidArgument
@@ -17,6 +17,7 @@ from tests.billing.charges import charge
 ZONES = BranchZones.parse("bishkek=Asia/Bishkek, havana=America/Havana,cairo=Africa/Cairo,*=Europe/Berlin")
 
 
+@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=9))
 def test_an_amount_keeps_every_digit(value: Decimal) -> None:
     draft = json.loads(replace(charge("a"), amount=Money(unit="KGS", value=value)).draft())
@@ -69,6 +70,7 @@ def test_a_day_has_the_hours_that_its_zone_gives_it(branch: str, day: date, star
     assert ZONES.bounds(branch, day) == (start, start + timedelta(hours=hours))
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["bishkek", "havana", "cairo", "naryn"]), st.dates(date(1990, 1, 1), date(2040, 1, 1)))
 def test_days_follow_each_other_without_gap_or_overlap(branch: str, day: date) -> None:
     assert ZONES.bounds(branch, day)[1] == ZONES.bounds(branch, day + timedelta(days=1))[0]

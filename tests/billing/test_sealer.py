@@ -161,12 +161,12 @@ def test_a_sealer_killed_at_any_moment_leaves_whole_chains(place: ServiceDatabas
     chance = random.Random(7)
     write(database, [charge(f"a{n % 3}", n) for n in range(1500)])
     for _ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", _SEALER, place.url], stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"sealed\n"
-        time.sleep(chance.uniform(0, 0.02))
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        with subprocess.Popen([sys.executable, "-c", _SEALER, place.url], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.02))
+            os.kill(process.pid, signal.SIGKILL)
+        assert line == b"sealed\n"
         with psycopg.connect(superuser(place)) as connection:
             broken = connection.execute(
                 "SELECT account FROM billing_chain c WHERE last_sequence <>"

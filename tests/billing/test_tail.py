@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
@@ -85,11 +85,14 @@ class Tails:
 
     environment: Mapping[str, str]
     state: Path
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "svyaz_cli.main", "billing-tail", "--state", str(self.state), *arguments]
         environment = {**os.environ, **self.environment}
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.started.append(process)
+        return process
 
     def run(self, **options: Any) -> tuple[int, list[dict[str, Any]]]:
         """Lets it read until nothing comes, in this process; its exit status and lines."""
@@ -112,9 +115,13 @@ def teller(database: Database, stream: Mapping[str, str]) -> Teller:
 
 
 @pytest.fixture
-def tails(stream: Mapping[str, str], books: Books, tmp_path: Path) -> Tails:
+def tails(stream: Mapping[str, str], books: Books, tmp_path: Path) -> Iterator[Tails]:
     environment = {"NATS_URL": stream["billing"], "ORDERS_ADDRESS": books.address, "SVYAZ_TOKEN": books.token()}
-    return Tails(environment, tmp_path / "state")
+    started = Tails(environment, tmp_path / "state")
+    yield started
+    for process in started.started:
+        process.kill()
+        process.communicate()
 
 
 def places(lines: Sequence[Mapping[str, Any]], verdict: str = "accepted") -> list[tuple[str, int]]:

@@ -18,7 +18,7 @@ from svyaz_cli.services import SERVICES, bus_users
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 60.0
-_BEHIND_THE_GATEWAY = ("catalog", "customers", "orders")
+_BEHIND_THE_GATEWAY = ("catalog", "customers", "orders", "hub")
 
 
 class Api:
@@ -76,6 +76,8 @@ class Running:
             "HOST": LOOPBACK,
             "PORT": str(self.ports[name]),
             "METRICS_PORT": str(self.metrics_ports[name]),
+            # The receivers of these tests are here.
+            "HUB_ALLOW_PRIVATE_CALLBACKS": "true",
             **{f"{called.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[called]}" for called in service.calls},
             **environment,
         }

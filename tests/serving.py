@@ -1,0 +1,70 @@
+"""Services as gRPC servers inside the test's process, and callers of any method by its name."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.message_factory import GetMessageClass
+
+from chassis.clients import domain_error
+from chassis.clock import Clock
+from chassis.config import Settings
+from chassis.db import Database
+from chassis.server import Registration, Server
+from customers import store
+from customers.api import Accounts, Customers, Parties
+from customers.imports import Imports
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from svyaz_cli.issuer import Issuer
+
+
+class Caller:
+    """Somebody with a token; a refusal is raised as the DomainError that the service raised."""
+
+    def __init__(self, channel: grpc.Channel, token: str | None) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+
+    def __call__(self, method: str, request: Any = None, **fields: Any) -> Any:
+        """Calls `svyaz.customers.v1.PartyService/GetIndividual` with a request, or with one of these fields."""
+        service, name = method.split("/")
+        described = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+        request_class, response_class = GetMessageClass(described.input_type), GetMessageClass(described.output_type)
+        call = self._channel.unary_unary(
+            f"/{method}",
+            request_serializer=request_class.SerializeToString,
+            response_deserializer=response_class.FromString,
+        )
+        try:
+            return call(request_class(**fields) if request is None else request, metadata=self._metadata, timeout=60)
+        except grpc.RpcError as error:
+            raise domain_error(error) from error
+
+
+@contextmanager
+def serving(service: str, registrations: Sequence[Registration], issuer: Issuer) -> Iterator[grpc.Channel]:
+    """A channel to a server with those servicers."""
+    server = Server(Settings.from_environment(service, issuer.environment), registrations, ready=lambda: True)
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            yield channel
+    finally:
+        server.stop()
+
+
+def customers_database(url: str) -> Database:
+    """The customers service's own view of its database."""
+    return Database(url, clock=Clock(), metadata=store.metadata, resources=store.RESOURCES)
+
+
+def customers_registrations(database: Database) -> list[Registration]:
+    """What the customers service answers."""
+    return [
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
+        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
+        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+        (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+    ]
