@@ -30,7 +30,7 @@ _QUERY = """
     SELECT {columns} FROM {table}
     WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(id)s END FROM entered)
 """
-_WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(ids)s::text[] END FROM entered)"
+_WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(ids)s::text[] END FROM entered)::text[]"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Running:
     def __init__(self, directory: Path, issuer: Issuer) -> None:
         self._directory = directory
         self._issuer = issuer
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = {service.name: free_port() for service in SERVICES}
         self.metrics_ports = {service.name: free_port() for service in SERVICES}
         self.url = f"http://{LOOPBACK}:{self.ports['gateway']}"
@@ -83,32 +83,32 @@ class Running:
         }
         with self.log(name).open("wb") as output:
             command = [sys.executable, "-m", service.module]
-            self._processes.append(subprocess.Popen(command, env=whole, stdout=output, stderr=output))
+            self.processes[name] = subprocess.Popen(command, env=whole, stdout=output, stderr=output)
 
     def log(self, name: str) -> Path:
         """Where a process writes its log."""
         return self._directory / f"{name}.log"
 
-    def wait(self) -> None:
-        """Returns when the gateway says that everything behind it serves."""
+    def wait(self, probe: str = "/readyz") -> None:
+        """Returns when the gateway's probe says yes: that everything behind it serves, or another."""
         deadline = time.monotonic() + _START_SECONDS
-        while not self._ready():
-            died = [process.args for process in self._processes if process.poll() is not None]
+        while not self._answers(probe):
+            died = [name for name, process in self.processes.items() if process.poll() is not None]
             assert not died, f"{died} died; the logs are in {self._directory}"
             assert time.monotonic() < deadline, f"not ready; the logs are in {self._directory}"
             time.sleep(0.1)
 
-    def _ready(self) -> bool:
+    def _answers(self, probe: str) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
+            return httpx.get(f"{self.url}{probe}", timeout=5).status_code == 200
         except httpx.HTTPError:
             return False
 
     def stop(self) -> None:
         """Stops everything, the gateway first."""
-        for process in reversed(self._processes):
+        for process in reversed(self.processes.values()):
             process.terminate()
-        for process in reversed(self._processes):
+        for process in reversed(self.processes.values()):
             process.wait(30)
 
 

@@ -138,7 +138,7 @@ def _collection(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
             }
         }
         operations["get"] = {
-            "operationId": resource.method(LIST).name,
+            "operationId": _operation(resource, LIST),
             "tags": [resource.api],
             "description": "Attribute paths filter: `a=1`, `a.b.gt=1`, `a=1,2`; operators gt gte lt lte ne eq regex.",
             "parameters": [
@@ -151,7 +151,7 @@ def _collection(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
         }
     if CREATE in resource.allowed:
         operations["post"] = {
-            "operationId": resource.method(CREATE).name,
+            "operationId": _operation(resource, CREATE),
             "tags": [resource.api],
             "parameters": [_KEY, _header("X-Branch", "The branch that it belongs to"), *_BODY_HEADERS],
             "requestBody": _body(schema),
@@ -168,7 +168,7 @@ def _item(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
     }
     if GET in resource.allowed:
         operations["get"] = {
-            "operationId": resource.method(GET).name,
+            "operationId": _operation(resource, GET),
             "tags": [resource.api],
             "parameters": [
                 fields,
@@ -179,7 +179,7 @@ def _item(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
         }
     if UPDATE in resource.allowed:
         operations["patch"] = {
-            "operationId": resource.method(UPDATE).name,
+            "operationId": _operation(resource, UPDATE),
             "tags": [resource.api],
             "description": "A merge patch (RFC 7386): null removes, arrays are replaced.",
             "parameters": [fields, _KEY, _MATCH, *_BODY_HEADERS],
@@ -191,12 +191,17 @@ def _item(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
         }
     if DELETE in resource.allowed:
         operations["delete"] = {
-            "operationId": resource.method(DELETE).name,
+            "operationId": _operation(resource, DELETE),
             "tags": [resource.api],
             "parameters": [_KEY, _MATCH],
             "responses": _responses({"204": {"description": "Deleted"}}),
         }
     return operations
+
+
+def _operation(resource: Resource, verb: str) -> str:
+    # Some resources belong to several APIs.
+    return f"{resource.api}_{resource.method(verb).name}"
 
 
 def _parameter(name: str, description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
