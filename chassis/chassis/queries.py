@@ -130,20 +130,36 @@ def _check_regex(path: str, patterns: Sequence[str]) -> None:
             raise _bad(path, f"{pattern!r} isn't a regular expression: {error}") from error
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where in a column's JSON a value is: `keys`, and below them, in a value object's extensions, `extension`."""
+
+    keys: Sequence[str]
+    leaf: _Leaf
+    extension: Sequence[str] = ()
+
+
 class _JsonPath:
     """Conditions on one JSONB column; those on a repeated field must hold for one and the same element."""
 
     def __init__(self) -> None:
         self.predicates: list[str] = []
+        # On what a value object has beside its fields, which is kept as text: where that object is, and a predicate.
+        self.extended: list[tuple[str, str]] = []
         self.variables: dict[str, Any] = {}
 
-    def add(self, keys: Sequence[str], leaf: _Leaf, condition: requests_pb2.Filter) -> None:
-        target = "@" + "".join("." + json.dumps(key) for key in keys)
+    def add(self, place: _Place, condition: requests_pb2.Filter) -> None:
+        if place.extension:
+            self.extended.append((_steps(place.keys), self._predicate(place.extension, place.leaf, condition)))
+        else:
+            self.predicates.append(self._predicate(place.keys, place.leaf, condition))
+
+    def _predicate(self, keys: Sequence[str], leaf: _Leaf, condition: requests_pb2.Filter) -> str:
+        target = "@" + _steps(keys)
         operator, path = condition.operator, condition.path
         if operator == _O.OPERATOR_REGEX:
             _check_regex(path, condition.value)
-            self.predicates.append(_any(f"{target} like_regex {json.dumps(pattern)}" for pattern in condition.value))
-            return
+            return _any(f"{target} like_regex {json.dumps(pattern)}" for pattern in condition.value)
         symbol = _SYMBOLS.get(operator, "==")
         tests = []
         for value in _parse(leaf, path, condition.value):
@@ -158,10 +174,22 @@ class _JsonPath:
             else:
                 tests.append(f"{target} {symbol} {self._variable(value)}")
         test = _any(tests)
-        self.predicates.append(f"!({test})" if operator == _O.OPERATOR_NE else test)
+        return f"!({test})" if operator == _O.OPERATOR_NE else test
 
     def condition(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-        path = "$[*] ? (" + " && ".join(f"({p})" for p in self.predicates) + ")"
+        if not self.extended:
+            return self._exists(column, "$[*]", self.predicates)
+        element = sa.func.jsonb_path_query(column, _jsonpath("$[*]"), type_=JSONB).column_valued("element")
+        tests = [self._exists(element, "$", self.predicates)] if self.predicates else []
+        for number, (steps, predicate) in enumerate(self.extended):
+            found = sa.func.jsonb_path_query(element, _jsonpath("$" + steps), type_=JSONB)
+            owner = found.column_valued(f"owner_{number}")
+            extensions = sa.func.coalesce(sa.cast(owner.op("->>")("extensions"), JSONB), sa.cast("{}", JSONB))
+            tests.append(sa.exists(sa.select(owner).where(self._exists(extensions, "$", [predicate]))))
+        return sa.exists(sa.select(element).where(*tests))
+
+    def _exists(self, column: sa.ColumnElement[Any], start: str, predicates: Sequence[str]) -> sa.ColumnElement[bool]:
+        path = f"{start} ? (" + " && ".join(f"({p})" for p in predicates) + ")"
         variables = "{" + ",".join(f"{json.dumps(k)}:{_json(v)}" for k, v in self.variables.items()) + "}"
         return sa.func.jsonb_path_exists_tz(column, _jsonpath(path), sa.cast(sa.literal(variables, sa.Text), JSONB))
 
@@ -169,6 +197,10 @@ class _JsonPath:
         name = f"v{len(self.variables)}"
         self.variables[name] = value
         return "$" + name
+
+
+def _steps(keys: Sequence[str]) -> str:
+    return "".join("." + json.dumps(key) for key in keys)
 
 
 def _jsonpath(path: str) -> sa.ColumnElement[Any]:
@@ -192,20 +224,22 @@ def _json_literal(text: str) -> Any:
         return None
 
 
-def _walk(descriptor: Any, path: str, names: Sequence[str]) -> tuple[list[str], _Leaf]:
-    """The stored keys and the kind of value that names below a message field lead to."""
+def _walk(descriptor: Any, path: str, names: Sequence[str]) -> _Place:
+    """Where the names below a message field lead to; what isn't a field may be an extension."""
     keys: list[str] = []
     for position, name in enumerate(names):
         if descriptor.full_name == "svyaz.type.v1.Money" and name in ("unit", "value"):
-            return [*keys, name], _TEXT if name == "unit" else _NUMBER
+            return _Place([*keys, name], _TEXT if name == "unit" else _NUMBER)
         field = descriptor.fields_by_name.get(name)
+        if field is None and "extensions" in descriptor.fields_by_name:
+            return _Place(keys, _ANY, names[position:])
         if field is None:
             raise _bad(path, f"there is no field {name!r} in {descriptor.name}")
         keys.append(name)
         leaf = _leaf(field)
         last = position == len(names) - 1
         if leaf is not None and (last or leaf is _ANY):
-            return keys + list(names[position + 1 :]), leaf
+            return _Place(keys + list(names[position + 1 :]), leaf)
         if leaf is None and not last:
             descriptor = field.message_type
             continue
@@ -225,12 +259,11 @@ def conditions(
         field = fields.get(head)
         if field is None or head == "extensions":
             extension = nested.setdefault("extensions", _JsonPath())
-            extension.add([head, *rest] if head != "extensions" else rest, _ANY, condition)
+            extension.add(_Place([head, *rest] if head != "extensions" else rest, _ANY), condition)
         elif head not in table.c:
             raise _bad(condition.path, "lists can't be filtered by this")
         elif field.type == FieldDescriptor.TYPE_MESSAGE and _leaf(field) is None:
-            keys, leaf = _walk(field.message_type, condition.path, rest)
-            nested.setdefault(head, _JsonPath()).add(keys, leaf, condition)
+            nested.setdefault(head, _JsonPath()).add(_walk(field.message_type, condition.path, rest), condition)
         elif rest:
             raise _bad(condition.path, f"{head!r} has no parts")
         else:
@@ -261,9 +294,10 @@ def order(table: sa.Table, message: type[Message], sort: Sequence[str]) -> list[
             raise InvalidArgument("INVALID_SORT", f"can't sort by {path!r}", violations=[Violation("sort", path)])
         column: sa.ColumnElement[Any] = _plain(table.c[head]) if not rest else table.c[head]
         if field.type == FieldDescriptor.TYPE_MESSAGE and _leaf(field) is None:
-            keys, _ = _walk(field.message_type, path, rest)
-            steps = "$" + "".join("." + json.dumps(key) for key in keys)
-            column = sa.func.jsonb_path_query_first(column, _jsonpath(steps))
+            place = _walk(field.message_type, path, rest)
+            if place.extension:
+                raise InvalidArgument("INVALID_SORT", f"can't sort by {path!r}", violations=[Violation("sort", path)])
+            column = sa.func.jsonb_path_query_first(column, _jsonpath("$" + _steps(place.keys)))
         elif rest:
             raise InvalidArgument("INVALID_SORT", f"{head!r} has no parts", violations=[Violation("sort", path)])
         result.append(column.desc().nulls_last() if entry.startswith("-") else column.asc().nulls_last())

@@ -96,7 +96,8 @@ def conditions(parameters: Parameters, dialect: Dialect, descriptor: Descriptor,
     for name, value in parameters:
         if name in RESERVED:
             continue
-        attribute, operator, stated = _comparison(name, value)
+        known = dialect.names_field(descriptor, name)
+        attribute, operator, stated = (name, Filter.OPERATOR_EQ, value) if known else _comparison(name, value)
         values = [stated] if operator == Filter.OPERATOR_REGEX else _alternatives(stated)
         values = [_unquoted(text) for text in values]
         if attribute == "href":

@@ -417,6 +417,16 @@ class Dialect:
         """A dotted attribute path as field names; what the contract doesn't name stays as it is."""
         return self._translated(descriptor, path, lambda codec, name: codec.attributes.get(name), _field_name)
 
+    def names_field(self, descriptor: Descriptor, path: str) -> bool:
+        """Whether a dotted attribute path leads to a field; some of TM Forum's are called as operators are."""
+        at: Descriptor | None = descriptor
+        for name in path.split("."):
+            field = self.codec(at).attributes.get(name) if at is not None and at.full_name != _MONEY else None
+            if field is None:
+                return False
+            at = field.message_type
+        return True
+
     def attribute_path(self, descriptor: Descriptor, path: str) -> str:
         """A dotted field path, indices kept, as attribute names; what isn't a field stays as it is."""
         return self._translated(
