@@ -44,13 +44,12 @@ class Caller:
 
 
 @contextmanager
-def serving(service: str, registrations: Sequence[Registration], issuer: Issuer) -> Iterator[grpc.Channel]:
-    """A channel to a server with those servicers."""
+def serving(service: str, registrations: Sequence[Registration], issuer: Issuer) -> Iterator[str]:
+    """The address of a server with those servicers."""
     server = Server(Settings.from_environment(service, issuer.environment), registrations, ready=lambda: True)
     server.start()
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-            yield channel
+        yield f"127.0.0.1:{server.port}"
     finally:
         server.stop()
 

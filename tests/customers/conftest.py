@@ -30,7 +30,10 @@ def database(place: ServiceDatabase) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
-    with serving("customers", customers_registrations(database), issuer) as opened:
+    with (
+        serving("customers", customers_registrations(database), issuer) as address,
+        grpc.insecure_channel(address) as opened,
+    ):
         yield opened
 
 

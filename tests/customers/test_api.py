@@ -57,20 +57,18 @@ def test_a_change_of_nothing_is_no_revision(agent: Caller) -> None:
 def test_a_stale_etag_is_aborted_and_changes_nothing(agent: Caller) -> None:
     made = person(agent)
     change(agent, party_pb2.Individual(id=made.id, title="Dr"), "title")
-    for attempt in (
-        lambda: change(agent, party_pb2.Individual(id=made.id, title="Prof"), "title", etag="1"),
-        lambda: agent(f"{PARTY}DeleteIndividual", id=made.id, etag="1"),
-    ):
-        with pytest.raises(Aborted) as refusal:
-            attempt()
-        assert refusal.value.reason == "STALE_ETAG"
+    with pytest.raises(Aborted, match="has changed") as refusal:
+        change(agent, party_pb2.Individual(id=made.id, title="Prof"), "title", etag="1")
+    assert refusal.value.reason == "STALE_ETAG"
+    with pytest.raises(Aborted, match="has changed"):
+        agent(f"{PARTY}DeleteIndividual", id=made.id, etag="1")
     assert agent(f"{PARTY}GetIndividual", id=made.id).title == "Dr"
 
 
 def test_a_wrong_transition_says_what_is_possible(agent: Caller) -> None:
     made = person(agent, status=party_pb2.INDIVIDUAL_STATE_DECEASED)
+    wanted = party_pb2.Individual(id=made.id, status=party_pb2.INDIVIDUAL_STATE_VALIDATED)
     with pytest.raises(FailedPrecondition, match="final") as refusal:
-        wanted = party_pb2.Individual(id=made.id, status=party_pb2.INDIVIDUAL_STATE_VALIDATED)
         change(agent, wanted, "status")
     assert refusal.value.reason == "BAD_TRANSITION"
 
