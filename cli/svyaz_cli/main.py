@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from svyaz_cli import billing_tail, operations
+from svyaz_cli import billing_tail, hub, operations
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.split(".")[0] if __doc__ else "")
 
@@ -103,6 +103,7 @@ def import_customers(
 app.command("billing-tail")(billing_tail.command)
 app.add_typer(operations.consumers, name="consumers")
 app.add_typer(operations.parked, name="parked")
+app.add_typer(hub.app, name="hub")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
@@ -26,11 +26,13 @@ _TOKEN = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of the role sre; o
 
 
 @contextmanager
-def _operations(service: str, address: str, token: str) -> Iterator[Callable[[str, Any], Any]]:
-    """Calls a method of the service's operations by name; a refusal is printed and ends the command with status 1."""
+def calling(
+    make: Callable[[grpc.Channel], Any], service: str, address: str, token: str
+) -> Iterator[Callable[[str, Any], Any]]:
+    """Calls a method of one of the service's stubs by name; a refusal is printed and ends the command with status 1."""
     metadata = (("authorization", f"Bearer {local.token(token, 'sre')()}"),)
     with grpc.insecure_channel(address or local.address(service)) as channel:
-        stub = operations_pb2_grpc.OperationsServiceStub(channel)
+        stub = make(channel)
 
         def ask(method: str, request: Any) -> Any:
             try:
@@ -43,8 +45,13 @@ def _operations(service: str, address: str, token: str) -> Iterator[Callable[[st
         yield ask
 
 
-def _print(message: Any) -> None:
+def shown(message: Any) -> None:
+    """Prints a message as a JSON line."""
     print(json.dumps(MessageToDict(message, preserving_proto_field_name=True), ensure_ascii=False))
+
+
+def _operations(service: str, address: str, token: str) -> AbstractContextManager[Callable[[str, Any], Any]]:
+    return calling(operations_pb2_grpc.OperationsServiceStub, service, address, token)
 
 
 @consumers.command("list")
@@ -52,7 +59,7 @@ def list_consumers(service: str = _SERVICE, address: str = _ADDRESS, token: str 
     """A JSON line per consumer: its stream, whether it is paused and by whom, how many keys are parked."""
     with _operations(service, address, token) as ask:
         for consumer in ask("ListConsumers", operations_pb2.ListConsumersRequest()).consumer:
-            _print(consumer)
+            shown(consumer)
 
 
 @consumers.command("pause")
@@ -65,7 +72,7 @@ def pause(
 ) -> None:
     """Stop taking events, on all replicas; they wait in the stream."""
     with _operations(service, address, token) as ask:
-        _print(ask("PauseConsumer", operations_pb2.PauseConsumerRequest(name=name, reason=reason)))
+        shown(ask("PauseConsumer", operations_pb2.PauseConsumerRequest(name=name, reason=reason)))
 
 
 @consumers.command("resume")
@@ -77,7 +84,7 @@ def resume(
 ) -> None:
     """Take events again."""
     with _operations(service, address, token) as ask:
-        _print(ask("ResumeConsumer", operations_pb2.ResumeConsumerRequest(name=name)))
+        shown(ask("ResumeConsumer", operations_pb2.ResumeConsumerRequest(name=name)))
 
 
 @parked.command("list")
@@ -85,7 +92,7 @@ def list_parked(service: str = _SERVICE, address: str = _ADDRESS, token: str = _
     """A JSON line per parked key: since when, why, how many events wait behind."""
     with _operations(service, address, token) as ask:
         for key in ask("ListParkedKeys", operations_pb2.ListParkedKeysRequest()).parked_key:
-            _print(key)
+            shown(key)
 
 
 @parked.command("show")
@@ -98,7 +105,7 @@ def show(
 ) -> None:
     """One parked key with its events, the failed one first."""
     with _operations(service, address, token) as ask:
-        _print(ask("GetParkedKey", operations_pb2.GetParkedKeyRequest(consumer=consumer, key=key)))
+        shown(ask("GetParkedKey", operations_pb2.GetParkedKeyRequest(consumer=consumer, key=key)))
 
 
 @parked.command("replay")
@@ -112,6 +119,6 @@ def replay(
     """Try the parked events again, in order; exit status 1 when one fails again."""
     with _operations(service, address, token) as ask:
         answer = ask("ReplayParkedKey", operations_pb2.ReplayParkedKeyRequest(consumer=consumer, key=key))
-        _print(answer)
+        shown(answer)
         if answer.error:
             raise typer.Exit(1)

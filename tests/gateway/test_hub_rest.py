@@ -1,5 +1,9 @@
 """The hubs over REST, with every process real: what is registered at the gateway is told about real changes."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks.webhooks import Webhook
 
+from svyaz_cli.issuer import Issuer
 from tests.gateway.conftest import Api, Running
 from tests.gateway.hubs import Receiver, eventually
 
@@ -135,3 +140,28 @@ def test_the_catalog_is_told_to_every_branch(api: Api, osh: Api, receiver: Recei
     made = api.made(f"{CATALOG}/category", {"name": "Mobile"})
     eventually(lambda: [request.resource for request in receiver.accepted] == [made])
     assert osh.delete(hub["href"]).status_code == 204
+
+
+def test_a_suspended_callback_is_found_and_resumed_from_the_command_line(
+    api: Api, running: Running, issuer: Issuer, receiver: Receiver
+) -> None:
+    receiver.status = lambda request: 410
+    hub = api.made(f"{CUSTOMERS}/hub", {"callback": receiver.url})
+    api.made(f"{CUSTOMERS}/customer", customer("waits"))
+    eventually(lambda: api.get(hub["href"]).json()["state"] == "suspended")
+
+    def svyaz(*words: str) -> list[dict[str, Any]]:
+        known = {"HUB_ADDRESS": f"127.0.0.1:{running.ports['hub']}", "SVYAZ_TOKEN": issuer.token(["sre"], ["*"])}
+        command = [sys.executable, "-m", "svyaz_cli.main", "hub", *words]
+        done = subprocess.run(command, env={**os.environ, **known}, capture_output=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (found,) = svyaz("list", "--suspended")
+    assert (found["id"], found["callback"]) == (hub["id"], receiver.url)
+    assert "410" in found["state_reason"]
+    receiver.status = lambda request: 200
+    svyaz("resume", hub["id"])
+    eventually(lambda: receiver.names() == ["waits"])
+    assert api.get(hub["href"]).json()["state"] == "active"
+    assert svyaz("list", "--suspended") == []
+    assert api.delete(hub["href"]).status_code == 204
