@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from svyaz_cli.run import Home
+from svyaz_cli.home import Home
 from svyaz_cli.services import NATS_OFFSET, POSTGRES_OFFSET, SERVICES
 
 START_SECONDS = 120.0

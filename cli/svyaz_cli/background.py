@@ -8,8 +8,8 @@ import time
 
 import psutil
 
+from svyaz_cli.home import Home
 from svyaz_cli.processes import noted, tail
-from svyaz_cli.run import Home
 
 UP_SECONDS = 240.0
 DOWN_SECONDS = 90.0

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from svyaz_cli.embedded import Nats
-from svyaz_cli.run import Home
+from svyaz_cli.home import Home
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import NATS_OFFSET, SERVICES, bus_users, port_base
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +24,7 @@ from chassis import migrate
 from chassis.telemetry import JsonFormatter
 from svyaz_cli import demo
 from svyaz_cli.embedded import LOOPBACK, Nats, Postgres, StartError
-from svyaz_cli.issuer import Issuer
+from svyaz_cli.home import Home
 from svyaz_cli.processes import Process, stop_leftovers, tail, write_note
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import (
@@ -55,40 +54,6 @@ _KEPT_LOG_BYTES = 10_000_000
 
 class Interrupted(Exception):
     """Somebody asked us to stop while we were still starting."""
-
-
-class Home:
-    """Where one platform keeps what it has on disk: `var/` unless SVYAZ_VAR says otherwise."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory.absolute()
-        self.notes = self.directory / "run" / "processes"
-        self.runner_note = self.directory / "run" / "runner.json"
-        self.ready = self.directory / "run" / "ready"
-        self.logs = self.directory / "log"
-        self.clock_offset = self.directory / "clock-offset"
-        for folder in (self.notes, self.logs):
-            folder.mkdir(parents=True, exist_ok=True)
-
-    @classmethod
-    def from_environment(cls) -> "Home":
-        """The home that the environment names."""
-        return cls(Path(os.environ.get("SVYAZ_VAR") or "var"))
-
-    def issuer(self) -> Issuer:
-        """This platform's development issuer."""
-        return Issuer(self.directory / "issuer")
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Holds the home against a second runner; raises StartError when there is one."""
-        with (self.directory / "run" / "lock").open("w") as lock:
-            try:
-                # The kernel lets it go when we die, however we die.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise StartError(f"svyaz runs already over {self.directory}: stop it first (make down)") from error
-            yield
 
 
 class Server(Protocol):
@@ -194,12 +159,12 @@ class Platform:
         left = stop_leftovers(self._home.notes)
         if left:
             log.info("stopped what an earlier start left behind", extra={"fields": {"processes": left}})
-        services = [service for service in SERVICES if _installed(service)]
-        self._check_ports(services)
+        self._check_ports()
+        start_http_server(self._base + RUNNER_METRICS_OFFSET, addr=LOOPBACK)
         admin_url, nats = self._start_servers()
         servers = [
             ServiceServer(service, self._base, self._home, self._environment(service, admin_url, nats))
-            for service in services
+            for service in SERVICES
         ]
         self._migrate(servers, admin_url)
         for server in servers:
@@ -328,9 +293,9 @@ class Platform:
                 fields = {"process": watched.name, "pid": watched.server.process.pid}
                 log.info("a process was started again", extra={"fields": fields})
 
-    def _check_ports(self, services: Sequence[Service]) -> None:
-        offsets = [service.offset for service in services]
-        offsets += [offset + METRICS_OFFSET for offset in offsets]
+    def _check_ports(self) -> None:
+        offsets = [service.offset for service in SERVICES]
+        offsets += [offset + METRICS_OFFSET for offset in offsets] + [RUNNER_METRICS_OFFSET]
         offsets += [] if self._external_nats else [NATS_OFFSET]
         offsets += [] if self._external_postgres else [POSTGRES_OFFSET]
         deadline = time.monotonic() + _PORT_SECONDS
@@ -341,6 +306,18 @@ class Platform:
                 self._pause()
 
 
+@contextmanager
+def _held(home: Home) -> Iterator[None]:
+    """Holds the home against a second runner; raises StartError when there is one."""
+    with (home.directory / "run" / "lock").open("w") as lock:
+        try:
+            # The kernel lets it go when we die, however we die.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StartError(f"svyaz runs already over {home.directory}: stop it first (make down)") from error
+        yield
+
+
 def run(home: Home, base: int, *, with_demo: bool = True) -> int:
     """Runs the platform until SIGINT or SIGTERM; the exit code is 1 when it couldn't start."""
     stopping = threading.Event()
@@ -348,10 +325,9 @@ def run(home: Home, base: int, *, with_demo: bool = True) -> int:
         signal.signal(number, lambda *_: stopping.set())
     _log_to_stderr()
     try:
-        with home.held():
+        with _held(home):
             _rotate(home.logs)
             write_note(home.runner_note, os.getpid())
-            start_http_server(base + RUNNER_METRICS_OFFSET, addr=LOOPBACK)
             platform = Platform(home, base, stopping)
             try:
                 platform.start()
@@ -381,16 +357,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _installed(service: Service) -> bool:
-    try:
-        found = find_spec(service.module)
-        return found is not None and (
-            found.submodule_search_locations is None or find_spec(f"{service.module}.__main__") is not None
-        )
-    except ModuleNotFoundError:
-        return False
 
 
 def _log_to_stderr() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from svyaz_cli.run import Home
+from svyaz_cli.home import Home
 
 ROOT = Path(__file__).parents[2]
 # A request that takes longer counts as failed.
