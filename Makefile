@@ -79,6 +79,10 @@ check: setup ## formatting, types, imports between modules, contracts of the pro
 	cd protos && buf lint
 	cd protos && buf breaking --against baseline.binpb
 
+.PHONY: baseline
+baseline: setup ## renews what later protos are compared with; part of a release
+	cd protos && buf build --exclude-source-info --output baseline.binpb
+
 .PHONY: bench
 bench: setup ## measures beside a baseline: NAME=rpc|orders|relay|import|json
 	python -m tests.bench.$(NAME) $(ARGS)
