@@ -153,6 +153,7 @@ class Server:
         self._ready = ready
         self._background = background
         self._stopping = threading.Event()
+        self._readiness = threading.Thread(target=self._watch_readiness, daemon=True, name="readiness")
         self._health = health.HealthServicer()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(min(32, settings.max_concurrent_calls), thread_name_prefix="call"),
@@ -163,6 +164,9 @@ class Server:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0),
+                # Callers look their addresses up again, and so find replicas that have come since.
+                ("grpc.max_connection_age_ms", 300_000),
+                ("grpc.max_connection_age_grace_ms", 30_000),
             ],
         )
         names = []
@@ -179,7 +183,7 @@ class Server:
         self._server.start()
         for item in self._background:
             item.start()
-        threading.Thread(target=self._watch_readiness, daemon=True, name="readiness").start()
+        self._readiness.start()
         log.info("serving", extra={"fields": {"port": self.port}})
 
     def _watch_readiness(self) -> None:
@@ -195,6 +199,8 @@ class Server:
         self._stopping.set()
         self._health.enter_graceful_shutdown()
         self._server.stop(DRAIN_SECONDS).wait()
+        if self._readiness.is_alive():
+            self._readiness.join()
         for item in reversed(self._background):
             item.stop()
 

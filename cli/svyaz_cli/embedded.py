@@ -285,11 +285,12 @@ class Nats:
 
 
 def permissions(streams: Sequence[str], subjects: Sequence[str]) -> str:
-    """What a NATS user may do: publish its own subjects, manage its own streams, read every stream.
+    """What a NATS user may do: publish its own subjects, wake its own relay, manage its own streams, read every stream.
 
     Only the owner can publish a service's subjects: that is why consumers may believe the branch in an event's header.
     """
-    publish = [*subjects, "$JS.API.INFO", "$JS.ACK.>", "$JS.FC.>"]
+    wake = [subject.replace("svyaz.", "svyaz.wake.", 1).replace(".v1.>", ".>") for subject in subjects]
+    publish = [*subjects, *wake, "$JS.API.INFO", "$JS.ACK.>", "$JS.FC.>"]
     publish += [f"$JS.API.STREAM.{verb}" for verb in ("NAMES", "LIST", "INFO.*", "MSG.GET.*")]
     publish += ["$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>"]
     for stream in streams:

@@ -70,8 +70,9 @@ def main() -> None:
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "orders"), service="orders", stream="ORDERS"),
+            # Stopped in reverse: what the sealer still seals is still sent.
+            Relay(database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing"),
             Sealer(database),
-            Relay(database, bus, BillingOutbox(database), service="orders", stream=STREAM, name="billing"),
             Timers(database, fulfilment.timers(), service="orders"),
             customers,
         ],
