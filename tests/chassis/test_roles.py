@@ -1,0 +1,242 @@
+"""Who may call what: every method of every service, with every role, on a real server that verifies real tokens."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+
+from chassis.auth import ROLES
+from chassis.errors import DomainError, PermissionDenied, Unauthenticated
+from chassis.server import Registration
+from svyaz_cli.issuer import ALGORITHM, AUDIENCE, KEY_ID, NAME, Issuer
+from tests.contracts import registrars, services
+from tests.serving import Caller, serving
+
+READ_PARTIES = frozenset({"agent", "billing", "admin", "service"})
+WRITE_PARTIES = frozenset({"agent", "admin"})
+READ_CATALOG = frozenset({"agent", "catalog-manager", "billing", "admin", "service"})
+WRITE_CATALOG = frozenset({"catalog-manager", "admin"})
+WRITE_ACCOUNTS = frozenset({"agent", "billing", "admin"})
+READ_BILLING = frozenset({"billing", "sre", "admin", "service"})
+ADMIN = frozenset({"admin"})
+
+
+def standard(read: frozenset[str], write: frozenset[str], *resources: str) -> dict[str, frozenset[str]]:
+    """The standard methods of resources, given as `Singular/Plural`."""
+    result: dict[str, frozenset[str]] = {}
+    for resource in resources:
+        one, many = resource.split("/")
+        result |= {f"Get{one}": read, f"List{many}": read}
+        result |= {f"{verb}{one}": write for verb in ("Create", "Update", "Delete")}
+    return result
+
+
+# What was promised, written down apart from the protos: whoever opens a method to somebody changes it here too.
+MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "svyaz.catalog.v1.CatalogService": standard(
+        READ_CATALOG,
+        WRITE_CATALOG,
+        "Catalog/Catalogs",
+        "Category/Categories",
+        "ProductSpecification/ProductSpecifications",
+        "ProductOffering/ProductOfferings",
+        "ProductOfferingPrice/ProductOfferingPrices",
+    ),
+    "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG},
+    "svyaz.customers.v1.PartyService": standard(
+        READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
+    ),
+    "svyaz.customers.v1.CustomerService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Customer/Customers"),
+        "GetOrderingContext": READ_PARTIES,
+    },
+    "svyaz.customers.v1.AccountService": standard(
+        READ_PARTIES,
+        WRITE_ACCOUNTS,
+        "PartyAccount/PartyAccounts",
+        "BillingAccount/BillingAccounts",
+        "SettlementAccount/SettlementAccounts",
+        "FinancialAccount/FinancialAccounts",
+        "BillFormat/BillFormats",
+        "BillPresentationMedia/BillPresentationMedia",
+        "BillingCycleSpecification/BillingCycleSpecifications",
+    ),
+    "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
+    "svyaz.orders.v1.OrderService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "ProductOrder/ProductOrders"),
+        "GetProductOrderReceipt": READ_PARTIES,
+        "GetCancelProductOrder": READ_PARTIES,
+        "ListCancelProductOrders": READ_PARTIES,
+        "CreateCancelProductOrder": WRITE_PARTIES,
+    },
+    "svyaz.orders.v1.InventoryService": standard(READ_PARTIES, WRITE_PARTIES, "Product/Products"),
+    "svyaz.orders.v1.BillingService": {
+        "ListBillingEvents": READ_BILLING,
+        "GetBillingCertificate": READ_BILLING,
+        "OpenBillingEpoch": ADMIN,
+    },
+    "svyaz.hub.v1.HubService": {
+        "GetSubscription": ROLES,
+        "ListSubscriptions": ROLES,
+        "CreateSubscription": frozenset({"agent", "catalog-manager", "billing", "admin"}),
+        "DeleteSubscription": frozenset({"agent", "catalog-manager", "billing", "admin"}),
+        "ResumeSubscription": frozenset({"agent", "catalog-manager", "billing", "sre", "admin"}),
+    },
+    "svyaz.operations.v1.OperationsService": {
+        "ListEvents": frozenset({"admin", "service"}),
+        "ListConsumers": frozenset({"sre", "admin", "service"}),
+        "PauseConsumer": frozenset({"sre", "admin"}),
+        "ResumeConsumer": frozenset({"sre", "admin"}),
+        "ListParkedKeys": frozenset({"sre", "admin", "service"}),
+        "GetParkedKey": frozenset({"sre", "admin", "service"}),
+        "ReplayParkedKey": frozenset({"sre", "admin"}),
+    },
+}
+
+
+class Reached:
+    """Answers every method of a service with an empty response: who gets one has been let through."""
+
+    def __init__(self, service: Any) -> None:
+        for method in service.methods:
+            setattr(self, method.name, self._answer(GetMessageClass(method.output_type)))
+
+    @staticmethod
+    def _answer(response: Any) -> Any:
+        return lambda request, context: response()
+
+
+@pytest.fixture(scope="module")
+def channel(issuer: Issuer) -> Iterator[grpc.Channel]:
+    described = services()
+    registrations: list[Registration] = [(add, Reached(described[name])) for name, add in registrars().items()]
+    with serving("customers", registrations, issuer) as address, grpc.insecure_channel(address) as opened:
+        yield opened
+
+
+def test_the_matrix_names_every_method() -> None:
+    defined = {name: {method.name for method in service.methods} for name, service in services().items()}
+    assert defined == {name: set(methods) for name, methods in MATRIX.items()}
+
+
+@pytest.mark.parametrize("role", [*sorted(ROLES), "root", ""])
+def test_a_role_may_call_what_the_matrix_says_and_nothing_else(
+    channel: grpc.Channel, issuer: Issuer, role: str
+) -> None:
+    caller = Caller(channel, issuer.token([role] if role else [], ["*"]))
+    reached, expected = set(), set()
+    reasons = set()
+    for service, methods in MATRIX.items():
+        for method, roles in methods.items():
+            if role in roles:
+                expected.add(f"{service}/{method}")
+            try:
+                caller(f"{service}/{method}")
+            except PermissionDenied as error:
+                reasons.add(error.reason)
+            else:
+                reached.add(f"{service}/{method}")
+    assert reached == expected
+    assert reasons == {"ROLE_REQUIRED"}
+
+
+def test_several_roles_open_what_each_of_them_does(channel: grpc.Channel, issuer: Issuer) -> None:
+    caller = Caller(channel, issuer.token(["billing", "catalog-manager"], ["*"]))
+    caller("svyaz.catalog.v1.CatalogService/CreateCatalog")
+    caller("svyaz.orders.v1.BillingService/ListBillingEvents")
+    with pytest.raises(PermissionDenied):
+        caller("svyaz.customers.v1.PartyService/CreateIndividual")
+
+
+# --- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    now = int(time.time())
+    whole = {
+        "iss": NAME,
+        "aud": AUDIENCE,
+        "sub": "developer",
+        "iat": now,
+        "exp": now + 600,
+        "roles": ["admin"],
+        "branches": ["*"],
+        **changed,
+    }
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def signed(issuer: Issuer, body: Mapping[str, Any], *, kid: str = KEY_ID) -> str:
+    return jwt.encode(dict(body), issuer.key_file.read_bytes(), algorithm=ALGORITHM, headers={"kid": kid})
+
+
+def encoded(part: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def bad_tokens(issuer: Issuer, directory: Path) -> Iterator[tuple[str, str, str]]:
+    """What is wrong, the reason that it is refused for, the token."""
+    good = signed(issuer, claims())
+    header, body, signature = good.split(".")
+    invalid = "TOKEN_INVALID"
+    yield "expired", "TOKEN_EXPIRED", signed(issuer, claims(exp=int(time.time()) - 60))
+    yield "not yet issued", invalid, signed(issuer, claims(nbf=int(time.time()) + 600))
+    yield "forged by another key of the same name", invalid, signed(Issuer(directory / "other"), claims())
+    yield "a key that isn't published", invalid, signed(issuer, claims(), kid="mine")
+    yield "a changed body", invalid, ".".join((header, encoded(claims(roles=["admin"], sub="root")), signature))
+    yield "no signature", invalid, f"{header}.{body}."
+    none = {"alg": "none", "typ": "JWT", "kid": KEY_ID}
+    yield "the algorithm none", invalid, f"{encoded(none)}.{encoded(claims())}."
+    yield "the algorithm None", invalid, f"{encoded({**none, 'alg': 'None'})}.{encoded(claims())}."
+    # The public key used as the secret of a symmetric algorithm: what a verifier that trusts `alg` falls for.
+    yield "another algorithm", invalid, jwt.encode(claims(), "x" * 64, algorithm="HS256", headers={"kid": KEY_ID})
+    yield "another audience", invalid, signed(issuer, claims(aud="elsewhere"))
+    yield "no audience", invalid, signed(issuer, claims(aud=None))
+    yield "another issuer", invalid, signed(issuer, claims(iss="https://issuer.example"))
+    yield "no expiry", invalid, signed(issuer, claims(exp=None))
+    yield "no subject", invalid, signed(issuer, claims(sub=None))
+    yield "no roles", invalid, signed(issuer, claims(roles=None))
+    yield "roles in a text", invalid, signed(issuer, claims(roles="admin"))
+    yield "no branches", invalid, signed(issuer, claims(branches=None))
+    yield "a branch that smuggles another in", invalid, signed(issuer, claims(branches=["osh,bishkek"]))
+    yield "no token at all", invalid, "gibberish"
+    yield "three dots", invalid, "..."
+
+
+def test_no_bad_token_opens_any_method(channel: grpc.Channel, issuer: Issuer, tmp_path: Path) -> None:
+    for what, reason, token in bad_tokens(issuer, tmp_path):
+        with pytest.raises(Unauthenticated) as refusal:
+            Caller(channel, token)("svyaz.customers.v1.PartyService/GetIndividual")
+        assert refusal.value.reason == reason, what
+
+
+def test_without_a_token_no_method_is_open(channel: grpc.Channel) -> None:
+    nobody = Caller(channel, None)
+    for service, methods in MATRIX.items():
+        for method in methods:
+            with pytest.raises(Unauthenticated) as refusal:
+                nobody(f"{service}/{method}")
+            assert refusal.value.reason == "TOKEN_MISSING"
+
+
+def test_a_token_that_was_good_is_refused_once_it_has_expired(channel: grpc.Channel, issuer: Issuer) -> None:
+    # Five seconds are forgiven for clocks that differ.
+    caller = Caller(channel, signed(issuer, claims(exp=int(time.time()) - 3)))
+    caller("svyaz.customers.v1.PartyService/GetIndividual")
+    deadline = time.monotonic() + 10
+    refused: DomainError | None = None
+    while refused is None and time.monotonic() < deadline:
+        try:
+            caller("svyaz.customers.v1.PartyService/GetIndividual")
+            time.sleep(0.1)
+        except Unauthenticated as error:
+            refused = error
+    assert refused is not None
+    assert refused.reason == "TOKEN_EXPIRED"
