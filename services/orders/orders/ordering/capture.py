@@ -6,8 +6,8 @@ from decimal import Decimal
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
-from chassis.types import EntityRef, Money, Price
-from orders.inventory.values import PriceAlteration
+from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
+from orders.inventory.values import PriceAlteration, ProductRefOrValue
 from orders.ordering.domain import ProductOrder, walk
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
 from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
@@ -145,6 +145,7 @@ def _captured(
                 )
             if not inner and not _names_its_parts(item):
                 inner = _expanded(item, answer, charges, taken)
+            item = _named(item, answer)
             prices = charges[item.id or ""]
             item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
         return replace(item, product_order_item=tuple(complete(part, account) for part in inner))
@@ -160,6 +161,22 @@ def _captured(
         total=tuple(_total(total) for total in priced.total) if priced is not None else (),
         receipt=priced.receipt if priced is not None and priced.HasField("receipt") else None,
         missing=_missing(order, items, context),
+    )
+
+
+def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
+    """The item with what the catalog calls its offering, and the specification that the network has to realize."""
+    offering = item.product_offering or EntityRef(id=answer.product_offering.id)
+    product = item.product or ProductRefOrValue()
+    specification = product.product_specification
+    if specification is None and answer.product_specification.id:
+        specification = ProductSpecificationRef(
+            id=answer.product_specification.id, name=answer.product_specification.name or None
+        )
+    return replace(
+        item,
+        product_offering=replace(offering, name=offering.name or answer.product_offering.name or None),
+        product=replace(product, product_specification=specification) if specification is not None else item.product,
     )
 
 
@@ -195,6 +212,7 @@ def _expanded(
             item_price=charges[part_id],
             item_total_price=charges[part_id],
         )
+        inner = _named(inner, part)
         parts.append(replace(inner, product_order_item=_expanded(inner, part, charges, taken)))
     return tuple(parts)
 
