@@ -1,0 +1,61 @@
+"""Products from the moment they are ordered to their end."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from chassis.errors import FailedPrecondition, InvalidArgument
+from orders.inventory.domain import DELETABLE, TRANSITIONS, Product
+from orders.inventory.values import ProductStatus
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def a_product(status: ProductStatus | None = None) -> Product:
+    product = Product(id="p", branch="bishkek", status=status)
+    product.check(NOW)
+    return product
+
+
+def test_a_product_begins_as_created() -> None:
+    assert a_product().status is ProductStatus.CREATED
+
+
+def test_a_product_that_begins_as_active_has_begun() -> None:
+    assert a_product(ProductStatus.ACTIVE).start_date == NOW
+
+
+@pytest.mark.parametrize("status", list(ProductStatus))
+@pytest.mark.parametrize("wanted", list(ProductStatus))
+def test_a_product_goes_only_where_the_table_says(status: ProductStatus, wanted: ProductStatus) -> None:
+    product = a_product(status)
+    if wanted is status or wanted in TRANSITIONS[status]:
+        product.revise({"status": wanted}, NOW)
+        assert product.status is wanted
+        return
+    with pytest.raises(FailedPrecondition) as refused:
+        product.revise({"status": wanted}, NOW)
+    assert refused.value.reason == "BAD_TRANSITION"
+
+
+def test_the_end_of_a_product_is_dated() -> None:
+    product = a_product(ProductStatus.ACTIVE)
+    product.move(ProductStatus.PENDING_TERMINATE, NOW)
+    product.move(ProductStatus.TERMINATED, NOW)
+    assert product.termination_date == NOW
+
+
+@pytest.mark.parametrize("status", list(ProductStatus))
+def test_what_has_worked_is_never_deleted(status: ProductStatus) -> None:
+    product = a_product(status)
+    if status in DELETABLE:
+        product.require_deletable()
+    else:
+        with pytest.raises(FailedPrecondition):
+            product.require_deletable()
+
+
+def test_when_it_was_ordered_can_not_be_changed() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        a_product().revise({"order_date": NOW}, NOW)
+    assert [violation.field for violation in refused.value.violations] == ["order_date"]
