@@ -174,13 +174,13 @@ def test_metrics_count_by_route_and_name_no_resource(api: Api, running: Running)
 
 def test_a_log_line_has_the_trace_and_nothing_personal(api: Api, running: Running) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    api.get(CUSTOMER, params={"name": "Somebody Secret"}, headers=headers)
+    headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Request-ID": "my-request"}
+    answer = api.get(CUSTOMER, params={"name": "Somebody Secret"}, headers=headers)
+    assert answer.headers["X-Request-ID"] == "my-request"
     lines = [json.loads(line) for line in running.log("gateway").read_text().splitlines() if trace in line]
-    assert [(line["method"], line["route"], line["status"]) for line in lines] == [("GET", CUSTOMER, 200)]
+    found = [(line["method"], line["route"], line["status"], line["request_id"]) for line in lines]
+    assert found == [("GET", CUSTOMER, 200, "my-request")]
     assert "Secret" not in running.log("gateway").read_text()
-
-
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from chassis.clients import call
 from chassis.config import Settings
 from chassis.errors import DomainError
 from gateway import problems
-from gateway.auth import Door
+from gateway.auth import Door, request_id
 from gateway.backends import Backends
 from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
 from gateway.openapi import document
@@ -62,7 +62,7 @@ def _serve(
 
     def view(**arguments: str) -> Response:
         try:
-            with using(door.call(request.headers, f"{method} {path}")):
+            with using(door.call(request.headers, f"{method} {path}", g.request_id)):
                 return handler(**arguments)
         except DomainError as error:
             trace.get_current_span().set_attribute("svyaz.reason", error.reason)
@@ -119,6 +119,7 @@ def _observe(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         g.started = time.perf_counter()
+        g.request_id = request_id(request.headers)
         parent = extract(request.headers) if "traceparent" in request.headers else None
         g.span = telemetry.tracer().start_span(f"{_method()} {_route()}", context=parent, kind=trace.SpanKind.SERVER)
         g.attached = context.attach(trace.set_span_in_context(g.span))
@@ -130,7 +131,14 @@ def _observe(app: Flask) -> None:
         telemetry.HTTP_REQUESTS.labels(method, route, str(status)).inc()
         telemetry.HTTP_DURATION.labels(method, route).observe(seconds)
         g.span.set_attribute("http.response.status_code", status)
-        fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}
+        response.headers["X-Request-ID"] = g.request_id
+        fields = {
+            "request_id": g.request_id,
+            "method": method,
+            "route": route,
+            "status": status,
+            "seconds": round(seconds, 6),
+        }
         access.info("request", extra={"fields": fields})
         return response
 

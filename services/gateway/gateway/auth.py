@@ -22,10 +22,10 @@ class Door:
     def __init__(self, verifier: Verifier) -> None:
         self._verifier = verifier
 
-    def call(self, headers: Headers, method: str) -> Call:
+    def call(self, headers: Headers, method: str, request_id: str) -> Call:
         """The call that a request makes. Raises Unauthenticated, or InvalidArgument for a bad X-Request-Timeout."""
         principal = self._verifier.verify(bearer(headers.get("Authorization")))
-        return Call(principal, method, time.monotonic() + timeout(headers), request_id(headers))
+        return Call(principal, method, time.monotonic() + timeout(headers), request_id)
 
 
 def timeout(headers: Headers) -> float:
