@@ -22,11 +22,20 @@ def _no_hook(unit: Unit, aggregate: Any) -> None:
     pass
 
 
+Filters = Sequence[requests_pb2.Filter]
+Conditions = list[sa.ColumnElement[bool]]
+
+
+def _all_our_own(filters: Filters) -> tuple[Filters, Conditions]:
+    return filters, []
+
+
 class Collection(Generic[A, M]):
     """All aggregates of one class, seen through a caller's eyes.
 
     `creating`, `changed` and `deleting` are where a service asks what an aggregate can't know by itself, inside the
-    transaction; they refuse by raising. `replies` makes messages of a resource that is more than one aggregate.
+    transaction; they refuse by raising. `replies` makes messages of a resource that is more than one aggregate;
+    `elsewhere` takes those filters that are about its other aggregates, and answers the rest with conditions.
     """
 
     def __init__(
@@ -39,6 +48,7 @@ class Collection(Generic[A, M]):
         changed: Callable[[Unit, A], None] = _no_hook,
         deleting: Callable[[Unit, A], None] = _no_hook,
         replies: Callable[[Unit, Sequence[A]], Sequence[M]] | None = None,
+        elsewhere: Callable[[Filters], tuple[Filters, Conditions]] = _all_our_own,
     ) -> None:
         self.database = database
         self.cls = cls
@@ -47,6 +57,7 @@ class Collection(Generic[A, M]):
         self._creating = creating
         self._changed = changed
         self._deleting = deleting
+        self._elsewhere = elsewhere
         self._composed = replies is not None
         self._replies = replies or self._plain_replies
         self._required = [
@@ -77,7 +88,8 @@ class Collection(Generic[A, M]):
     def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
         """A page of what matches the filters; raises InvalidArgument for a malformed filter, sort, offset or limit."""
         table = self.database.resources[self.cls].table
-        where = queries.conditions(table, self.message, request.filter)
+        own, where = self._elsewhere(request.filter)
+        where = [*queries.conditions(table, self.message, own), *where]
         order = queries.order(table, self.message, request.sort)
         window = queries.window(request)
         with self.database.unit() as unit:

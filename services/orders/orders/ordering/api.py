@@ -71,7 +71,14 @@ class Orders(StandardMethods):
     def __init__(self, database: Database, capture: Capture) -> None:
         self._database = database
         self._capture = capture
-        self._orders = Collection(database, ProductOrder, orders_pb2.ProductOrder, deleting=_deleting, replies=_replies)
+        self._orders = Collection(
+            database,
+            ProductOrder,
+            orders_pb2.ProductOrder,
+            deleting=_deleting,
+            replies=_replies,
+            elsewhere=store.conditions_on_items,
+        )
         super().__init__(
             orders_pb2.DESCRIPTOR.services_by_name["OrderService"],
             self._orders,

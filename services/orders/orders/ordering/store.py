@@ -5,12 +5,16 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
+from chassis import queries
 from chassis.db import Resource, Unit, aggregate_table
+from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.schema import metadata
 from svyaz.orders.v1 import orders_pb2
-from svyaz.type.v1 import receipt_pb2
+from svyaz.type.v1 import receipt_pb2, requests_pb2
+
+_ITEMS = "product_order_item."
 
 product_order = aggregate_table(metadata, "product_order", ProductOrder)
 product_order_item = aggregate_table(
@@ -68,6 +72,43 @@ def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[Produ
         .order_by(product_order_item.c.product_order_id, product_order_item.c.position)
     )
     return {order_id: list(items) for order_id, items in groupby(rows, key=lambda row: row.product_order_id)}
+
+
+def conditions_on_items(
+    filters: Sequence[requests_pb2.Filter],
+) -> tuple[Sequence[requests_pb2.Filter], list[sa.ColumnElement[bool]]]:
+    """The filters that aren't about items, and the conditions of those that are: one item must fulfil them together.
+
+    Raises InvalidArgument naming the path of a malformed one.
+    """
+    others: list[requests_pb2.Filter] = []
+    by_depth: dict[bool, list[requests_pb2.Filter]] = {}
+    for condition in filters:
+        rest = condition.path
+        depth = 0
+        while rest.startswith(_ITEMS):
+            rest = rest.removeprefix(_ITEMS)
+            depth += 1
+        if not depth:
+            others.append(condition)
+            continue
+        inner = requests_pb2.Filter(path=rest if rest == "state" else f"item.{rest}")
+        inner.operator = condition.operator
+        inner.value.extend(condition.value)
+        by_depth.setdefault(depth > 1, []).append(inner)
+    return others, [_has_item(inside, conditions) for inside, conditions in by_depth.items()]
+
+
+def _has_item(inside: bool, conditions: Sequence[requests_pb2.Filter]) -> sa.ColumnElement[bool]:
+    columns = product_order_item.c
+    try:
+        where = queries.conditions(product_order_item, orders_pb2.OrderedItem, conditions)
+    except InvalidArgument as error:
+        violations = [Violation(_ITEMS + v.field.removeprefix("item."), v.description) for v in error.violations]
+        raise InvalidArgument(error.reason, error.message, violations=violations) from error
+    place = columns.parent_id.is_not(None) if inside else columns.parent_id.is_(None)
+    own = columns.product_order_id == product_order.c.id
+    return sa.exists(sa.select(columns.id).where(own, place, *where).correlate(product_order))
 
 
 def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
