@@ -201,7 +201,8 @@ class Orders(StandardMethods):
         store.wait_for(unit, order, captured.missing)
         if captured.receipt is not None:
             store.keep_receipt(unit, order, captured.receipt)
-        set_timer(unit, order.id, ADVANCE, unit.at, order.branch)
+        begins = unit.at if captured.missing else max(unit.at, order.requested_start_date or unit.at)
+        set_timer(unit, order.id, ADVANCE, begins, order.branch)
         return items
 
 
