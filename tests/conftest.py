@@ -39,11 +39,16 @@ class ServiceDatabase:
     admin_url: str
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Makes the run's directory, in the process that begins the run."""
     if not hasattr(config, "workerinput"):
-        os.environ[_DIRECTORY] = tempfile.mkdtemp(prefix="svyaz-test-")
+        directory = tempfile.mkdtemp(prefix="svyaz-test-")
+        os.environ[_DIRECTORY] = directory
         os.environ[_OWNER] = str(os.getpid())
+        # Where pytest would put temporary files, its next run closes the folder to PostgreSQL's own user again.
+        if config.option.basetemp is None:
+            config.option.basetemp = f"{directory}/files"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

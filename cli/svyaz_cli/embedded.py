@@ -134,6 +134,9 @@ class Postgres:
         """Stops it, keeping the data."""
         if self._process is not None:
             self._process.stop()
+        if self._socket_directory != self._data:
+            with contextlib.suppress(OSError):
+                self._socket_directory.rmdir()
 
     @property
     def _socket_directory(self) -> Path:

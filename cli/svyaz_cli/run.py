@@ -41,7 +41,7 @@ log = logging.getLogger("svyaz.run")
 
 RESTARTS = Counter("svyaz_process_restarts_total", "Processes that died and were started again", ["service"])
 
-READY_SECONDS = 90.0
+READY_SECONDS = 150.0
 _POLL_SECONDS = 0.1
 # What is just ending may hold its port a moment longer.
 _PORT_SECONDS = 3.0
