@@ -17,7 +17,7 @@ from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import SERVICES, bus_users
 
 LOOPBACK = "127.0.0.1"
-_START_SECONDS = 60.0
+_START_SECONDS = 100.0
 _BEHIND_THE_GATEWAY = ("catalog", "customers", "orders", "hub")
 
 
@@ -62,6 +62,8 @@ class Running:
         self._directory = directory
         self._issuer = issuer
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        # Service → the superuser's URL of its database.
+        self.databases: dict[str, str] = {}
         self.ports = {service.name: free_port() for service in SERVICES}
         self.metrics_ports = {service.name: free_port() for service in SERVICES}
         self.url = f"http://{LOOPBACK}:{self.ports['gateway']}"
@@ -124,7 +126,9 @@ def running(
         nats.launch()
         nats.wait()
         for name in _BEHIND_THE_GATEWAY:
-            platform.launch(name, {"DATABASE_URL": database_for(name).url, "NATS_URL": nats.url(name)})
+            database = database_for(name)
+            platform.databases[name] = database.admin_url
+            platform.launch(name, {"DATABASE_URL": database.url, "NATS_URL": nats.url(name)})
         platform.launch("gateway", {})
         platform.wait()
         yield platform

@@ -6,9 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 
-from tests.gateway.conftest import Api
+from tests.gateway.conftest import Api, Running
 
 CUSTOMER = "/tmf-api/customerManagement/v4/customer"
 INDIVIDUAL = "/tmf-api/party/v4/individual"
@@ -213,6 +214,29 @@ def test_more_than_a_thousand_come_in_pages_even_unasked(api: Api, office: Api) 
     following = re.search(r'<([^>]+)>; rel="next"', answer.headers["Link"])
     assert following
     assert len(office.get(following[1]).json()) == 1
+
+
+def test_a_count_above_ten_thousand_is_marked_as_an_estimate(api: Api, running: Running) -> None:
+    made = api.made(FORMAT, {"name": "e", "description": "estimated"})
+    copies = """
+        INSERT INTO bill_format
+        SELECT (jsonb_populate_record(one, jsonb_build_object('id', gen_random_uuid()::text))).*
+        FROM bill_format one, generate_series(1, 10500) WHERE one.id = %s
+    """
+    with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
+        connection.execute(copies, (made["id"],))
+        connection.execute("ANALYZE bill_format")
+    try:
+        answer = api.get(FORMAT, params={"description": "estimated", "limit": "10", "offset": "10400"})
+        assert answer.status_code == 206
+        assert answer.headers["X-Total-Count-Estimated"] == "true"
+        assert int(answer.headers["X-Total-Count"]) >= 10_410
+        assert 'rel="next"' in answer.headers["Link"]
+        end = api.get(FORMAT, params={"description": "estimated", "limit": "10", "offset": "10500"})
+        assert (end.status_code, len(end.json())) == (200, 1)
+    finally:
+        with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
+            connection.execute("DELETE FROM bill_format WHERE description = 'estimated'")
 
 
 # 3: selection, filters, order
