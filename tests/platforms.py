@@ -1,5 +1,6 @@
 """A whole platform beside the tests: `svyaz run` as a user would start it, on ports and data of its own."""
 
+import itertools
 import os
 import select
 import signal
@@ -23,7 +24,7 @@ _SPAN = 40
 def free_base() -> int:
     """A port base whose whole range is free right now; runs side by side start looking at different places."""
     first = 20_000 + os.getpid() * _SPAN % 20_000
-    for base in (*range(first, 42_000, _SPAN), *range(20_000, first, _SPAN)):
+    for base in itertools.chain(range(first, 42_000, _SPAN), range(20_000, first, _SPAN)):
         if all(_free(base + offset) for offset in range(_SPAN)):
             return base
     raise RuntimeError("no free range of ports")
