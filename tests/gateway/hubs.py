@@ -217,7 +217,7 @@ class RunningHub:
         with self.database.engine.begin() as connection:
             connection.execute(sa.text("SELECT set_config('svyaz.branches', '*', true)"))
             connection.execute(
-                sa.text("UPDATE lane SET not_before = now() WHERE not_before < now() + interval '30 seconds'")
+                sa.text("UPDATE lane SET not_before = now() WHERE not_before < now() + interval '5 seconds'")
             )
         self.dispatcher.wake()
 
@@ -242,7 +242,7 @@ def running_hub(
     deliveries = Deliveries(orders_pb2_grpc.OrderServiceStub(unreachable), dispatcher.wake)
     bus = Bus(nats["hub"], name="hub")
     consumers = [
-        Consumer(connected, bus, deliveries, service="hub", source=source, lease_seconds=1.0) for source in SOURCES
+        Consumer(connected, bus, deliveries, service="hub", source=source, lease_seconds=6.0) for source in SOURCES
     ]
     server = Server(
         Settings.from_environment("hub", issuer.environment),

@@ -135,7 +135,8 @@ def test_only_what_the_query_names_is_told(hub: RunningHub, streams: Streams, re
     streams.put("customers", customer("third", "a", "closed"), kind="AttributeValueChange")
     streams.put("customers", customer("last", "b", "closed"))
     eventually(lambda: len(receiver.accepted) == 2)
-    assert [request.resource for request in receiver.accepted] == [
+    # Order is promised for each entity, not between them.
+    assert sorted((request.resource for request in receiver.accepted), key=lambda shown: shown["id"]) == [
         {
             "id": "a",
             "href": "/tmf-api/customerManagement/v4/customer/a",
@@ -220,7 +221,7 @@ def test_each_entitys_order_is_kept_while_its_callback_fails_now_and_then(
         hub.due_now()
         return len({request.event["eventId"] for request in receiver.accepted}) == 80
 
-    eventually(done, 25)
+    eventually(done, 60)
     eventually(lambda: hub.waiting() == 0)
     assert len(receiver.asked) > len(receiver.accepted)
     for entity in range(10):

@@ -36,9 +36,10 @@ WORKERS = 32
 # Deliveries of one subscription at a time; of one that failed last time, a single one.
 SLOTS, SLOTS_WHILE_FAILING = 4, 1
 POLL_SECONDS = 1.0
-# A claim lasts for a turn, an attempt that begins at its end, and what the database may need.
-TURN_SECONDS = 20.0
-SPARE_SECONDS = 20.0
+# A claim lasts for a turn, an attempt that begins at its end, and what the database may need. So long does a lane wait
+# whose hub was killed.
+TURN_SECONDS = 5.0
+SPARE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 5.0
 
 

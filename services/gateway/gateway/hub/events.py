@@ -58,7 +58,7 @@ class Deliveries:
         message = self._whole(event)
         document = DIALECT.resource(message, f"{resource.path(DIALECT.version)}/{event.aggregate_id}")
         # As a receiver would read it: numbers and extensions are text until they are encoded.
-        readable = json.loads(encode_json(document), parse_float=Decimal)
+        readable = json.loads(encode_json(document), parse_int=Decimal, parse_float=Decimal)
         parcels = [
             store.Parcel(
                 subscription_id=wish.id,
