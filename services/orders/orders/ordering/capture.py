@@ -280,4 +280,6 @@ def _at_items(error: DomainError, paths: Sequence[str]) -> DomainError:
             else violation.field
         )
         violations.append(Violation(field, violation.description))
-    return type(error)(error.reason, error.message, violations=violations, metadata=error.metadata)
+    refusal = type(error)(error.reason, error.message, violations=violations, metadata=error.metadata)
+    refusal.status = error.status
+    return refusal
