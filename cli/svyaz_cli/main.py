@@ -17,7 +17,8 @@ def svyaz() -> None:
 @app.command()
 def run(demo: bool = typer.Option(True, help="Load the demo operator when it isn't there yet.")) -> None:
     """Run the platform in the foreground; READY and the gateway's URL are printed when it serves."""
-    from svyaz_cli.run import Home, run
+    from svyaz_cli.home import Home
+    from svyaz_cli.run import run
     from svyaz_cli.services import port_base
 
     raise typer.Exit(run(Home.from_environment(), port_base(), with_demo=demo))
@@ -27,7 +28,7 @@ def run(demo: bool = typer.Option(True, help="Load the demo operator when it isn
 def up(demo: bool = typer.Option(True, help="Load the demo operator when it isn't there yet.")) -> None:
     """Run the platform in the background and return when it is ready."""
     from svyaz_cli.background import up
-    from svyaz_cli.run import Home
+    from svyaz_cli.home import Home
 
     raise typer.Exit(up(Home.from_environment(), with_demo=demo))
 
@@ -36,7 +37,7 @@ def up(demo: bool = typer.Option(True, help="Load the demo operator when it isn'
 def down() -> None:
     """Stop the platform that runs here, keeping its data."""
     from svyaz_cli.background import down
-    from svyaz_cli.run import Home
+    from svyaz_cli.home import Home
 
     raise typer.Exit(down(Home.from_environment()))
 
@@ -49,7 +50,7 @@ def token(
     subject: str = typer.Option("developer", help="Who it says that you are."),
 ) -> None:
     """Print a token of the development issuer."""
-    from svyaz_cli.run import Home
+    from svyaz_cli.home import Home
 
     print(Home.from_environment().issuer().token(role, branch, seconds=seconds, subject=subject))
 
@@ -74,9 +75,9 @@ def import_customers(
 
     Exit status: 0 all rows are there, 3 some were refused (the report says why), 1 not finished, 2 nothing begun.
     """
+    from svyaz_cli.home import Home
     from svyaz_cli.import_customers import FileError, Options, import_customers, shipped_mapping
     from svyaz_cli.mapping import MappingError
-    from svyaz_cli.run import Home
     from svyaz_cli.services import SERVICES, port_base
 
     def development() -> str:

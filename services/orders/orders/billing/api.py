@@ -93,6 +93,9 @@ class Billing(BillingServiceServicer):
                 "REASON_REQUIRED", "say why", violations=[Violation("reason", "is needed: it stays in the books")]
             )
 
+        if not current().principal.every_branch:
+            raise PermissionDenied("EVERY_BRANCH_REQUIRED", "an epoch changes the chains of every branch")
+
         def work(unit: Unit) -> billing_pb2.BillingEpoch:
             number = store.open_epoch(unit.session, request.reason, unit.at)
             return billing_pb2.BillingEpoch(epoch=number, opened_at=to_timestamp(unit.at), reason=request.reason)
