@@ -230,7 +230,13 @@ def partition_events() -> Iterator[str]:
             first date := date_trunc('month', month)::date;
             name text := 'event_' || to_char(first, 'YYYY_MM');
         BEGIN
-            IF to_regclass(name) IS NULL THEN
+            -- Two replicas may come at once, and a month whose events are in the default partition stays there.
+            PERFORM pg_advisory_xact_lock(hashtext('ensure_event_partition'));
+            IF to_regclass(name) IS NULL AND NOT EXISTS (
+                SELECT 1 FROM event_default
+                WHERE time >= first::timestamp AT TIME ZONE 'UTC'
+                    AND time < (first + interval '1 month')::timestamp AT TIME ZONE 'UTC'
+            ) THEN
                 EXECUTE format('CREATE TABLE %I PARTITION OF event FOR VALUES FROM (%L) TO (%L)', name,
                     first::timestamp AT TIME ZONE 'UTC', (first + interval '1 month')::timestamp AT TIME ZONE 'UTC');
             END IF;

@@ -23,6 +23,7 @@ from chassis.calls import Call, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
 from chassis.db import Database
 from chassis.errors import DomainError
+from chassis.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +216,8 @@ def run(
     """Serves until SIGTERM or SIGINT, then stops gracefully."""
     provider = telemetry.setup(settings)
     telemetry.serve_metrics(settings)
-    server = Server(settings, registrations, ready=database.ready, background=background)
+    upkeep = Upkeep(database, settings.service)
+    server = Server(settings, registrations, ready=database.ready, background=[upkeep, *background])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
