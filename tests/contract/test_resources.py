@@ -75,6 +75,14 @@ def settled(shown: dict[str, Any]) -> dict[str, Any]:
     return shown | ({"note": notes} if "note" in shown else {})
 
 
+def steady(sent: dict[str, Any]) -> dict[str, Any]:
+    """What of a body stays as it is: orders, their items and cancellations go on by themselves."""
+    rest = {key: value for key, value in sent.items() if (key, value) != ("state", "acknowledged")}
+    if "productOrderItem" in rest:
+        rest["productOrderItem"] = [steady(item) for item in rest["productOrderItem"]]
+    return rest
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every single value in a document, with its dotted path."""
     if isinstance(value, dict):
@@ -111,8 +119,9 @@ def test_every_attribute_is_kept_and_answered_as_described(
     shown = api.get(made["href"]).json()
     found = listed(api, resource, id=made["id"]).json()
     assert len(found) == 1
+    assert not lost(sent, made)
     for document in (made, shown, found[0]):
-        assert not lost(sent, document)
+        assert not lost(steady(sent), document)
         specs[resource.api].check(entity(resource), document)
 
 
@@ -123,7 +132,7 @@ def test_every_attribute_can_be_changed(api: Api, specs: dict[str, Spec], resour
     answer = api.patch(made["href"], patch)
     assert answer.status_code == 200, answer.text
     for document in (answer.json(), api.get(made["href"]).json()):
-        assert not lost(patch, document)
+        assert not lost(steady(patch), document)
         specs[resource.api].check(entity(resource), document)
 
 
