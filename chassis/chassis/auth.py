@@ -101,8 +101,10 @@ class Verifier:
                 raise Unauthenticated("TOKEN_INVALID", f"the token's claim {name!r} must be a list of strings")
         assert isinstance(roles, list)
         assert isinstance(branches, list)
-        if any("," in branch for branch in branches):
-            raise Unauthenticated("TOKEN_INVALID", "a branch in the token has a comma in its name")
+        if any("," in branch or not branch.isprintable() for branch in branches):
+            raise Unauthenticated(
+                "TOKEN_INVALID", "a branch in the token has a comma or a control character in its name"
+            )
         on_behalf_of = claims.get("on_behalf_of")
         return Principal(
             subject=str(claims["sub"]),
