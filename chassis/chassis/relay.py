@@ -249,6 +249,7 @@ class Relay:
         service: str,
         stream: str,
         name: str = "relay",
+        topic: str = "events",
         lease_seconds: float = DEFAULT_SECONDS,
     ) -> None:
         self._database = database
@@ -272,7 +273,7 @@ class Relay:
         self._wake_subject = f"svyaz.wake.{service}.{name}"
         self._published = telemetry.RELAY_PUBLISHED.labels(service, stream)
         self._failures = telemetry.RELAY_FAILURES.labels(service, stream)
-        database.subscribe(self._nudge)
+        database.subscribe(self._nudge, topic)
         bus.on_connect(self._wake.set)
 
     # --- from any thread ---

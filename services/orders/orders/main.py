@@ -18,6 +18,7 @@ from orders.billing.api import Billing
 from orders.billing.domain import BranchZones
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
+from orders.billing.store import SEALED
 from orders.inventory.api import Inventory
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
@@ -71,7 +72,9 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "orders"), service="orders", stream="ORDERS"),
             # Stopped in reverse: what the sealer still seals is still sent.
-            Relay(database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing"),
+            Relay(
+                database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing", topic=SEALED
+            ),
             Sealer(database),
             Timers(database, fulfilment.timers(), service="orders"),
             customers,

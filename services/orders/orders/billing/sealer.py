@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import sqlalchemy as sa
 from prometheus_client import Gauge
@@ -86,7 +87,7 @@ class Sealer:
         self._thread: threading.Thread | None = None
         self._measured = 0.0
         self._floor = _Floor()
-        database.subscribe(self._wake)
+        database.subscribe(self._woken.set, store.CHARGED)
 
     def seal_batch(self) -> tuple[int, bool]:
         """Seals the oldest charges in one transaction, all or nothing: how many, and whether that was all there is.
@@ -105,7 +106,7 @@ class Sealer:
                 heads = store.heads(session, (charge.account for charge in waiting))
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)
-                unit.after_commit(self._database.wake)
+                unit.after_commit(partial(self._database.wake, store.SEALED))
         everything = len(waiting) < self._batch and len(locked.partitions) == len(self._partitions)
         highest = waiting[-1].key if waiting else 0
         if everything:
@@ -113,11 +114,6 @@ class Sealer:
         else:
             self._floor.saw(highest)
         return len(waiting), everything
-
-    def _wake(self) -> None:
-        # Our own commits are for the relay.
-        if threading.current_thread() is not self._thread:
-            self._woken.set()
 
     def start(self) -> None:
         """Begins; returns at once."""

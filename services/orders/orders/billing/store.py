@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,6 +71,9 @@ billing_epoch = sa.Table(
 )
 
 
+# What a commit wakes: the sealer, when there are new charges; the relay, when they have been sealed.
+CHARGED, SEALED = "charged", "sealed"
+
 # --- writing a charge ------------------------------------------------------------------------------------------------
 
 _INSERT = sa.text(
@@ -101,6 +105,7 @@ def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
     ]
     if rows:
         unit.session.execute(_INSERT, rows)
+        unit.after_commit(partial(unit.database.wake, CHARGED))
 
 
 # --- sealing ---------------------------------------------------------------------------------------------------------
