@@ -31,13 +31,13 @@ def partition_of(ordering_key: str) -> int:
 def _enc_hook(value: Any) -> Any:
     if isinstance(value, Json):
         return msgspec.Raw(value.text.encode())
-    raise NotImplementedError(f"no JSON form for {type(value)}")
+    raise TypeError(f"no JSON form for {type(value)}")
 
 
 def _dec_hook(kind: type, value: Any) -> Any:
     if kind is Json:
         return Json(_ENCODER.encode(value).decode())
-    raise NotImplementedError(f"no JSON form for {kind}")
+    raise TypeError(f"no JSON form for {kind}")
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_enc_hook, decimal_format="number")
