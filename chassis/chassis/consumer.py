@@ -7,7 +7,6 @@ again what is then skipped. (Why not acknowledgements: docs/adr/0005-consumers-k
 
 import asyncio
 import contextvars
-import enum
 import json
 import logging
 import time
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import Any
 
 import nats.errors
@@ -23,19 +23,18 @@ import nats.js.errors
 import sqlalchemy as sa
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from opentelemetry import trace
-from opentelemetry.propagate import extract
 from sqlalchemy.dialects import postgresql
 
 from chassis import telemetry
 from chassis.bus import MAX_AGE_SECONDS, Bus
 from chassis.cloudevents import ReceivedEvent, received, stream_of, subjects_of
-from chassis.db import PARTITIONS, Database, Unit
+from chassis.db import PARTITIONS, Database
 from chassis.errors import DomainError
-from chassis.events import Failure, Kind, acting, attempt, bus_tables
-from chassis.inbox import Inbox, Verdict
+from chassis.events import bus_tables
+from chassis.handling import UNDONE, Handling, Outcome
+from chassis.inbox import Reader
 from chassis.leases import DEFAULT_SECONDS, Lease
-from chassis.parking import Handler, Parking, Replay
+from chassis.parking import Handler, Replay
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +46,13 @@ SPAN = 20_000
 PULL_SECONDS = 15
 HEARTBEAT_SECONDS = 1
 TICK_SECONDS = 0.5
+# Events handled in one transaction at most, and of one lane, so that a long one keeps nobody waiting.
+TURN, LANE_TURN = 64, 16
+# A worker that is busy for so long doesn't keep the others from what has come meanwhile.
+BESIDE_SECONDS = 0.05
 # How long an event that comes too early, or keeps losing races, is tried again before its key is parked.
 PATIENCE_SECONDS = 120.0
 FIRST_DELAY, LAST_DELAY = 0.05, 5.0
-
-
-class Outcome(enum.StrEnum):
-    """What became of an event; the label of the metric."""
-
-    HANDLED = "handled"
-    SKIPPED = "skipped"
-    PARKED = "parked"
-    GAP = "gap"
-    RETRY = "retried"
 
 
 class LostMessageError(Exception):
@@ -78,9 +71,10 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Lane:
-    """The events of one key: the first is being handled, or waits for another attempt."""
+    """The events of one key: the first are being handled, or wait for another attempt."""
 
     queue: deque[_Pending] = field(default_factory=deque)
+    # Ready, or in a worker.
     running: bool = False
     waiting: asyncio.TimerHandle | None = None
 
@@ -101,6 +95,10 @@ class _Reading:
     undone: int = 0
     asked: int = 0
     lanes: dict[str, _Lane] = field(default_factory=dict)
+    # The keys whose first events are for the next worker.
+    ready: deque[str] = field(default_factory=deque)
+    busy_workers: int = 0
+    beside: asyncio.TimerHandle | None = None
     # The consumer's own count, by which a lost message shows.
     delivered: int = 0
     heard_at: float = field(default_factory=time.monotonic)
@@ -132,7 +130,6 @@ class Consumer:
         self.paused = False
         self._database = database
         self._bus = bus
-        self._handler = handler
         self._service = service
         self._patience = patience
         self._range = min(partitions), max(partitions)
@@ -146,8 +143,8 @@ class Consumer:
             database, f"consumer/{self._durable}", seconds=lease_seconds, on_change=lambda held: self._wake_soon()
         )
         self._tables = bus_tables(database.metadata)
-        self._inbox = Inbox(database, self.name)
-        self._parking = Parking(database, service, self.name)
+        self._handling = Handling(database, handler, service=service, name=self.name)
+        self._workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=self._durable)
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix=f"{self._durable}-keeper")
         self._wake = asyncio.Event()
@@ -179,11 +176,7 @@ class Consumer:
     def replay(self, key: str) -> Replay:
         """Handles the parked events of a key again, in order. A version that is missing before the first is accepted:
         a person who asks for it has seen what is wrong. Raises NotFound when the key isn't parked."""
-        return self._parking.replay(key, self._handle_parked)
-
-    def _handle_parked(self, event: ReceivedEvent, unit: Unit) -> None:
-        if self._inbox.admit(event, unit, gaps=True) is Verdict.HANDLE:
-            self._handler(event, unit)
+        return self._handling.replay(key)
 
     def _wake_soon(self) -> None:
         self._bus.call(self._wake.set)
@@ -279,10 +272,11 @@ class Consumer:
     async def _end(self, reading: _Reading) -> None:
         """Lets what is being handled end, forgets the rest and keeps the position."""
         self._reading = None
-        for lane in reading.lanes.values():
-            if lane.waiting is not None:
-                lane.waiting.cancel()
-        while any(lane.running for lane in reading.lanes.values()):
+        reading.ready.clear()
+        for handle in (reading.beside, *(lane.waiting for lane in reading.lanes.values())):
+            if handle is not None:
+                handle.cancel()
+        while reading.busy_workers:
             await self._sleep(0.05)
         with suppress(DomainError, sa.exc.SQLAlchemyError):
             await self._in_keeper(self._save, reading, reading.floor)
@@ -334,7 +328,7 @@ class Consumer:
             self._submit(reading, event.key, lane)
 
     def _submit(self, reading: _Reading, key: str, lane: _Lane) -> None:
-        """Hands the lane's first event to a worker: one event a turn, so that a long lane keeps nobody waiting."""
+        """Puts the lane among those whose first events are handled next."""
         lane.waiting = None
         if self._reading is not reading:
             return
@@ -342,81 +336,95 @@ class Consumer:
             self._later(reading, key, lane, FIRST_DELAY)
             return
         lane.running = True
-        pending = lane.queue[0]
-        pending.first_tried = pending.first_tried or time.monotonic()
-        impatient = time.monotonic() - pending.first_tried > self._patience
+        reading.ready.append(key)
+        self._dispatch(reading)
+
+    def _dispatch(self, reading: _Reading, beside: bool = False) -> None:
+        """Gives workers what is ready: one takes all that has come since, and others help when that is much, or when
+        it has been busy for a while (`beside`)."""
+        while reading.ready and (not reading.busy_workers or len(reading.ready) >= TURN or beside):
+            if reading.busy_workers == self._workers:
+                return
+            self._give(reading)
+            beside = False
+        if reading.ready and reading.beside is None:
+            reading.beside = self._bus.loop.call_later(BESIDE_SECONDS, self._help, reading)
+
+    def _help(self, reading: _Reading) -> None:
+        reading.beside = None
+        self._dispatch(reading, beside=True)
+
+    def _give(self, reading: _Reading) -> None:
+        batch = self._gathered(reading)
+        now = time.monotonic()
+        for pending in batch:
+            pending.first_tried = pending.first_tried or now
+        impatient = {pending.event.id for pending in batch if now - pending.first_tried > self._patience}
+        reading.busy_workers += 1
         future = self._bus.loop.run_in_executor(
-            self._executor, contextvars.Context().run, self._handle, pending.event, reading, impatient
+            self._executor,
+            contextvars.Context().run,
+            self._handling.handle,
+            [pending.event for pending in batch],
+            Reader(self._lease.name, reading.epoch, beginning_known=reading.whole),
+            impatient,
         )
-        future.add_done_callback(lambda done: self._handled(reading, key, lane, pending, done.result()))
+        future.add_done_callback(lambda done: self._handled(reading, batch, done.result()))
+
+    @staticmethod
+    def _gathered(reading: _Reading) -> list[_Pending]:
+        """The first events of the lanes that are ready, of one branch; one that has failed before comes alone."""
+        batch: list[_Pending] = []
+        others: list[str] = []
+        while reading.ready and len(batch) < TURN:
+            key = reading.ready.popleft()
+            head, *following = islice(reading.lanes[key].queue, LANE_TURN)
+            if batch and (head.attempts or head.event.branch != batch[0].event.branch):
+                others.append(key)
+                continue
+            batch.append(head)
+            if head.attempts:
+                break
+            branch = head.event.branch
+            batch += takewhile(lambda pending: pending.event.branch == branch, following)  # noqa: B023 (used at once)
+        reading.ready.extendleft(reversed(others))
+        return batch
 
     def _later(self, reading: _Reading, key: str, lane: _Lane, delay: float) -> None:
         lane.waiting = self._bus.loop.call_later(delay, self._submit, reading, key, lane)
 
-    def _handled(self, reading: _Reading, key: str, lane: _Lane, pending: _Pending, outcome: Outcome) -> None:
-        telemetry.CONSUMER_EVENTS.labels(self._service, self.name, outcome.value).inc()
-        lane.running = False
-        if outcome in (Outcome.RETRY, Outcome.GAP):
-            pending.attempts += 1
-            if outcome is Outcome.GAP and _bring_forward(lane.queue):
-                self._submit(reading, key, lane)
+    def _handled(self, reading: _Reading, batch: Sequence[_Pending], outcomes: Sequence[Outcome | None]) -> None:
+        reading.busy_workers -= 1
+        undone: dict[str, Outcome] = {}
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None:
+                continue
+            telemetry.CONSUMER_EVENTS.labels(self._service, self.name, outcome.value).inc()
+            if outcome in UNDONE:
+                pending.attempts += 1
+                undone[pending.event.key] = outcome
             else:
-                self._later(reading, key, lane, min(FIRST_DELAY * 2**pending.attempts, LAST_DELAY))
-            return
-        lane.queue.popleft()
-        pending.done = True
-        reading.undone -= 1
+                reading.lanes[pending.event.key].queue.popleft()
+                pending.done = True
+                reading.undone -= 1
         while reading.pending and reading.pending[0].done:
             reading.floor = reading.pending.popleft().event.sequence
-        if lane.queue:
-            self._submit(reading, key, lane)
-        else:
-            del reading.lanes[key]
+        for key in dict.fromkeys(pending.event.key for pending in batch):
+            self._go_on(reading, key, undone.get(key))
+        self._dispatch(reading)
         if self._reading is not reading or reading.undone + reading.asked <= WINDOW - BATCH:
             self._wake.set()
 
-    # --- in a worker: one event ---
-
-    def _handle(self, event: ReceivedEvent, reading: _Reading, impatient: bool) -> Outcome:
-        verdict = attempt(lambda: self._in_transaction(event, reading))
-        if verdict is Verdict.HANDLE:
-            age = (self._database.clock.now() - event.time).total_seconds()
-            telemetry.CONSUMER_LAG.labels(self._service, self.name).set(max(0.0, age))
-            return Outcome.HANDLED
-        if verdict is Verdict.SKIP:
-            return Outcome.SKIPPED
-        if verdict is Verdict.PARKED:
-            # Not any more when somebody has replayed the key at this very moment.
-            return Outcome.PARKED if attempt(lambda: self._parking.append(event)) is True else Outcome.RETRY
-        if isinstance(verdict, Failure):
-            if verdict.kind is Kind.OUTAGE or (verdict.kind is Kind.LATER and not impatient):
-                return Outcome.RETRY
-            error = verdict.error
-        elif not impatient:
-            return Outcome.GAP
+    def _go_on(self, reading: _Reading, key: str, undone: Outcome | None) -> None:
+        """What the lane does after its turn."""
+        lane = reading.lanes[key]
+        lane.running = False
+        if not lane.queue:
+            del reading.lanes[key]
+        elif undone is None or (undone is Outcome.GAP and _bring_forward(lane.queue)):
+            self._submit(reading, key, lane)
         else:
-            error = f"GAP: version {event.version} came, and the version before it didn't"
-        return Outcome.RETRY if isinstance(attempt(lambda: self._park(event, error)), Failure) else Outcome.PARKED
-
-    def _in_transaction(self, event: ReceivedEvent, reading: _Reading) -> Verdict:
-        with (
-            telemetry.tracer().start_as_current_span(
-                f"{self.name} {event.type}", context=extract(event.headers), kind=trace.SpanKind.CONSUMER
-            ),
-            acting(self._service, self.name, event.branch, event.on_behalf_of or event.actor),
-            self._database.unit() as unit,
-        ):
-            verdict = self._inbox.admit(
-                event, unit, lease=self._lease, epoch=reading.epoch, beginning_known=reading.whole
-            )
-            if verdict is Verdict.HANDLE:
-                self._handler(event, unit)
-        return verdict
-
-    def _park(self, event: ReceivedEvent, error: str) -> None:
-        self._parking.park(event, error)
-        fields = {"consumer": self.name, "event": event.id, "type": event.type, "error": error}
-        log.error("a key is parked", extra={"fields": fields})
+            self._later(reading, key, lane, min(FIRST_DELAY * 2 ** lane.queue[0].attempts, LAST_DELAY))
 
     # --- in the keeper: positions, the switch ---
 

@@ -1,15 +1,16 @@
 """The inbox: which version of each aggregate a handler has seen, kept in the handler's own transaction."""
 
 import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+import psycopg
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Database, Unit
 from chassis.errors import Aborted
 from chassis.events import bus_tables
-from chassis.leases import Lease
 
 
 class Verdict(enum.Enum):
@@ -19,10 +20,47 @@ class Verdict(enum.Enum):
     HANDLE = enum.auto()
     # It was handled before.
     SKIP = enum.auto()
-    # An earlier version is missing.
+    # An earlier version is missing, of this aggregate or of another of its key.
     GAP = enum.auto()
     # Its key waits for a person.
     PARKED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """On whose behalf events are read: the holder of a lease since `epoch`."""
+
+    lease: str
+    epoch: int
+    # Whether the stream still has the first version of everything; otherwise an aggregate may be first seen at any.
+    beginning_known: bool = True
+
+
+_LOOK = """
+    SELECT
+        (SELECT epoch FROM lease WHERE name = %(lease)s),
+        ARRAY(
+            SELECT aggregate_id FROM inbox
+            WHERE handler = %(handler)s AND aggregate_id = ANY (%(aggregates)s::text[]) ORDER BY aggregate_id
+        ),
+        ARRAY(
+            SELECT last_version FROM inbox
+            WHERE handler = %(handler)s AND aggregate_id = ANY (%(aggregates)s::text[]) ORDER BY aggregate_id
+        ),
+        ARRAY(SELECT key FROM parked_key WHERE consumer = %(handler)s AND key = ANY (%(keys)s::text[]))
+"""
+_FIRST = """
+    INSERT INTO inbox (handler, aggregate_id, last_version)
+    SELECT %(handler)s, * FROM unnest(%(aggregates)s::text[], %(versions)s::bigint[])
+    ON CONFLICT DO NOTHING
+"""
+# Nobody else has moved it since we looked.
+_NEXT = """
+    UPDATE inbox SET last_version = claimed.version
+    FROM unnest(%(aggregates)s::text[], %(versions)s::bigint[], %(seen)s::bigint[])
+        AS claimed (aggregate_id, version, seen)
+    WHERE handler = %(handler)s AND inbox.aggregate_id = claimed.aggregate_id AND last_version = claimed.seen
+"""
 
 
 class Inbox:
@@ -30,60 +68,81 @@ class Inbox:
 
     def __init__(self, database: Database, handler: str) -> None:
         self._handler = handler
-        tables = bus_tables(database.metadata)
-        self._table = tables.inbox
-        lease, inbox, parked = tables.lease, tables.inbox, tables.parked_key
-        self._look = sa.select(
-            sa.select(lease.c.epoch).where(lease.c.name == sa.bindparam("lease")).scalar_subquery().label("epoch"),
-            sa.select(inbox.c.last_version)
-            .where(inbox.c.handler == handler, inbox.c.aggregate_id == sa.bindparam("aggregate"))
-            .scalar_subquery()
-            .label("last"),
-            sa.exists().where(parked.c.consumer == handler, parked.c.key == sa.bindparam("key")).label("parked"),
-        )
-        insert = postgresql.insert(inbox).values(
-            handler=handler, aggregate_id=sa.bindparam("aggregate"), last_version=sa.bindparam("version")
-        )
-        self._claim = insert.on_conflict_do_update(
-            index_elements=[inbox.c.handler, inbox.c.aggregate_id],
-            set_={"last_version": insert.excluded.last_version},
-            # Nobody else has moved it since we looked.
-            where=inbox.c.last_version == sa.bindparam("seen"),
-        ).returning(inbox.c.last_version)
+        bus_tables(database.metadata)
 
     def admit(
-        self,
-        event: ReceivedEvent,
-        unit: Unit,
-        *,
-        lease: Lease | None = None,
-        epoch: int = 0,
-        beginning_known: bool = True,
-        gaps: bool = False,
-    ) -> Verdict:
-        """Decides about the event; HANDLE is noted in the unit's transaction, so that it is once in effect.
+        self, events: Sequence[ReceivedEvent], unit: Unit, reader: Reader | None = None, *, gaps: bool = False
+    ) -> list[Verdict]:
+        """Decides about each event; HANDLE is noted in the unit's transaction, so that it is once in effect.
 
-        `beginning_known`: whether the stream still has the first version of everything; otherwise an aggregate may be
-        first seen at any version. `gaps`: whether a missing version is accepted anyhow, and the key may be parked.
-        With a lease, raises Aborted LEASE_LOST when it has gone to another holder since `epoch`.
+        Behind a GAP everything of its key is a GAP. `gaps`: whether a missing version is accepted anyhow, and the key
+        may be parked. Raises Aborted LEASE_LOST when the reader's lease has gone to another holder, and
+        HANDLED_ELSEWHERE when somebody else handles the same events.
         """
-        found = unit.session.execute(
-            self._look, {"lease": lease.name if lease else "", "aggregate": event.aggregate_id, "key": event.key}
-        ).one()
-        if lease is not None and found.epoch != epoch:
-            raise Aborted("LEASE_LOST", f"the lease {lease.name} has gone to another holder")
-        if found.last is not None and event.version <= found.last:
-            return Verdict.SKIP
-        if not gaps:
-            if found.parked:
-                return Verdict.PARKED
-            expected = 1 if found.last is None else found.last + 1
-            if event.version != expected and (found.last is not None or beginning_known):
-                return Verdict.GAP
-        claimed = unit.session.execute(
-            self._claim,
-            {"aggregate": event.aggregate_id, "version": event.version, "seen": found.last},
-        ).first()
-        if claimed is None:
-            raise Aborted("HANDLED_ELSEWHERE", "somebody else handles the same event")
-        return Verdict.HANDLE
+        with unit.cursor() as cursor:
+            seen, parked = self._look(cursor, events, reader)
+            last = dict(seen)
+            beginning_known = reader is None or reader.beginning_known
+            verdicts: list[Verdict] = []
+            behind_gap: set[str] = set()
+            for event in events:
+                before = last.get(event.aggregate_id)
+                if before is not None and event.version <= before:
+                    verdict = Verdict.SKIP
+                elif not gaps and event.key in parked:
+                    verdict = Verdict.PARKED
+                elif not gaps and (event.key in behind_gap or _missing(event.version, before, beginning_known)):
+                    verdict = Verdict.GAP
+                    behind_gap.add(event.key)
+                else:
+                    verdict = Verdict.HANDLE
+                    last[event.aggregate_id] = event.version
+                verdicts.append(verdict)
+            self._claim(cursor, seen, last)
+        return verdicts
+
+    def _look(
+        self, cursor: "psycopg.Cursor[tuple[Any, ...]]", events: Sequence[ReceivedEvent], reader: Reader | None
+    ) -> tuple[dict[str, int], set[str]]:
+        row = cursor.execute(
+            _LOOK,
+            {
+                "lease": reader.lease if reader else "",
+                "handler": self._handler,
+                "aggregates": list({event.aggregate_id for event in events}),
+                "keys": list({event.key for event in events}),
+            },
+            prepare=False,
+        ).fetchone()
+        assert row is not None
+        epoch, aggregates, versions, parked = row
+        if reader is not None and epoch != reader.epoch:
+            raise Aborted("LEASE_LOST", f"the lease {reader.lease} has gone to another holder")
+        return dict(zip(aggregates, versions, strict=True)), set(parked)
+
+    def _claim(self, cursor: "psycopg.Cursor[tuple[Any, ...]]", seen: dict[str, int], last: dict[str, int]) -> None:
+        # In one order everywhere, so that two who claim the same don't wait for each other.
+        moved = sorted(aggregate for aggregate, version in last.items() if seen.get(aggregate) != version)
+        for statement, aggregates in (
+            (_FIRST, [aggregate for aggregate in moved if aggregate not in seen]),
+            (_NEXT, [aggregate for aggregate in moved if aggregate in seen]),
+        ):
+            if not aggregates:
+                continue
+            cursor.execute(
+                statement,
+                {
+                    "handler": self._handler,
+                    "aggregates": aggregates,
+                    "versions": [last[aggregate] for aggregate in aggregates],
+                    "seen": [seen.get(aggregate) for aggregate in aggregates],
+                },
+                prepare=False,
+            )
+            if cursor.rowcount != len(aggregates):
+                raise Aborted("HANDLED_ELSEWHERE", "somebody else handles the same events")
+
+
+def _missing(version: int, before: int | None, beginning_known: bool) -> bool:
+    expected = 1 if before is None else before + 1
+    return version != expected and (before is not None or beginning_known)

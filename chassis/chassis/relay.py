@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import nats.errors
 import psycopg
@@ -26,7 +26,7 @@ from nats.aio.msg import Msg
 from chassis import telemetry
 from chassis.bus import Bus
 from chassis.cloudevents import headers_of, subject_of
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.events import acting, bus_tables
 from chassis.leases import DEFAULT_SECONDS, Lease
@@ -110,7 +110,7 @@ class EventOutbox:
     ) -> Sequence[Outgoing]:
         """Forgets what the stream has and returns the next unsent events."""
         with acting(self._service, "relay"), self._database.unit() as unit:
-            cursor = driver_cursor(unit)
+            cursor = unit.cursor()
             # Never prepared: a plan made while the tables were empty would scan them for every row once they are full.
             if sent:
                 cursor.execute(self._SENT, (list(sent),), prepare=False)
@@ -164,14 +164,6 @@ class EventOutbox:
         telemetry.OUTBOX_UNSENT.labels(self._service).set(unsent)
         telemetry.OUTBOX_OLDEST.labels(self._service).set(max(0.0, age))
         telemetry.OUTBOX_BLOCKED.labels(self._service).set(blocked)
-
-
-def driver_cursor(unit: Unit) -> "psycopg.Cursor[tuple[Any, ...]]":
-    """A cursor of the driver itself inside the unit's transaction, for statements that must not be prepared; answers
-    come in binary, which halves what a row with a payload costs."""
-    connection = unit.session.connection().connection.driver_connection
-    assert isinstance(connection, psycopg.Connection)
-    return connection.cursor(binary=True)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """How aggregates, their event log and what belongs to it lie in PostgreSQL."""
 
+import operator
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 from google.protobuf.message import Message
+from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 
@@ -56,10 +58,12 @@ class TypedJson(sa.types.TypeDecorator[Any]):
         hint: Any = tuple[kind, ...] if repeated else kind  # type: ignore[valid-type]
         self.decode = msgspec.json.Decoder(hint, dec_hook=_dec_hook, float_hook=Decimal).decode
 
+    def encode(self, value: Any) -> str | None:
+        """The JSON text of the value."""
+        return None if value == () else _ENCODER.encode(value).decode()
+
     def process_bind_param(self, value: Any, dialect: sa.Dialect) -> Any:
-        if value is None or value == ():
-            return None
-        return _ENCODER.encode(value).decode()
+        return None if value is None else self.encode(value)
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Any:
         if value is None:
@@ -130,6 +134,34 @@ def map_aggregate(mapper: registry, cls: type[Aggregate], table: sa.Table) -> No
         # Columns that PostgreSQL computes for its indexes are no attributes.
         include_properties=list(convert.attribute_types(cls)),
     )
+
+
+def insertion(cls: type[Aggregate], table: sa.Table) -> tuple[bytes, Callable[[Aggregate], Sequence[Any]]]:
+    """The driver's statement that inserts an aggregate, and what makes its parameters of one."""
+    names = list(convert.attribute_types(cls))
+    encoders = [_parameter(table.c[name].type) for name in names]
+    read = operator.itemgetter(*names)
+    statement = sql.SQL("INSERT INTO {table} ({columns}) VALUES ({values})").format(
+        table=sql.Identifier(table.name),
+        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+        values=sql.SQL(", ").join(sql.Placeholder() * len(names)),
+    )
+
+    def values(aggregate: Aggregate) -> Sequence[Any]:
+        return [
+            value if value is None or encode is None else encode(value)
+            for value, encode in zip(read(aggregate.__dict__), encoders, strict=True)
+        ]
+
+    return statement.as_string(None).encode(), values
+
+
+def _parameter(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    if isinstance(kind, TypedJson):
+        return kind.encode
+    if isinstance(kind, EnumText):
+        return str
+    return None
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------

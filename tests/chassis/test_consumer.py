@@ -310,3 +310,24 @@ def test_partitions_can_be_split_among_more_consumers(
         things.eventually(lambda: len(recorder.seen()) == 40)
     for name in names:
         assert recorder.versions(name) == [1, 2]
+
+
+def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_others_nothing(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    recorder.refusing["thing-7", 2] = ZeroDivisionError("the handler has a bug")
+    publish(*[(f"key-{number}", f"thing-{number}", version) for version in (1, 2, 3) for number in range(30)])
+    transactions: set[int] = set()
+
+    def handler(event: ReceivedEvent, unit: Unit) -> None:
+        recorder(event, unit)
+        transactions.add(unit.session.scalar(sa.text("SELECT pg_current_xact_id()::text::bigint")) or 0)
+
+    made = consumer(database, nats["customers"], handler)
+    with things.running(made):
+        things.eventually(lambda: len(recorder.seen()) == 88)
+        things.eventually(lambda: [key.key for key in parked(Operations(database, [made], service="x"))] == ["key-7"])
+    for number in range(30):
+        assert recorder.versions(f"thing-{number}") == ([1] if number == 7 else [1, 2, 3])
+    # The batches with the bad event in them are handled one by one; the others aren't.
+    assert len(transactions) < 88

@@ -28,4 +28,11 @@ def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
     else:
         return
     gone = event.type == f"{event.aggregate_type}DeleteEvent"
-    store.refer(unit, event.aggregate_id, event.aggregate_type, event.branch, () if gone else targets)
+    store.refer(
+        unit,
+        event.aggregate_id,
+        event.aggregate_type,
+        event.branch,
+        () if gone else targets,
+        new=event.version == 1,
+    )

@@ -92,23 +92,31 @@ for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)
 
 
-def refer(unit: Unit, referrer_id: str, referrer_type: str, branch: str, targets: Iterable[str]) -> None:
-    """Remembers what the referrer refers to now, instead of what it did before."""
-    unit.session.execute(sa.delete(reference).where(reference.c.referrer_id == referrer_id))
+_FORGET = "DELETE FROM reference WHERE referrer_id = %(referrer_id)s"
+_REFER = """
+    INSERT INTO reference (target_id, referrer_id, referrer_type, branch)
+    VALUES (%(target_id)s, %(referrer_id)s, %(referrer_type)s, %(branch)s) ON CONFLICT DO NOTHING
+"""
+
+
+def refer(
+    unit: Unit, referrer_id: str, referrer_type: str, branch: str, targets: Iterable[str], *, new: bool = False
+) -> None:
+    """Remembers what the referrer refers to now, instead of what it did before (nothing, when it is `new`)."""
+    if not new:
+        unit.later(_FORGET, {"referrer_id": referrer_id})
     rows = [
         {"target_id": target, "referrer_id": referrer_id, "referrer_type": referrer_type, "branch": branch}
         for target in dict.fromkeys(targets)
         if target and target != referrer_id
     ]
     if rows:
-        unit.session.execute(sa.insert(reference), rows)
+        unit.later(_REFER, *rows)
 
 
 def remember(unit: Unit, referrer: Referrer, *, new: bool = False) -> None:
     """`refer` for an aggregate of our own."""
-    targets = list(referrer.references())
-    if targets or not new:
-        refer(unit, referrer.id, type(referrer).__name__, referrer.branch, targets)
+    refer(unit, referrer.id, type(referrer).__name__, referrer.branch, referrer.references(), new=new)
 
 
 def referrers(unit: Unit, target_id: str, most: int = 5) -> Sequence[str]:

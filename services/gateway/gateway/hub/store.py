@@ -83,11 +83,15 @@ class Wish:
 
 
 def wishes(unit: Unit, api: str, branch: str | None) -> Sequence[Wish]:
-    """The subscriptions to an API's events in a branch (None: in every one), suspended ones included."""
-    table = subscription.c
-    where = [table.api == api, *([table.branch == branch] if branch is not None else [])]
-    rows = unit.session.execute(sa.select(table.id, table.branch, table.query).where(*where).order_by(table.id))
-    return [Wish(row.id, row.branch, row.query or "") for row in rows]
+    """The subscriptions to an API's events in a branch (None: in every one), suspended ones included; looked up once
+    in a transaction: an event that began to be handled in it is older than a subscription that it doesn't see."""
+    known: Sequence[Wish] | None = unit.known.get((api, branch))
+    if known is None:
+        table = subscription.c
+        where = [table.api == api, *([table.branch == branch] if branch is not None else [])]
+        rows = unit.session.execute(sa.select(table.id, table.branch, table.query).where(*where).order_by(table.id))
+        known = unit.known[api, branch] = [Wish(row.id, row.branch, row.query or "") for row in rows]
+    return known
 
 
 @dataclass(frozen=True, slots=True)
