@@ -121,20 +121,3 @@ def call(method: Callable[..., T], request: Any, *, attempts: int = 3) -> T:
                 raise refusal from error
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")
-
-
-def together(*requests: tuple[Any, Any]) -> list[Any]:
-    """Calls several methods at once, each given as (method, request); their responses in order.
-
-    Raises the first callee's DomainError, after `call`'s attempts while it is UNAVAILABLE.
-    """
-    started = [(method, request, method.future(request)) for method, request in requests]
-    responses = []
-    for method, request, future in started:
-        try:
-            responses.append(future.result())
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise domain_error(error) from error
-            responses.append(call(method, request))
-    return responses

@@ -84,20 +84,34 @@ _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", 
 
 
 class Unit:
-    """One transaction of one caller: what it loads is what the caller may see, what it changes is logged."""
+    """One transaction of one caller: what it loads is what the caller may see, what it changes is logged.
 
-    def __init__(self, database: "Database", session: Session, call: calls.Call, at: datetime) -> None:
-        self.session = session
+    It begins with the first look at the database. One that has looked at nothing until its end, as the creation of
+    something new, is a single round trip.
+    """
+
+    def __init__(self, database: "Database", call: calls.Call, at: datetime) -> None:
         self.call = call
         # The instant of everything that happens in this transaction.
         self.at = at
         self.database = database
         # What has been looked up in this transaction and needn't be again.
         self.known: dict[object, Any] = {}
+        self._session: Session | None = None
         self._new: list[Aggregate] = []
         self._announced: dict[int, str] = {}
         self._after_commit: list[Callable[[], None]] = []
-        self._later: list[tuple[str, Sequence[Mapping[str, Any]]]] = []
+        self._later: list[_Writes] = []
+
+    @property
+    def session(self) -> Session:
+        """The transaction as the mapper's session."""
+        if self._session is None:
+            self._session = Session(self.database.engine, autoflush=False, expire_on_commit=False)
+            # BEGIN and the settings in one round trip.
+            with self.connection().pipeline(), self.connection().cursor() as cursor:
+                cursor.execute(_ENTER, enter_parameters(self.call))
+        return self._session
 
     def find(self, cls: type[A], id: str) -> A | None:
         """The aggregate, or None when there is none that the caller may see."""
@@ -116,7 +130,12 @@ class Unit:
         """Saves a new aggregate. Raises PermissionDenied when its branch isn't the caller's."""
         if not self.database.resources[type(aggregate)].common and not self.call.principal.may_see(aggregate.branch):
             raise PermissionDenied("BRANCH_FORBIDDEN", f"the branch {aggregate.branch!r} isn't yours")
+        aggregate.revision = 1
         self._new.append(aggregate)
+
+    def adds(self, aggregate: Aggregate) -> bool:
+        """Whether the aggregate is new and not yet written."""
+        return any(new is aggregate for new in self._new)
 
     def delete(self, aggregate: Aggregate) -> None:
         """Deletes the aggregate; its history stays."""
@@ -138,7 +157,7 @@ class Unit:
         """What is changed in the block is logged as this caller's, who may see the same branches as the unit's own."""
         before, self.call = self.call, call
         yield
-        if self._new or self.session.dirty or self.session.deleted:
+        if self._new or self._changed():
             self.flush()
         self.call = before
 
@@ -159,8 +178,44 @@ class Unit:
 
     def flush(self) -> None:
         """Writes everything changed so far, with its events; commit does it by itself."""
-        session = self.session
-        changed: list[tuple[Aggregate, str, int]] = [
+        changed = self._changed()
+        if changed:
+            # An UPDATE or DELETE says how many rows it met: each waits for its answer.
+            try:
+                self.session.flush()
+            except StaleDataError as error:
+                raise _Conflict from error
+        created = self._new
+        writes = self._writes(changed)
+        if not writes:
+            return
+        with self.connection().pipeline(), self.connection().cursor() as cursor:
+            _execute(cursor, writes)
+        for aggregate in created:
+            make_transient_to_detached(aggregate)
+            self.session.add(aggregate)
+
+    def commit(self) -> None:
+        """Writes what is left to be written, and ends the transaction."""
+        if self._session is not None:
+            self.flush()
+            self._session.commit()
+        elif writes := self._writes([]):
+            with self.database.at_once() as cursor:
+                cursor.execute(_ENTER, enter_parameters(self.call))
+                _execute(cursor, writes)
+
+    def close(self) -> None:
+        """Gives the connection back; what hasn't been committed is undone."""
+        if self._session is not None:
+            self._session.close()
+
+    def _changed(self) -> list[tuple[Aggregate, str, int]]:
+        """(aggregate, kind of its event, version) of those that the database knows in another state."""
+        session = self._session
+        if session is None:
+            return []
+        return [
             *(
                 (aggregate, _kind_of_change(aggregate), 0)
                 for aggregate in session.dirty
@@ -168,32 +223,20 @@ class Unit:
             ),
             *((aggregate, "Delete", aggregate.revision + 1) for aggregate in session.deleted),
         ]
-        created, self._new = self._new, []
-        if changed:
-            # An UPDATE or DELETE says how many rows it met: each waits for its answer.
-            try:
-                session.flush()
-            except StaleDataError as error:
-                raise _Conflict from error
-        if not (changed or created or self._later):
-            return
-        raw = self.connection()
-        with raw.pipeline(), raw.cursor() as cursor:
-            for aggregate in created:
-                # Past the mapper, which needs several times as long for what is known to be new.
-                cursor.execute(*self.database.insertion(aggregate))
-            if created or changed:
-                self._log([*((aggregate, "Create", 1) for aggregate in created), *changed])
-            later, self._later = self._later, []
-            for statement, rows in later:
-                for row in rows:
-                    cursor.execute(statement, row)
-        for aggregate in created:
-            make_transient_to_detached(aggregate)
-            session.add(aggregate)
-        self._announced.clear()
 
-    def _log(self, changed: Iterable[tuple[Aggregate, str, int]]) -> None:
+    def _writes(self, changed: Sequence[tuple[Aggregate, str, int]]) -> "Sequence[_Writes]":
+        """The new aggregates, the log of these and of those that have changed, and what was given for later."""
+        created, self._new = self._new, []
+        later, self._later = self._later, []
+        # Past the mapper, which needs several times as long for what is known to be new.
+        writes = [self.database.insertion(aggregate) for aggregate in created]
+        if created or changed:
+            writes += self._log([*((aggregate, "Create", 1) for aggregate in created), *changed])
+            self.after_commit(self.database.wake)
+        self._announced.clear()
+        return [*writes, *later]
+
+    def _log(self, changed: Iterable[tuple[Aggregate, str, int]]) -> "Sequence[_Writes]":
         principal = self.call.principal
         carrier: dict[str, str] = {}
         inject(carrier)
@@ -216,13 +259,21 @@ class Unit:
                     traceparent=carrier.get("traceparent"),
                 )
             )
-        # The log comes before what was given for later.
-        self._later[:0] = [(_INSERT_EVENT, rows), (_INSERT_OUTBOX, rows)]
-        self.after_commit(self.database.wake)
+        return [(_INSERT_EVENT, rows), (_INSERT_OUTBOX, rows)]
 
     def committed(self) -> None:
         for action in dict.fromkeys(self._after_commit):
             action()
+
+
+# A statement of the driver, and the parameters of each of its executions.
+_Writes = tuple[str | bytes, Sequence[Mapping[str, Any] | Sequence[Any]]]
+
+
+def _execute(cursor: "psycopg.Cursor[tuple[Any, ...]]", writes: Iterable[_Writes]) -> None:
+    for statement, executions in writes:
+        for parameters in executions:
+            cursor.execute(statement, parameters)
 
 
 _INSERT_EVENT = """
@@ -335,11 +386,30 @@ class Database:
         for listener in self._listeners.get(topic, ()):
             listener()
 
-    def insertion(self, aggregate: Aggregate) -> tuple[bytes, Sequence[Any]]:
-        """The statement that inserts the aggregate, at its first revision, and its parameters."""
+    def insertion(self, aggregate: Aggregate) -> _Writes:
+        """What inserts the aggregate."""
         statement, values = self._insertions[type(aggregate)]
-        aggregate.revision = 1
-        return statement, values(aggregate)
+        return statement, [values(aggregate)]
+
+    @contextmanager
+    def at_once(self) -> "Iterator[psycopg.Cursor[tuple[Any, ...]]]":
+        """A cursor whose statements are sent together at the end of the block, as one transaction."""
+        fairy = self.engine.raw_connection()
+        connection = fairy.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+        try:
+            # Without BEGIN and COMMIT, what is between two synchronisations of a pipeline is one transaction:
+            # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+            connection.autocommit = True
+            with connection.pipeline(), connection.cursor() as cursor:
+                yield cursor
+            connection.autocommit = False
+        except BaseException:
+            # Whatever state it is in.
+            fairy.invalidate()
+            raise
+        finally:
+            fairy.close()
 
     def close(self) -> None:
         """Closes the idle connections."""
@@ -370,23 +440,18 @@ class Database:
 
     @contextmanager
     def _unit(self) -> Iterator[Unit]:
-        call = calls.current()
+        unit = Unit(self, calls.current(), self.clock.now())
         try:
-            with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
-                raw: Any = session.connection().connection.driver_connection
-                # BEGIN and the settings in one round trip.
-                with raw.pipeline(), raw.cursor() as cursor:
-                    cursor.execute(_ENTER, enter_parameters(call))
-                unit = Unit(self, session, call, self.clock.now())
-                yield unit
-                unit.flush()
-                session.commit()
+            yield unit
+            unit.commit()
         except DBAPIError as error:
             raise _translated(error, error.orig, error.connection_invalidated) from error
         except psycopg.Error as error:
             raise _translated(error, error, isinstance(error, psycopg.OperationalError)) from error
         except sa.exc.TimeoutError as error:
             raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
+        finally:
+            unit.close()
 
     def transact(self, request: Message, response: type[M], work: Callable[[Unit], M]) -> M:
         """Runs a mutation once per `request.request_id` (always, when that is empty) and remembers its response.
@@ -402,7 +467,6 @@ class Database:
                         return response_before
                     result = work(unit)
                     if key:
-                        unit.flush()
                         unit.later(
                             _INSERT_IDEMPOTENCY,
                             {

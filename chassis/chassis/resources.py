@@ -69,7 +69,8 @@ class Collection(Generic[A, M]):
 
     def reply(self, unit: Unit, aggregate: A) -> M:
         """The message of one aggregate as it will be committed, its new version included."""
-        unit.flush()
+        if not unit.adds(aggregate):
+            unit.flush()
         return self._replies(unit, [aggregate])[0]
 
     def get(self, request: requests_pb2.GetRequest) -> M:

@@ -130,9 +130,7 @@ class Orders(StandardMethods):
             order = convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch)
             order.check(unit.at)
             unit.add(order)
-            items = self._place(unit, order, captured)
-            unit.flush()
-            return composed(order, items)
+            return composed(order, self._place(unit, order, captured))
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
 

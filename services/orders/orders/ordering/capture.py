@@ -35,7 +35,7 @@ class Captured:
 
 
 class Capture:
-    """Asks catalog and customers, both at once, as the caller of the order."""
+    """Asks catalog and customers, as the caller of the order."""
 
     def __init__(self, catalog: pricing_pb2_grpc.PricingServiceStub, customers: customers_pb2_grpc.CustomerServiceStub):
         self._catalog = catalog
@@ -70,13 +70,13 @@ class Capture:
         )
         if to_price:
             try:
-                context, priced = clients.together(
-                    (self._customers.GetOrderingContext, context_request), (self._catalog.Price, price_request)
-                )
+                # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
+                priced = clients.call(self._catalog.Price, price_request)
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
         else:
-            context, priced = clients.call(self._customers.GetOrderingContext, context_request), None
+            priced = None
+        context = clients.call(self._customers.GetOrderingContext, context_request)
         return _captured(order, items, context, priced, [path for path, _ in to_price])
 
     def missing(self, order: ProductOrder, items: Sequence[OrderItem]) -> tuple[str, ...]:

@@ -111,13 +111,18 @@ def _has_item(inside: bool, conditions: Sequence[requests_pb2.Filter]) -> sa.Col
     return sa.exists(sa.select(columns.id).where(own, place, *where).correlate(product_order))
 
 
+_WAIT = """
+    INSERT INTO order_wait (product_order_id, awaited, branch) VALUES (%(product_order_id)s, %(awaited)s, %(branch)s)
+"""
+
+
 def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
     """Remembers what the order waits for now, instead of what it waited for before."""
-    if order.revision:
+    if not unit.adds(order):
         stop_waiting(unit, order.id)
     rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in dict.fromkeys(awaited)]
     if rows:
-        unit.session.execute(sa.insert(order_wait), rows)
+        unit.later(_WAIT, *rows)
 
 
 def stop_waiting(unit: Unit, order_id: str) -> None:
