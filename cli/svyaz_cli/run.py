@@ -166,8 +166,9 @@ class Platform:
             ServiceServer(service, self._base, self._home, self._environment(service, admin_url, nats))
             for service in SERVICES
         ]
-        self._migrate(servers, admin_url)
+        # Each starts while the next one's database is migrated.
         for server in servers:
+            self._migrate(server, admin_url)
             self._launch(server.service.name, server)
         self._await_readiness(servers)
 
@@ -240,20 +241,19 @@ class Platform:
             admin_url, user=user, password=self._secrets.get(f"postgres-{user}"), database=database
         )
 
-    def _migrate(self, servers: Sequence[ServiceServer], admin_url: str) -> None:
-        for server in servers:
-            database, package = server.service.database, server.service.package
-            if database is None:
-                continue
-            owner = migrate.owner_of(database)
-            migrate.provision(
-                admin_url,
-                database,
-                password=self._secrets.get(f"postgres-{database}"),
-                owner_password=self._secrets.get(f"postgres-{owner}"),
-            )
-            # What `python -m <module> migrate` does, without the second that another interpreter takes to start.
-            migrate.upgrade(package, self._url(admin_url, owner, database), database)
+    def _migrate(self, server: ServiceServer, admin_url: str) -> None:
+        database, package = server.service.database, server.service.package
+        if database is None:
+            return
+        owner = migrate.owner_of(database)
+        migrate.provision(
+            admin_url,
+            database,
+            password=self._secrets.get(f"postgres-{database}"),
+            owner_password=self._secrets.get(f"postgres-{owner}"),
+        )
+        # What `python -m <module> migrate` does, without the second that another interpreter takes to start.
+        migrate.upgrade(package, self._url(admin_url, owner, database), database)
 
     def _await_readiness(self, servers: Sequence[ServiceServer]) -> None:
         deadline = time.monotonic() + READY_SECONDS
