@@ -28,6 +28,8 @@ Convert = Callable[[Any], Any]
 Wrap = Callable[[Convert], Convert]
 # Field name → (whether it is repeated, how a value of it is converted).
 Decoding = Mapping[str, tuple[bool, Convert | None]]
+# An object's fields as its message's constructor takes them.
+Encode = Callable[[Any], dict[str, Any]]
 # The stubs of protobuf know several kinds of descriptor that can't stand in for each other.
 Field = Any
 _NANOS = 1_000_000_000
@@ -36,8 +38,12 @@ _MICROSECOND = timedelta(microseconds=1)
 
 def to_timestamp(value: datetime) -> Timestamp:
     """An aware instant, to the microsecond."""
+    return Timestamp(**_timestamp(value))
+
+
+def _timestamp(value: datetime) -> dict[str, int]:
     micros = (value - EPOCH) // _MICROSECOND
-    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
+    return {"seconds": micros // 1_000_000, "nanos": micros % 1_000_000 * 1_000}
 
 
 def from_timestamp(value: Timestamp) -> datetime:
@@ -47,19 +53,19 @@ def from_timestamp(value: Timestamp) -> datetime:
 
 def to_money(value: Money) -> values_pb2.Money:
     """Raises InvalidArgument for an amount finer than 10⁻⁹ or beyond 64 bits of whole units."""
-    message = values_pb2.Money()
-    if value.unit is not None:
-        message.unit = value.unit
-    if value.value is not None:
-        scaled = value.value.scaleb(9)
-        whole = int(scaled)
-        if whole != scaled or abs(whole) >= _NANOS << 63:
-            raise InvalidArgument("AMOUNT_OUT_OF_RANGE", f"the amount {value.value} doesn't fit units and nanos")
-        sign = -1 if whole < 0 else 1
-        units, nanos = divmod(abs(whole), _NANOS)
-        message.units = sign * units
-        message.nanos = sign * nanos
-    return message
+    return values_pb2.Money(**_money(value))
+
+
+def _money(value: Money) -> dict[str, Any]:
+    if value.value is None:
+        return {"unit": value.unit}
+    scaled = value.value.scaleb(9)
+    whole = int(scaled)
+    if whole != scaled or abs(whole) >= _NANOS << 63:
+        raise InvalidArgument("AMOUNT_OUT_OF_RANGE", f"the amount {value.value} doesn't fit units and nanos")
+    sign = -1 if whole < 0 else 1
+    units, nanos = divmod(abs(whole), _NANOS)
+    return {"unit": value.unit, "units": sign * units, "nanos": sign * nanos}
 
 
 def from_money(message: values_pb2.Money) -> Money:
@@ -123,12 +129,15 @@ def _late(compile_: Callable[[], Convert]) -> Convert:
 
 
 def _encoder(field: Field, cls: type) -> Convert | None:
-    """How one value becomes a field's; None where it is the same."""
+    """How one value becomes a field's; None where it is the same.
+
+    A message inside another is given as the dict of its fields: made by itself, it would be copied into the other.
+    """
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if field.message_type.full_name == "google.protobuf.Timestamp":
-            return to_timestamp
+            return _timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
-            return to_money
+            return _money
         return _late(lambda: _compiled_encode(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)
@@ -181,14 +190,14 @@ def _message_class(field: Field) -> type[Message]:
     return GetMessageClass(field.message_type)
 
 
-_encoders: dict[tuple[type, type[Message]], Callable[[Any], Any]] = {}
+_encoders: dict[tuple[type, type[Message]], Encode] = {}
 _decoders: dict[tuple[type, type[Message]], Decoding] = {}
 
 
-def _compiled_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+def _compiled_encode(cls: type, message_class: type[Message]) -> Encode:
     encode = _encoders.get((cls, message_class))
     if encode is None:
-        encode = _encoders[cls, message_class] = encoding(cls, message_class)
+        encode = _encoders[cls, message_class] = _encode(cls, message_class)
     return encode
 
 
@@ -209,24 +218,27 @@ def encoding_plan(
 
 def encoding(cls: type, message_class: type[M], wrap: Wrap = lambda convert: convert) -> Callable[[Any], M]:
     """`to_message` compiled anew, its conversions of the parts of repeated fields wrapped."""
+    encode = _encode(cls, message_class, wrap)
+    return lambda value: message_class(**encode(value))
+
+
+def _encode(cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert) -> Encode:
     plan = encoding_plan(cls, message_class, wrap)
-    values = _values_of(cls, [name for name, _, _ in plan])
+    names = [name for name, _, _ in plan]
+    values = _values_of(cls, names)
+    converted = [(name, repeated, convert) for name, repeated, convert in plan if convert is not None]
     has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
 
-    def encode(value: Any) -> M:
-        arguments: dict[str, Any] = {}
-        for (name, repeated, convert), item in zip(plan, values(value), strict=True):
-            if item is None or (repeated and not item):
-                continue
-            if convert is None:
-                arguments[name] = item
-            elif repeated:
-                arguments[name] = [convert(part) for part in item]
-            else:
-                arguments[name] = convert(item)
+    def encode(value: Any) -> dict[str, Any]:
+        # What is None is left out by the message's constructor.
+        arguments = dict(zip(names, values(value), strict=True))
+        for name, repeated, convert in converted:
+            item = arguments[name]
+            if item is not None:
+                arguments[name] = [convert(part) for part in item] if repeated else convert(item)
         if has_etag:
             arguments["etag"] = str(value.revision)
-        return message_class(**arguments)
+        return arguments
 
     return encode
 
@@ -275,7 +287,7 @@ def to_message(value: Any, message_class: type[M]) -> M:
 
     Raises InvalidArgument for an amount that doesn't fit.
     """
-    return _compiled_encode(type(value), message_class)(value)
+    return message_class(**_compiled_encode(type(value), message_class)(value))
 
 
 def from_message(message: Message, cls: type[T], **given: Any) -> T:

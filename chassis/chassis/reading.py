@@ -1,6 +1,6 @@
 """The shortest way from a row to a message: one statement, which carries the caller's branches with it."""
 
-import logging
+import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,29 +8,28 @@ from typing import Any
 import psycopg
 from google.protobuf.message import Message
 from psycopg import sql
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.types.json import set_json_loads
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from chassis import calls, convert
 from chassis.errors import Unavailable
 from chassis.schema import EnumText, Resource, TypedJson
 from chassis.types import Aggregate
 
-logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-
-_WAIT_SECONDS = 5.0
+_WAIT_SECONDS = 5
 # A backstop: one row by its key takes a millisecond, whatever the caller's deadline is.
 _STATEMENT_TIMEOUT = "10s"
 
 # The id that is looked for comes out of the expression that sets the branches, so that these are set before the first
 # row is looked at, and for this statement's transaction only.
-_ENTERED = "WITH entered AS MATERIALIZED (SELECT set_config('svyaz.branches', %(branches)s, true) AS branches)"
+_ENTERED = "WITH entered AS MATERIALIZED (SELECT set_config('svyaz.branches', $1, true) AS branches)"
 _QUERY = """
     {entered}
     SELECT {columns} FROM {table}
-    WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(id)s END FROM entered)
+    WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2 END FROM entered)
 """
-_WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE %(ids)s::text[] END FROM entered)::text[]"
+_WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2::text[] END FROM entered)::text[]"
 
 
 @dataclass(frozen=True)
@@ -41,30 +40,67 @@ class _Way:
     message: Callable[[tuple[Any, ...]], Message]
 
 
+class _Connection:
+    """A session that reads, one statement at a time.
+
+    Past psycopg's cursors: they cost three times as much as the statement, and let go of the interpreter at every step
+    of it, each time to be waited for again; libpq's own call does so once.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(
+            url, autocommit=True, connect_timeout=_WAIT_SECONDS, options=f"-c statement_timeout={_STATEMENT_TIMEOUT}"
+        )
+        # The columns' own decoders read the text.
+        set_json_loads(lambda text: text, self._connection)
+        self._values = Transformer.from_context(self._connection)
+        self._prepared: dict[bytes, bytes] = {}
+
+    @property
+    def lost(self) -> bool:
+        """Whether nothing can be asked here any more."""
+        return self._connection.pgconn.status != ConnStatus.OK
+
+    def rows(self, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """The rows that the query (with `$1`, `$2` …) finds. Raises psycopg.Error, OperationalError when it is lost."""
+        name = self._prepared.get(query) or self._prepare(query)
+        values: Any = self._values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
+        result = self._connection.pgconn.exec_prepared(name, values)
+        self._check(result, ExecStatus.TUPLES_OK)
+        self._values.set_pgresult(result)
+        return self._values.load_rows(0, result.ntuples, tuple)
+
+    def _prepare(self, query: bytes) -> bytes:
+        name = f"reading_{len(self._prepared)}".encode()
+        self._check(self._connection.pgconn.prepare(name, query), ExecStatus.COMMAND_OK)
+        self._prepared[query] = name
+        return name
+
+    def _check(self, result: Any, expected: ExecStatus) -> None:
+        if result.status != expected:
+            error = psycopg.errors.error_from_result(result)
+            raise psycopg.OperationalError(str(error)) if self.lost else error
+
+    def close(self) -> None:
+        """Ends the session."""
+        self._connection.close()
+
+
 class Reader:
     """Reads single aggregates outside of any transaction of ours."""
 
     def __init__(self, url: str, resources: Mapping[type[Aggregate], Resource], connections: int) -> None:
+        self._url = url
         self._ways = {cls: _way(cls, resource) for cls, resource in resources.items()}
-        self._attempts = connections + 1
-        self._pool = ConnectionPool(
-            url,
-            min_size=0,
-            max_size=connections,
-            open=False,
-            timeout=_WAIT_SECONDS,
-            configure=_configure,
-            kwargs={
-                "autocommit": True,
-                "prepare_threshold": 1,
-                "options": f"-c statement_timeout={_STATEMENT_TIMEOUT}",
-            },
-        )
+        # The last one used is the next: None stands for one that isn't open (any more).
+        self._idle: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
+        for _ in range(connections):
+            self._idle.put(None)
 
     def read(self, cls: type[Aggregate], id: str, call: calls.Call) -> Message | None:
         """The message of the aggregate, None when there is none that the caller may see. Raises Unavailable."""
         way = self._ways[cls]
-        rows = self._rows(way.query, {"branches": call.principal.branch_setting, "id": id})
+        rows = self._rows(way.query, (call.principal.branch_setting, id))
         return way.message(rows[0]) if rows else None
 
     def rows(self, query: str, ids: Sequence[str], call: calls.Call) -> list[tuple[Any, ...]]:
@@ -73,30 +109,34 @@ class Reader:
         JSONB comes as its text. Raises Unavailable.
         """
         text = f"{_ENTERED} {query.replace('WANTED', _WANTED)}".encode()
-        return self._rows(text, {"branches": call.principal.branch_setting, "ids": list(ids)})
+        return self._rows(text, (call.principal.branch_setting, list(ids)))
 
-    def _rows(self, query: bytes, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        self._pool.open()
-        for _ in range(self._attempts):
-            try:
-                with self._pool.connection(timeout=_WAIT_SECONDS) as connection:
-                    return connection.execute(query, parameters).fetchall()
-            except PoolTimeout as error:
-                raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
-            except psycopg.OperationalError as error:
-                # A connection that died while it was idle says so only now; after a restart all of them have.
-                if not connection.closed:
-                    raise Unavailable("DATABASE_UNAVAILABLE", "the database didn't answer") from error
-        raise Unavailable("DATABASE_UNAVAILABLE", "the database can't be reached")
+    def _rows(self, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            connection = self._idle.get(timeout=_WAIT_SECONDS)
+        except queue.Empty as error:
+            raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
+        try:
+            if connection is not None:
+                try:
+                    return connection.rows(query, parameters)
+                except psycopg.OperationalError:
+                    # One that died while it was idle says so only now.
+                    if not connection.lost:
+                        raise
+            connection = _Connection(self._url)
+            return connection.rows(query, parameters)
+        except psycopg.OperationalError as error:
+            raise Unavailable("DATABASE_UNAVAILABLE", "the database didn't answer") from error
+        finally:
+            self._idle.put(None if connection is None or connection.lost else connection)
 
     def close(self) -> None:
-        """Closes the connections."""
-        self._pool.close()
-
-
-def _configure(connection: psycopg.Connection[Any]) -> None:
-    # The columns' own decoders read the text.
-    set_json_loads(lambda text: text, connection)
+        """Closes the idle connections."""
+        for connection in [self._idle.get_nowait() for _ in range(self._idle.qsize())]:
+            if connection is not None:
+                connection.close()
+            self._idle.put(None)
 
 
 def _way(cls: type[Aggregate], resource: Resource) -> _Way:

@@ -78,7 +78,8 @@ class _Interceptor(grpc.ServerInterceptor):
         self._verifier = verifier
         self._methods: dict[str, Any] = {}
         self._tracer = telemetry.tracer()
-        self._in_flight = telemetry.RPC_IN_FLIGHT.labels(service)
+        self._serving: set[grpc.ServicerContext] = set()
+        telemetry.RPC_IN_FLIGHT.labels(service).set_function(lambda: len(self._serving))
         self._lock = threading.Lock()
 
     def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
@@ -103,8 +104,8 @@ class _Interceptor(grpc.ServerInterceptor):
 
         def serve(request: Any, context: grpc.ServicerContext) -> Any:
             started = time.perf_counter()
-            metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
-            self._in_flight.inc()
+            metadata: dict[str, Any] = dict(context.invocation_metadata())
+            self._serving.add(context)
             parent = extract(metadata) if "traceparent" in metadata else None
             with self._tracer.start_as_current_span(name, context=parent, kind=trace.SpanKind.SERVER) as span:
                 try:
@@ -131,7 +132,7 @@ class _Interceptor(grpc.ServerInterceptor):
                     failure.status = "INTERNAL"
                     context.abort_with_status(rpc_status.to_status(error_status(failure)))
                 finally:
-                    self._in_flight.dec()
+                    self._serving.discard(context)
                     duration.observe(time.perf_counter() - started)
 
         return grpc.unary_unary_rpc_method_handler(

@@ -2,15 +2,16 @@
 
 import json
 import logging
+import random
 import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from chassis.config import Settings
@@ -70,7 +71,57 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def setup(settings: Settings) -> TracerProvider:
+class _Current:
+    """Makes a span the current one inside a block."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def __enter__(self) -> trace.Span:
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(self, *_: object) -> None:
+        context.detach(self._token)
+
+
+class _Unrecorded(trace.Tracer):
+    """Makes spans that are nothing but their ids (W3C Trace Context), to be passed on.
+
+    The SDK makes them too, for three times the price: of every call's, whether anybody looks at its trace or not.
+    """
+
+    def start_span(self, name: str, context: context.Context | None = None, *_: Any, **__: Any) -> trace.Span:
+        """A span of its parent's trace, or of a new one."""
+        parent = trace.get_current_span(context).get_span_context()
+        if parent.is_valid:
+            # Not sampled here: what the parent says of that is of its own recording.
+            flags = parent.trace_flags & trace.TraceFlags.RANDOM_TRACE_ID
+            trace_id, state = parent.trace_id, parent.trace_state
+        else:
+            flags, trace_id, state = trace.TraceFlags.RANDOM_TRACE_ID, random.getrandbits(128), None
+        own = trace.SpanContext(trace_id, random.getrandbits(64), False, trace.TraceFlags(flags), state)
+        return trace.NonRecordingSpan(own)
+
+    def start_as_current_span(self, name: str, context: context.Context | None = None, *_: Any, **__: Any) -> Any:
+        """The same, current inside a block."""
+        return _Current(self.start_span(name, context))
+
+
+class Unrecorded(trace.TracerProvider):
+    """Traces that are only passed on."""
+
+    def get_tracer(self, *_: Any, **__: Any) -> trace.Tracer:
+        """The same for everybody."""
+        return _Unrecorded()
+
+    def shutdown(self) -> None:
+        """There is nothing left to send."""
+
+
+def setup(settings: Settings) -> TracerProvider | Unrecorded:
     """Configures logging and tracing of this process; spans leave it when an OTLP endpoint is configured.
 
     Without an endpoint spans aren't recorded but still carry their ids into logs, calls and events.
@@ -80,19 +131,22 @@ def setup(settings: Settings) -> TracerProvider:
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "alembic.runtime.migration"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": f"svyaz-{settings.service}"}),
-        sampler=ParentBased(ALWAYS_ON) if settings.otlp_endpoint else ALWAYS_OFF,
-    )
-    if settings.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        insecure = not settings.otlp_endpoint.startswith("https")
-        provider.add_span_processor(
-            BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure))
-        )
+    provider = _recording(settings) if settings.otlp_endpoint else Unrecorded()
     trace.set_tracer_provider(provider)
+    return provider
+
+
+def _recording(settings: Settings) -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"svyaz-{settings.service}"}), sampler=ParentBased(ALWAYS_ON)
+    )
+    insecure = not settings.otlp_endpoint.startswith("https")
+    provider.add_span_processor(
+        BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure))
+    )
     return provider
 
 

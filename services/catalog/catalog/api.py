@@ -79,8 +79,7 @@ class Prices:
             Item(item.id, item.product_offering_id, item.quantity if item.HasField("quantity") else 1)
             for item in request.item
         ]
-        with self._database.unit() as unit:
-            offers = self._book.offers(unit, {item.product_offering_id for item in items})
-            at = from_timestamp(asked.at) if asked.HasField("at") else unit.at
+        offers = self._book.offers(self._database, {item.product_offering_id for item in items})
+        at = from_timestamp(asked.at) if asked.HasField("at") else self._database.clock.now()
         pricing = price(items, offers, PricingContext(at, asked.currency, asked.branch, asked.customer_id))
         return to_message(pricing, pricing_pb2.PriceResponse)

@@ -22,7 +22,7 @@ from catalog.domain import (
     Reference,
 )
 from catalog.offers import Offer, compile_offer, price_ids, related_price_ids
-from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.db import Database, Resource, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
 from chassis.types import Aggregate
 from svyaz.catalog.v1 import catalog_pb2
@@ -189,16 +189,23 @@ class OfferBook:
         self._most = most
         self._lock = threading.Lock()
 
-    def offers(self, unit: Unit, ids: Iterable[str]) -> dict[str, Offer]:
+    def offers(self, database: Database, ids: Iterable[str]) -> dict[str, Offer]:
         """The offers with these ids, and all that they bundle; those that don't exist are left out."""
         wanted = set(ids)
         kept = self._closure(wanted)
-        current = _revisions(unit, {key for entry in kept.values() for key in entry.revisions})
+        current = _revisions(database, {key for entry in kept.values() for key in entry.revisions})
         found = {
             key: entry.offer
             for key, entry in kept.items()
             if all(current.get(source) == revision for source, revision in entry.revisions.items())
         }
+        if self._below(wanted, found) - found.keys():
+            with database.unit() as unit:
+                self._complete(unit, wanted, found)
+        return found
+
+    def _complete(self, unit: Unit, wanted: set[str], found: dict[str, Offer]) -> None:
+        """Adds what isn't found yet of the wanted offers and of all that they bundle."""
         missing = self._below(wanted, found) - found.keys()
         tried: set[str] = set()
         while missing:
@@ -207,7 +214,6 @@ class OfferBook:
             found |= {key: entry.offer for key, entry in fresh.items()}
             tried |= missing
             missing = self._below(wanted, found) - found.keys() - tried
-        return found
 
     def _closure(self, wanted: set[str]) -> dict[str, _Kept]:
         result: dict[str, _Kept] = {}
@@ -240,18 +246,15 @@ class OfferBook:
             self._kept.update(fresh)
 
 
-_REVISIONS = sa.union_all(
-    *(
-        sa.select(table.c.id, table.c.revision).where(table.c.id == sa.any_(sa.bindparam("ids", type_=ARRAY(sa.Text))))
-        for table in (product_offering, product_offering_price)
-    )
-)
+_REVISIONS = """
+    SELECT id, revision FROM product_offering WHERE id = ANY (WANTED)
+    UNION ALL
+    SELECT id, revision FROM product_offering_price WHERE id = ANY (WANTED)
+"""
 
 
-def _revisions(unit: Unit, ids: set[str]) -> dict[str, int]:
-    if not ids:
-        return {}
-    return {row.id: row.revision for row in unit.session.execute(_REVISIONS, {"ids": sorted(ids)})}
+def _revisions(database: Database, ids: set[str]) -> dict[str, int]:
+    return dict(database.rows(_REVISIONS, sorted(ids))) if ids else {}
 
 
 def _compiled(unit: Unit, ids: set[str]) -> dict[str, _Kept]:
