@@ -188,28 +188,24 @@ _decoders: dict[tuple[type, type[Message]], Decoding] = {}
 def _compiled_encode(cls: type, message_class: type[M]) -> Callable[[Any], M]:
     encode = _encoders.get((cls, message_class))
     if encode is None:
-        encode = _encoders[cls, message_class] = encoding(cls, message_class)
+        encode = _encoders[cls, message_class] = _encoding(cls, message_class)
     return encode
 
 
-def encoding_plan(
-    cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert
-) -> list[tuple[str, bool, Convert | None]]:
+def encoding_plan(cls: type, message_class: type[Message]) -> list[tuple[str, bool, Convert | None]]:
     """How an object becomes a message: for each common field its name, whether it is repeated, and how one value of it
-    is converted (None: not at all; that of a repeated field is wrapped)."""
+    is converted (None: not at all)."""
     attributes = attribute_types(cls)
     plan: list[tuple[str, bool, Convert | None]] = []
     for field in _fields(message_class):
         if field.name in attributes:
             kind, repeated = attributes[field.name]
-            convert = _encoder(field, kind)
-            plan.append((field.name, repeated, wrap(convert) if repeated and convert is not None else convert))
+            plan.append((field.name, repeated, _encoder(field, kind)))
     return plan
 
 
-def encoding(cls: type, message_class: type[M], wrap: Wrap = lambda convert: convert) -> Callable[[Any], M]:
-    """`to_message` compiled anew, its conversions of the parts of repeated fields wrapped."""
-    plan = encoding_plan(cls, message_class, wrap)
+def _encoding(cls: type, message_class: type[M]) -> Callable[[Any], M]:
+    plan = encoding_plan(cls, message_class)
     values = _values_of(cls, [name for name, _, _ in plan])
     has_etag = issubclass(cls, Aggregate) and "etag" in message_class.DESCRIPTOR.fields_by_name
 
