@@ -198,8 +198,9 @@ def _writing(cls: type[Aggregate], resource: Resource) -> Callable[[Mapping[str,
 
 def _part(message_class: type[Message], name: str, kind: type, encode: Convert) -> Convert:
     """How one value of a repeated field becomes its JSON, and the bytes of a message that has nothing else."""
-    text = TypedJson(kind, repeated=False).process_bind_param
-    return lambda value: (text(value, None), message_class(**{name: [encode(value)]}).SerializeToString())
+    text = _converter(TypedJson(kind, repeated=False))
+    assert text is not None
+    return lambda value: (text(value), message_class(**{name: [encode(value)]}).SerializeToString())
 
 
 def _converter(kind: sa.types.TypeEngine[Any]) -> Convert | None:
