@@ -17,10 +17,13 @@ from opentelemetry.propagate import inject
 
 from chassis import calls, convert
 from chassis.convert import Convert
-from chassis.db import Database, Resource, Unit, Xid8, event_row
+from chassis.db import Database, Resource, TypedJson, Unit, Xid8, event_row
 from chassis.types import Aggregate
 
 A = TypeVar("A", bound=Aggregate)
+
+# A row and the bytes of the message that says the same.
+_Written = tuple[tuple[Any, ...], bytes]
 
 _REMEMBERED = 10_000
 _BATCH = "batch"
@@ -54,26 +57,31 @@ class Prepared:
     event: tuple[Any, ...]
 
 
+Preparing = Callable[[Iterable[Aggregate]], list[Prepared]]
+
+
 @dataclass(frozen=True)
 class _Shape:
     resource: Resource
     revision: str
     new: Callable[[], Any]
     decode: convert.Decoding
-    encode: Callable[[Any], Message]
     # Attributes that nobody gives a value have these.
     defaults: Mapping[str, Any]
     columns: Sequence[str]
-    converters: Sequence[tuple[str, Callable[[Any], Any] | None]]
+    write: Callable[[Mapping[str, Any]], _Written]
 
 
 class Bulk:
     """Writes new aggregates of the classes whose tables have a stage."""
 
-    def __init__(self, database: Database, classes: Iterable[type[Aggregate]]) -> None:
+    def __init__(
+        self, database: Database, classes: Iterable[type[Aggregate]], check: Callable[[Message], None] = lambda _: None
+    ) -> None:
+        """`check` is asked of each part of a repeated field, of those that are the same once."""
         self._database = database
         sa.orm.configure_mappers()
-        self._shapes = {cls: _shape(cls, database.resources[cls]) for cls in classes}
+        self._shapes = {cls: _shape(cls, database.resources[cls], check) for cls in classes}
 
     def make(self, message: Message, cls: type[A], **given: Any) -> A:
         """`convert.from_message` for what is never added to a session: nobody watches its attributes being set, which
@@ -83,37 +91,35 @@ class Bulk:
         made.__dict__.update(shape.defaults, **convert.decoded(message, shape.decode), **given)
         return made
 
-    def prepare(self, aggregates: Iterable[Aggregate], at: datetime) -> list[Prepared]:
-        """The rows and events of new aggregates, as the ordinary path would write them in a transaction at `at`.
+    def preparing(self, at: datetime) -> Preparing:
+        """How new aggregates become rows and events, as the ordinary path would write them in a transaction at `at`.
 
-        Raises FailedPrecondition EVENT_TOO_LARGE, InvalidArgument for an amount that doesn't fit.
+        That raises FailedPrecondition EVENT_TOO_LARGE, InvalidArgument for an amount that doesn't fit.
         """
         principal = calls.current().principal
         carrier: dict[str, str] = {}
         inject(carrier)
-        result = []
-        for aggregate in aggregates:
+
+        def prepare(aggregate: Aggregate) -> Prepared:
             cls = type(aggregate)
             shape = self._shapes[cls]
-            aggregate.__dict__[shape.revision] = 1
-            message = shape.encode(aggregate)
+            values = aggregate.__dict__
+            values[shape.revision] = 1
+            row, data = shape.write(values)
             event = event_row(
                 aggregate,
                 type=f"{cls.__name__}CreateEvent",
                 version=1,
-                data=message.SerializeToString(),
-                data_type=message.DESCRIPTOR.full_name,
+                data=data,
+                data_type=shape.resource.message.DESCRIPTOR.full_name,
                 time=at,
                 actor=principal.subject,
                 on_behalf_of=principal.on_behalf_of,
                 traceparent=carrier.get("traceparent"),
             )
-            values = aggregate.__dict__
-            row = tuple(
-                [(to(v) if v else None) if to else v for v, to in ((values[n], t) for n, t in shape.converters)]
-            )
-            result.append(Prepared(cls, row, tuple(event.values())))
-        return result
+            return Prepared(cls, row, tuple(event.values()))
+
+        return lambda aggregates: [prepare(aggregate) for aggregate in aggregates]
 
     def write(self, unit: Unit, prepared: Sequence[Prepared]) -> None:
         """Writes the aggregates with their events, which leave with the transaction's commit.
@@ -141,25 +147,63 @@ class Bulk:
         unit.after_commit(self._database.wake)
 
 
-def _shape(cls: type[Aggregate], resource: Resource) -> _Shape:
+def _shape(cls: type[Aggregate], resource: Resource, check: Callable[[Message], None]) -> _Shape:
     mapper = sa.inspect(cls)
     revision = mapper.version_id_col
     assert revision is not None
-    names = list(convert.attribute_types(cls))
-    columns = resource.table.c
     return _Shape(
         resource,
         revision.name,
         mapper.class_manager.new_instance,
-        convert.decoding(cls, resource.message, _same_bytes),
-        convert.encoding(cls, resource.message, _same_object),
+        convert.decoding(cls, resource.message, lambda convert: _same_bytes(convert, check)),
         {field.name: field.default for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING},
-        names,
-        [(name, _converter(columns[name].type)) for name in names],
+        list(convert.attribute_types(cls)),
+        _writing(cls, resource),
     )
 
 
-def _converter(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+def _writing(cls: type[Aggregate], resource: Resource) -> Callable[[Mapping[str, Any]], _Written]:
+    """How the attributes of a new aggregate become its row and the bytes of its message, in one pass."""
+    message_class = resource.message
+    in_message = {name: (repeated, convert) for name, repeated, convert in convert.encoding_plan(cls, message_class)}
+    plan: dict[str, tuple[int, Convert | None, bool, Convert | None, Convert | None]] = {}
+    for position, (name, (kind, _)) in enumerate(convert.attribute_types(cls).items()):
+        repeated, encode = in_message.get(name, (False, None))
+        part = _same_object(_part(message_class, name, kind, encode)) if repeated and encode else None
+        plan[name] = (position, _converter(resource.table.c[name].type), name in in_message, encode, part)
+    blank = [None] * len(plan)
+    constants = {"etag": "1"} if "etag" in message_class.DESCRIPTOR.fields_by_name else {}
+
+    def write(values: Mapping[str, Any]) -> _Written:
+        row: list[Any] = blank.copy()
+        arguments: dict[str, Any] = constants.copy()
+        data: list[bytes] = []
+        for name, value in values.items():
+            if value is None or value == () or name not in plan:
+                continue
+            position, column, told, encode, part = plan[name]
+            if part is not None:
+                made = [part(one) for one in value]
+                row[position] = f"[{','.join([text for text, _ in made])}]"
+                data += [message for _, message in made]
+                continue
+            row[position] = column(value) if column else value
+            if told:
+                arguments[name] = encode(value) if encode else value
+        # Messages that follow each other are, parsed, one: what is said by several of them is merged.
+        return tuple(row), b"".join((message_class(**arguments).SerializeToString(), *data))
+
+    return write
+
+
+def _part(message_class: type[Message], name: str, kind: type, encode: Convert) -> Convert:
+    """How one value of a repeated field becomes its JSON, and the bytes of a message that has nothing else."""
+    text = _converter(TypedJson(kind, repeated=False))
+    assert text is not None
+    return lambda value: (text(value), message_class(**{name: [encode(value)]}).SerializeToString())
+
+
+def _converter(kind: sa.types.TypeEngine[Any]) -> Convert | None:
     """How a value that there is becomes a column's text; None: as it is."""
     if not isinstance(kind, sa.types.TypeDecorator):
         return None
@@ -171,7 +215,7 @@ def _converter(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
 # once, which halves the work. Value objects never change, so that many aggregates may share one.
 
 
-def _same_bytes(convert: Convert) -> Convert:
+def _same_bytes(convert: Convert, check: Callable[[Message], None]) -> Convert:
     known: dict[bytes, Any] = {}
 
     def remembered(message: Message) -> Any:
@@ -180,6 +224,7 @@ def _same_bytes(convert: Convert) -> Convert:
         if found is None:
             if len(known) >= _REMEMBERED:
                 known.clear()
+            check(message)
             found = known[key] = convert(message)
         return found
 

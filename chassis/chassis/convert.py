@@ -201,29 +201,20 @@ def _compiled_encode(cls: type, message_class: type[Message]) -> Encode:
     return encode
 
 
-def encoding_plan(
-    cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert
-) -> list[tuple[str, bool, Convert | None]]:
+def encoding_plan(cls: type, message_class: type[Message]) -> list[tuple[str, bool, Convert | None]]:
     """How an object becomes a message: for each common field its name, whether it is repeated, and how one value of it
-    is converted (None: not at all; that of a repeated field is wrapped)."""
+    is converted (None: not at all)."""
     attributes = attribute_types(cls)
     plan: list[tuple[str, bool, Convert | None]] = []
     for field in _fields(message_class):
         if field.name in attributes:
             kind, repeated = attributes[field.name]
-            convert = _encoder(field, kind)
-            plan.append((field.name, repeated, wrap(convert) if repeated and convert is not None else convert))
+            plan.append((field.name, repeated, _encoder(field, kind)))
     return plan
 
 
-def encoding(cls: type, message_class: type[M], wrap: Wrap = lambda convert: convert) -> Callable[[Any], M]:
-    """`to_message` compiled anew, its conversions of the parts of repeated fields wrapped."""
-    encode = _encode(cls, message_class, wrap)
-    return lambda value: message_class(**encode(value))
-
-
-def _encode(cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert) -> Encode:
-    plan = encoding_plan(cls, message_class, wrap)
+def _encode(cls: type, message_class: type[Message]) -> Encode:
+    plan = encoding_plan(cls, message_class)
     names = [name for name, _, _ in plan]
     values = _values_of(cls, names)
     converted = [(name, repeated, convert) for name, repeated, convert in plan if convert is not None]

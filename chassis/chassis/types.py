@@ -19,11 +19,14 @@ COMMON = "*"
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): unique, and ordered by its millisecond of birth."""
-    millis = time.time_ns() // 1_000_000
-    rand = int.from_bytes(os.urandom(10), "big")
-    value = (millis << 80) | (0x7 << 76) | ((rand >> 68) << 64) | (0b10 << 62) | (rand & ((1 << 62) - 1))
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    millis = f"{time.time_ns() // 1_000_000:012x}"
+    rand = os.urandom(10).hex()
+    # The first two bits of `variant` are 10.
+    variant = _VARIANT[rand[3]]
+    return f"{millis[:8]}-{millis[8:]}-7{rand[:3]}-{variant}{rand[4:7]}-{rand[7:19]}"
+
+
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 class Json:

@@ -58,8 +58,8 @@ class Options:
     address: str
     # Asked again for each call, since tokens expire.
     token: Callable[[], str]
-    batch: int = 1_000
-    in_flight: int = 4
+    batch: int = 500
+    in_flight: int = 2
     # Seconds to wait for a service that doesn't answer.
     patience: float = 60.0
 

@@ -67,8 +67,8 @@ def import_customers(
     report: Path = typer.Option(help="Where to write the refused rows: a CSV file of line, field and reason."),
     address: str = typer.Option("", envvar="CUSTOMERS_ADDRESS", help="The customers service; the local one."),
     token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of an admin; one of the development issuer."),
-    batch: int = typer.Option(1000, min=1, max=5000, help="Rows in a transaction."),
-    in_flight: int = typer.Option(4, min=1, max=16, help="Transactions at once."),
+    batch: int = typer.Option(500, min=1, max=5000, help="Rows in a transaction."),
+    in_flight: int = typer.Option(2, min=1, max=16, help="Transactions at once."),
     patience: float = typer.Option(60.0, min=0.0, help="Seconds to wait for a service that is away."),
 ) -> None:
     """Import customers with their parties and accounts; run again, it goes on where it stopped and adds nothing twice.

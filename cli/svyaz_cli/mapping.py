@@ -7,6 +7,7 @@ NAME, is: […]}` or `not: […]` only where it says so. A blank column without 
 """
 
 import json
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,6 +35,7 @@ _RESOURCES: Mapping[str, tuple[str, type[Message]]] = {
 _SETTINGS = frozenset({"dataset", "key", "delimiter", "encoding"})
 _VALUE_KEYS = frozenset({"column", "type", "format", "timezone", "values", "when"})
 _TYPES = ("text", "number", "integer", "boolean", "date")
+_REMEMBERED = 10_000
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
@@ -154,16 +156,38 @@ def _builder(node: _Node) -> _Build:
     return lambda row, problems: value
 
 
+def _remembered(build: _Build, texts: Callable[[Row], Any]) -> _Build:
+    """`build`, asked once for the same texts: most columns have few. Nobody changes what has been made."""
+    known: dict[Any, Any] = {}
+
+    def remembered(row: Row, problems: list[Problem]) -> Any:
+        key = texts(row)
+        made = known.get(key)
+        if made is None:
+            before = len(problems)
+            made = build(row, problems)
+            if len(problems) == before:
+                if len(known) >= _REMEMBERED:
+                    known.clear()
+                known[key] = made
+        return made
+
+    return remembered
+
+
 class _Compiler:
     def __init__(self, columns: Mapping[str, int]) -> None:
         self._columns = columns
         self.used: set[str] = set()
+        # Where the columns are that the part of a list which is being compiled is made of.
+        self._positions: set[int] = set()
 
     def position(self, column: Any, path: str) -> int:
         """Where the column is in a row."""
         if column not in self._columns:
             raise MappingError(f"{path}: the file has no column {column!r}")
         self.used.add(column)
+        self._positions.add(self._columns[column])
         return self._columns[column]
 
     def message(self, node: Any, descriptor: Any, path: str) -> _Node:
@@ -220,7 +244,7 @@ class _Compiler:
     def _list(self, node: Any, field: Any, path: str) -> _Node:
         if not isinstance(node, list):
             raise MappingError(f"{path}: must be a list")
-        items = [self._single(item, field, f"{path}[{position}]") for position, item in enumerate(node)]
+        items = [self._part(item, field, f"{path}[{position}]") for position, item in enumerate(node)]
         if all(constant for constant, _ in items):
             return True, [value for _, value in items]
         builders = [_builder(item) for item in items]
@@ -230,6 +254,13 @@ class _Compiler:
             return [value for value in made if value is not _ABSENT]
 
         return False, build
+
+    def _part(self, node: Any, field: Any, path: str) -> _Node:
+        outer, self._positions = self._positions, set()
+        constant, build = self._single(node, field, path)
+        texts = operator.itemgetter(*self._positions) if self._positions else None
+        self._positions |= outer
+        return (constant, build) if constant or texts is None else (False, _remembered(build, texts))
 
     def _money(self, attributes: Mapping[str, Any], path: str) -> _Node:
         if set(attributes) != {"unit", "value"}:

@@ -12,9 +12,12 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeDecorator
 
 from catalog.store import RESOURCES as CATALOG
-from chassis import convert
+from chassis import calls, convert
+from chassis.auth import Principal
 from chassis.bulk import Bulk
 from chassis.clock import Clock
 from chassis.db import Database
@@ -136,6 +139,24 @@ def test_a_bulk_load_makes_the_same_of_a_message(bulk: Bulk, cls: Any, seed: int
     ordinary = convert.from_message(message, cls, id="i", branch="bishkek")
     made = bulk.make(message, cls, id="i", branch="bishkek")
     assert attributes(made) == attributes(ordinary)
+
+
+@pytest.mark.parametrize("cls", customers_store.STAGED, ids=lambda cls: cls.__name__)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=SEED)
+def test_a_bulk_load_writes_the_row_and_the_message_of_the_ordinary_way(bulk: Bulk, cls: Any, seed: int) -> None:
+    resource = customers_store.RESOURCES[cls]
+    aggregate = Maker(seed).make(cls, resource.message.DESCRIPTOR, 3)
+    with calls.using(calls.Call(Principal("me", frozenset(), ("bishkek",)), "T/x", None)):
+        (prepared,) = bulk.preparing(EPOCH)([aggregate])
+    assert aggregate.revision == 1
+    data = next(value for value in prepared.event if isinstance(value, bytes))
+    assert resource.message.FromString(data) == convert.to_message(aggregate, resource.message)
+    for column, value in zip(convert.attribute_types(cls), prepared.row, strict=True):
+        kind, given = resource.table.c[column].type, getattr(aggregate, column)
+        if isinstance(kind, TypeDecorator):
+            given = kind.process_bind_param(given, postgresql.dialect())  # type: ignore[no-untyped-call]
+        assert value == given
 
 
 @given(AMOUNT)

@@ -1,7 +1,7 @@
 """Customers from elsewhere, many at once: each row checked by the rules of the domain, each imported once."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -12,7 +12,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from chassis import convert
-from chassis.bulk import Bulk, Prepared, copy_insert
+from chassis.bulk import Bulk, Prepared, Preparing, copy_insert
 from chassis.db import Database, Unit
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import RelatedParty, new_id
@@ -68,7 +68,7 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._bulk = Bulk(database, store.STAGED)
+        self._bulk = Bulk(database, store.STAGED, _complete)
 
     def ImportCustomers(
         self, request: import_pb2.ImportCustomersRequest, context: Any
@@ -78,11 +78,12 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
         branch = self._database.branch_for_create(Customer, request.branch)
         # Before the transaction, which should be short: whoever reads the log waits for the oldest one.
         at = self._database.clock.now()
+        prepare = self._bulk.preparing(at)
         drafts: list[_Draft] = []
         outcomes: dict[int, import_pb2.ImportOutcome] = {}
         for row in request.rows:
             try:
-                drafts.append(self._draft(row, branch, at))
+                drafts.append(self._draft(row, branch, at, prepare))
             except DomainError as error:
                 outcomes[row.line] = _refused(row.line, error)
 
@@ -116,19 +117,19 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
 
     # --- a row ---
 
-    def _draft(self, row: import_pb2.ImportRow, branch: str, at: datetime) -> _Draft:
-        missing = list(_missing(row))
-        if missing:
-            raise InvalidArgument(
-                "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in missing]
-            )
-        aggregates = list(self._aggregates(row, branch, at))
+    def _draft(self, row: import_pb2.ImportRow, branch: str, at: datetime, prepare: Preparing) -> _Draft:
+        try:
+            aggregates = list(self._aggregates(row, branch, at))
+        except InvalidArgument:
+            # Before anything else that is wrong, all that is missing is told.
+            _require(row)
+            raise
         customer = next(aggregate for aggregate in aggregates if isinstance(aggregate, Customer))
         return _Draft(
             row.line,
             hashlib.sha256(row.key.encode()).digest() if row.key else None,
             customer.id,
-            self._bulk.prepare(aggregates, at),
+            prepare(aggregates),
             [
                 (target, aggregate.id, type(aggregate).__name__, branch)
                 for aggregate in aggregates
@@ -144,6 +145,7 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
             part: R = convert.at(lambda given: self._bulk.make(given, cls, id=new_id(), branch=branch), message, name)
             return part
 
+        _require(row, parts=False)
         party: Individual | Organization
         if row.WhichOneof("party") == "individual":
             party = _checked(made(row.individual, Individual, "individual"), "individual", at)
@@ -248,18 +250,33 @@ def _refused(line: int, error: DomainError) -> import_pb2.ImportOutcome:
 _GIVEN = frozenset({"customer.engaged_party", "billing_account.related_party"})
 
 
-def _missing(row: import_pb2.ImportRow) -> Iterable[str]:
-    """The paths of required fields that aren't there, nested ones included: no gateway has looked before."""
+def _require(row: import_pb2.ImportRow, *, parts: bool = True) -> None:
+    """Raises InvalidArgument with the paths of required fields that aren't there, nested ones included: no gateway has
+    looked before. Without `parts` those of repeated fields aren't looked at, which `_complete` does once for all that
+    are the same."""
+    missing = list(_missing(row, parts))
+    if missing:
+        raise InvalidArgument(
+            "REQUIRED", "required fields are missing", violations=[Violation(path, "required") for path in missing]
+        )
+
+
+def _complete(part: Message) -> None:
+    if next(_absent(part, ""), None) is not None:
+        raise InvalidArgument("REQUIRED", "required fields are missing")
+
+
+def _missing(row: import_pb2.ImportRow, parts: bool) -> Iterator[str]:
     party = row.WhichOneof("party")
     if party is None:
         yield "individual"
     elif party == "individual":
-        yield from _absent(row.individual, party)
+        yield from _absent(row.individual, party, parts)
     else:
-        yield from _absent(row.organization, party)
-    yield from _absent(row.customer, "customer")
+        yield from _absent(row.organization, party, parts)
+    yield from _absent(row.customer, "customer", parts)
     if row.HasField("billing_account"):
-        yield from _absent(row.billing_account, "billing_account")
+        yield from _absent(row.billing_account, "billing_account", parts)
 
 
 @cache
@@ -274,7 +291,7 @@ def _plan(descriptor: Any) -> tuple[Sequence[tuple[str, bool]], Sequence[tuple[s
     return required, nested
 
 
-def _absent(message: Message, path: str) -> Iterator[str]:
+def _absent(message: Message, path: str, parts: bool = True) -> Iterator[str]:
     required, nested = _plan(message.DESCRIPTOR)
     for name, repeated in required:
         if not (getattr(message, name) if repeated else message.HasField(name)):
@@ -283,17 +300,8 @@ def _absent(message: Message, path: str) -> Iterator[str]:
                 yield where
     for name, repeated in nested:
         if repeated:
-            for position, part in enumerate(getattr(message, name)):
-                if not _is_complete(part):
+            if parts:
+                for position, part in enumerate(getattr(message, name)):
                     yield from _absent(part, f"{path}.{name}[{position}]")
         elif message.HasField(name) and f"{path}.{name}" not in _GIVEN:
             yield from _absent(getattr(message, name), f"{path}.{name}")
-
-
-def _is_complete(message: Message) -> bool:
-    """Whether nothing is missing: the quick answer, for nearly every part."""
-    required, nested = _plan(message.DESCRIPTOR)
-    for name, repeated in required:
-        if not (getattr(message, name) if repeated else message.HasField(name)):
-            return False
-    return not nested or next(_absent(message, ""), None) is None
