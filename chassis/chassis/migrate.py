@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 from sqlalchemy import MetaData, NullPool, create_engine, make_url, text
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 
 from chassis.db import Xid8
 
@@ -64,22 +64,39 @@ def owner_of(service: str) -> str:
 
 def login_url(admin_url: str, *, user: str, password: str, database: str) -> str:
     """The URL with which that user reaches that database of the same server."""
-    url = make_url(admin_url).set(username=user, password=password, database=database)
-    return url.render_as_string(hide_password=False)
+    # A user who is named in the query would be preferred to the one before the host.
+    url = make_url(admin_url).difference_update_query(["user", "password", "dbname"])
+    return _rendered(url.set(username=user, password=password, database=database))
 
 
 def database_url(admin_url: str, database: str) -> str:
     """The URL with which the same user reaches another database of the same server."""
-    return make_url(admin_url).set(database=database).render_as_string(hide_password=False)
+    return _rendered(make_url(admin_url).difference_update_query(["dbname"]).set(database=database))
+
+
+def _rendered(url: URL) -> str:
+    """The URL as both SQLAlchemy and libpq read it: the one knows no `postgres://`, the other no `+` for a blank."""
+    text = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    place, mark, query = text.partition("?")
+    return place + mark + query.replace("+", "%20")
+
+
+class ProvisionError(Exception):
+    """Somebody else's database or role has the name that one of ours should have."""
 
 
 def provision(admin_url: str, service: str, *, password: str, owner_password: str, database: str = "") -> None:
     """Makes a service's two roles and its database (named like the service unless told otherwise), or renews the
-    passwords where they exist; needs a superuser, or a role with CREATEDB and CREATEROLE."""
+    passwords where they exist; needs a superuser, or a role with CREATEDB and CREATEROLE.
+
+    Raises ProvisionError, before it changes anything, when something else is called so.
+    """
     database = database or service
-    with psycopg.connect(admin_url, autocommit=True) as connection:
+    # The database that we enter by may be of any encoding; from one of none (SQL_ASCII) names would come as bytes.
+    with psycopg.connect(admin_url, autocommit=True, client_encoding="utf8") as connection:
         # Several starters may provision one server at once, and CREATE ROLE has no IF NOT EXISTS.
         connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        _check_ours(connection, database, service)
         for role, secret in ((owner_of(service), owner_password), (service, password)):
             _role(connection, role, secret)
         connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(owner_of(service))))
@@ -90,6 +107,20 @@ def provision(admin_url: str, service: str, *, password: str, owner_password: st
                 )
             )
         _only_for(connection, database, service)
+
+
+def _check_ours(connection: psycopg.Connection[tuple[Any, ...]], database: str, service: str) -> None:
+    owner = owner_of(service)
+    found = connection.execute(
+        "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (database,)
+    ).fetchone()
+    if found and found[0] != owner:
+        raise ProvisionError(f"the database {database!r} belongs to {found[0]!r}, not to {owner!r}")
+    mighty = connection.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND (rolsuper OR rolbypassrls)", ([owner, service],)
+    ).fetchone()
+    if mighty:
+        raise ProvisionError(f"the role {mighty[0]!r} isn't bound by row-level security")
 
 
 def _role(connection: psycopg.Connection[tuple[Any, ...]], role: str, password: str) -> None:

@@ -139,6 +139,11 @@ class _Place:
     extension: Sequence[str] = ()
 
 
+def _stored(value: datetime) -> str:
+    """An instant of UTC, as JSON holds it."""
+    return value.isoformat().replace("+00:00", "Z")
+
+
 class _JsonPath:
     """Conditions on one JSONB column; those on a repeated field must hold for one and the same element."""
 
@@ -164,8 +169,7 @@ class _JsonPath:
         tests = []
         for value in _parse(leaf, path, condition.value):
             if leaf is _INSTANT:
-                name = self._variable(value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
-                tests.append(f"{target}.datetime() {symbol} {name}.datetime()")
+                tests.append(self._instant(target, symbol, value.astimezone(UTC)))
             elif leaf is _ANY:
                 # A free-typed value: the text "12" also finds the number 12.
                 tests.append(f"{target} {symbol} {self._variable(value)}")
@@ -175,6 +179,26 @@ class _JsonPath:
                 tests.append(f"{target} {symbol} {self._variable(value)}")
         test = _any(tests)
         return f"!({test})" if operator == _O.OPERATOR_NE else test
+
+    def _instant(self, target: str, symbol: str, value: datetime) -> str:
+        """Compares instants as the texts that they are stored as: in UTC, ending in Z (which `datetime()` doesn't read
+        before PostgreSQL 17), with six decimals or none. Of the texts of one second the one without decimals is the
+        greatest, though its instant is the earliest."""
+        second, exact = value.isoformat()[:19], self._variable(_stored(value))
+        whole = self._variable(second + "Z")
+        if symbol == "==":
+            return f"{target} == {exact}"
+        if value.microsecond:
+            beside = f"|| {target} == {whole}" if symbol in ("<", "<=") else f"&& {target} != {whole}"
+            return f"({target} {symbol} {exact} {beside})"
+        # Less than every text of this second.
+        start = self._variable(second)
+        return {
+            "<": f"{target} < {start}",
+            "<=": f"({target} < {start} || {target} == {whole})",
+            ">": f"({target} > {start} && {target} != {whole})",
+            ">=": f"{target} > {start}",
+        }[symbol]
 
     def condition(self, column: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
         if not self.extended:

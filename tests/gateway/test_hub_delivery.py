@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -243,6 +244,28 @@ def test_a_failing_entity_holds_up_itself_alone_and_is_tried_again_by_itself(
     assert attempts[1].at - attempts[0].at > 0.7
     assert len({request.headers["webhook-id"] for request in attempts}) == 1
     assert len({request.body for request in attempts}) == 1
+
+
+def test_a_callback_that_goes_on_failing_is_asked_ever_more_seldom(
+    hub: RunningHub, streams: Streams, receiver: Receiver
+) -> None:
+    receiver.status = lambda request: 500
+    hub.subscribe(receiver.url)
+    streams.put("customers", customer("1"))
+    eventually(lambda: len(receiver.asked) == 4)
+    gaps = [after.at - before.at for before, after in pairwise(receiver.asked)]
+    assert all(gap > 0.7 * 2**number for number, gap in enumerate(gaps)), gaps
+
+
+def test_a_callback_that_says_when_to_come_again_is_left_alone_until_then(
+    hub: RunningHub, streams: Streams, receiver: Receiver
+) -> None:
+    receiver.status = lambda request: 503 if not receiver.asked else 200
+    receiver.headers["Retry-After"] = "4"
+    hub.subscribe(receiver.url)
+    streams.put("customers", customer("1"))
+    eventually(lambda: receiver.names() == ["1"])
+    assert receiver.asked[1].at - receiver.asked[0].at > 3.9
 
 
 def test_a_callback_that_answers_a_byte_at_a_time_is_given_up_and_holds_up_nobody_else(

@@ -260,10 +260,10 @@ def test_fields_select_and_always_keep_the_identity(api: Api) -> None:
 @pytest.fixture(scope="module")
 def people(api: Api) -> str:
     """A location where exactly these live."""
-    for name, born, medium in (
-        ("Asel", "1990-05-01T00:00:00Z", "email"),
-        ("Bakyt", "1985-01-01T00:00:00Z", "phone"),
-        ("Chinara, the elder", "2000-12-31T00:00:00Z", "email"),
+    for name, born, medium, since in (
+        ("Asel", "1990-05-01T00:00:00Z", "email", "2026-01-01T00:00:00Z"),
+        ("Bakyt", "1985-01-01T00:00:00Z", "phone", "2026-01-01T06:00:00.5+06:00"),
+        ("Chinara, the elder", "2000-12-31T00:00:00Z", "email", "2026-01-01T00:00:01Z"),
     ):
         api.made(
             INDIVIDUAL,
@@ -272,7 +272,13 @@ def people(api: Api) -> str:
                 "familyName": "F",
                 "location": "Karakol",
                 "birthDate": born,
-                "contactMedium": [{"mediumType": medium, "characteristic": {"city": name[0]}}],
+                "contactMedium": [
+                    {
+                        "mediumType": medium,
+                        "characteristic": {"city": name[0]},
+                        "validFor": {"startDateTime": since},
+                    }
+                ],
                 "partyCharacteristic": [{"name": "vip", "value": name == "Asel"}, {"name": "size", "value": len(name)}],
                 "loyalty": {"tier": name[0].lower()},
             },
@@ -316,6 +322,31 @@ def test_filters(api: Api, people: str, condition: str, found: str) -> None:
     assert answer.status_code == 200, answer.text
     assert sorted(item["givenName"][0] for item in answer.json()) == list(found)
     assert answer.headers["X-Total-Count"] == str(len(found))
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ("birthDate=1985-01-01T06:00:00%2B06:00", "B"),
+        ("birthDate.gt=1990-04-30T19:00:00-05:00", "C"),
+        ("birthDate=1985-01-01", "B"),
+        ("SINCE=2026-01-01T00:00:00Z", "A"),
+        ("SINCE=2026-01-01T06:00:00.500%2B06:00", "B"),
+        ("SINCE.ne=2026-01-01", "BC"),
+        ("SINCE.lt=2026-01-01T00:00:00Z", ""),
+        ("SINCE.lte=2026-01-01T00:00:00Z", "A"),
+        ("SINCE.gt=2026-01-01T00:00:00Z", "BC"),
+        ("SINCE.gte=2026-01-01T00:00:00Z", "ABC"),
+        ("SINCE.lt=2026-01-01T00:00:00.5Z", "A"),
+        ("SINCE.lte=2026-01-01T00:00:00.5Z", "AB"),
+        ("SINCE.gt=2026-01-01T00:00:00.5Z", "C"),
+        ("SINCE.gte=2026-01-01T00:00:00.5Z", "BC"),
+        ("SINCE.gt=2026-01-01T00:00:00.4Z&SINCE.lt=2026-01-01T00:00:01Z", "B"),
+    ],
+)
+def test_filters_of_instants(api: Api, people: str, condition: str, found: str) -> None:
+    since = "contactMedium.validFor.startDateTime"
+    test_filters(api, people, condition.replace("SINCE", since), found)
 
 
 def test_what_we_show_can_be_filtered_by(api: Api, people: str) -> None:
