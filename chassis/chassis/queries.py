@@ -21,6 +21,8 @@ DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 # Counting further than this costs more than the number is worth; beyond it the planner's estimate serves.
 EXACT_COUNT = 10_000
+# What a person can still read, written out; 1e999999999 mustn't become a gigabyte of zeros.
+MAX_DIGITS = 64
 
 _O = requests_pb2.Filter
 _SYMBOLS: Mapping[int, str] = {
@@ -54,7 +56,7 @@ def _number(text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(text) from error
-    if not value.is_finite():
+    if not value.is_finite() or abs(value.adjusted()) > MAX_DIGITS or len(value.as_tuple().digits) > MAX_DIGITS:
         raise ValueError(text)
     return value
 
@@ -68,7 +70,7 @@ class _Leaf:
 
 
 _TEXT = _Leaf("text", str)
-_NUMBER = _Leaf("a number", _number)
+_NUMBER = _Leaf(f"a number of at most {MAX_DIGITS} digits", _number)
 _BOOLEAN = _Leaf("true or false", _boolean)
 _INSTANT = _Leaf("an ISO 8601 instant", _instant)
 _ANY = _Leaf("any", str)

@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import postgresql
 
-from chassis import convert
+from chassis import convert, queries
+from chassis.db import Database
 from chassis.errors import InvalidArgument
+from customers.domain import Individual
 from svyaz.customers.v1 import party_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.customers.conftest import PARTY
@@ -126,6 +129,7 @@ def names(response: Any) -> str:
         ("vip", EQ, ["true"], "A"),
         ("extensions.vip", EQ, ["true"], "A"),
         ("nothing.of.the.kind", EQ, ["1"], ""),
+        ("nothing.of.the.kind", EQ, ["1e1000"], ""),
     ],
 )
 def test_a_filter_finds(reader: Caller, path: str, operator: Any, values: list[str], found: str) -> None:
@@ -180,6 +184,9 @@ def test_pages_cut_one_order(reader: Caller) -> None:
         ("birth_date.year", EQ, ["1990"]),
         ("credit_rating.rating_score", GT, ["many"]),
         ("credit_rating.rating_score", GT, ["NaN"]),
+        ("credit_rating.rating_score", GT, ["1e65"]),
+        ("credit_rating.rating_score", GT, ["0e-1000"]),
+        ("credit_rating.rating_score", GT, ["1" * 65]),
         ("credit_rating", EQ, ["1"]),
         ("contact_medium.preferred", EQ, ["maybe"]),
         ("contact_medium.preferred.x", EQ, ["true"]),
@@ -214,3 +221,11 @@ def test_a_page_out_of_range_is_refused(reader: Caller, offset: int, limit: int,
 @pytest.mark.parametrize("path", ["given_name", "party_characteristic.value", 'x"y', "shoe.size"])
 def test_values_are_values_and_nothing_else(reader: Caller, path: str, value: str) -> None:
     assert names(listed(reader, [F(path=path, operator=EQ, value=[value])])) == ""
+
+
+def test_a_number_with_a_huge_exponent_stays_as_short_as_it_was_asked(database: Database) -> None:
+    table = database.resources[Individual].table
+    for text in ("1e1000", "-1E-1000", "0e1000"):
+        (condition,) = queries.conditions(table, party_pb2.Individual, [F(path="x", operator=EQ, value=[text])])
+        values = condition.compile(dialect=postgresql.dialect()).params.values()
+        assert all(len(str(value)) < 100 for value in values)
