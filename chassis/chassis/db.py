@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -347,11 +347,12 @@ class Database:
         self._reader.close()
 
     def ready(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database answers; False also when no connection becomes free in time."""
         try:
             with self.engine.connect() as connection:
+                connection.execute(_PROBE_TIMEOUT)
                 connection.execute(sa.text("SELECT 1"))
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
         return True
 
@@ -512,6 +513,7 @@ def _body_hash(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
+_PROBE_TIMEOUT = sa.text("SELECT set_config('statement_timeout', '2s', true)")
 _ENTER = """
     SELECT set_config('svyaz.branches', %(branches)s, true), set_config('statement_timeout', %(timeout)s, true)
 """
