@@ -25,7 +25,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import Reader
+from chassis.reading import NETWORK, Reader
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -75,6 +75,8 @@ M = TypeVar("M", bound=Message)
 
 MAX_EVENT_BYTES = 256 * 1024
 IDEMPOTENCY_DAYS = 7
+# What nobody waits for ends too: a statement that hangs would hold its connection and its locks for ever.
+BACKGROUND_STATEMENT_SECONDS = 60
 _ATTEMPTS = 4
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
@@ -314,17 +316,7 @@ class Database:
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
-        self.engine = sa.create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://", 1),
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=5,
-            pool_pre_ping=False,
-            # TypedJson has its own, typed codec.
-            json_serializer=str,
-            json_deserializer=bytes,
-            connect_args={"prepare_threshold": 2, "options": "-c timezone=UTC -c lock_timeout=5000"},
-        )
+        self.engine = _engine(url, connections)
 
     def subscribe(self, listener: Callable[[], None], topic: str = "events") -> None:
         """Calls the listener after every commit that wrote events (from the committing thread: be quick)."""
@@ -504,6 +496,25 @@ class Database:
         raise InvalidArgument("BRANCH_REQUIRED", "say which branch it is for: X-Branch, or the field `branch`")
 
 
+def _engine(url: str, connections: int) -> sa.Engine:
+    return sa.create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+        pool_pre_ping=False,
+        # TypedJson has its own, typed codec.
+        json_serializer=str,
+        json_deserializer=bytes,
+        connect_args={
+            **NETWORK,
+            "prepare_threshold": 2,
+            # A unit sets the time-out of its own statements.
+            "options": f"-c timezone=UTC -c lock_timeout=5000 -c statement_timeout={BACKGROUND_STATEMENT_SECONDS}s",
+        },
+    )
+
+
 def _scope(call: calls.Call) -> str:
     """Whose request ids these are: other branches, other principal."""
     return f"{call.principal.subject} {call.principal.branch_setting}"
@@ -526,7 +537,7 @@ def enter_parameters(call: calls.Call) -> dict[str, str]:
         raise DeadlineExceeded("DEADLINE_EXCEEDED", "the caller's time ran out")
     return {
         "branches": call.principal.branch_setting,
-        "timeout": "0" if remaining is None else str(max(1, int(remaining * 1000))),
+        "timeout": str(max(1, int((BACKGROUND_STATEMENT_SECONDS if remaining is None else remaining) * 1000))),
     }
 
 

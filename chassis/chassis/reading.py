@@ -18,6 +18,14 @@ from chassis.types import Aggregate
 
 logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
 
+# A server that has gone without a word is noticed after so long, whatever the kernel's defaults are.
+NETWORK: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
 _WAIT_SECONDS = 5.0
 # A backstop: one row by its key takes a millisecond, whatever the caller's deadline is.
 _STATEMENT_TIMEOUT = "10s"
@@ -55,6 +63,7 @@ class Reader:
             timeout=_WAIT_SECONDS,
             configure=_configure,
             kwargs={
+                **NETWORK,
                 "autocommit": True,
                 "prepare_threshold": 1,
                 "options": f"-c statement_timeout={_STATEMENT_TIMEOUT}",
