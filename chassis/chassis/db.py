@@ -25,7 +25,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import NETWORK, Reader
+from chassis.reading import NETWORK, Reader, refused
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -352,7 +352,8 @@ class Database:
     def unit(self) -> Iterator[Unit]:
         """One transaction as the current caller; committed at the end of the block, rolled back by an exception.
 
-        Raises Aborted CONFLICT when another transaction was faster, DeadlineExceeded, Unavailable.
+        Raises Aborted CONFLICT when another transaction was faster, InvalidArgument INVALID_VALUE for a value that no
+        column can hold, DeadlineExceeded, Unavailable.
         """
         try:
             with self._unit() as unit:
@@ -545,6 +546,8 @@ def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
     state = getattr(cause, "sqlstate", None)
     if isinstance(cause, psycopg.IntegrityError) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
         return _Conflict()
+    if isinstance(cause, psycopg.DataError):
+        return refused(cause)
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.errors import InvalidArgument, Violation
+from chassis.reading import INVALID_VALUE
 from svyaz.type.v1 import options_pb2, requests_pb2
 
 DEFAULT_LIMIT = 1_000
@@ -42,7 +44,10 @@ def _bad(path: str, why: str) -> InvalidArgument:
 
 def _instant(text: str) -> datetime:
     value = datetime.fromisoformat(text)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(text) from error
 
 
 def _boolean(text: str) -> bool:
@@ -166,7 +171,7 @@ class _JsonPath:
         tests = []
         for value in _parse(leaf, path, condition.value):
             if leaf is _INSTANT:
-                name = self._variable(value.astimezone(UTC).isoformat().replace("+00:00", "Z"))
+                name = self._variable(value.isoformat().replace("+00:00", "Z"))
                 tests.append(f"{target}.datetime() {symbol} {name}.datetime()")
             elif leaf is _ANY:
                 # A free-typed value: the text "12" also finds the number 12.
@@ -257,6 +262,8 @@ def conditions(
     nested: dict[str, _JsonPath] = {}
     fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
     for condition in filters:
+        if any("\0" in text for text in (condition.path, *condition.value)):
+            raise _bad(condition.path, "no text has the character U+0000 in it")
         head, *rest = condition.path.split(".")
         field = fields.get(head)
         if field is None or head == "extensions":
@@ -277,6 +284,19 @@ def conditions(
         # Extensions are kept as text, digit by digit.
         result.append(path.condition(sa.cast(column, JSONB) if name == "extensions" else column))
     return result
+
+
+@contextmanager
+def naming(filters: Sequence[requests_pb2.Filter]) -> Iterator[None]:
+    """Names the filters whose value the database refuses, as only it can: its regular expressions aren't Python's."""
+    try:
+        yield
+    except InvalidArgument as error:
+        patterns = [condition.path for condition in filters if condition.operator == _O.OPERATOR_REGEX]
+        if error.reason != INVALID_VALUE or not patterns:
+            raise
+        violations = [Violation(path, error.message) for path in dict.fromkeys(patterns)]
+        raise InvalidArgument("INVALID_FILTER", error.message, violations=violations) from error
 
 
 def _plain(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -12,7 +12,7 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from chassis import calls, convert
-from chassis.errors import Unavailable
+from chassis.errors import InvalidArgument, Unavailable
 from chassis.schema import EnumText, Resource, TypedJson
 from chassis.types import Aggregate
 
@@ -26,6 +26,8 @@ NETWORK: Mapping[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+# The reason of what a value of the caller's can't be.
+INVALID_VALUE = "INVALID_VALUE"
 _WAIT_SECONDS = 5.0
 # A backstop: one row by its key takes a millisecond, whatever the caller's deadline is.
 _STATEMENT_TIMEOUT = "10s"
@@ -71,7 +73,10 @@ class Reader:
         )
 
     def read(self, cls: type[Aggregate], id: str, call: calls.Call) -> Message | None:
-        """The message of the aggregate, None when there is none that the caller may see. Raises Unavailable."""
+        """The message of the aggregate, None when there is none that the caller may see.
+
+        Raises InvalidArgument INVALID_VALUE for an id that no text can be, Unavailable.
+        """
         way = self._ways[cls]
         rows = self._rows(way.query, {"branches": call.principal.branch_setting, "id": id})
         return way.message(rows[0]) if rows else None
@@ -92,6 +97,8 @@ class Reader:
                     return connection.execute(query, parameters).fetchall()
             except PoolTimeout as error:
                 raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
+            except psycopg.DataError as error:
+                raise refused(error) from error
             except psycopg.OperationalError as error:
                 # A connection that died while it was idle says so only now; after a restart all of them have.
                 if not connection.closed:
@@ -101,6 +108,11 @@ class Reader:
     def close(self) -> None:
         """Closes the connections."""
         self._pool.close()
+
+
+def refused(error: psycopg.DataError) -> InvalidArgument:
+    """What a caller is told of a value that the driver or the database can't take: a text with a NUL in it, say."""
+    return InvalidArgument(INVALID_VALUE, error.diag.message_primary or str(error))
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:
