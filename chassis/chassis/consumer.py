@@ -224,6 +224,7 @@ class Consumer:
         async def take(message: Msg) -> None:
             self._take(reading, message)
 
+        subscription = None
         try:
             subscription = await client.subscribe(inbox, cb=take)
             request = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._durable}"
@@ -235,8 +236,11 @@ class Consumer:
                     await client.publish(request, _PULL, reply=inbox)
                 else:
                     await self._sleep(HEARTBEAT_SECONDS)
-            await subscription.unsubscribe()
         finally:
+            if subscription is not None:
+                # A connection that is gone has none to take back.
+                with suppress(OSError, nats.errors.Error):
+                    await subscription.unsubscribe()
             await self._end(reading)
 
     async def _begin(self) -> _Reading:

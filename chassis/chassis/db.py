@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.orm.exc import StaleDataError
 
@@ -25,7 +25,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import Reader
+from chassis.reading import NETWORK, Reader, refused
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -75,6 +75,8 @@ M = TypeVar("M", bound=Message)
 
 MAX_EVENT_BYTES = 256 * 1024
 IDEMPOTENCY_DAYS = 7
+# What nobody waits for ends too: a statement that hangs would hold its connection and its locks for ever.
+BACKGROUND_STATEMENT_SECONDS = 60
 _ATTEMPTS = 4
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
@@ -365,19 +367,7 @@ class Database:
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
-        self.engine = sa.create_engine(
-            url.replace("postgresql://", "postgresql+psycopg://", 1),
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=5,
-            # Few connections that are always busy know their statements' plans better than many that take turns.
-            pool_use_lifo=True,
-            pool_pre_ping=False,
-            # TypedJson has its own, typed codec.
-            json_serializer=str,
-            json_deserializer=bytes,
-            connect_args={"prepare_threshold": 2, "options": "-c timezone=UTC -c lock_timeout=5000"},
-        )
+        self.engine = _engine(url, connections)
 
     def subscribe(self, listener: Callable[[], None], topic: str = "events") -> None:
         """Calls the listener after every commit that wrote events (from the committing thread: be quick)."""
@@ -419,11 +409,12 @@ class Database:
         self._reader.close()
 
     def ready(self) -> bool:
-        """Whether the database answers."""
+        """Whether the database answers; False also when no connection becomes free in time."""
         try:
             with self.engine.connect() as connection:
+                connection.execute(_PROBE_TIMEOUT)
                 connection.execute(sa.text("SELECT 1"))
-        except DBAPIError:
+        except SQLAlchemyError:
             return False
         return True
 
@@ -431,7 +422,8 @@ class Database:
     def unit(self) -> Iterator[Unit]:
         """One transaction as the current caller; committed at the end of the block, rolled back by an exception.
 
-        Raises Aborted CONFLICT when another transaction was faster, DeadlineExceeded, Unavailable.
+        Raises Aborted CONFLICT when another transaction was faster, InvalidArgument INVALID_VALUE for a value that no
+        column can hold, DeadlineExceeded, Unavailable.
         """
         try:
             with self._unit() as unit:
@@ -569,6 +561,27 @@ class Database:
         raise InvalidArgument("BRANCH_REQUIRED", "say which branch it is for: X-Branch, or the field `branch`")
 
 
+def _engine(url: str, connections: int) -> sa.Engine:
+    return sa.create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=5,
+        # Few connections that are always busy know their statements' plans better than many that take turns.
+        pool_use_lifo=True,
+        pool_pre_ping=False,
+        # TypedJson has its own, typed codec.
+        json_serializer=str,
+        json_deserializer=bytes,
+        connect_args={
+            **NETWORK,
+            "prepare_threshold": 2,
+            # A unit sets the time-out of its own statements.
+            "options": f"-c timezone=UTC -c lock_timeout=5000 -c statement_timeout={BACKGROUND_STATEMENT_SECONDS}s",
+        },
+    )
+
+
 def _scope(call: calls.Call) -> str:
     """Whose request ids these are: other branches, other principal."""
     return f"{call.principal.subject} {call.principal.branch_setting}"
@@ -578,6 +591,7 @@ def _body_hash(request: Message) -> bytes:
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
+_PROBE_TIMEOUT = sa.text("SELECT set_config('statement_timeout', '2s', true)")
 _ENTER = """
     SELECT set_config('svyaz.branches', %(branches)s, true), set_config('statement_timeout', %(timeout)s, true)
 """
@@ -590,7 +604,7 @@ def enter_parameters(call: calls.Call) -> dict[str, str]:
         raise DeadlineExceeded("DEADLINE_EXCEEDED", "the caller's time ran out")
     return {
         "branches": call.principal.branch_setting,
-        "timeout": "0" if remaining is None else str(max(1, int(remaining * 1000))),
+        "timeout": str(max(1, int((BACKGROUND_STATEMENT_SECONDS if remaining is None else remaining) * 1000))),
     }
 
 
@@ -598,6 +612,8 @@ def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
     state = getattr(cause, "sqlstate", None)
     if isinstance(cause, psycopg.IntegrityError) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
         return _Conflict()
+    if isinstance(cause, psycopg.DataError):
+        return refused(cause)
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:

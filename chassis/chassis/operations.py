@@ -2,7 +2,9 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -11,10 +13,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.dialects import postgresql
 
 from chassis import calls
+from chassis.auth import EVERY_BRANCH
 from chassis.consumer import Consumer
 from chassis.db import PARTITIONS, Database, Unit
 from chassis.errors import InvalidArgument, NotFound, Unavailable, Violation
-from chassis.events import acting, bus_tables
+from chassis.events import bus_tables
+from chassis.horizon import horizon, oldest_running
 from chassis.parking import stored
 from svyaz.operations.v1 import operations_pb2 as pb
 from svyaz.operations.v1.operations_pb2_grpc import OperationsServiceServicer
@@ -63,28 +67,35 @@ class Operations(OperationsServiceServicer):
         return pb.ListEventsResponse(event=self._page(request.partition, request.after, settled, limit))
 
     def _settle(self, partition: int) -> int:
-        """The last position for which it is certain that every position below is committed or will never be.
+        """The last position for which it is certain that every position below is committed or will never be: the last
+        one seen, once the horizon has passed it (`chassis.horizon`; the aggregate is written before its event).
 
-        A transaction has its number before it draws a position (the aggregate is written first). So when all that
-        ran at the time of a look have ended, what the look saw has nothing missing in between. Order by position is
-        the order of versions, because an aggregate's row is locked until its event is committed; the order of
-        transactions isn't, since a transaction that began earlier may change the aggregate later.
+        Order by position is the order of versions, because an aggregate's row is locked until its event is committed;
+        the order of transactions isn't, since a transaction that began earlier may change the aggregate later.
         """
         until = time.monotonic() + min(SETTLE_SECONDS, calls.current().remaining() or SETTLE_SECONDS) * 0.9
-        # As the service: what is settled is settled for every caller.
-        with acting(self._service, "operations"), self._database.unit() as unit:
-            last, newest = unit.session.execute(_LAST, {"partition": partition}).one()
+        with self._as_service() as unit:
+            last = int(unit.session.execute(_LAST, {"partition": partition}).scalar_one())
+            if last <= self._settled.get(partition, 0):
+                return last
+            newest = horizon(unit.session).newest
         while True:
-            with acting(self._service, "operations"), self._database.unit() as unit:
-                oldest = unit.session.execute(_OLDEST).scalar_one()
-            if int(oldest) >= int(newest):
-                break
+            with self._as_service() as unit:
+                if oldest_running(unit.session) >= newest:
+                    break
             if time.monotonic() > until:
                 raise Unavailable("LOG_UNSETTLED", "a transaction that began before the last event is still running")
             time.sleep(0.005)
         with self._lock:
-            self._settled[partition] = max(int(last), self._settled.get(partition, 0))
-        return int(last)
+            self._settled[partition] = max(last, self._settled.get(partition, 0))
+        return last
+
+    @contextmanager
+    def _as_service(self) -> Iterator[Unit]:
+        """A transaction that sees every branch, for the caller: what is settled is settled for all of them."""
+        service = calls.Call.background(self._service, "operations", branches=(EVERY_BRANCH,)).principal
+        with calls.using(replace(calls.current(), principal=service)), self._database.unit() as unit:
+            yield unit
 
     def _page(self, partition: int, after: int, settled: int, limit: int) -> list[pb.Event]:
         with self._database.unit() as unit:
@@ -193,13 +204,7 @@ class Operations(OperationsServiceServicer):
 
 # --- statements and shapes ---
 
-_LAST = sa.text(
-    """
-    SELECT (SELECT coalesce(max(position), 0) FROM event WHERE partition = :partition),
-        pg_snapshot_xmax(pg_current_snapshot())::text
-    """
-)
-_OLDEST = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+_LAST = sa.text("SELECT coalesce(max(position), 0) FROM event WHERE partition = :partition")
 _PAGE = sa.text(
     """
     SELECT position, id, time, type, aggregate_type, aggregate_id, version, branch, actor, on_behalf_of,

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -15,12 +16,15 @@ from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.errors import InvalidArgument, Violation
+from chassis.reading import INVALID_VALUE
 from svyaz.type.v1 import options_pb2, requests_pb2
 
 DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 # Counting further than this costs more than the number is worth; beyond it the planner's estimate serves.
 EXACT_COUNT = 10_000
+# What a person can still read, written out; 1e999999999 mustn't become a gigabyte of zeros.
+MAX_DIGITS = 64
 
 _O = requests_pb2.Filter
 _SYMBOLS: Mapping[int, str] = {
@@ -40,7 +44,10 @@ def _bad(path: str, why: str) -> InvalidArgument:
 
 def _instant(text: str) -> datetime:
     value = datetime.fromisoformat(text)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(text) from error
 
 
 def _boolean(text: str) -> bool:
@@ -54,7 +61,7 @@ def _number(text: str) -> Decimal:
         value = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(text) from error
-    if not value.is_finite():
+    if not value.is_finite() or abs(value.adjusted()) > MAX_DIGITS or len(value.as_tuple().digits) > MAX_DIGITS:
         raise ValueError(text)
     return value
 
@@ -68,7 +75,7 @@ class _Leaf:
 
 
 _TEXT = _Leaf("text", str)
-_NUMBER = _Leaf("a number", _number)
+_NUMBER = _Leaf(f"a number of at most {MAX_DIGITS} digits", _number)
 _BOOLEAN = _Leaf("true or false", _boolean)
 _INSTANT = _Leaf("an ISO 8601 instant", _instant)
 _ANY = _Leaf("any", str)
@@ -169,7 +176,7 @@ class _JsonPath:
         tests = []
         for value in _parse(leaf, path, condition.value):
             if leaf is _INSTANT:
-                tests.append(self._instant(target, symbol, value.astimezone(UTC)))
+                tests.append(self._instant(target, symbol, value))
             elif leaf is _ANY:
                 # A free-typed value: the text "12" also finds the number 12.
                 tests.append(f"{target} {symbol} {self._variable(value)}")
@@ -279,6 +286,8 @@ def conditions(
     nested: dict[str, _JsonPath] = {}
     fields: Mapping[str, Any] = message.DESCRIPTOR.fields_by_name
     for condition in filters:
+        if any("\0" in text for text in (condition.path, *condition.value)):
+            raise _bad(condition.path, "no text has the character U+0000 in it")
         head, *rest = condition.path.split(".")
         field = fields.get(head)
         if field is None or head == "extensions":
@@ -299,6 +308,19 @@ def conditions(
         # Extensions are kept as text, digit by digit.
         result.append(path.condition(sa.cast(column, JSONB) if name == "extensions" else column))
     return result
+
+
+@contextmanager
+def naming(filters: Sequence[requests_pb2.Filter]) -> Iterator[None]:
+    """Names the filters whose value the database refuses, as only it can: its regular expressions aren't Python's."""
+    try:
+        yield
+    except InvalidArgument as error:
+        patterns = [condition.path for condition in filters if condition.operator == _O.OPERATOR_REGEX]
+        if error.reason != INVALID_VALUE or not patterns:
+            raise
+        violations = [Violation(path, error.message) for path in dict.fromkeys(patterns)]
+        raise InvalidArgument("INVALID_FILTER", error.message, violations=violations) from error
 
 
 def _plain(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

@@ -13,10 +13,20 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.types.json import set_json_loads
 
 from chassis import calls, convert
-from chassis.errors import Unavailable
+from chassis.errors import InvalidArgument, Unavailable
 from chassis.schema import EnumText, Resource, TypedJson
 from chassis.types import Aggregate
 
+# A server that has gone without a word is noticed after so long, whatever the kernel's defaults are.
+NETWORK: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+# The reason of what a value of the caller's can't be.
+INVALID_VALUE = "INVALID_VALUE"
 _WAIT_SECONDS = 5
 # A backstop: one row by its key takes a millisecond, whatever the caller's deadline is.
 _STATEMENT_TIMEOUT = "10s"
@@ -49,7 +59,7 @@ class _Connection:
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(
-            url, autocommit=True, connect_timeout=_WAIT_SECONDS, options=f"-c statement_timeout={_STATEMENT_TIMEOUT}"
+            url, autocommit=True, **NETWORK, options=f"-c statement_timeout={_STATEMENT_TIMEOUT}"
         )
         # The columns' own decoders read the text.
         set_json_loads(lambda text: text, self._connection)
@@ -98,7 +108,10 @@ class Reader:
             self._idle.put(None)
 
     def read(self, cls: type[Aggregate], id: str, call: calls.Call) -> Message | None:
-        """The message of the aggregate, None when there is none that the caller may see. Raises Unavailable."""
+        """The message of the aggregate, None when there is none that the caller may see.
+
+        Raises InvalidArgument INVALID_VALUE for an id that no text can be, Unavailable.
+        """
         way = self._ways[cls]
         rows = self._rows(way.query, (call.principal.branch_setting, id))
         return way.message(rows[0]) if rows else None
@@ -126,6 +139,8 @@ class Reader:
                         raise
             connection = _Connection(self._url)
             return connection.rows(query, parameters)
+        except psycopg.DataError as error:
+            raise refused(error) from error
         except psycopg.OperationalError as error:
             raise Unavailable("DATABASE_UNAVAILABLE", "the database didn't answer") from error
         finally:
@@ -137,6 +152,11 @@ class Reader:
             if connection is not None:
                 connection.close()
             self._idle.put(None)
+
+
+def refused(error: psycopg.DataError) -> InvalidArgument:
+    """What a caller is told of a value that the driver or the database can't take: a text with a NUL in it, say."""
+    return InvalidArgument(INVALID_VALUE, error.diag.message_primary or str(error))
 
 
 def _way(cls: type[Aggregate], resource: Resource) -> _Way:

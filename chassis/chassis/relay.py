@@ -29,6 +29,7 @@ from chassis.cloudevents import headers_of, subject_of
 from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.events import acting, bus_tables
+from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from chassis.leases import DEFAULT_SECONDS, Lease
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,6 @@ ACK_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 BLOCKED_RETRY_SECONDS = 30.0
 DRAIN_SECONDS = 2.0
-HORIZON_SECONDS = 1.0
 MEASURE_SECONDS = 2.0
 COMPLAINT_SECONDS = 5.0
 _NO_RESPONDERS = "503"
@@ -197,11 +197,8 @@ class _State:
     told: set[str] | None = None
     # Blocked since the rows that are being read were asked for.
     stopped: set[str] = field(default_factory=set)
-    # No unsent row that we don't know of can have a smaller id, now or later.
-    floor: int = 0
-    highest: int = 0
-    # A transaction number that didn't exist yet when `highest` was what this says.
-    horizon: tuple[int, int] | None = None
+    # Up to it there is no unsent row that we don't know of, now or later.
+    floor: Floor = field(default_factory=Floor)
     horizon_at: float = 0.0
     measured_at: float = 0.0
 
@@ -225,8 +222,8 @@ class _Question:
 @dataclass(frozen=True, slots=True)
 class _Reply:
     items: Sequence[Outgoing]
-    # The oldest running transaction and the next one, before the items were read.
-    horizon: tuple[int, int] | None
+    # Before the items were read.
+    horizon: Horizon | None
 
 
 class Relay:
@@ -371,11 +368,11 @@ class Relay:
         question = _Question(
             sent=acked,
             limit=BATCH if connected and len(state.known) <= MAX_KNOWN - BATCH else 0,
-            after=state.floor,
+            after=state.floor.number,
             known=tuple(state.known),
             held=held,
             blocked=shown,
-            horizon=now - state.horizon_at >= HORIZON_SECONDS,
+            horizon=state.floor.may_rise and now - state.horizon_at >= HORIZON_SECONDS,
             measure=len(state.blocked) if measure else None,
         )
         reply = await self._ask(question)
@@ -386,14 +383,17 @@ class Relay:
             return False
         state.known.difference_update(acked)
         state.known.update(item.id for item in reply.items)
-        if reply.items:
-            state.highest = max(state.highest, reply.items[-1].id)
         if measure:
             state.measured_at = now
         if reply.horizon is not None:
             state.horizon_at = now
-            # A key that is held has rows that we haven't looked at.
-            self._advance(reply.horizon, looked_everywhere=bool(question.limit) and not held and not state.stopped)
+        # A key that is held has rows that we haven't looked at.
+        everywhere = bool(question.limit) and not held and not state.stopped
+        state.floor.looked(
+            reply.items[-1].id if reply.items else 0,
+            reply.horizon if everywhere else None,
+            left=min(state.known, default=None),
+        )
         await self._enter(reply.items)
         return len(reply.items) == BATCH
 
@@ -403,21 +403,6 @@ class Relay:
         except (DomainError, sa.exc.SQLAlchemyError, psycopg.Error) as error:
             log.warning("the outbox can't be read", extra={"fields": {"relay": self._name, "error": str(error)}})
             return None
-
-    def _advance(self, horizon: tuple[int, int], looked_everywhere: bool) -> None:
-        """Moves the floor up: ids below it belong to transactions that have ended, and we know the unsent ones.
-
-        An id is drawn by a transaction that has its number already. So once every transaction has ended that could
-        have existed when we saw `highest`, what is below is visible, and what we then read is all of it.
-        """
-        state = self._state
-        oldest, newest = horizon
-        if state.horizon is not None and oldest < state.horizon[0]:
-            return
-        if state.horizon is not None and looked_everywhere:
-            settled = state.horizon[1]
-            state.floor = max(state.floor, min(settled, min(state.known, default=settled + 1) - 1))
-        state.horizon = (newest, state.highest)
 
     async def _enter(self, items: Sequence[Outgoing]) -> None:
         state = self._state
@@ -528,17 +513,16 @@ class Relay:
 
     def _answer_of_database(self, question: _Question) -> _Reply:
         # One round at a time: a row acknowledged between a snapshot and another round's deletion would be sent again.
-        horizon = None
+        taken = None
         if question.blocked is None or question.blocked:
             self._show(question.blocked)
         if question.horizon:
             with self._database.engine.connect() as connection:
-                oldest, newest = connection.execute(_HORIZON).one()
-            horizon = (int(oldest), int(newest))
+                taken = horizon(connection)
         if question.measure is not None:
             self._source.measure(question.measure)
         items = self._source.exchange(question.sent, question.limit, question.after, question.known, question.held)
-        return _Reply(items, horizon)
+        return _Reply(items, taken)
 
     def _show(self, blocked: Mapping[str, _Blocked | None] | None) -> None:
         """Keeps the table of blocked keys, for people to see."""
@@ -556,11 +540,6 @@ class Relay:
             connection.execute(old)
             if rows:
                 connection.execute(sa.insert(table), rows)
-
-
-_HORIZON = sa.text(
-    "SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text FROM (SELECT pg_current_snapshot() AS s) AS snapshot"
-)
 
 
 def _error_of(message: Msg) -> tuple[bool, str] | None:

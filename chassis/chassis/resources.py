@@ -93,7 +93,7 @@ class Collection(Generic[A, M]):
         where = [*queries.conditions(table, self.message, own), *where]
         order = queries.order(table, self.message, request.sort)
         window = queries.window(request)
-        with self.database.unit() as unit:
+        with queries.naming(request.filter), self.database.unit() as unit:
             principal = unit.call.principal
             if not principal.every_branch and not self.database.resources[self.cls].common:
                 # The policy decides; this only lets an index serve a branch that is small among large ones.

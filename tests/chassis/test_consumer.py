@@ -331,3 +331,25 @@ def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_oth
         assert recorder.versions(f"thing-{number}") == ([1] if number == 7 else [1, 2, 3])
     # The batches with the bad event in them are handled one by one; the others aren't.
     assert len(transactions) < 88
+
+
+def test_reading_anew_after_a_loss_leaves_no_subscription_behind(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    bus = Bus(nats["customers"], name="consumer")
+    made = Consumer(database, bus, recorder, service=things.SERVICE, source=things.SERVICE, name="recorder")
+    with things.running(made):
+        for version in (1, 2, 3):
+            publish(("key", "thing", version))
+            things.eventually(lambda seen=version: seen in recorder.versions("thing"))  # type: ignore[misc]
+            # What a server does that loses the consumer with its memory.
+            stream_job(nats["admin"], lambda stream: _lose(stream, "recorder-0"))
+        publish(("key", "thing", 4))
+        things.eventually(lambda: 4 in recorder.versions("thing"))
+        # One for the replies of requests, one to read by.
+        assert len(bus.client._subs) == 2
+    assert recorder.versions("thing") == [1, 2, 3, 4]
+
+
+async def _lose(stream: JetStreamContext, name: str) -> None:
+    await stream.delete_consumer("ORDERS", name)

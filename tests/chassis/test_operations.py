@@ -3,9 +3,10 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
+import sqlalchemy as sa
 
 from chassis.auth import Principal
 from chassis.calls import Call, using
@@ -77,6 +78,22 @@ def test_an_event_that_is_committed_late_is_waited_for(database: Database, opera
         assert pages == []
     reader.join()
     assert [event.aggregate_id for event in pages[0]] == ["late", "early"]
+
+
+def test_an_event_of_a_younger_transaction_is_waited_for_too(database: Database, operations: Operations) -> None:
+    begin = sa.text("SELECT pg_current_xact_id()::text::bigint")
+    with ExitStack() as open_transactions:
+        open_transactions.enter_context(acting(things.SERVICE, "test"))
+        younger = ExitStack()
+        with database.unit() as elder:
+            first = elder.session.scalar(begin)
+            late = younger.enter_context(database.unit())
+            assert late.session.scalar(begin) > first
+            things.write_as(late, 1_000_000, KEY, "late", 1)
+            things.write_as(elder, 1_000_001, KEY, "early", 1)
+        with younger, calling(seconds=0.5), pytest.raises(Unavailable):
+            operations.ListEvents(pb.ListEventsRequest(partition=partition_of(KEY)), None)  # type: ignore[arg-type]
+    assert [event.aggregate_id for event in listed(operations)] == ["late", "early"]
 
 
 def test_what_is_settled_can_be_read_while_a_transaction_runs(database: Database, operations: Operations) -> None:

@@ -5,9 +5,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -17,6 +19,7 @@ from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.events import acting
+from chassis.relay import EventOutbox, Outgoing, Relay
 from svyaz_cli.embedded import Nats, free_port
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import bus_users
@@ -147,6 +150,56 @@ def test_nothing_is_lost_when_a_transaction_commits_late(database: Database, ser
             things.write_as(unit, late, "late", "late", 1)
         things.eventually(lambda: things.unsent(database) == 0)
     assert "late" in {event.aggregate_id for event in in_stream(server.url("admin"))}
+
+
+class Overtaken(EventOutbox):
+    """Between a horizon and its look, a transaction draws a number, and another one draws the next and commits."""
+
+    def __init__(self, database: Database, late: ExitStack) -> None:
+        super().__init__(database, things.SERVICE)
+        self._own = database
+        self._late = late
+        self.after_horizon = False
+        self.times = 0
+
+    def exchange(self, *question: Any) -> Sequence[Outgoing]:
+        """Looks."""
+        if self.after_horizon and self.times < 3:
+            self.times += 1
+            with acting(things.SERVICE, "test"):
+                unit = self._late.enter_context(self._own.unit())
+            number = unit.session.execute(sa.text("SELECT nextval(pg_get_serial_sequence('outbox', 'id'))"))
+            things.write_as(unit, number.scalar_one(), f"late-{self.times}", f"late-{self.times}", 1)
+            things.write(self._own, (f"early-{self.times}", f"early-{self.times}", 1))
+        return super().exchange(*question)
+
+
+class Watched(Relay):
+    """Tells its source when it has taken a horizon."""
+
+    source: Overtaken
+
+    def _answer_of_database(self, question: Any) -> Any:
+        self.source.after_horizon = question.horizon and bool(question.limit)
+        return super()._answer_of_database(question)
+
+
+def test_nothing_is_lost_of_a_transaction_that_begins_between_horizon_and_look(
+    database: Database, server: Server
+) -> None:
+    bus = things.bus(server.url())
+    with ExitStack() as late:
+        source = Overtaken(database, late)
+        relay = Watched(database, bus, source, service=things.SERVICE, stream="ORDERS", lease_seconds=2.0)
+        relay.source = source
+        things.write(database, ("key", "thing", 1))
+        with things.running(relay):
+            things.eventually(lambda: source.times == 3)
+            # Long enough for the floor to move twice.
+            time.sleep(2.5)
+            late.close()
+            things.eventually(lambda: things.unsent(database) == 0)
+    assert {f"late-{n}" for n in (1, 2, 3)} < {event.aggregate_id for event in in_stream(server.url("admin"))}
 
 
 def test_a_second_relay_takes_over(database: Database, server: Server) -> None:

@@ -257,3 +257,20 @@ def test_writers_at_the_same_time_lose_nothing(agent: Caller) -> None:
     assert len(set(answers)) == len(answers)
     assert agent(f"{PARTY}GetIndividual", id=made.id).etag == str(1 + len(answers))
     assert set(conflicts) <= {"CONFLICT"}
+
+
+@pytest.mark.parametrize("method", ["Get", "Delete"])
+def test_an_id_that_no_text_can_be_is_refused(agent: Caller, method: str) -> None:
+    with pytest.raises(InvalidArgument):
+        agent(f"{PARTY}{method}Individual", id="\0")
+
+
+def test_a_text_that_the_database_cannot_hold_is_refused(agent: Caller) -> None:
+    for body in (
+        party_pb2.Individual(given_name="A\0", family_name="B"),
+        party_pb2.Individual(
+            given_name="A", family_name="B", contact_medium=[values_pb2.ContactMedium(medium_type="\0")]
+        ),
+    ):
+        with pytest.raises(InvalidArgument):
+            agent(f"{PARTY}CreateIndividual", individual=body)

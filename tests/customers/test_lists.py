@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy.dialects import postgresql
 
-from chassis import convert
+from chassis import convert, queries
+from chassis.db import Database
 from chassis.errors import InvalidArgument
+from customers.domain import Individual
 from svyaz.customers.v1 import party_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.customers.conftest import PARTY
@@ -126,6 +129,7 @@ def names(response: Any) -> str:
         ("vip", EQ, ["true"], "A"),
         ("extensions.vip", EQ, ["true"], "A"),
         ("nothing.of.the.kind", EQ, ["1"], ""),
+        ("nothing.of.the.kind", EQ, ["1e1000"], ""),
     ],
 )
 def test_a_filter_finds(reader: Caller, path: str, operator: Any, values: list[str], found: str) -> None:
@@ -180,11 +184,24 @@ def test_pages_cut_one_order(reader: Caller) -> None:
         ("birth_date.year", EQ, ["1990"]),
         ("credit_rating.rating_score", GT, ["many"]),
         ("credit_rating.rating_score", GT, ["NaN"]),
+        ("credit_rating.rating_score", GT, ["1e65"]),
+        ("credit_rating.rating_score", GT, ["0e-1000"]),
+        ("credit_rating.rating_score", GT, ["1" * 65]),
         ("credit_rating", EQ, ["1"]),
         ("contact_medium.preferred", EQ, ["maybe"]),
         ("contact_medium.preferred.x", EQ, ["true"]),
         ("given_name", REGEX, ["("]),
         ("party_characteristic.name", REGEX, ["["]),
+        ("given_name", REGEX, ["(?P<a>b)"]),
+        ("party_characteristic.name", REGEX, ["(?P<a>b)"]),
+        ("given_name", EQ, ["\0"]),
+        ("given_name", REGEX, ["\0"]),
+        ("party_characteristic.name", EQ, ["\0"]),
+        ("party_characteristic.name", REGEX, ["\0"]),
+        ("nothing", EQ, ["\0"]),
+        ("x\0y", EQ, ["1"]),
+        ("birth_date", GT, ["0001-01-01T00:00:00+14:00"]),
+        ("contact_medium.valid_for.start_date_time", GT, ["0001-01-01T00:00:00+14:00"]),
         ("given_name", EQ, []),
         ("given_name.x", EQ, ["1"]),
         ("etag", EQ, ["1"]),
@@ -195,6 +212,13 @@ def test_a_malformed_filter_is_named_by_its_path(reader: Caller, path: str, oper
         listed(reader, [F(path=path, operator=operator, value=values)])
     assert refusal.value.reason == "INVALID_FILTER"
     assert [violation.field for violation in refusal.value.violations] == [path]
+
+
+def test_the_filter_that_the_database_refuses_is_told_from_the_others(reader: Caller) -> None:
+    male = F(path="gender", operator=EQ, value=["male"])
+    with pytest.raises(InvalidArgument) as refusal:
+        listed(reader, [male, F(path="given_name", operator=REGEX, value=["(?P<a>b)"])])
+    assert [violation.field for violation in refusal.value.violations] == ["given_name"]
 
 
 @pytest.mark.parametrize("sort", ["nonsense", "-birth_date.year", "extensions", "credit_rating.nonsense"])
@@ -214,3 +238,11 @@ def test_a_page_out_of_range_is_refused(reader: Caller, offset: int, limit: int,
 @pytest.mark.parametrize("path", ["given_name", "party_characteristic.value", 'x"y', "shoe.size"])
 def test_values_are_values_and_nothing_else(reader: Caller, path: str, value: str) -> None:
     assert names(listed(reader, [F(path=path, operator=EQ, value=[value])])) == ""
+
+
+def test_a_number_with_a_huge_exponent_stays_as_short_as_it_was_asked(database: Database) -> None:
+    table = database.resources[Individual].table
+    for text in ("1e1000", "-1E-1000", "0e1000"):
+        (condition,) = queries.conditions(table, party_pb2.Individual, [F(path="x", operator=EQ, value=[text])])
+        values = condition.compile(dialect=postgresql.dialect()).params.values()  # type: ignore[no-untyped-call]
+        assert all(len(str(value)) < 100 for value in values)

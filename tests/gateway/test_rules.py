@@ -349,6 +349,24 @@ def test_filters_of_instants(api: Api, people: str, condition: str, found: str) 
     test_filters(api, people, condition.replace("SINCE", since), found)
 
 
+@pytest.mark.parametrize(
+    ("condition", "named"),
+    [
+        ("name=%00", {"name"}),
+        ("x%00y=1", {"x\0y"}),
+        ("name.regex=(?P<a>b)", {"name"}),
+        ("validFor.startDateTime.gt=0001-01-01T00:00:00%2B14:00", {"validFor.startDateTime"}),
+        ("characteristic.value=1e999999999&creditProfile.creditScore.gt=1e999999999", {"creditProfile.creditScore"}),
+    ],
+)
+def test_a_condition_that_nothing_can_meet_is_the_callers_fault(api: Api, condition: str, named: set[str]) -> None:
+    assert paths(api.get(f"{CUSTOMER}?{condition}")) == named
+
+
+def test_an_address_that_no_id_can_have_is_the_callers_fault(api: Api) -> None:
+    assert paths(api.get(f"{CUSTOMER}/%00")) == set()
+
+
 def test_what_we_show_can_be_filtered_by(api: Api, people: str) -> None:
     one = api.get(INDIVIDUAL, params={"location": people, "givenName": "Bakyt"}).json()[0]
     for name in ("id", "href", "birthDate", "@type", "givenName"):

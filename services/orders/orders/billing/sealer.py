@@ -8,10 +8,12 @@ from functools import partial
 
 import sqlalchemy as sa
 from prometheus_client import Gauge
+from sqlalchemy.orm import Session
 
 from chassis import calls
 from chassis.db import PARTITIONS, Database
 from chassis.errors import DomainError
+from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from orders.billing import store
 from orders.billing.domain import seal_all
 
@@ -29,47 +31,11 @@ DEBOUNCE_SECONDS = 0.005
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
 METRICS_SECONDS = 5.0
-# Charges below the floor are looked for this often; see _Floor.
+# Charges below the floor are looked for this often: a transaction that numbers a charge in the instant before it gets a
+# number itself could slip through.
 SWEEP_SECONDS = 60.0
 # A sealing transaction takes milliseconds; one that takes this long is stuck.
 _DEADLINE_SECONDS = 15.0
-
-
-class _Floor:
-    """From where to look for unsealed charges, so that the index entries of sealed ones that can't be vacuumed yet (a
-    backup holds them for hours) aren't read again each time.
-
-    A number is drawn by a transaction that is running. Once all that were running when we had seen `highest` have
-    ended, whatever has a number up to it is visible, and sealed by the next full pass. A transaction that draws its
-    number in the instant before it gets its id could slip through: hence a sweep from the bottom now and then.
-    """
-
-    def __init__(self) -> None:
-        self._floor = 0
-        self._highest = 0
-        # (the first transaction that hadn't begun yet, the highest number seen before)
-        self._horizon: tuple[int, int] | None = None
-        self._swept = 0.0
-
-    def after(self) -> int:
-        """The number beyond which to look this time."""
-        if time.monotonic() - self._swept < SWEEP_SECONDS:
-            return self._floor
-        self._swept = time.monotonic()
-        return 0
-
-    def passed(self, locked: store.Locked, highest: int) -> None:
-        """A pass has sealed everything that was visible; `highest` is the last number that it saw (0: none)."""
-        if self._horizon is not None and locked.oldest >= self._horizon[0]:
-            self._floor = self._horizon[1]
-            self._horizon = None
-        if self._horizon is None:
-            self._horizon = (locked.newest, self._highest)
-        self.saw(highest)
-
-    def saw(self, highest: int) -> None:
-        """A pass has seen charges up to a number."""
-        self._highest = max(self._highest, highest)
 
 
 class Sealer:
@@ -86,7 +52,11 @@ class Sealer:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._measured = 0.0
-        self._floor = _Floor()
+        # So that the index entries of sealed charges that can't be vacuumed yet (a backup holds them for hours) aren't
+        # read again each time.
+        self._floor = Floor()
+        self._horizon_at = 0.0
+        self._swept = 0.0
         database.subscribe(self._woken.set, store.CHARGED)
 
     def seal_batch(self) -> tuple[int, bool]:
@@ -99,7 +69,8 @@ class Sealer:
         with calls.using(calls.Call(principal, "sealer", deadline)), self._database.unit() as unit:
             session = unit.session
             locked = store.lock_partitions(session, self._partitions)
-            waiting = store.unsealed(session, locked.partitions, self._batch, self._floor.after())
+            taken = self._horizon(session)
+            waiting = store.unsealed(session, locked, self._batch, self._after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
                 epoch = store.current_epoch(session)
@@ -107,13 +78,24 @@ class Sealer:
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)
                 unit.after_commit(partial(self._database.wake, store.SEALED))
-        everything = len(waiting) < self._batch and len(locked.partitions) == len(self._partitions)
-        highest = waiting[-1].key if waiting else 0
-        if everything:
-            self._floor.passed(locked, highest)
-        else:
-            self._floor.saw(highest)
+        everything = len(waiting) < self._batch and len(locked) == len(self._partitions)
+        self._floor.looked(waiting[-1].key if waiting else 0, taken if everything else None)
         return len(waiting), everything
+
+    def _horizon(self, session: Session) -> Horizon | None:
+        now = time.monotonic()
+        if not self._floor.may_rise or now - self._horizon_at < HORIZON_SECONDS:
+            return None
+        self._horizon_at = now
+        return horizon(session)
+
+    def _after(self) -> int:
+        """The number beyond which to look this time."""
+        now = time.monotonic()
+        if now - self._swept < SWEEP_SECONDS:
+            return self._floor.number
+        self._swept = now
+        return 0
 
     def start(self) -> None:
         """Begins; returns at once."""

@@ -118,9 +118,8 @@ _LOCK = sa.text(
         SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
             set_config('plan_cache_mode', 'force_custom_plan', true)
     )
-    SELECT coalesce(array_agg(p), '{}') AS partitions, CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS oldest,
-        CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS newest
-    FROM settings, unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)
+    SELECT coalesce(array_agg(p), '{}') FROM settings, unnest(CAST(:partitions AS int[])) AS p
+    WHERE pg_try_advisory_xact_lock(:locks, p)
     """
 )
 _EPOCH = sa.text("SELECT coalesce(max(epoch), :first) FROM billing_epoch")
@@ -176,25 +175,15 @@ _SEAL = sa.text(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """Partitions that are ours until the transaction ends. Every transaction older than `oldest` had ended before, and
-    none as new as `newest` had begun."""
-
-    partitions: Sequence[int]
-    oldest: int
-    newest: int
-
-
-def lock_partitions(session: Session, partitions: Sequence[int]) -> Locked:
+def lock_partitions(session: Session, partitions: Sequence[int]) -> Sequence[int]:
     """Takes as many of the partitions as nobody else is sealing.
 
     A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
     """
-    row = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).one()
-    return Locked(row.partitions, int(row.oldest), int(row.newest))
+    locked: Sequence[int] = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).scalar_one()
+    return locked
 
 
 def current_epoch(session: Session) -> int:

@@ -1,0 +1,47 @@
+"""The database as a service uses it: what it waits for, what it gives up, and what it says of bad input."""
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import sqlalchemy as sa
+
+from chassis.auth import Principal
+from chassis.calls import Call, using
+from chassis.db import Database
+from chassis.events import acting
+from tests.chassis import things
+
+
+def test_a_pool_without_a_free_connection_is_not_ready_and_does_not_raise(database: Database) -> None:
+    with ExitStack() as held:
+        for _ in range(16):
+            held.enter_context(database.engine.connect())
+        assert database.ready() is False
+    assert database.ready() is True
+
+
+def test_a_server_that_has_gone_without_a_word_is_noticed(database: Database) -> None:
+    with acting(things.SERVICE, "test"):
+        assert database.rows("SELECT 1 WHERE 'id' = ANY (WANTED)", ["id"]) == [(1,)]
+    reading: Any = database._reader._idle.get_nowait()
+    with database.engine.connect() as connection, reading._connection as read:
+        written: Any = connection.connection.driver_connection
+        for opened in (written, read):
+            known = opened.info.get_parameters()
+            assert known["connect_timeout"] == "5"
+            assert known["keepalives_idle"] == "10"
+            assert known["keepalives_interval"] == "5"
+            assert known["keepalives_count"] == "3"
+            assert known["tcp_user_timeout"] == "15000"
+
+
+def test_no_statement_runs_for_ever(database: Database) -> None:
+    shown = sa.text("SELECT extract(epoch FROM current_setting('statement_timeout')::interval)")
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        assert unit.session.scalar(shown) == 60
+    with database.engine.connect() as connection:
+        assert connection.scalar(shown) == 60
+    call = Call(Principal("service:reader", frozenset({"service"}), ("*",)), "Read", time.monotonic() + 7)
+    with using(call), database.unit() as unit:
+        assert 6 < unit.session.scalar(shown) <= 7
