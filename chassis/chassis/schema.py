@@ -208,7 +208,6 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("ordering_key", sa.Text, nullable=False),
         sa.Column("partition", sa.SmallInteger, nullable=False),
         sa.Column("traceparent", sa.Text),
-        sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
         sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
         sa.Index("event_ordering_key", "ordering_key", "aggregate_type"),
         postgresql_partition_by="RANGE (time)",

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import Xid8, isolate, partition_events
+from chassis.db import isolate, partition_events
 
 revision = "chassis_0001"
 down_revision = None
@@ -51,7 +51,6 @@ def upgrade() -> None:
         sa.Column("ordering_key", sa.Text(), nullable=False),
         sa.Column("partition", sa.SmallInteger(), nullable=False),
         sa.Column("traceparent", sa.Text(), nullable=True),
-        sa.Column("transaction", Xid8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.PrimaryKeyConstraint("id", "time"),
         postgresql_partition_by="RANGE (time)",
     )
