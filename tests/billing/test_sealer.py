@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from chassis.db import PARTITIONS, Database, partition_of
 from chassis.errors import Aborted
@@ -215,6 +216,21 @@ def test_the_outbox_gives_each_event_in_order_until_the_stream_has_it(database: 
     assert outbox.exchange([], 10, first.id, {items[1].id}, {"b"}) == [items[2]]
     assert outbox.exchange([first.id, items[1].id], 0, 0, set(), set()) == []
     assert [item.id for item in outbox.exchange([], 10, 0, set(), set())] == [item.id for item in items[2:]]
+
+
+def test_what_waits_is_told_by_the_relay_even_when_no_sealer_lives(database: Database) -> None:
+    write(database, [charge("a", 0), charge("a", 1)])
+    outbox = BillingOutbox(database)
+    time.sleep(0.05)
+    outbox.measure(0)
+    gauges = ("svyaz_billing_unsealed", "svyaz_billing_unsent", "svyaz_billing_oldest_unsent_seconds")
+    unsealed, unsent, oldest = (REGISTRY.get_sample_value(gauge) for gauge in gauges)
+    assert (unsealed, unsent) == (2, 0)
+    assert oldest is not None
+    assert oldest >= 0.05
+    Sealer(database).seal_batch()
+    outbox.measure(0)
+    assert [REGISTRY.get_sample_value(gauge) for gauge in gauges[:2]] == [0, 2]
 
 
 def test_a_charge_that_is_committed_late_takes_the_next_place(place: ServiceDatabase, database: Database) -> None:

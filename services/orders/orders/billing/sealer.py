@@ -1,4 +1,4 @@
-"""Gives committed charges their places in the chains, and says how much is still on its way to billing."""
+"""Gives committed charges their places in the chains."""
 
 import logging
 import threading
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import sqlalchemy as sa
-from prometheus_client import Gauge
 
 from chassis import calls
 from chassis.db import PARTITIONS, Database
@@ -17,10 +16,6 @@ from orders.billing.domain import seal_all
 
 log = logging.getLogger(__name__)
 
-UNSEALED = Gauge("svyaz_billing_unsealed", "Charges committed but not yet in a chain")
-UNSENT = Gauge("svyaz_billing_unsent", "Charges in a chain but not yet acknowledged by the stream")
-OLDEST = Gauge("svyaz_billing_oldest_unsent_seconds", "Age of the oldest charge that billing hasn't got")
-
 BATCH = 1_000
 POLL_SECONDS = 0.5
 # Charges that are committed close together share a transaction.
@@ -28,7 +23,6 @@ DEBOUNCE_SECONDS = 0.005
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
-METRICS_SECONDS = 5.0
 # Charges below the floor are looked for this often; see _Floor.
 SWEEP_SECONDS = 60.0
 # A sealing transaction takes milliseconds; one that takes this long is stuck.
@@ -85,7 +79,6 @@ class Sealer:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._measured = 0.0
         self._floor = _Floor()
         database.subscribe(self._woken.set, store.CHARGED)
 
@@ -139,7 +132,6 @@ class Sealer:
             self._woken.clear()
             try:
                 pause = self._drain()
-                self._measure()
             except (DomainError, sa.exc.DBAPIError) as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS
@@ -155,14 +147,3 @@ class Sealer:
                 return POLL_SECONDS
             if count < self._batch:
                 return CONTENDED_SECONDS
-
-    def _measure(self) -> None:
-        if time.monotonic() - self._measured < METRICS_SECONDS:
-            return
-        self._measured = time.monotonic()
-        with calls.using(calls.Call.background("orders", "sealer", branches=("*",))), self._database.unit() as unit:
-            waiting = store.backlog(unit.session)
-        UNSEALED.set(waiting.unsealed)
-        UNSENT.set(waiting.unsent)
-        age = 0.0 if waiting.oldest is None else (unit.at - waiting.oldest).total_seconds()
-        OLDEST.set(max(0.0, age))

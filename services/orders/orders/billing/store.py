@@ -292,7 +292,8 @@ def mark_sent(session: Session, positions: Sequence[int], at: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What billing hasn't got yet. `oldest` is when the oldest of it was recorded; None: there is none."""
+    """What billing hasn't got yet, exact up to 100,000 each. `oldest` is when the oldest of it was recorded; None: there
+    is none."""
 
     unsealed: int
     unsent: int
@@ -304,9 +305,12 @@ _BACKLOG = sa.text(
     SELECT count(*) FILTER (WHERE unsealed) AS unsealed, count(*) FILTER (WHERE NOT unsealed) AS unsent,
         min(recorded_at) AS oldest
     FROM (
-        SELECT true AS unsealed, recorded_at FROM charge_event WHERE sequence IS NULL
+        (SELECT true AS unsealed, recorded_at FROM charge_event WHERE sequence IS NULL ORDER BY id LIMIT 100000)
         UNION ALL
-        SELECT false, recorded_at FROM charge_event WHERE position IS NOT NULL AND sent_at IS NULL
+        (
+            SELECT false, recorded_at FROM charge_event WHERE position IS NOT NULL AND sent_at IS NULL
+            ORDER BY position LIMIT 100000
+        )
     ) AS waiting
     """
 )
@@ -344,7 +348,8 @@ _CHAINS = sa.text(
         FROM billing_chain WHERE account = :account
         UNION ALL
         SELECT :present, 0, 0, '', count(*), 0
-        FROM charge_event WHERE account = :account AND sequence IS NULL HAVING count(*) > 0
+        -- Without an epoch there is no sequence; as the second column of the chain's index it leads straight to them.
+        FROM charge_event WHERE account = :account AND epoch IS NULL AND sequence IS NULL HAVING count(*) > 0
         UNION ALL
         SELECT epoch, 0, 0, '', 0, count(*)
         FROM charge_event WHERE account = :account AND position IS NOT NULL AND sent_at IS NULL GROUP BY epoch
@@ -361,8 +366,10 @@ _DAY = sa.text(
         count(*) FILTER (WHERE position IS NOT NULL AND sent_at IS NULL) AS unsent
     FROM charge_event
     WHERE branch = :branch AND occurred_at >= :start AND occurred_at < :end
-        AND (CAST(:account AS text) = '' OR account = :account)
-    GROUP BY account, coalesce(epoch, :epoch) ORDER BY account, 2
+        AND (CAST(:account AS text) = '' OR account = :account) AND account >= :after_account
+    GROUP BY account, coalesce(epoch, :epoch)
+    HAVING (account, coalesce(epoch, :epoch)) > (:after_account, :after_epoch)
+    ORDER BY account, 2 LIMIT :limit
     """
 )
 
@@ -374,15 +381,26 @@ def chain_certificates(session: Session, account: str) -> list[Certificate]:
 
 
 def day_certificates(
-    session: Session, branch: str, start: datetime, end: datetime, account: str = ""
+    session: Session,
+    branch: str,
+    start: datetime,
+    end: datetime,
+    *,
+    account: str = "",
+    after: tuple[str, int] = ("", 0),
+    limit: int,
 ) -> list[Certificate]:
-    """The charges of a branch (or of one account) that occurred between two instants, one per account and epoch."""
+    """The charges of a branch (or of one account) that occurred between two instants, one per account and epoch in
+    this order: the first `limit` beyond `after`."""
     parameters = {
         "branch": branch,
         "start": start,
         "end": end,
         "account": account,
         "epoch": current_epoch(session),
+        "after_account": after[0],
+        "after_epoch": after[1],
+        "limit": limit,
     }
     return [Certificate(**row._mapping) for row in session.execute(_DAY, parameters)]
 
