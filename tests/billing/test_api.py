@@ -121,7 +121,8 @@ def test_the_certificate_of_a_day_comes_in_pages(call: Call, database: Database)
     Sealer(database).seal_batch()
     call("OpenBillingEpoch", role="admin", request_id="r1", reason="restored")
     write(database, [charge("b")])
-    pages, after = [], ""
+    pages: list[list[tuple[str, int]]] = []
+    after = ""
     while not pages or after:
         page = call("GetBillingCertificate", branch="bishkek", day="2026-03-01", limit=2, after=after)
         pages.append([(row.account, row.epoch) for row in page.row])

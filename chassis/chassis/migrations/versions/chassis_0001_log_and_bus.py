@@ -72,6 +72,7 @@ def upgrade() -> None:
         "inbox",
         sa.Column("handler", sa.Text(), nullable=False),
         sa.Column("aggregate_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("last_version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("handler", "aggregate_id"),
     )
@@ -82,6 +83,13 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "log_epoch",
+        sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch"),
     )
     op.create_table(
         "outbox",

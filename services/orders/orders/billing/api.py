@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from chassis import epochs
 from chassis.calls import current
 from chassis.convert import to_timestamp
 from chassis.db import Database, Unit
@@ -105,7 +106,8 @@ class Billing(BillingServiceServicer):
     def OpenBillingEpoch(
         self, request: billing_pb2.OpenBillingEpochRequest, context: grpc.ServicerContext
     ) -> billing_pb2.BillingEpoch:
-        """After a restore: lets every chain continue in the next epoch. Two at once: one is Aborted CONFLICT."""
+        """After a restore: lets every chain, and the log, continue in the next epoch. Two at once: one is Aborted
+        CONFLICT."""
         if not request.reason.strip():
             raise InvalidArgument(
                 "REASON_REQUIRED", "say why", violations=[Violation("reason", "is needed: it stays in the books")]
@@ -115,7 +117,7 @@ class Billing(BillingServiceServicer):
             raise PermissionDenied("EVERY_BRANCH_REQUIRED", "an epoch changes the chains of every branch")
 
         def work(unit: Unit) -> billing_pb2.BillingEpoch:
-            number = store.open_epoch(unit.session, request.reason, unit.at)
+            number = epochs.open_next(unit.session, request.reason, unit.at)
             return billing_pb2.BillingEpoch(epoch=number, opened_at=to_timestamp(unit.at), reason=request.reason)
 
         return self._database.transact(request, billing_pb2.BillingEpoch, work)

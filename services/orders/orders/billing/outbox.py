@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 
 from chassis import telemetry
 from chassis.bus import DUPLICATE_WINDOW_SECONDS
-from chassis.cloudevents import MESSAGE_ID, subject_of
+from chassis.cloudevents import MESSAGE_ID, message_id, subject_of
 from chassis.db import Database
 from chassis.events import acting
 from chassis.relay import Outgoing
@@ -67,7 +67,7 @@ class BillingOutbox:
 
 def _outgoing(row: sa.Row[Any]) -> Outgoing:
     headers = {
-        MESSAGE_ID: row.event_id,
+        MESSAGE_ID: message_id(row.event_id, row.epoch),
         "ce-specversion": "1.0",
         "ce-id": row.event_id,
         "ce-source": SOURCE,

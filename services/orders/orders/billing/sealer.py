@@ -8,7 +8,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from chassis import calls
+from chassis import calls, epochs
 from chassis.db import PARTITIONS, Database
 from chassis.errors import DomainError
 from orders.billing import store
@@ -95,7 +95,7 @@ class Sealer:
             waiting = store.unsealed(session, locked.partitions, self._batch, self._floor.after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
-                epoch = store.current_epoch(session)
+                epoch = epochs.current(session)
                 heads = store.heads(session, (charge.account for charge in waiting))
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)

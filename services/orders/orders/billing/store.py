@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from opentelemetry.propagate import inject
 from sqlalchemy.orm import Session
 
+from chassis import epochs
 from chassis.db import Unit, partition_of
 from chassis.errors import Aborted
-from orders.billing.domain import FIRST_EPOCH, Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
+from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
 from orders.schema import metadata
 
 # The first key of our advisory locks (the second is the partition): any constant that nobody else uses will do.
@@ -62,13 +63,6 @@ billing_chain = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
 )
 sa.Sequence("charge_event_position", metadata=metadata)
-billing_epoch = sa.Table(
-    "billing_epoch",
-    metadata,
-    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-)
 
 
 # What a commit wakes: the sealer, when there are new charges; the relay, when they have been sealed.
@@ -123,7 +117,6 @@ _LOCK = sa.text(
     FROM settings, unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)
     """
 )
-_EPOCH = sa.text("SELECT coalesce(max(epoch), :first) FROM billing_epoch")
 _UNSEALED = sa.text(
     """
     SELECT id, account, branch, draft FROM charge_event
@@ -195,11 +188,6 @@ def lock_partitions(session: Session, partitions: Sequence[int]) -> Locked:
     """
     row = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).one()
     return Locked(row.partitions, int(row.oldest), int(row.newest))
-
-
-def current_epoch(session: Session) -> int:
-    """The epoch in which chains grow now."""
-    return int(session.execute(_EPOCH, {"first": FIRST_EPOCH}).scalar_one())
 
 
 def unsealed(session: Session, partitions: Sequence[int], limit: int, after: int = 0) -> list[Unsealed]:
@@ -292,8 +280,8 @@ def mark_sent(session: Session, positions: Sequence[int], at: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What billing hasn't got yet, exact up to 100,000 each. `oldest` is when the oldest of it was recorded; None: there
-    is none."""
+    """What billing hasn't got yet, exact up to 100,000 each. `oldest` is when the oldest was recorded; None: there is
+    none."""
 
     unsealed: int
     unsent: int
@@ -376,7 +364,7 @@ _DAY = sa.text(
 
 def chain_certificates(session: Session, account: str) -> list[Certificate]:
     """How far the chains of an account have come, one per epoch; what is unsealed counts for the present epoch."""
-    rows = session.execute(_CHAINS, {"account": account, "present": current_epoch(session)})
+    rows = session.execute(_CHAINS, {"account": account, "present": epochs.current(session)})
     return [Certificate(**row._mapping) for row in rows]
 
 
@@ -397,16 +385,9 @@ def day_certificates(
         "start": start,
         "end": end,
         "account": account,
-        "epoch": current_epoch(session),
+        "epoch": epochs.current(session),
         "after_account": after[0],
         "after_epoch": after[1],
         "limit": limit,
     }
     return [Certificate(**row._mapping) for row in session.execute(_DAY, parameters)]
-
-
-def open_epoch(session: Session, reason: str, at: datetime) -> int:
-    """Opens the next epoch and returns its number."""
-    number = current_epoch(session) + 1
-    session.execute(sa.insert(billing_epoch).values(epoch=number, opened_at=at, reason=reason))
-    return number
