@@ -15,6 +15,8 @@ from google.protobuf.message import Message
 M = TypeVar("M", bound=Message)
 
 MESSAGE_ID = "Nats-Msg-Id"
+# Of a log; see chassis.epochs.
+FIRST_EPOCH = 1
 
 
 def stream_of(service: str) -> str:
@@ -32,6 +34,11 @@ def subjects_of(service: str, partitions: Iterable[int] | None = None) -> list[s
     if partitions is None:
         return [f"svyaz.{service}.v1.>"]
     return [f"svyaz.{service}.v1.{partition:02d}.>" for partition in partitions]
+
+
+def message_id(id: str, epoch: int) -> str:
+    """By which the stream drops a repeated publish; what is sent again in a later epoch isn't one."""
+    return f"{id}-{epoch}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +61,15 @@ class ReceivedEvent:
     data: bytes
     subject: str
     headers: Mapping[str, str]
+    # Of the log that it was sent from: a later one has been restored from a backup, and may repeat versions.
+    epoch: int = FIRST_EPOCH
     # Where it is in its stream.
     sequence: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether nobody can have seen anything of its aggregate before."""
+        return (self.epoch, self.version) == (FIRST_EPOCH, 1)
 
     def message(self, cls: builtins.type[M]) -> M:
         """The entity as the message `cls`; raises ValueError when the event carries another."""
@@ -85,10 +99,11 @@ def headers_of(
     schema_revision: int,
     data_type: str,
     traceparent: str | None,
+    epoch: int = FIRST_EPOCH,
 ) -> dict[str, str]:
-    """The headers of an event, with the id by which the stream drops a repeated publish."""
+    """The headers of an event."""
     headers = {
-        MESSAGE_ID: id,
+        MESSAGE_ID: message_id(id, epoch),
         "ce-specversion": "1.0",
         "ce-id": id,
         "ce-source": source,
@@ -98,6 +113,7 @@ def headers_of(
         "ce-datacontenttype": "application/protobuf",
         "ce-datatype": data_type,
         "ce-version": str(version),
+        "ce-epoch": str(epoch),
         "ce-branch": branch,
         "ce-partitionkey": key,
         "ce-actor": actor,
@@ -132,5 +148,6 @@ def received(subject: str, headers: Mapping[str, str], data: bytes, sequence: in
         data=data,
         subject=subject,
         headers=headers,
+        epoch=int(headers.get("ce-epoch", FIRST_EPOCH)),
         sequence=sequence,
     )

@@ -67,6 +67,8 @@ def bus_tables(metadata: sa.MetaData) -> BusTables:
         metadata,
         sa.Column("handler", sa.Text, primary_key=True),
         sa.Column("aggregate_id", sa.Text, primary_key=True),
+        # Of the log that the version was read from.
+        sa.Column("epoch", sa.Integer, nullable=False),
         sa.Column("last_version", sa.BigInteger, nullable=False),
     )
     consumer_position = sa.Table(

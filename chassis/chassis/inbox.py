@@ -1,4 +1,8 @@
-"""The inbox: which version of each aggregate a handler has seen, kept in the handler's own transaction."""
+"""The inbox: which version of each aggregate a handler has seen, kept in the handler's own transaction.
+
+A version counts within an epoch of its log: in a later one, which begins after a restore from a backup, any version is
+the next of its aggregate, even one that an event had which was lost.
+"""
 
 import enum
 from collections.abc import Sequence
@@ -44,23 +48,32 @@ _LOOK = """
             WHERE handler = %(handler)s AND aggregate_id = ANY (%(aggregates)s::text[]) ORDER BY aggregate_id
         ),
         ARRAY(
+            SELECT epoch FROM inbox
+            WHERE handler = %(handler)s AND aggregate_id = ANY (%(aggregates)s::text[]) ORDER BY aggregate_id
+        ),
+        ARRAY(
             SELECT last_version FROM inbox
             WHERE handler = %(handler)s AND aggregate_id = ANY (%(aggregates)s::text[]) ORDER BY aggregate_id
         ),
         ARRAY(SELECT key FROM parked_key WHERE consumer = %(handler)s AND key = ANY (%(keys)s::text[]))
 """
 _FIRST = """
-    INSERT INTO inbox (handler, aggregate_id, last_version)
-    SELECT %(handler)s, * FROM unnest(%(aggregates)s::text[], %(versions)s::bigint[])
+    INSERT INTO inbox (handler, aggregate_id, epoch, last_version)
+    SELECT %(handler)s, * FROM unnest(%(aggregates)s::text[], %(epochs)s::int[], %(versions)s::bigint[])
     ON CONFLICT DO NOTHING
 """
 # Nobody else has moved it since we looked.
 _NEXT = """
-    UPDATE inbox SET last_version = claimed.version
-    FROM unnest(%(aggregates)s::text[], %(versions)s::bigint[], %(seen)s::bigint[])
-        AS claimed (aggregate_id, version, seen)
-    WHERE handler = %(handler)s AND inbox.aggregate_id = claimed.aggregate_id AND last_version = claimed.seen
+    UPDATE inbox SET epoch = claimed.epoch, last_version = claimed.version
+    FROM unnest(
+        %(aggregates)s::text[], %(epochs)s::int[], %(versions)s::bigint[], %(seen_epochs)s::int[], %(seen)s::bigint[]
+    ) AS claimed (aggregate_id, epoch, version, seen_epoch, seen)
+    WHERE handler = %(handler)s AND inbox.aggregate_id = claimed.aggregate_id
+        AND inbox.epoch = claimed.seen_epoch AND last_version = claimed.seen
 """
+
+# Epoch and version.
+_Place = tuple[int, int]
 
 
 class Inbox:
@@ -86,24 +99,24 @@ class Inbox:
             verdicts: list[Verdict] = []
             behind_gap: set[str] = set()
             for event in events:
-                before = last.get(event.aggregate_id)
-                if before is not None and event.version <= before:
+                before, place = last.get(event.aggregate_id), (event.epoch, event.version)
+                if before is not None and place <= before:
                     verdict = Verdict.SKIP
                 elif not gaps and event.key in parked:
                     verdict = Verdict.PARKED
-                elif not gaps and (event.key in behind_gap or _missing(event.version, before, beginning_known)):
+                elif not gaps and (event.key in behind_gap or _missing(place, before, beginning_known)):
                     verdict = Verdict.GAP
                     behind_gap.add(event.key)
                 else:
                     verdict = Verdict.HANDLE
-                    last[event.aggregate_id] = event.version
+                    last[event.aggregate_id] = place
                 verdicts.append(verdict)
             self._claim(cursor, seen, last)
         return verdicts
 
     def _look(
         self, cursor: "psycopg.Cursor[tuple[Any, ...]]", events: Sequence[ReceivedEvent], reader: Reader | None
-    ) -> tuple[dict[str, int], set[str]]:
+    ) -> tuple[dict[str, _Place], set[str]]:
         row = cursor.execute(
             _LOOK,
             {
@@ -115,14 +128,16 @@ class Inbox:
             prepare=False,
         ).fetchone()
         assert row is not None
-        epoch, aggregates, versions, parked = row
-        if reader is not None and epoch != reader.epoch:
+        lease_epoch, aggregates, epochs, versions, parked = row
+        if reader is not None and lease_epoch != reader.epoch:
             raise Aborted("LEASE_LOST", f"the lease {reader.lease} has gone to another holder")
-        return dict(zip(aggregates, versions, strict=True)), set(parked)
+        return dict(zip(aggregates, zip(epochs, versions, strict=True), strict=True)), set(parked)
 
-    def _claim(self, cursor: "psycopg.Cursor[tuple[Any, ...]]", seen: dict[str, int], last: dict[str, int]) -> None:
+    def _claim(
+        self, cursor: "psycopg.Cursor[tuple[Any, ...]]", seen: dict[str, _Place], last: dict[str, _Place]
+    ) -> None:
         # In one order everywhere, so that two who claim the same don't wait for each other.
-        moved = sorted(aggregate for aggregate, version in last.items() if seen.get(aggregate) != version)
+        moved = sorted(aggregate for aggregate, place in last.items() if seen.get(aggregate) != place)
         for statement, aggregates in (
             (_FIRST, [aggregate for aggregate in moved if aggregate not in seen]),
             (_NEXT, [aggregate for aggregate in moved if aggregate in seen]),
@@ -134,8 +149,10 @@ class Inbox:
                 {
                     "handler": self._handler,
                     "aggregates": aggregates,
-                    "versions": [last[aggregate] for aggregate in aggregates],
-                    "seen": [seen.get(aggregate) for aggregate in aggregates],
+                    "epochs": [last[aggregate][0] for aggregate in aggregates],
+                    "versions": [last[aggregate][1] for aggregate in aggregates],
+                    "seen_epochs": [seen[aggregate][0] for aggregate in aggregates if aggregate in seen],
+                    "seen": [seen[aggregate][1] for aggregate in aggregates if aggregate in seen],
                 },
                 prepare=False,
             )
@@ -143,6 +160,8 @@ class Inbox:
                 raise Aborted("HANDLED_ELSEWHERE", "somebody else handles the same events")
 
 
-def _missing(version: int, before: int | None, beginning_known: bool) -> bool:
-    expected = 1 if before is None else before + 1
-    return version != expected and (before is not None or beginning_known)
+def _missing(place: _Place, before: _Place | None, beginning_known: bool) -> bool:
+    epoch, version = place
+    if before is None:
+        return version != 1 and beginning_known
+    return epoch == before[0] and version != before[1] + 1

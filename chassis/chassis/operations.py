@@ -29,8 +29,9 @@ MAX_LIMIT = 10_000
 MAX_BYTES = 8 * 1024 * 1024
 # How long a reader waits for writers that may still have to commit an earlier event.
 SETTLE_SECONDS = 5.0
-# A parked key may have very many events behind the first.
+# A parked key may have very many events behind the first: so many are shown, and counted.
 SHOWN_EVENTS = 100
+COUNTED_EVENTS = 10_000
 
 
 class Operations(OperationsServiceServicer):
@@ -165,26 +166,25 @@ class Operations(OperationsServiceServicer):
     def ListParkedKeys(
         self, request: pb.ListParkedKeysRequest, context: grpc.ServicerContext
     ) -> pb.ListParkedKeysResponse:
-        """The parked keys of one consumer or of all, the oldest first, without their events."""
-        event = self._tables.parked_event
+        """The parked keys of one consumer or of all, the oldest first, without their events; how many of these wait is
+        counted up to 10,000."""
         with self._database.unit() as unit:
-            listed = _parked(event)
-            if request.consumer:
-                listed = listed.where(event.c.consumer == request.consumer)
-            rows = unit.session.execute(listed)
+            rows = unit.session.execute(_PARKED, {"consumer": request.consumer or None, "key": None})
             return pb.ListParkedKeysResponse(parked_key=[_parked_key(row) for row in rows])
 
     def GetParkedKey(self, request: pb.GetParkedKeyRequest, context: grpc.ServicerContext) -> pb.ParkedKey:
         """A parked key with its first 100 events. Raises NotFound."""
         event = self._tables.parked_event
-        mine = (event.c.consumer == request.consumer, event.c.key == request.key)
         with self._database.unit() as unit:
-            row = unit.session.execute(_parked(event).where(*mine)).first()
+            row = unit.session.execute(_PARKED, {"consumer": request.consumer, "key": request.key}).first()
             if row is None:
                 raise NotFound("KEY_NOT_PARKED", f"the consumer {request.consumer!r} has no parked key {request.key!r}")
             shown = _parked_key(row)
             for stored in unit.session.execute(
-                sa.select(event).where(*mine).order_by(event.c.position).limit(SHOWN_EVENTS)
+                sa.select(event)
+                .where(event.c.consumer == request.consumer, event.c.key == request.key)
+                .order_by(event.c.position)
+                .limit(SHOWN_EVENTS)
             ):
                 shown.event.append(_parked_event(stored))
         return shown
@@ -215,19 +215,24 @@ _PAGE = sa.text(
 )
 
 
-def _parked(table: sa.Table) -> sa.Select[Any]:
-    first = sa.func.array_agg(postgresql.aggregate_order_by(table.c.error, table.c.position))
-    return (
-        sa.select(
-            table.c.consumer,
-            table.c.key,
-            sa.func.min(table.c.parked_at).label("parked_at"),
-            sa.func.count().label("waiting"),
-            sa.func.coalesce(first[1], "").label("error"),
-        )
-        .group_by(table.c.consumer, table.c.key)
-        .order_by(sa.func.min(table.c.position))
-    )
+# A key is seen by those who see its first event.
+_PARKED = sa.text(
+    f"""
+    SELECT k.consumer, k.key, first.parked_at, coalesce(first.error, '') AS error, behind.waiting
+    FROM parked_key k
+    CROSS JOIN LATERAL (
+        SELECT position, parked_at, error FROM parked_event e WHERE e.consumer = k.consumer AND e.key = k.key
+        ORDER BY position LIMIT 1
+    ) AS first
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS waiting FROM (
+            SELECT FROM parked_event e WHERE e.consumer = k.consumer AND e.key = k.key LIMIT {COUNTED_EVENTS}
+        ) AS counted
+    ) AS behind
+    WHERE (CAST(:consumer AS text) IS NULL OR k.consumer = :consumer) AND (CAST(:key AS text) IS NULL OR k.key = :key)
+    ORDER BY first.position
+    """  # noqa: S608
+)
 
 
 def _invalid(field: str, why: str) -> InvalidArgument:

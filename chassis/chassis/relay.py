@@ -27,6 +27,7 @@ from chassis import telemetry
 from chassis.bus import Bus
 from chassis.cloudevents import headers_of, subject_of
 from chassis.db import Database
+from chassis.epochs import CURRENT
 from chassis.errors import DomainError
 from chassis.events import acting, bus_tables
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
@@ -85,16 +86,16 @@ class EventOutbox:
 
     # The inner LIMIT makes it one index look-up per row, whatever the planner thinks of tables that are empty most of
     # the time.
-    _FETCH = """
-        SELECT o.id, o.ordering_key, e.id, e.time, e.type, e.aggregate_type, e.aggregate_id, e.version, e.branch,
-            e.actor, e.on_behalf_of, e.schema_revision, e.data_type, e.data, e.partition, e.traceparent
+    _FETCH = f"""
+        SELECT ({CURRENT}), o.id, o.ordering_key, e.id, e.time, e.type, e.aggregate_type, e.aggregate_id, e.version,
+            e.branch, e.actor, e.on_behalf_of, e.schema_revision, e.data_type, e.data, e.partition, e.traceparent
         FROM (
             SELECT id, event_id, event_time, ordering_key FROM outbox
             WHERE id > %s AND id <> ALL (%s::bigint[]) AND ordering_key <> ALL (%s::text[]) ORDER BY id LIMIT %s
         ) o
         CROSS JOIN LATERAL (SELECT * FROM event WHERE time = o.event_time AND id = o.event_id LIMIT 1) e
         ORDER BY o.id
-    """
+    """  # noqa: S608
     _SENT = "DELETE FROM outbox WHERE id = ANY (%s::bigint[])"
     _BACKLOG = sa.text(
         "SELECT count(*), min(event_time) FROM (SELECT event_time FROM outbox ORDER BY id LIMIT 100000) o"
@@ -121,6 +122,7 @@ class EventOutbox:
 
     def _outgoing(
         self,
+        epoch: int,
         number: int,
         key: str,
         id: str,
@@ -153,6 +155,7 @@ class EventOutbox:
             schema_revision=schema_revision,
             data_type=data_type,
             traceparent=traceparent,
+            epoch=epoch,
         )
         return Outgoing(number, key, subject_of(self._service, partition, type), headers, data)
 

@@ -178,17 +178,18 @@ class Xid8(sa.types.UserDefinedType[int]):
 
 @dataclass(frozen=True)
 class LogTables:
-    """The event log, its unsent tail and the remembered requests."""
+    """The event log, its unsent tail, its epochs and the remembered requests."""
 
     event: sa.Table
     outbox: sa.Table
+    log_epoch: sa.Table
     idempotency: sa.Table
 
 
 def log_tables(metadata: sa.MetaData) -> LogTables:
     """Defines (once per metadata) the tables that every service with aggregates has."""
     if "event" in metadata.tables:
-        return LogTables(metadata.tables["event"], metadata.tables["outbox"], metadata.tables["idempotency"])
+        return LogTables(**{name: metadata.tables[name] for name in LogTables.__dataclass_fields__})
     event = sa.Table(
         "event",
         metadata,
@@ -208,7 +209,6 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("ordering_key", sa.Text, nullable=False),
         sa.Column("partition", sa.SmallInteger, nullable=False),
         sa.Column("traceparent", sa.Text),
-        sa.Column("transaction", Xid8(), nullable=False, server_default=sa.text("pg_current_xact_id()")),
         sa.Index("event_aggregate_id_version", "aggregate_id", "version"),
         sa.Index("event_ordering_key", "ordering_key", "aggregate_type"),
         postgresql_partition_by="RANGE (time)",
@@ -221,6 +221,14 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("event_time", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Column("ordering_key", sa.Text, nullable=False),
     )
+    # After the first, which needs no row.
+    log_epoch = sa.Table(
+        "log_epoch",
+        metadata,
+        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+    )
     idempotency = sa.Table(
         "idempotency",
         metadata,
@@ -232,7 +240,7 @@ def log_tables(metadata: sa.MetaData) -> LogTables:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.Index("idempotency_created_at", "created_at"),
     )
-    return LogTables(event, outbox, idempotency)
+    return LogTables(event, outbox, log_epoch, idempotency)
 
 
 def isolate(table: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,10 +78,15 @@ class Log:
             first = page[-1].sequence + 1
         return found
 
-    def certificate(self, *, account: str = "", branch: str = "", day: str = "") -> list[Any]:
-        """The rows of a certificate. Raises DomainError."""
+    def certificate(self, *, account: str = "", branch: str = "", day: str = "") -> Iterator[Any]:
+        """The rows of a certificate, page by page. Raises DomainError."""
         request = billing_pb2.GetBillingCertificateRequest(account=account, branch=branch, day=day)
-        return list(self._call(self._stub.GetBillingCertificate, request).row)
+        while True:
+            page = self._call(self._stub.GetBillingCertificate, request)
+            yield from page.row
+            if not page.next:
+                return
+            request.after = page.next
 
     def _call(self, method: Any, request: Any) -> Any:
         principal = Principal("billing-tail", frozenset(), (), token=self._token())

@@ -37,7 +37,7 @@ from svyaz_cli.secrets import Secrets
 GOAL = 0.2
 TABLES = ("individual", "customer", "billing_account", "event", "outbox")
 # What PostgreSQL fills in itself.
-GENERATED = {"event": ("position", "transaction"), "outbox": ("id",)}
+GENERATED = {"event": ("position",), "outbox": ("id",)}
 
 YES_NO = ("Yes", "No")
 CHOICES: dict[str, tuple[str, ...]] = {

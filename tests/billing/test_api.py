@@ -116,6 +116,28 @@ def test_the_certificate_of_a_day_has_a_row_for_each_account_with_charges_born_o
     assert [row.account for row in only] == ["c"]
 
 
+def test_the_certificate_of_a_day_comes_in_pages(call: Call, database: Database) -> None:
+    write(database, [charge(account) for account in "abcde"])
+    Sealer(database).seal_batch()
+    call("OpenBillingEpoch", role="admin", request_id="r1", reason="restored")
+    write(database, [charge("b")])
+    pages: list[list[tuple[str, int]]] = []
+    after = ""
+    while not pages or after:
+        page = call("GetBillingCertificate", branch="bishkek", day="2026-03-01", limit=2, after=after)
+        pages.append([(row.account, row.epoch) for row in page.row])
+        after = page.next
+    assert pages == [[("a", 1), ("b", 1)], [("b", 2), ("c", 1)], [("d", 1), ("e", 1)]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"), [({"limit": -1}, "LIMIT_INVALID"), ({"after": "nowhere"}, "PAGE_INVALID")]
+)
+def test_a_page_that_there_cannot_be_is_refused(call: Call, fields: dict[str, Any], reason: str) -> None:
+    refused = refusal(call, "GetBillingCertificate", branch="bishkek", day="2026-03-01", **fields)
+    assert refused == ("INVALID_ARGUMENT", reason)
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

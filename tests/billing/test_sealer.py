@@ -13,7 +13,9 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
+from chassis import epochs
 from chassis.db import PARTITIONS, Database, partition_of
 from chassis.errors import Aborted
 from orders.billing import sealer as sealer_module
@@ -189,7 +191,7 @@ def test_a_new_epoch_continues_each_chain_from_its_last_common_event(
     write(database, [charge("a", 0), charge("a", 1)])
     sealer.seal_batch()
     with acting(database) as unit:
-        assert store.open_epoch(unit.session, "restored from the backup of Monday", unit.at) == 2
+        assert epochs.open_next(unit.session, "restored from the backup of Monday", unit.at) == 2
     write(database, [charge("a", 2), charge("b", 0)])
     sealer.seal_batch()
     assert check_chains(superuser(place)) == {("a", 1): 2, ("a", 2): 1, ("b", 2): 1}
@@ -212,10 +214,25 @@ def test_the_outbox_gives_each_event_in_order_until_the_stream_has_it(database: 
     first = items[0]
     assert first.subject == f"svyaz.billing.v1.{partition_of('a'):02d}.RecurringChargeStartEvent"
     assert first.headers["ce-previoushash"] == "0" * 64
-    assert first.headers["Nats-Msg-Id"] == first.headers["ce-id"]
+    assert first.headers["Nats-Msg-Id"] == f"{first.headers['ce-id']}-1"
     assert outbox.exchange([], 10, first.id, {items[1].id}, {"b"}) == [items[2]]
     assert outbox.exchange([first.id, items[1].id], 0, 0, set(), set()) == []
     assert [item.id for item in outbox.exchange([], 10, 0, set(), set())] == [item.id for item in items[2:]]
+
+
+def test_what_waits_is_told_by_the_relay_even_when_no_sealer_lives(database: Database) -> None:
+    write(database, [charge("a", 0), charge("a", 1)])
+    outbox = BillingOutbox(database)
+    time.sleep(0.05)
+    outbox.measure(0)
+    gauges = ("svyaz_billing_unsealed", "svyaz_billing_unsent", "svyaz_billing_oldest_unsent_seconds")
+    unsealed, unsent, oldest = (REGISTRY.get_sample_value(gauge) for gauge in gauges)
+    assert (unsealed, unsent) == (2, 0)
+    assert oldest is not None
+    assert oldest >= 0.05
+    Sealer(database).seal_batch()
+    outbox.measure(0)
+    assert [REGISTRY.get_sample_value(gauge) for gauge in gauges[:2]] == [0, 2]
 
 
 def test_a_charge_that_is_committed_late_takes_the_next_place(place: ServiceDatabase, database: Database) -> None:

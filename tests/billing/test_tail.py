@@ -20,9 +20,9 @@ import psycopg
 import pytest
 from nats.js.errors import NotFoundError
 
+from chassis import epochs
 from chassis.db import Database
 from chassis.relay import Outgoing
-from orders.billing import store
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from svyaz_cli.billing_tail import Options, run
@@ -270,7 +270,7 @@ def test_a_new_epoch_after_a_restore_is_followed(
             " last_hash = (SELECT hash FROM charge_event WHERE sequence = 2)"
         )
     with acting(database) as unit:
-        store.open_epoch(unit.session, "restored", unit.at)
+        epochs.open_next(unit.session, "restored", unit.at)
     teller.sealed = teller.sealed[:2]
     teller.publish(teller.charge("a", 2))
     status, lines = tails.run()

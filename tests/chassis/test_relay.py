@@ -88,7 +88,7 @@ def test_events_reach_the_stream_with_everything_a_consumer_needs(database: Data
     assert first.subject == "svyaz.orders.v1.48.ThingCreateEvent"
     assert (first.key, first.aggregate_type, first.aggregate_id) == ("account-1", "Thing", "order-1")
     assert (first.branch, first.actor, first.source) == (things.BRANCH, "somebody", "svyaz/orders")
-    assert first.headers["Nats-Msg-Id"] == first.id
+    assert first.headers["Nats-Msg-Id"] == f"{first.id}-1"
     assert first.headers["ce-datacontenttype"] == "application/protobuf"
 
 

@@ -124,7 +124,7 @@ class Recorder:
     def __init__(self, database: Database, name: str = "recorder") -> None:
         self.name = name
         self.refusing: dict[tuple[str, int], Exception] = {}
-        self._database = database
+        self.database = database
         self._seen = database.metadata.tables["seen"]
 
     def __call__(self, event: ReceivedEvent, unit: Unit) -> None:
@@ -140,7 +140,7 @@ class Recorder:
 
     def seen(self) -> list[tuple[str, str, int]]:
         """(key, aggregate id, version) in the order of handling."""
-        with self._database.engine.connect() as connection:
+        with self.database.engine.connect() as connection:
             rows = connection.execute(
                 sa.select(self._seen.c.key, self._seen.c.aggregate_id, self._seen.c.version)
                 .where(self._seen.c.handler == self.name)

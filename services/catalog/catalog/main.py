@@ -4,7 +4,7 @@ import sys
 
 from catalog.api import CatalogItems, Prices
 from catalog.store import RESOURCES, metadata
-from chassis import migrate, server
+from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
@@ -16,10 +16,9 @@ from svyaz.operations.v1 import operations_pb2_grpc
 
 
 def main() -> None:
-    """Serves, or migrates the database when told `migrate`."""
+    """Serves, or does what the command line says: `migrate`, `open-epoch`."""
     settings = Settings.from_environment("catalog")
-    if sys.argv[1:] == ["migrate"]:
-        migrate.upgrade("catalog", settings.migration_database_url, "catalog")
+    if commands.run("catalog", settings, sys.argv[1:]):
         return
     database = Database(
         settings.database_url,

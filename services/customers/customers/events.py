@@ -34,5 +34,5 @@ def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
         event.aggregate_type,
         event.branch,
         () if gone else targets,
-        new=event.version == 1,
+        new=event.first,
     )

@@ -2,7 +2,7 @@
 
 import sys
 
-from chassis import migrate, server
+from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
@@ -19,10 +19,9 @@ from svyaz.operations.v1 import operations_pb2_grpc
 
 
 def main() -> None:
-    """Serves, or migrates the database when told `migrate`."""
+    """Serves, or does what the command line says: `migrate`, `open-epoch`."""
     settings = Settings.from_environment("customers")
-    if sys.argv[1:] == ["migrate"]:
-        migrate.upgrade("customers", settings.migration_database_url, "customers")
+    if commands.run("customers", settings, sys.argv[1:]):
         return
     database = Database(
         settings.database_url,

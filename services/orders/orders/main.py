@@ -3,7 +3,7 @@
 import sys
 from datetime import timedelta
 
-from chassis import migrate, server
+from chassis import commands, server
 from chassis.auth import token_source
 from chassis.bus import Bus, event_stream
 from chassis.clients import channel
@@ -32,10 +32,9 @@ from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, orders_pb2_grp
 
 
 def main() -> None:
-    """Serves, or migrates the database when told `migrate`."""
+    """Serves, or does what the command line says: `migrate`, `open-epoch`."""
     settings = Settings.from_environment("orders")
-    if sys.argv[1:] == ["migrate"]:
-        migrate.upgrade("orders", settings.migration_database_url, "orders")
+    if commands.run("orders", settings, sys.argv[1:]):
         return
     tokens = token_source(settings)
     database = Database(

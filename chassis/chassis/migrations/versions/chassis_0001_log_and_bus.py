@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import Xid8, isolate, partition_events
+from chassis.db import isolate, partition_events
 
 revision = "chassis_0001"
 down_revision = None
@@ -51,7 +51,6 @@ def upgrade() -> None:
         sa.Column("ordering_key", sa.Text(), nullable=False),
         sa.Column("partition", sa.SmallInteger(), nullable=False),
         sa.Column("traceparent", sa.Text(), nullable=True),
-        sa.Column("transaction", Xid8(), server_default=sa.text("pg_current_xact_id()"), nullable=False),
         sa.PrimaryKeyConstraint("id", "time"),
         postgresql_partition_by="RANGE (time)",
     )
@@ -73,6 +72,7 @@ def upgrade() -> None:
         "inbox",
         sa.Column("handler", sa.Text(), nullable=False),
         sa.Column("aggregate_id", sa.Text(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("last_version", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("handler", "aggregate_id"),
     )
@@ -83,6 +83,13 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "log_epoch",
+        sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("epoch"),
     )
     op.create_table(
         "outbox",

@@ -3,7 +3,7 @@
 import sys
 from datetime import timedelta
 
-from chassis import migrate, server
+from chassis import commands, server
 from chassis.auth import token_source
 from chassis.bus import Bus, event_stream
 from chassis.clients import channel
@@ -25,11 +25,10 @@ from svyaz.orders.v1 import orders_pb2_grpc
 
 
 def main() -> None:
-    """Serves, or migrates the database when told `migrate`. Reads HUB_GIVE_UP_AFTER_SECONDS (24 hours) and
+    """Serves, or does what the command line says: `migrate`. Reads HUB_GIVE_UP_AFTER_SECONDS (24 hours) and
     SSL_CERT_FILE (authorities that callbacks' certificates may come from) too."""
     settings = Settings.from_environment(SERVICE)
-    if sys.argv[1:] == ["migrate"]:
-        migrate.upgrade("gateway.hub", settings.migration_database_url, SERVICE)
+    if commands.run("gateway.hub", settings, sys.argv[1:]):
         return
     database = Database(
         settings.database_url,

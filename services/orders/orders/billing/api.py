@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 
+from chassis import epochs
 from chassis.calls import current
 from chassis.convert import to_timestamp
 from chassis.db import Database, Unit
@@ -14,6 +15,8 @@ from svyaz.orders.v1 import billing_pb2
 from svyaz.orders.v1.billing_pb2_grpc import BillingServiceServicer
 
 MAX_EVENTS = 1_000
+# Rows of a certificate, together: a fraction of what a gRPC message may have.
+MAX_ROWS = 10_000
 
 
 class Billing(BillingServiceServicer):
@@ -47,7 +50,7 @@ class Billing(BillingServiceServicer):
     def GetBillingCertificate(
         self, request: billing_pb2.GetBillingCertificateRequest, context: grpc.ServicerContext
     ) -> billing_pb2.BillingCertificate:
-        """How far the chains of an account have come; for a day, of every account with charges born on it."""
+        """How far the chains of an account have come; for a day, of every account with charges born on it, in pages."""
         if not request.day:
             return self._of_account(request.account)
         day = parse_day(request.day)
@@ -59,16 +62,32 @@ class Billing(BillingServiceServicer):
             )
         if not current().principal.may_see(request.branch):
             raise PermissionDenied("BRANCH_FORBIDDEN", f"the branch {request.branch!r} isn't yours")
+        if request.limit < 0:
+            raise InvalidArgument(
+                "LIMIT_INVALID", "a page has rows", violations=[Violation("limit", "must not be negative")]
+            )
+        limit = min(request.limit or MAX_ROWS, MAX_ROWS)
         start, end = self._zones.bounds(request.branch, day)
         with self._database.unit() as unit:
-            rows = store.day_certificates(unit.session, request.branch, start, end, request.account)
+            rows = store.day_certificates(
+                unit.session,
+                request.branch,
+                start,
+                end,
+                account=request.account,
+                after=_place(request.after),
+                limit=limit + 1,
+            )
+        page = rows[:limit]
         return billing_pb2.BillingCertificate(
             source=SOURCE,
             day=request.day,
             branch=request.branch,
             time_zone=self._zones.zone(request.branch).key,
             as_of=to_timestamp(unit.at),
-            row=[_row(row) for row in rows],
+            row=[_row(row) for row in page],
+            # An account has no blank in it.
+            next=f"{page[-1].account} {page[-1].epoch}" if len(rows) > limit else "",
         )
 
     def _of_account(self, account: str) -> billing_pb2.BillingCertificate:
@@ -87,7 +106,8 @@ class Billing(BillingServiceServicer):
     def OpenBillingEpoch(
         self, request: billing_pb2.OpenBillingEpochRequest, context: grpc.ServicerContext
     ) -> billing_pb2.BillingEpoch:
-        """After a restore: lets every chain continue in the next epoch. Two at once: one is Aborted CONFLICT."""
+        """After a restore: lets every chain, and the log, continue in the next epoch. Two at once: one is Aborted
+        CONFLICT."""
         if not request.reason.strip():
             raise InvalidArgument(
                 "REASON_REQUIRED", "say why", violations=[Violation("reason", "is needed: it stays in the books")]
@@ -97,10 +117,22 @@ class Billing(BillingServiceServicer):
             raise PermissionDenied("EVERY_BRANCH_REQUIRED", "an epoch changes the chains of every branch")
 
         def work(unit: Unit) -> billing_pb2.BillingEpoch:
-            number = store.open_epoch(unit.session, request.reason, unit.at)
+            number = epochs.open_next(unit.session, request.reason, unit.at)
             return billing_pb2.BillingEpoch(epoch=number, opened_at=to_timestamp(unit.at), reason=request.reason)
 
         return self._database.transact(request, billing_pb2.BillingEpoch, work)
+
+
+def _place(after: str) -> tuple[str, int]:
+    """Behind which account and epoch a page begins. Raises InvalidArgument PAGE_INVALID."""
+    account, _, epoch = after.rpartition(" ")
+    if not after:
+        return "", 0
+    if not account or not epoch.isdecimal() or len(epoch) > 9:
+        raise InvalidArgument(
+            "PAGE_INVALID", "this isn't where a page ended", violations=[Violation("after", "must be a `next`")]
+        )
+    return account, int(epoch)
 
 
 def _event(row: Any) -> billing_pb2.BillingEvent:

@@ -26,7 +26,6 @@ from chassis.types import Money, new_id
 
 SOURCE = "svyaz/orders"
 ZERO_HASH = "0" * 64
-FIRST_EPOCH = 1
 
 # An account travels in a message header, which holds printable ASCII only.
 _ACCOUNT = re.compile(r"[!-~]{1,200}")

@@ -1,4 +1,4 @@
-"""Gives committed charges their places in the chains, and says how much is still on its way to billing."""
+"""Gives committed charges their places in the chains."""
 
 import logging
 import threading
@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 
 import sqlalchemy as sa
-from prometheus_client import Gauge
 from sqlalchemy.orm import Session
 
-from chassis import calls
+from chassis import calls, epochs
 from chassis.db import PARTITIONS, Database
 from chassis.errors import DomainError
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
@@ -19,10 +18,6 @@ from orders.billing.domain import seal_all
 
 log = logging.getLogger(__name__)
 
-UNSEALED = Gauge("svyaz_billing_unsealed", "Charges committed but not yet in a chain")
-UNSENT = Gauge("svyaz_billing_unsent", "Charges in a chain but not yet acknowledged by the stream")
-OLDEST = Gauge("svyaz_billing_oldest_unsent_seconds", "Age of the oldest charge that billing hasn't got")
-
 BATCH = 1_000
 POLL_SECONDS = 0.5
 # Charges that are committed close together share a transaction.
@@ -30,7 +25,6 @@ DEBOUNCE_SECONDS = 0.005
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
-METRICS_SECONDS = 5.0
 # Charges below the floor are looked for this often: a transaction that numbers a charge in the instant before it gets a
 # number itself could slip through.
 SWEEP_SECONDS = 60.0
@@ -51,7 +45,6 @@ class Sealer:
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._measured = 0.0
         # So that the index entries of sealed charges that can't be vacuumed yet (a backup holds them for hours) aren't
         # read again each time.
         self._floor = Floor()
@@ -73,7 +66,7 @@ class Sealer:
             waiting = store.unsealed(session, locked, self._batch, self._after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
-                epoch = store.current_epoch(session)
+                epoch = epochs.current(session)
                 heads = store.heads(session, (charge.account for charge in waiting))
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)
@@ -121,7 +114,6 @@ class Sealer:
             self._woken.clear()
             try:
                 pause = self._drain()
-                self._measure()
             except (DomainError, sa.exc.DBAPIError) as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS
@@ -137,14 +129,3 @@ class Sealer:
                 return POLL_SECONDS
             if count < self._batch:
                 return CONTENDED_SECONDS
-
-    def _measure(self) -> None:
-        if time.monotonic() - self._measured < METRICS_SECONDS:
-            return
-        self._measured = time.monotonic()
-        with calls.using(calls.Call.background("orders", "sealer", branches=("*",))), self._database.unit() as unit:
-            waiting = store.backlog(unit.session)
-        UNSEALED.set(waiting.unsealed)
-        UNSENT.set(waiting.unsent)
-        age = 0.0 if waiting.oldest is None else (unit.at - waiting.oldest).total_seconds()
-        OLDEST.set(max(0.0, age))

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from opentelemetry.propagate import inject
 from sqlalchemy.orm import Session
 
+from chassis import epochs
 from chassis.db import Unit, partition_of
 from chassis.errors import Aborted
-from orders.billing.domain import FIRST_EPOCH, Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
+from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
 from orders.schema import metadata
 
 # The first key of our advisory locks (the second is the partition): any constant that nobody else uses will do.
@@ -62,13 +63,6 @@ billing_chain = sa.Table(
     sa.Column("count", sa.BigInteger, nullable=False),
 )
 sa.Sequence("charge_event_position", metadata=metadata)
-billing_epoch = sa.Table(
-    "billing_epoch",
-    metadata,
-    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-)
 
 
 # What a commit wakes: the sealer, when there are new charges; the relay, when they have been sealed.
@@ -122,7 +116,6 @@ _LOCK = sa.text(
     WHERE pg_try_advisory_xact_lock(:locks, p)
     """
 )
-_EPOCH = sa.text("SELECT coalesce(max(epoch), :first) FROM billing_epoch")
 _UNSEALED = sa.text(
     """
     SELECT id, account, branch, draft FROM charge_event
@@ -184,11 +177,6 @@ def lock_partitions(session: Session, partitions: Sequence[int]) -> Sequence[int
     """
     locked: Sequence[int] = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).scalar_one()
     return locked
-
-
-def current_epoch(session: Session) -> int:
-    """The epoch in which chains grow now."""
-    return int(session.execute(_EPOCH, {"first": FIRST_EPOCH}).scalar_one())
 
 
 def unsealed(session: Session, partitions: Sequence[int], limit: int, after: int = 0) -> list[Unsealed]:
@@ -281,7 +269,8 @@ def mark_sent(session: Session, positions: Sequence[int], at: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What billing hasn't got yet. `oldest` is when the oldest of it was recorded; None: there is none."""
+    """What billing hasn't got yet, exact up to 100,000 each. `oldest` is when the oldest was recorded; None: there is
+    none."""
 
     unsealed: int
     unsent: int
@@ -293,9 +282,12 @@ _BACKLOG = sa.text(
     SELECT count(*) FILTER (WHERE unsealed) AS unsealed, count(*) FILTER (WHERE NOT unsealed) AS unsent,
         min(recorded_at) AS oldest
     FROM (
-        SELECT true AS unsealed, recorded_at FROM charge_event WHERE sequence IS NULL
+        (SELECT true AS unsealed, recorded_at FROM charge_event WHERE sequence IS NULL ORDER BY id LIMIT 100000)
         UNION ALL
-        SELECT false, recorded_at FROM charge_event WHERE position IS NOT NULL AND sent_at IS NULL
+        (
+            SELECT false, recorded_at FROM charge_event WHERE position IS NOT NULL AND sent_at IS NULL
+            ORDER BY position LIMIT 100000
+        )
     ) AS waiting
     """
 )
@@ -333,7 +325,8 @@ _CHAINS = sa.text(
         FROM billing_chain WHERE account = :account
         UNION ALL
         SELECT :present, 0, 0, '', count(*), 0
-        FROM charge_event WHERE account = :account AND sequence IS NULL HAVING count(*) > 0
+        -- Without an epoch there is no sequence; as the second column of the chain's index it leads straight to them.
+        FROM charge_event WHERE account = :account AND epoch IS NULL AND sequence IS NULL HAVING count(*) > 0
         UNION ALL
         SELECT epoch, 0, 0, '', 0, count(*)
         FROM charge_event WHERE account = :account AND position IS NOT NULL AND sent_at IS NULL GROUP BY epoch
@@ -350,34 +343,40 @@ _DAY = sa.text(
         count(*) FILTER (WHERE position IS NOT NULL AND sent_at IS NULL) AS unsent
     FROM charge_event
     WHERE branch = :branch AND occurred_at >= :start AND occurred_at < :end
-        AND (CAST(:account AS text) = '' OR account = :account)
-    GROUP BY account, coalesce(epoch, :epoch) ORDER BY account, 2
+        AND (CAST(:account AS text) = '' OR account = :account) AND account >= :after_account
+    GROUP BY account, coalesce(epoch, :epoch)
+    HAVING (account, coalesce(epoch, :epoch)) > (:after_account, :after_epoch)
+    ORDER BY account, 2 LIMIT :limit
     """
 )
 
 
 def chain_certificates(session: Session, account: str) -> list[Certificate]:
     """How far the chains of an account have come, one per epoch; what is unsealed counts for the present epoch."""
-    rows = session.execute(_CHAINS, {"account": account, "present": current_epoch(session)})
+    rows = session.execute(_CHAINS, {"account": account, "present": epochs.current(session)})
     return [Certificate(**row._mapping) for row in rows]
 
 
 def day_certificates(
-    session: Session, branch: str, start: datetime, end: datetime, account: str = ""
+    session: Session,
+    branch: str,
+    start: datetime,
+    end: datetime,
+    *,
+    account: str = "",
+    after: tuple[str, int] = ("", 0),
+    limit: int,
 ) -> list[Certificate]:
-    """The charges of a branch (or of one account) that occurred between two instants, one per account and epoch."""
+    """The charges of a branch (or of one account) that occurred between two instants, one per account and epoch in
+    this order: the first `limit` beyond `after`."""
     parameters = {
         "branch": branch,
         "start": start,
         "end": end,
         "account": account,
-        "epoch": current_epoch(session),
+        "epoch": epochs.current(session),
+        "after_account": after[0],
+        "after_epoch": after[1],
+        "limit": limit,
     }
     return [Certificate(**row._mapping) for row in session.execute(_DAY, parameters)]
-
-
-def open_epoch(session: Session, reason: str, at: datetime) -> int:
-    """Opens the next epoch and returns its number."""
-    number = current_epoch(session) + 1
-    session.execute(sa.insert(billing_epoch).values(epoch=number, opened_at=at, reason=reason))
-    return number

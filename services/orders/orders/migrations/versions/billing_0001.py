@@ -1,4 +1,4 @@
-"""Charge events, their chains and the epochs."""
+"""Charge events and their chains."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -53,12 +53,6 @@ def upgrade() -> None:
         sa.Column("last_sequence", sa.BigInteger, nullable=False),
         sa.Column("last_hash", sa.Text, nullable=False),
         sa.Column("count", sa.BigInteger, nullable=False),
-    )
-    op.create_table(
-        "billing_epoch",
-        sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("opened_at", sa.TIMESTAMP(timezone=True), nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
     )
     for table in ("charge_event", "billing_chain"):
         for statement in isolate(table):
