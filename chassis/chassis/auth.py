@@ -1,5 +1,6 @@
 """Bearer tokens: verified here, at the gateway and again in every service; and the roles that methods allow."""
 
+import logging
 import threading
 import time
 import uuid
@@ -18,12 +19,20 @@ from chassis.config import Settings
 from chassis.errors import PermissionDenied, Unauthenticated, Unavailable
 from svyaz.type.v1 import options_pb2
 
+log = logging.getLogger(__name__)
+
 EVERY_BRANCH = "*"
 ROLES = frozenset({"agent", "catalog-manager", "billing", "sre", "admin", "service"})
 
 # Signatures cost 50 µs to check; a token is checked once and its expiry on every use.
 _CACHED_TOKENS = 10_000
 _LEEWAY_SECONDS = 5
+# The issuer's keys: how long the issuer has to answer, how often it is asked at most, when keys are fetched anew, and
+# how long they serve when they can't be.
+_FETCH_SECONDS = 3.0
+_RETRY_SECONDS = 5.0
+_FRESH_SECONDS = 300.0
+_KEPT_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +140,69 @@ class _KeysInFile:
         raise jwt.PyJWKClientError("its key isn't published by the issuer")
 
 
-def _published_keys(url: str) -> jwt.PyJWKClient | _KeysInFile:
+class _KeysByHttp:
+    """The issuer's published keys. Those that are known are used without waiting for the issuer: older ones are fetched
+    anew in the background, and serve for a day when the issuer can't be reached."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+        # Held by whoever fetches.
+        self._lock = threading.Lock()
+
+    def get_signing_key_from_jwt(self, token: str) -> jwt.PyJWK:
+        """The key that the token names. Raises PyJWKClientError when it isn't published, PyJWKClientConnectionError
+        when no key is known."""
+        named = jwt.get_unverified_header(token).get("kid", "")
+        key = self._known().get(named)
+        if key is None:
+            return self._asked_for(named)
+        now = time.monotonic()
+        due = now - self._fetched_at > _FRESH_SECONDS and now - self._tried_at > _RETRY_SECONDS
+        if due and self._lock.acquire(blocking=False):
+            threading.Thread(target=self._refresh, name="keys", daemon=True).start()
+        return key
+
+    def _known(self) -> Mapping[str, jwt.PyJWK]:
+        return self._keys if time.monotonic() - self._fetched_at < _KEPT_SECONDS else {}
+
+    def _asked_for(self, named: str) -> jwt.PyJWK:
+        with self._lock:
+            # Anybody can send a token that names any key: the issuer isn't asked for each.
+            if named not in self._known() and time.monotonic() - self._tried_at > _RETRY_SECONDS:
+                self._fetch()
+        known = self._known()
+        if not known:
+            raise jwt.PyJWKClientConnectionError("no key of the issuer is known")
+        if named not in known:
+            raise jwt.PyJWKClientError("its key isn't published by the issuer")
+        return known[named]
+
+    def _refresh(self) -> None:
+        try:
+            self._fetch()
+        finally:
+            self._lock.release()
+
+    def _fetch(self) -> None:
+        try:
+            response = httpx.get(self._url, timeout=_FETCH_SECONDS).raise_for_status()
+            published = jwt.PyJWKSet.from_dict(response.json()).keys
+        except (httpx.HTTPError, ValueError, AttributeError, jwt.PyJWTError) as error:
+            fields = {"error": str(error), "known": len(self._known())}
+            log.warning("the issuer's keys can't be fetched", extra={"fields": fields})
+        else:
+            self._keys = {key.key_id: key for key in published if key.key_id and key.public_key_use in ("sig", None)}
+            self._fetched_at = time.monotonic()
+        self._tried_at = time.monotonic()
+
+
+def _published_keys(url: str) -> _KeysByHttp | _KeysInFile:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return _KeysInFile(Path(url2pathname(parts.path)))
-    return jwt.PyJWKClient(url, cache_keys=True, lifespan=300)
+    return _KeysByHttp(url)
 
 
 def bearer(header: str | None) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 # What a call may carry, either way; the same at both its ends.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# What the items of a page have together, unless a single one has more: well below what a message may carry.
+MAX_PAGE_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from chassis import calls
 from chassis.auth import EVERY_BRANCH
+from chassis.config import MAX_PAGE_BYTES
 from chassis.consumer import Consumer
 from chassis.db import PARTITIONS, Database, Unit
 from chassis.errors import InvalidArgument, NotFound, Unavailable, Violation
@@ -25,8 +26,6 @@ from svyaz.operations.v1.operations_pb2_grpc import OperationsServiceServicer
 
 DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
-# Events of a page, together: below what a gRPC message may have.
-MAX_BYTES = 8 * 1024 * 1024
 # How long a reader waits for writers that may still have to commit an earlier event.
 SETTLE_SECONDS = 5.0
 # A parked key may have very many events behind the first: so many are shown, and counted.
@@ -107,7 +106,7 @@ class Operations(OperationsServiceServicer):
             size = 0
             for row in rows:
                 size += len(row.data) + 300
-                if events and size > MAX_BYTES:
+                if events and size > MAX_PAGE_BYTES:
                     break
                 events.append(_event(row))
         return events

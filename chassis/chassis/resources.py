@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from chassis import convert, queries
+from chassis.config import MAX_PAGE_BYTES
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, new_id
@@ -28,6 +29,16 @@ Conditions = list[sa.ColumnElement[bool]]
 
 def _all_our_own(filters: Filters) -> tuple[Filters, Conditions]:
     return filters, []
+
+
+def _fitting(messages: Sequence[Message]) -> int:
+    """How many of the first messages make a page; one is enough, whatever its size."""
+    size = 0
+    for number, message in enumerate(messages):
+        size += message.ByteSize()
+        if number and size > MAX_PAGE_BYTES:
+            return number
+    return len(messages)
 
 
 class Collection(Generic[A, M]):
@@ -87,7 +98,8 @@ class Collection(Generic[A, M]):
         return present
 
     def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
-        """A page of what matches the filters; raises InvalidArgument for a malformed filter, sort, offset or limit."""
+        """A page of what matches the filters, of 8 MB at most; raises InvalidArgument for a malformed filter, sort,
+        offset or limit."""
         table = self.database.resources[self.cls].table
         own, where = self._elsewhere(request.filter)
         where = [*queries.conditions(table, self.message, own), *where]
@@ -102,7 +114,10 @@ class Collection(Generic[A, M]):
             items = unit.session.scalars(
                 sa.select(self.cls).where(*where).order_by(*order).offset(window.offset).limit(window.limit)
             ).all()
-            return response(items=self._replies(unit, items), page=page)
+            messages = self._replies(unit, items)
+        fitting = _fitting(messages)
+        page.truncated = fitting < len(messages)
+        return response(items=messages[:fitting], page=page)
 
     def create(self, request: Any) -> M:
         """Saves a new resource with an id of ours. `request` has request_id, branch and the resource."""

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 
-from chassis import telemetry
+from chassis import probes, telemetry
 from chassis.auth import Verifier, authorize, bearer, roles_of
 from chassis.calls import Call, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
@@ -153,6 +153,8 @@ class Server:
     ) -> None:
         self._settings = settings
         self._ready = ready
+        # What the last look found: probes are answered without another.
+        self._serving = threading.Event()
         self._background = background
         self._stopping = threading.Event()
         self._readiness = threading.Thread(target=self._watch_readiness, daemon=True, name="readiness")
@@ -192,7 +194,12 @@ class Server:
         while not self._stopping.wait(1.0):
             self._set_health(self._ready())
 
+    def serving(self) -> bool:
+        """Whether calls should come here: it was ready a moment ago, and isn't stopping."""
+        return self._serving.is_set() and not self._stopping.is_set()
+
     def _set_health(self, ready: bool) -> None:
+        (self._serving.set if ready else self._serving.clear)()
         serving = health_pb2.HealthCheckResponse.SERVING
         self._health.set("", serving if ready else health_pb2.HealthCheckResponse.NOT_SERVING)
 
@@ -216,9 +223,9 @@ def run(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then stops gracefully."""
     provider = telemetry.setup(settings)
-    telemetry.serve_metrics(settings)
     upkeep = Upkeep(database, settings.service)
     server = Server(settings, registrations, ready=database.ready, background=[upkeep, *background])
+    probes.serve(settings, server.serving)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -12,7 +12,7 @@ from opentelemetry import context, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 from chassis.config import Settings
 
@@ -148,12 +148,6 @@ def _recording(settings: Settings) -> TracerProvider:
         BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.otlp_endpoint, insecure=insecure))
     )
     return provider
-
-
-def serve_metrics(settings: Settings) -> None:
-    """Serves /metrics on the metrics port until the process ends; nothing when the port is 0."""
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, addr=settings.host)
 
 
 def tracer() -> trace.Tracer:

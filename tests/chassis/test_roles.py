@@ -85,9 +85,9 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.hub.v1.HubService": {
         "GetSubscription": ROLES,
         "ListSubscriptions": ROLES,
-        "CreateSubscription": frozenset({"agent", "catalog-manager", "billing", "admin"}),
-        "DeleteSubscription": frozenset({"agent", "catalog-manager", "billing", "admin"}),
-        "ResumeSubscription": frozenset({"agent", "catalog-manager", "billing", "sre", "admin"}),
+        "CreateSubscription": ADMIN,
+        "DeleteSubscription": ADMIN,
+        "ResumeSubscription": frozenset({"sre", "admin"}),
     },
     "svyaz.operations.v1.OperationsService": {
         "ListEvents": frozenset({"admin", "service"}),

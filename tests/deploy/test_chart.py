@@ -177,11 +177,28 @@ def test_a_pod_has_time_to_be_forgotten_and_to_drain(manifests: list[Manifest], 
         assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
 
 
-def test_liveness_never_asks_the_database(manifests: list[Manifest]) -> None:
+def test_a_client_secret_is_for_those_who_call_others_by_themselves(manifests: list[Manifest]) -> None:
+    with_client = {
+        name
+        for name, deployment in of(manifests, "Deployment").items()
+        for variable in deployment["spec"]["template"]["spec"]["containers"][0].get("env", ())
+        if variable["name"] == "SERVICE_CLIENT_SECRET"
+    }
+    assert with_client == {"orders", "hub"}
+    configs = of(manifests, "ConfigMap")
+    assert {name for name in CALLS if "SERVICE_TOKEN_URL" in configs[name]["data"]} == with_client
+
+
+def test_probes_go_where_no_call_can_be_in_their_way(manifests: list[Manifest]) -> None:
     for name, deployment in of(manifests, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]
-        assert "grpc" not in container["livenessProbe"], name
-        assert ("grpc" in container["readinessProbe"]) == (name != "gateway")
+        asked = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
+        assert asked == {
+            "startup": {"path": "/readyz", "port": "metrics"},
+            "readiness": {"path": "/readyz", "port": "metrics"},
+            # Which never asks the database.
+            "liveness": {"path": "/livez", "port": "metrics"},
+        }, name
 
 
 def allowed(rules: list[Manifest], side: str) -> set[tuple[str, int]]:

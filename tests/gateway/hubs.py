@@ -28,7 +28,7 @@ from chassis.types import new_id
 from gateway.hub.api import Hub
 from gateway.hub.callbacks import Callbacks, Resolve, resolve
 from gateway.hub.delivery import Dispatcher
-from gateway.hub.domain import GIVE_UP_AFTER, KEPT_FOR
+from gateway.hub.domain import GIVE_UP_AFTER, KEPT_FOR, MAX_SUBSCRIPTIONS, MAX_WAITING
 from gateway.hub.events import SOURCES, Deliveries
 from gateway.hub.store import RESOURCES, metadata
 from svyaz.hub.v1 import hub_pb2, hub_pb2_grpc
@@ -183,7 +183,7 @@ class RunningHub:
     database: Database
     _issuer: Issuer
 
-    def call(self, method: str, request: Message, roles: Sequence[str] = ("agent",), branch: str = "bishkek") -> Any:
+    def call(self, method: str, request: Message, roles: Sequence[str] = ("admin",), branch: str = "bishkek") -> Any:
         """Calls a method as somebody of the branch."""
         token = self._issuer.token(list(roles), [branch])
         return getattr(self.stub, method)(request, metadata=[("authorization", f"Bearer {token}")], timeout=10)
@@ -195,7 +195,7 @@ class RunningHub:
         *,
         api: str = CUSTOMERS,
         branch: str = "bishkek",
-        roles: Sequence[str] = ("agent",),
+        roles: Sequence[str] = ("admin",),
     ) -> hub_pb2.Subscription:
         """A new subscription."""
         wanted = hub_pb2.Subscription(api=api, callback=callback, query=query)
@@ -217,7 +217,15 @@ class RunningHub:
         with self.database.engine.begin() as connection:
             connection.execute(sa.text("SELECT set_config('svyaz.branches', '*', true)"))
             connection.execute(
-                sa.text("UPDATE lane SET not_before = now() WHERE not_before < now() + interval '5 seconds'")
+                # Lanes that somebody is at are left out: they are locked in any order.
+                sa.text(
+                    """
+                    UPDATE lane SET not_before = now() FROM (
+                        SELECT subscription_id, key FROM lane WHERE not_before < now() + interval '5 seconds'
+                        FOR UPDATE SKIP LOCKED
+                    ) late WHERE lane.subscription_id = late.subscription_id AND lane.key = late.key
+                    """
+                )
             )
         self.dispatcher.wake()
 
@@ -233,11 +241,15 @@ def running_hub(
     give_up_after: timedelta = GIVE_UP_AFTER,
     kept_for: timedelta = KEPT_FOR,
     timeout: float = 10.0,
+    max_waiting: int = MAX_WAITING,
+    most: int = MAX_SUBSCRIPTIONS,
 ) -> Iterator[RunningHub]:
     """Everything that `python -m gateway.hub` has but the relay, which has tests of its own."""
     connected = Database(database.url, clock=Clock(), metadata=metadata, resources=RESOURCES)
     callbacks = Callbacks(allow_private=allow_private, resolve=resolving, timeout=timeout)
-    dispatcher = Dispatcher(connected, callbacks, give_up_after=give_up_after, kept_for=kept_for)
+    dispatcher = Dispatcher(
+        connected, callbacks, give_up_after=give_up_after, kept_for=kept_for, max_waiting=max_waiting
+    )
     unreachable = grpc.insecure_channel("127.0.0.1:1")
     deliveries = Deliveries(orders_pb2_grpc.OrderServiceStub(unreachable), dispatcher.wake)
     bus = Bus(nats["hub"], name="hub")
@@ -246,7 +258,7 @@ def running_hub(
     ]
     server = Server(
         Settings.from_environment("hub", issuer.environment),
-        [(hub_pb2_grpc.add_HubServiceServicer_to_server, Hub(connected, callbacks, dispatcher))],
+        [(hub_pb2_grpc.add_HubServiceServicer_to_server, Hub(connected, callbacks, dispatcher, most=most))],
         ready=connected.ready,
         background=[dispatcher, *consumers],
     )

@@ -16,7 +16,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from chassis import migrate
+from chassis.clients import domain_error
 from chassis.types import new_id
+from gateway.hub import delivery
 from gateway.hub.store import metadata
 from svyaz.catalog.v1 import catalog_pb2
 from svyaz.customers.v1 import customers_pb2, party_pb2
@@ -432,18 +434,66 @@ def test_the_checked_address_is_connected_to_and_the_name_kept(
     assert receiver.accepted[0].path == "/a?b=c"
 
 
-def test_who_may_not_read_the_resources_may_not_subscribe_to_them(hub: RunningHub, receiver: Receiver) -> None:
+def test_only_an_admin_makes_and_deletes_subscriptions(hub: RunningHub, receiver: Receiver) -> None:
     with pytest.raises(grpc.RpcError) as error:
-        hub.subscribe(receiver.url, roles=["catalog-manager"])
+        hub.subscribe(receiver.url, roles=["agent", "catalog-manager", "billing", "sre"])
     assert refused(error) is grpc.StatusCode.PERMISSION_DENIED
-    hub.subscribe(receiver.url, api=CATALOG, roles=["catalog-manager"])
     made = hub.subscribe(receiver.url)
     with pytest.raises(grpc.RpcError) as error:
-        hub.call("DeleteSubscription", requests_pb2.DeleteRequest(id=made.id), ["catalog-manager"])
+        hub.call("DeleteSubscription", requests_pb2.DeleteRequest(id=made.id), ["agent", "sre"])
     assert refused(error) is grpc.StatusCode.PERMISSION_DENIED
+    assert hub.call("GetSubscription", requests_pb2.GetRequest(id=made.id), ["agent"]).callback == receiver.url
     with pytest.raises(grpc.RpcError) as error:
         hub.subscribe(receiver.url, api="nonsense")
     assert refused(error) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_branch_has_so_many_subscriptions_to_an_api_and_no_more(
+    hub_database: ServiceDatabase, nats: Mapping[str, str], issuer: Issuer, streams: Streams, receiver: Receiver
+) -> None:
+    with running_hub(hub_database, nats, issuer, most=2) as hub:
+        first, _ = (hub.subscribe(receiver.url) for _ in range(2))
+        with pytest.raises(grpc.RpcError) as error:
+            hub.subscribe(receiver.url)
+        assert refused(error) is grpc.StatusCode.FAILED_PRECONDITION
+        assert domain_error(error.value).reason == "TOO_MANY_SUBSCRIPTIONS"
+        hub.subscribe(receiver.url, api=CATALOG)
+        hub.subscribe(receiver.url, branch="osh")
+        hub.call("DeleteSubscription", requests_pb2.DeleteRequest(id=first.id))
+        hub.subscribe(receiver.url)
+
+
+def test_what_waits_for_a_subscription_is_limited_and_what_is_lost_is_said(
+    hub_database: ServiceDatabase,
+    nats: Mapping[str, str],
+    issuer: Issuer,
+    streams: Streams,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(delivery, "HOUSEKEEPING_SECONDS", 0.2)
+    receiver.status = lambda request: 503
+    with running_hub(hub_database, nats, issuer, max_waiting=5) as hub:
+        made = hub.subscribe(receiver.url)
+        get = requests_pb2.GetRequest(id=made.id)
+        streams.put("customers", *(customer(str(number)) for number in range(6)))
+        eventually(lambda: hub.call("GetSubscription", get).HasField("lost_since"))
+        shown = hub.call("GetSubscription", get)
+        assert shown.state == hub_pb2.SUBSCRIPTION_STATE_SUSPENDED
+        assert "more than 5 events wait" in shown.state_reason
+        witness = Receiver()
+        hub.subscribe(witness.url)
+        streams.put("customers", customer("lost"))
+        eventually(lambda: witness.names() == ["lost"])
+        assert hub.waiting() == 6
+        receiver.status = lambda request: 200
+        hub.call("ResumeSubscription", hub_pb2.ResumeSubscriptionRequest(id=made.id))
+        eventually(lambda: sorted(receiver.names()) == ["0", "1", "2", "3", "4", "5"])
+        eventually(lambda: not hub.call("GetSubscription", get).HasField("lost_since"))
+        assert hub.call("GetSubscription", get).HasField("dropped_until")
+        streams.put("customers", customer("new"))
+        eventually(lambda: receiver.names()[6:] == ["new"])
+        witness.close()
 
 
 def test_a_subscription_is_its_branchs_own(hub: RunningHub, receiver: Receiver) -> None:
@@ -462,17 +512,24 @@ def test_a_subscription_is_its_branchs_own(hub: RunningHub, receiver: Receiver) 
     assert refused(error) is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_deleted_subscription_hears_nothing_more(hub: RunningHub, streams: Streams, receiver: Receiver) -> None:
+def test_a_deleted_subscription_hears_nothing_more_and_what_waited_is_cleared_away(
+    hub: RunningHub, streams: Streams, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "HOUSEKEEPING_SECONDS", 0.2)
+    monkeypatch.setattr(delivery, "CLEARED_AT_ONCE", 3)
     receiver.status = lambda request: 500
     made = hub.subscribe(receiver.url)
-    streams.put("customers", customer("1", "entity"))
-    eventually(lambda: len(receiver.asked) == 1)
+    streams.put("customers", *(customer(str(number), f"entity-{number % 4}") for number in range(10)))
+    eventually(lambda: hub.waiting() == 10 and len(receiver.asked) >= 1)
     hub.call("DeleteSubscription", requests_pb2.DeleteRequest(id=made.id))
-    assert hub.waiting() == 0
+    with pytest.raises(grpc.RpcError) as error:
+        hub.call("GetSubscription", requests_pb2.GetRequest(id=made.id))
+    assert refused(error) is grpc.StatusCode.NOT_FOUND
+    eventually(lambda: hub.waiting() == 0)
     asked = len(receiver.asked)
     witness = Receiver()
     hub.subscribe(witness.url)
-    streams.put("customers", customer("2", "entity"))
+    streams.put("customers", customer("2", "entity-1"))
     eventually(lambda: len(witness.accepted) == 1)
     witness.close()
-    assert len(receiver.asked) == asked
+    assert len(receiver.asked) <= asked + 1

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -19,6 +19,18 @@ from tests.gateway.hubs import Receiver, eventually
 CUSTOMERS = "/tmf-api/customerManagement/v4"
 ORDERING = "/tmf-api/productOrderingManagement/v4"
 CATALOG = "/tmf-api/productCatalogManagement/v4"
+
+
+@pytest.fixture(scope="session")
+def api(caller: Callable[..., Api]) -> Api:
+    """An admin of the branch bishkek."""
+    return caller(["admin"], ["bishkek"])
+
+
+@pytest.fixture(scope="session")
+def osh(caller: Callable[..., Api]) -> Api:
+    """An admin of another branch."""
+    return caller(["admin"], ["osh"])
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +98,11 @@ def test_a_registration_with_the_same_key_is_made_once(api: Api, receiver: Recei
     body = {"callback": receiver.url}
     first, second = (api.made(f"{CUSTOMERS}/hub", body, Idempotency_Key="the-same") for _ in range(2))
     assert first == second
-    assert api.delete(first["href"]).status_code == 204
+    # So is its deletion: an answer that was lost on its way is given again.
+    for _ in range(2):
+        assert api.delete(first["href"], Idempotency_Key="gone").status_code == 204
+    assert api.delete(first["href"], Idempotency_Key="another").status_code == 404
+    assert api.delete(first["href"]).status_code == 404
 
 
 def test_an_event_shows_the_resource_as_the_gateway_does(

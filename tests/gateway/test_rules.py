@@ -216,6 +216,34 @@ def test_more_than_a_thousand_come_in_pages_even_unasked(api: Api, office: Api) 
     assert len(office.get(following[1]).json()) == 1
 
 
+def test_a_page_ends_before_its_answer_becomes_too_large(api: Api, running: Running) -> None:
+    made = api.made(FORMAT, {"name": "large", "description": "large", "text": "x" * 200_000})
+    copies = """
+        INSERT INTO bill_format
+        SELECT (jsonb_populate_record(one, jsonb_build_object('id', gen_random_uuid()::text))).*
+        FROM bill_format one, generate_series(2, 100) WHERE one.id = %s
+    """
+    with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
+        connection.execute(copies, (made["id"],))
+    try:
+        found: list[str] = []
+        following: str | None = f"{FORMAT}?description=large&fields=id"
+        while following:
+            answer = api.get(following)
+            ids = [shown["id"] for shown in answer.json()]
+            found += ids
+            link = re.search(r'<([^>]+)>; rel="next"', answer.headers.get("Link", ""))
+            following = link[1] if link else None
+            assert answer.status_code == (206 if following else 200), answer.text
+            assert answer.headers["X-Total-Count"] == "100"
+            assert answer.headers["X-Result-Count"] == str(len(ids))
+            assert len(ids) < 50
+        assert len(found) == len(set(found)) == 100
+    finally:
+        with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
+            connection.execute("DELETE FROM bill_format WHERE description = 'large'")
+
+
 def test_a_count_above_ten_thousand_is_marked_as_an_estimate(api: Api, running: Running) -> None:
     made = api.made(FORMAT, {"name": "e", "description": "estimated"})
     copies = """

@@ -115,7 +115,8 @@ class Collection:
         items, total = answer.items, answer.page.total_size
         end = page.offset + len(items)
         # An estimate may be off either way: a full page then means that more may follow.
-        more = len(items) == page.size if answer.page.estimated else end < total
+        full = len(items) == page.size or answer.page.truncated
+        more = full if answer.page.estimated else end < total
         more = more and bool(items or not page.size)
         if answer.page.estimated:
             total = max(total, end)
@@ -129,7 +130,7 @@ class Collection:
         if answer.page.estimated:
             response.headers["X-Total-Count-Estimated"] = "true"
         if more or page.limit is not None:
-            response.headers["Link"] = query.links(self.path, given, page, total, more)
+            response.headers["Link"] = query.links(self.path, given, page, total, end if more else None)
         return response
 
     def create(self) -> Response:

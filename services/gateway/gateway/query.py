@@ -147,14 +147,15 @@ def _id_of(href: str, base: str) -> str:
     return path.removeprefix(base + "/") if path.startswith(base + "/") else href
 
 
-def links(path: str, parameters: Parameters, wanted: Page, total: int, more: bool) -> str:
-    """The value of the header Link: first, prev, next and last page, as far as there are such."""
+def links(path: str, parameters: Parameters, wanted: Page, total: int, following: int | None) -> str:
+    """The value of the header Link: first, prev, next and last page, as far as there are such; `following` is the
+    offset of what comes after this page."""
     size = wanted.size
     offsets = {"first": 0}
     if wanted.offset:
         offsets["prev"] = max(0, wanted.offset - size)
-    if more and size:
-        offsets["next"] = wanted.offset + size
+    if following is not None and size:
+        offsets["next"] = following
     if size:
         offsets["last"] = max(0, total - 1) // size * size
     rest = [(name, value) for name, value in parameters if name not in ("offset", "limit")]

@@ -31,11 +31,17 @@ class Hub(Collection):
 
     def delete(self, id: str) -> Response:
         """DELETE of one subscription."""
-        self._require_ours(id)
+        # One that isn't there may have been deleted by this very request, sent again: the hub remembers.
+        self._require_ours(id, unless_absent=True)
         return super().delete(id)
 
-    def _require_ours(self, id: str) -> None:
-        found = super()._call(GET, requests_pb2.GetRequest(id=id))
+    def _require_ours(self, id: str, *, unless_absent: bool = False) -> None:
+        try:
+            found = super()._call(GET, requests_pb2.GetRequest(id=id))
+        except NotFound:
+            if unless_absent:
+                return
+            raise
         if found.api != self.resource.api:
             kind = descriptor_of(self.resource.message_class).name
             raise NotFound("NOT_FOUND", f"there is no {kind} {id!r}", metadata={"resource": kind, "id": id})

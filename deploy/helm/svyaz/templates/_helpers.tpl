@@ -39,7 +39,9 @@ OIDC_ISSUER: {{ $values.oidc.issuer }}
 OIDC_JWKS_URL: {{ $values.oidc.jwksUrl }}
 OIDC_AUDIENCE: {{ $values.oidc.audience }}
 OIDC_ALGORITHM: {{ $values.oidc.algorithm }}
+{{- if .service.secrets.oidc }}
 SERVICE_TOKEN_URL: {{ $values.oidc.tokenUrl }}
+{{- end }}
 {{- with $values.otlp.endpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ . }}
 {{- end }}

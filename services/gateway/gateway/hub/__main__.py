@@ -16,7 +16,7 @@ from chassis.relay import EventOutbox, Relay
 from gateway.hub.api import Hub
 from gateway.hub.callbacks import Callbacks
 from gateway.hub.delivery import SERVICE, Dispatcher
-from gateway.hub.domain import GIVE_UP_AFTER
+from gateway.hub.domain import GIVE_UP_AFTER, MAX_SUBSCRIPTIONS, MAX_WAITING
 from gateway.hub.events import SOURCES, Deliveries
 from gateway.hub.store import RESOURCES, metadata
 from svyaz.hub.v1 import hub_pb2_grpc
@@ -25,7 +25,8 @@ from svyaz.orders.v1 import orders_pb2_grpc
 
 
 def main() -> None:
-    """Serves, or does what the command line says: `migrate`. Reads HUB_GIVE_UP_AFTER_SECONDS (24 hours) and
+    """Serves, or does what the command line says: `migrate`. Reads HUB_GIVE_UP_AFTER_SECONDS (24 hours),
+    HUB_MAX_SUBSCRIPTIONS (20 of a branch to an API), HUB_MAX_WAITING (100,000 events for a subscription) and
     SSL_CERT_FILE (authorities that callbacks' certificates may come from) too."""
     settings = Settings.from_environment(SERVICE)
     if commands.run("gateway.hub", settings, sys.argv[1:]):
@@ -41,7 +42,9 @@ def main() -> None:
         allow_private=settings.hub_allow_private_callbacks, ca_file=settings.environment.get("SSL_CERT_FILE", "")
     )
     give_up = float(settings.environment.get("HUB_GIVE_UP_AFTER_SECONDS") or GIVE_UP_AFTER.total_seconds())
-    dispatcher = Dispatcher(database, callbacks, give_up_after=timedelta(seconds=give_up))
+    max_waiting = int(settings.environment.get("HUB_MAX_WAITING") or MAX_WAITING)
+    most = int(settings.environment.get("HUB_MAX_SUBSCRIPTIONS") or MAX_SUBSCRIPTIONS)
+    dispatcher = Dispatcher(database, callbacks, give_up_after=timedelta(seconds=give_up), max_waiting=max_waiting)
     orders = orders_pb2_grpc.OrderServiceStub(channel(settings.addresses["orders"], token_source(settings)))
     deliveries = Deliveries(orders, dispatcher.wake)
     bus = Bus(settings.nats_url, name=SERVICE, streams=[event_stream(SERVICE)])
@@ -49,7 +52,7 @@ def main() -> None:
     server.run(
         settings,
         [
-            (hub_pb2_grpc.add_HubServiceServicer_to_server, Hub(database, callbacks, dispatcher)),
+            (hub_pb2_grpc.add_HubServiceServicer_to_server, Hub(database, callbacks, dispatcher, most=most)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service=SERVICE),

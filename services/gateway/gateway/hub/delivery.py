@@ -23,7 +23,7 @@ from chassis.errors import DomainError
 from chassis.events import Failure, acting, attempt
 from gateway.hub import store
 from gateway.hub.callbacks import GONE, Answer, Callbacks
-from gateway.hub.domain import GIVE_UP_AFTER, KEPT_FOR, Subscription, SubscriptionState, delay
+from gateway.hub.domain import GIVE_UP_AFTER, KEPT_FOR, MAX_WAITING, Subscription, SubscriptionState, delay
 from gateway.hub.store import Claim, Pending
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ POLL_SECONDS = 1.0
 TURN_SECONDS = 5.0
 SPARE_SECONDS = 10.0
 HOUSEKEEPING_SECONDS = 5.0
+# Rows of deleted subscriptions that are cleared away in one transaction; how long the handling of an event may take.
+CLEARED_AT_ONCE = 5_000
+SETTLED_AFTER = timedelta(hours=1)
 
 
 class Dispatcher:
@@ -53,12 +56,14 @@ class Dispatcher:
         *,
         give_up_after: timedelta = GIVE_UP_AFTER,
         kept_for: timedelta = KEPT_FOR,
+        max_waiting: int = MAX_WAITING,
         workers: int = WORKERS,
     ) -> None:
         self._database = database
         self._callbacks = callbacks
         self._give_up_after = give_up_after
         self._kept_for = kept_for
+        self._max_waiting = max_waiting
         self._workers = workers
         self._wake = threading.Event()
         self._stopping = False
@@ -220,9 +225,37 @@ class Dispatcher:
             # The claim ends by itself; then the lane is tried again.
             log.warning("a lane waits for its claim to end", extra={"fields": {"error": result.error}})
 
-    # --- suspended subscriptions ---
+    # --- housekeeping ---
 
     def _keep_house(self) -> None:
+        self._limit()
+        self._drop_outdated()
+        self._clear()
+
+    def _limit(self) -> None:
+        """Suspends the subscriptions for which too many events wait; lets those take events on that have caught up."""
+        with acting(SERVICE, "dispatcher"), self._database.unit() as unit:
+            over, under = store.overflowing(unit, self._max_waiting), store.relieved(unit, self._max_waiting // 2)
+        for known, branch in over:
+            with acting(SERVICE, "dispatcher", branch), self._database.unit() as unit:
+                if (subscription := unit.find(Subscription, known)) is not None:
+                    reason = f"more than {self._max_waiting} events wait: later ones are lost, read them from the API"
+                    subscription.overflow(reason, unit.at)
+            log.error("events for a subscription are lost: too many wait", extra={"fields": {"subscription": known}})
+        for known, branch in under:
+            with acting(SERVICE, "dispatcher", branch), self._database.unit() as unit:
+                if (subscription := unit.find(Subscription, known)) is not None:
+                    subscription.catch_up(unit.at)
+
+    def _clear(self) -> None:
+        """Clears away what waits for deleted subscriptions."""
+        with acting(SERVICE, "dispatcher"), self._database.unit() as unit:
+            cleared = store.clear(unit, CLEARED_AT_ONCE, unit.at - SETTLED_AFTER)
+        if cleared >= CLEARED_AT_ONCE:
+            # There is more: it needn't wait for the next time.
+            self._kept_house_at = 0.0
+
+    def _drop_outdated(self) -> None:
         """Counts the suspended subscriptions, and drops what has waited for one longer than streams remember."""
         with acting(SERVICE, "dispatcher"), self._database.unit() as unit:
             SUSPENDED.set(store.suspended(unit))

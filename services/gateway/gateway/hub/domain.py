@@ -14,6 +14,9 @@ from chassis.types import Aggregate
 
 # How long one event may fail before its subscription is suspended.
 GIVE_UP_AFTER = timedelta(hours=24)
+# How many subscriptions a branch may have to one API, and how many events may wait for one of them.
+MAX_SUBSCRIPTIONS = 20
+MAX_WAITING = 100_000
 # How long events wait for a suspended subscription: as long as the streams remember.
 KEPT_FOR = timedelta(days=14)
 
@@ -100,6 +103,7 @@ class Subscription(Aggregate):
     state_reason: str | None = None
     suspended_at: datetime | None = None
     dropped_until: datetime | None = None
+    lost_since: datetime | None = None
     # Not named like the field of the contract, so that neither answers nor the log ever hold it.
     signing_secret: str = field(default="", repr=False)
 
@@ -117,7 +121,18 @@ class Subscription(Aggregate):
         self.state_reason = None
         self.suspended_at = None
 
+    def overflow(self, reason: str, at: datetime) -> None:
+        """Stops the deliveries, and takes no more events on: too many wait."""
+        if self.state is not SubscriptionState.SUSPENDED:
+            self.suspend(reason, at)
+        self.lost_since = self.lost_since or at
+
+    def catch_up(self, at: datetime) -> None:
+        """Takes events on again; what happened since it overflowed is lost."""
+        self.lost_since = None
+        self.drop(at)
+
     def drop(self, until: datetime) -> None:
-        """Notes that events before the instant will never be delivered."""
+        """Notes that events before the instant (not all, perhaps) will never be delivered."""
         if self.dropped_until is None or self.dropped_until < until:
             self.dropped_until = until

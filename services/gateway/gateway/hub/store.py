@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -26,16 +27,20 @@ subscription = aggregate_table(
 _INSTANT = sa.TIMESTAMP(timezone=True)
 
 
-def _subscription_id() -> sa.Column[str]:
-    # A subscription is deleted with everything that waits for it, and nothing can begin to wait for a deleted one.
-    return sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscription.id", ondelete="CASCADE"), primary_key=True)
-
+# Deleted subscriptions, for which something may still wait: that is cleared away by and by, for it may be very much.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("subscription_id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("deleted_at", _INSTANT, nullable=False),
+)
 
 # One for each subscription and ordering key that something waits for; the order inside is that of the deliveries.
 lane = sa.Table(
     "lane",
     metadata,
-    _subscription_id(),
+    sa.Column("subscription_id", sa.Text, primary_key=True),
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("waiting", sa.BigInteger, nullable=False),
@@ -53,7 +58,7 @@ delivery = sa.Table(
     "delivery",
     metadata,
     sa.Column("position", sa.BigInteger, sa.Identity(always=True), primary_key=True),
-    sa.Column("subscription_id", sa.Text, sa.ForeignKey("subscription.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("subscription_id", sa.Text, nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("event_id", sa.Text, nullable=False),
@@ -83,12 +88,17 @@ class Wish:
 
 
 def wishes(unit: Unit, api: str, branch: str | None) -> Sequence[Wish]:
-    """The subscriptions to an API's events in a branch (None: in every one), suspended ones included; looked up once
-    in a transaction: an event that began to be handled in it is older than a subscription that it doesn't see."""
+    """The subscriptions to an API's events in a branch (None: in every one), suspended ones included unless too much
+    waits for them; looked up once in a transaction: an event that began to be handled in it is older than a
+    subscription that it doesn't see."""
     known: Sequence[Wish] | None = unit.known.get((api, branch))
     if known is None:
         table = subscription.c
-        where = [table.api == api, *([table.branch == branch] if branch is not None else [])]
+        where = [
+            table.api == api,
+            table.lost_since.is_(None),
+            *([table.branch == branch] if branch is not None else []),
+        ]
         rows = unit.session.execute(sa.select(table.id, table.branch, table.query).where(*where).order_by(table.id))
         known = unit.known[api, branch] = [Wish(row.id, row.branch, row.query or "") for row in rows]
     return known
@@ -242,6 +252,71 @@ def failed(unit: Unit, claim: Claim, error: str, not_before: datetime) -> dateti
 def release(unit: Unit, claim: Claim) -> None:
     """Gives the lane back: it is due at once."""
     unit.session.execute(sa.update(lane).where(*_own(claim)).values(not_before=unit.at))
+
+
+# --- how many, and too many ------------------------------------------------------------------------------------------
+
+
+def subscriptions(unit: Unit, api: str, branch: str) -> int:
+    """How many subscriptions the branch has to the API; nobody else adds one before the end of the transaction."""
+    unit.session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"{api} {branch}", 0))))
+    where = (subscription.c.api == api, subscription.c.branch == branch)
+    return int(unit.session.execute(sa.select(sa.func.count()).select_from(subscription).where(*where)).scalar_one())
+
+
+def overflowing(unit: Unit, most: int) -> Sequence[tuple[str, str]]:
+    """(id, branch) of the subscriptions for which more wait, and that still take events on."""
+    rows = unit.session.execute(_waiting(subscription.c.lost_since.is_(None)).having(_total > most))
+    return [(row.id, row.branch) for row in rows]
+
+
+def relieved(unit: Unit, most: int) -> Sequence[tuple[str, str]]:
+    """(id, branch) of the subscriptions that take no events on, though no more than this wait any longer."""
+    rows = unit.session.execute(_waiting(subscription.c.lost_since.is_not(None)).having(_total <= most))
+    return [(row.id, row.branch) for row in rows]
+
+
+_total = sa.func.coalesce(sa.func.sum(lane.c.waiting), 0)
+
+
+def _waiting(condition: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:
+    return (
+        sa.select(subscription.c.id, subscription.c.branch)
+        .join(lane, lane.c.subscription_id == subscription.c.id, isouter=True)
+        .where(condition)
+        .group_by(subscription.c.id, subscription.c.branch)
+    )
+
+
+# --- deleted subscriptions -------------------------------------------------------------------------------------------
+
+
+def forget(unit: Unit, subscription_id: str, branch: str) -> None:
+    """Notes that what waits for the subscription, which is being deleted, is to be cleared away."""
+    values = {"subscription_id": subscription_id, "branch": branch, "deleted_at": unit.at}
+    unit.session.execute(sa.insert(forgotten).values(**values))
+
+
+def clear(unit: Unit, most: int, before: datetime) -> int:
+    """Clears away some of what waits for deleted subscriptions; how much that was.
+
+    The note of a subscription that was deleted before the instant goes too, once nothing waits: until then an event
+    whose handling began earlier may still bring something.
+    """
+    notes = unit.session.execute(
+        sa.select(forgotten).order_by(forgotten.c.deleted_at).limit(10).with_for_update(skip_locked=True)
+    ).all()
+    cleared = 0
+    for note in notes:
+        for table, columns in ((delivery, (delivery.c.position,)), (lane, (lane.c.subscription_id, lane.c.key))):
+            some = sa.select(*columns).where(table.c.subscription_id == note.subscription_id).limit(most - cleared)
+            gone: Any = unit.session.execute(sa.delete(table).where(sa.tuple_(*columns).in_(some)))
+            cleared += int(gone.rowcount)
+            if cleared >= most:
+                return cleared
+        if note.deleted_at < before:
+            unit.session.execute(sa.delete(forgotten).where(forgotten.c.subscription_id == note.subscription_id))
+    return cleared
 
 
 # --- suspended subscriptions -----------------------------------------------------------------------------------------
