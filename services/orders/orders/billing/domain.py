@@ -284,17 +284,22 @@ def seal(unsealed: Unsealed, *, epoch: int, head: Head | None) -> Sealed:
 
 
 def seal_all(batch: Iterable[Unsealed], *, epoch: int, heads: Mapping[str, Head]) -> tuple[list[Sealed], list[Growth]]:
-    """Seals a batch in its order; also returns how each chain grew."""
+    """Seals a batch in its order; also returns how each chain grew.
+
+    Where two branches begin an account's chain in one batch, the first has it; what the others charge is left out.
+    """
     current = dict(heads)
     sealed: list[Sealed] = []
     grown: dict[str, Growth] = {}
     for unsealed in batch:
         account = unsealed.account
+        first = grown.get(account)
+        if first is not None and first.branch != unsealed.branch:
+            continue
         before = current.get(account)
         event = seal(unsealed, epoch=epoch, head=before)
         sealed.append(event)
         head = current[account] = Head(epoch, event.sequence, event.hash)
-        first = grown.get(account)
         old_sequence = event.sequence - 1 if first is None else first.old_sequence
         grown[account] = Growth(account, unsealed.branch, old_sequence, head, event.sequence - old_sequence)
     return sealed, list(grown.values())

@@ -18,6 +18,7 @@ from orders.billing.domain import seal_all
 log = logging.getLogger(__name__)
 
 UNSEALED = Gauge("svyaz_billing_unsealed", "Charges committed but not yet in a chain")
+STRANGE = Gauge("svyaz_billing_strange", "Charges that are never sealed: their account is another branch's")
 UNSENT = Gauge("svyaz_billing_unsent", "Charges in a chain but not yet acknowledged by the stream")
 OLDEST = Gauge("svyaz_billing_oldest_unsent_seconds", "Age of the oldest charge that billing hasn't got")
 
@@ -162,6 +163,11 @@ class Sealer:
         self._measured = time.monotonic()
         with calls.using(calls.Call.background("orders", "sealer", branches=("*",))), self._database.unit() as unit:
             waiting = store.backlog(unit.session)
+        if waiting.strange:
+            log.error(
+                "charges of a branch whose account it isn't stay unsealed", extra={"fields": {"count": waiting.strange}}
+            )
+        STRANGE.set(waiting.strange)
         UNSEALED.set(waiting.unsealed)
         UNSENT.set(waiting.unsent)
         age = 0.0 if waiting.oldest is None else (unit.at - waiting.oldest).total_seconds()
