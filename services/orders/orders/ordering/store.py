@@ -111,13 +111,19 @@ def _has_item(inside: bool, conditions: Sequence[requests_pb2.Filter]) -> sa.Col
     return sa.exists(sa.select(columns.id).where(own, place, *where).correlate(product_order))
 
 
-def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
-    """Remembers what the order waits for now, instead of what it waited for before."""
-    if order.revision:
-        stop_waiting(unit, order.id)
-    rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in dict.fromkeys(awaited)]
-    if rows:
+def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> bool:
+    """Remembers what the order waits for now; whether that is something else than before."""
+    before = set(awaited_by(unit, order.id)) if order.revision else set()
+    wanted = dict.fromkeys(awaited)
+    gone = before - wanted.keys()
+    if gone:
+        own = order_wait.c.product_order_id == order.id
+        unit.session.execute(sa.delete(order_wait).where(own, order_wait.c.awaited.in_(gone)))
+    new = [what for what in wanted if what not in before]
+    if new:
+        rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in new]
         unit.session.execute(sa.insert(order_wait), rows)
+    return bool(gone or new)
 
 
 def stop_waiting(unit: Unit, order_id: str) -> None:
