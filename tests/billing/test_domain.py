@@ -6,12 +6,13 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidArgument
 from chassis.types import Money
-from orders.billing.domain import BranchZones, ChargeType, parse_day
+from orders.billing.domain import BranchZones, ChargeAlteration, ChargeType, parse_day
 from tests.billing.charges import charge
 
 ZONES = BranchZones.parse("bishkek=Asia/Bishkek, havana=America/Havana,cairo=Africa/Cairo,*=Europe/Berlin")
@@ -92,3 +93,30 @@ def test_a_branch_without_a_zone_counts_in_utc_when_there_is_no_other() -> None:
 def test_what_is_no_date_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_day(text)
+
+
+@pytest.mark.parametrize(
+    ("duration", "units", "begins", "until"),
+    [
+        (3, "month", datetime(2026, 11, 30, tzinfo=UTC), datetime(2027, 2, 28, tzinfo=UTC)),
+        (1, "year", datetime(2028, 2, 29, tzinfo=UTC), datetime(2029, 2, 28, tzinfo=UTC)),
+        (2, "week", datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 15, 12, tzinfo=UTC)),
+        (None, None, datetime(2026, 3, 1, tzinfo=UTC), None),
+        (2, "fortnight", datetime(2026, 3, 1, tzinfo=UTC), None),
+        (2**31 - 1, "year", datetime(2026, 3, 1, tzinfo=UTC), None),
+    ],
+)
+def test_a_limited_discount_ends_by_the_calendar(
+    duration: int | None, units: str | None, begins: datetime, until: datetime | None
+) -> None:
+    discount = ChargeAlteration(amount=Money(unit="KGS", value=Decimal(-5)), duration=duration, units=units)
+    assert discount.until(begins) == until
+
+
+def test_what_a_charge_contains_is_told_in_the_canonical_form() -> None:
+    discount = ChargeAlteration(
+        amount=Money(unit="KGS", value=Decimal("-99.80")), name="Скидка", duration=3, units="month"
+    )
+    told = replace(charge("a"), list_amount=Money(unit="KGS", value=Decimal("598.80")), alteration=(discount,)).draft()
+    assert told.encode() == rfc8785.dumps(json.loads(told))
+    assert not {"listAmount", "alteration"} & set(json.loads(charge("a").draft()))

@@ -285,3 +285,34 @@ def test_a_branch_sees_its_own_charges_only(database: Database) -> None:
         assert store.events(unit.session, "a", 1, 1, 10) == []
         assert store.chain_certificates(unit.session, "a") == []
         assert [row.account for row in store.events(unit.session, "o", 1, 1, 10)] == ["o"]
+
+
+def test_a_charge_of_another_branch_takes_no_place_in_an_accounts_chain(
+    place: ServiceDatabase, database: Database
+) -> None:
+    sealer = Sealer(database, batch=2)
+    write(database, [charge("a", 0)])
+    write(database, [charge("b", 0, branch="osh")])
+    write(database, [charge("b", 1)])
+    assert sealer.seal_batch() == (2, False)
+    for number in range(3):
+        write(database, [charge("a", number, branch="osh")])
+    write(database, [charge("a", 1)])
+    assert sealer.seal_batch() == (1, True)
+    with acting(database) as unit:
+        heads = store.heads(unit.session, ["a", "b"])
+        assert {account: head.sequence for account, head in heads.items()} == {"a": 2, "b": 1}
+        waiting = store.backlog(unit.session)
+    assert (waiting.unsealed, waiting.strange) == (4, 4)
+
+
+def test_two_branches_in_one_batch_do_not_share_a_chain(place: ServiceDatabase, database: Database) -> None:
+    write(database, [charge("a", 0)])
+    write(database, [charge("a", 1, branch="osh")])
+    write(database, [charge("a", 2)])
+    sealer = Sealer(database)
+    sealer.seal_batch()
+    assert sealer.seal_batch() == (0, True)
+    with acting(database) as unit:
+        assert store.heads(unit.session, ["a"])["a"].sequence == 2
+        assert store.backlog(unit.session).strange == 1

@@ -224,6 +224,8 @@ def test_an_alteration_inside_the_offering_on_a_price_by_value() -> None:
         ("Rebate", 2, Decimal("-10.00")),
     ]
     assert steps(pricing, "ALTERATION_APPLIED")[0].reason == "Welcome; for 3 months"
+    assert [a.application_duration for a in component.alteration] == [Duration(amount=3, units="month"), None]
+    assert replay(pricing.receipt).item == pricing.item
 
 
 def test_an_alteration_inside_the_offering_on_a_price_by_reference() -> None:

@@ -16,6 +16,7 @@ from customers.domain import (
     IndividualState,
     Organization,
     OrganizationState,
+    owners,
 )
 from customers.values import AccountBalance, AccountRelationship, Contact, OrganizationParentRelationship
 
@@ -130,3 +131,12 @@ def test_references_are_all_that_is_named() -> None:
         contact=(Contact(related_party=RelatedParty(id="q")), Contact()),
     )
     assert {*account.references()} == {"p", "b", "q"}
+
+
+def test_an_account_belongs_to_its_owner_else_to_the_customers_that_it_names() -> None:
+    seller = RelatedParty(id="s", role="Seller", at_referred_type="Organization")
+    customer = RelatedParty(id="c", at_referred_type="Customer")
+    owner = RelatedParty(id="o", role="Owner", at_referred_type="Individual")
+    assert owners([]) == owners([seller]) == ()
+    assert owners([seller, customer]) == ("c",)
+    assert owners([seller, customer, owner]) == ("o",)

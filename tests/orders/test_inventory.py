@@ -1,12 +1,14 @@
 """Products from the moment they are ordered to their end."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
 from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.types import EntityRef, Money, Price
 from orders.inventory.domain import DELETABLE, TRANSITIONS, Product
-from orders.inventory.values import ProductStatus
+from orders.inventory.values import ProductPrice, ProductStatus, RelatedProductOrderItem
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -53,6 +55,20 @@ def test_what_has_worked_is_never_deleted(status: ProductStatus) -> None:
     else:
         with pytest.raises(FailedPrecondition):
             product.require_deletable()
+
+
+def test_what_billing_has_been_told_of_a_product_changes_by_an_order_only() -> None:
+    product = a_product(ProductStatus.ACTIVE)
+    fee = Price(duty_free_amount=Money(unit="KGS", value=Decimal(300)))
+    product.product_price = (ProductPrice(price_type="recurring", price=fee),)
+    product.revise({"billing_account": EntityRef(id="a")}, NOW)
+    product.product_order_item = (RelatedProductOrderItem(product_order_id="o", order_item_id="1"),)
+    for change in ({"billing_account": EntityRef(id="b")}, {"product_price": ()}, {"status": ProductStatus.TERMINATED}):
+        with pytest.raises(FailedPrecondition) as refused:
+            product.revise(change, NOW)
+        assert refused.value.reason == "CHARGED"
+    product.revise({"billing_account": EntityRef(id="a"), "name": "mine", "status": ProductStatus.SUSPENDED}, NOW)
+    assert (product.name, product.status) == ("mine", ProductStatus.SUSPENDED)
 
 
 def test_when_it_was_ordered_can_not_be_changed() -> None:

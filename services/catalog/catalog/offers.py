@@ -16,7 +16,7 @@ from catalog.domain import (
     kind_of_price,
 )
 from catalog.values import POPAlteration, ProductOfferingPriceRefOrValue, ProductPriceValue
-from chassis.types import EntityRef, TimePeriod
+from chassis.types import Duration, EntityRef, TimePeriod
 
 # How often a recurring charge recurs, in the spellings that occur; others are kept as they are.
 _PERIODS = {
@@ -51,6 +51,8 @@ class Alteration:
     status: str
     valid_for: TimePeriod
     note: str
+    # From when the charge begins; None: for as long as it runs.
+    duration: Duration | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,7 @@ def _embedded_alteration(rule: str, alteration: POPAlteration, value: ProductPri
         "status": "Active",
         "valid_for": _window(alteration.valid_for),
         "note": f"for {duration.amount} {duration.units or 'periods'}" if duration and duration.amount else "",
+        "duration": _span(duration) if duration and duration.amount else None,
     }
     return _as_alteration(data)
 
@@ -250,6 +253,7 @@ def _as_alteration(data: Mapping[str, Any], *, surcharge: bool = False) -> dict[
         **signed,
         "kind": data["meant"],
         "note": data.get("note", ""),
+        **({"duration": data["duration"]} if data.get("duration") else {}),
     }
 
 
@@ -339,6 +343,7 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
                 status=a["status"],
                 valid_for=_period(a["valid_for"]),
                 note=a["note"],
+                duration=Duration(**a["duration"]) if a.get("duration") else None,
             )
             for a in data["alterations"]
         ),
@@ -364,6 +369,16 @@ def charge_period(name: str | None, length: int | None) -> str:
     """`month`, `3 month` …; empty for none."""
     if not name:
         return ""
-    count, unit = _PERIODS.get(name.lower().replace("-", "").replace(" ", ""), (1, name.lower()))
-    count *= length or 1
+    count, unit = _counted(name, length or 1)
     return unit if count == 1 else f"{count} {unit}"
+
+
+def _span(duration: Duration) -> dict[str, Any]:
+    count, unit = _counted(duration.units or "", duration.amount or 1)
+    return {"amount": count, "units": unit}
+
+
+def _counted(name: str, number: int) -> tuple[int, str]:
+    """So many of a period, by its regular name: 2 quarters are 6 of `month`."""
+    count, unit = _PERIODS.get(name.lower().replace("-", "").replace(" ", ""), (1, name.lower()))
+    return count * number, unit

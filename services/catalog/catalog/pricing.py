@@ -26,7 +26,7 @@ from itertools import groupby
 from catalog.domain import CHARGES, DRAFTS, sale_obstacle
 from catalog.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import EntityRef, Json, Money
+from chassis.types import Duration, EntityRef, Json, Money
 
 ENGINE = "catalog.pricing"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
@@ -115,6 +115,7 @@ class AppliedAlteration:
     priority: int
     percentage: Decimal | None
     amount: Money
+    application_duration: Duration | None = None
 
 
 @dataclass(slots=True)
@@ -462,6 +463,7 @@ def _component(line: _Line, charge: Charge, at: datetime, steps: list[ReceiptSte
                     alteration.priority,
                     alteration.percentage,
                     Money(unit=currency, value=now - shown),
+                    alteration.duration,
                 )
             )
             running, shown = after, now

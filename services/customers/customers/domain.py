@@ -297,6 +297,14 @@ def currencies(limit: Money | None, balances: Iterable[AccountBalance]) -> tuple
     return tuple(sorted({amount.unit for amount in amounts if amount is not None and amount.unit}))
 
 
+def owners(parties: Iterable[RelatedParty]) -> tuple[str, ...]:
+    """Whose an account is: the related parties that are owner or customer by role, else those referred to as one."""
+    parties = tuple(parties)
+    named = [party for party in parties if (party.role or "").lower() in ("owner", "customer")]
+    named = named or [party for party in parties if party.at_referred_type == "Customer"]
+    return tuple(party.id for party in named if party.id)
+
+
 @dataclass(kw_only=True, eq=False)
 class FinancialAccount(Account):
     """Where the money of other accounts is kept."""

@@ -23,6 +23,7 @@ from customers.domain import (
     Referrer,
     SettlementAccount,
     currencies,
+    owners,
 )
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 
@@ -140,10 +141,11 @@ def party_branch(unit: Unit, party_id: str) -> str | None:
 
 
 _KNOWN = """
-    SELECT 'customer', id, branch, status, NULL::jsonb, NULL::jsonb FROM customer WHERE id = ANY (WANTED)
+    SELECT 'customer', id, branch, status, engaged_party ->> 'id', NULL::jsonb, NULL::jsonb, NULL::jsonb
+    FROM customer WHERE id = ANY (WANTED)
     UNION ALL
-    SELECT 'billing_account', id, branch, state, credit_limit, account_balance FROM billing_account
-    WHERE id = ANY (WANTED)
+    SELECT 'billing_account', id, branch, state, NULL, related_party, credit_limit, account_balance
+    FROM billing_account WHERE id = ANY (WANTED)
 """
 
 
@@ -154,12 +156,19 @@ def ordering_context(
     context = customers_pb2.OrderingContext()
     if not customer_ids and not account_ids:
         return context
-    for kind, found, branch, state, limit, balance in database.rows(_KNOWN, [*customer_ids, *account_ids]):
+    rows = database.rows(_KNOWN, [*customer_ids, *account_ids])
+    for kind, found, branch, state, party, parties, limit, balance in rows:
         if kind == "customer" and found in customer_ids:
-            context.customer.add(id=found, branch=branch, status=state or "")
+            context.customer.add(id=found, branch=branch, status=state or "", engaged_party_id=party or "")
         elif kind == "billing_account" and found in account_ids:
             units = currencies(_decoded("credit_limit", limit), _decoded("account_balance", balance) or ())
-            context.billing_account.add(id=found, branch=branch, state=state or "", currency=units)
+            context.billing_account.add(
+                id=found,
+                branch=branch,
+                state=state or "",
+                currency=units,
+                owner_id=owners(_decoded("related_party", parties) or ()),
+            )
     return context
 
 

@@ -10,6 +10,7 @@ event of a chain that continues an account after a restore names the last event 
 `"lastCommon": {"epoch", "sequence", "hash"}`; without it, the account had no sealed charge before.
 """
 
+import calendar
 import hashlib
 import json
 import re
@@ -27,6 +28,10 @@ from chassis.types import Money, new_id
 SOURCE = "svyaz/orders"
 ZERO_HASH = "0" * 64
 
+# How long the periods of a charge or a discount are; the catalog knows these by more names.
+_DAYS = {"day": 1, "week": 7}
+_MONTHS = {"month": 1, "year": 12}
+
 # An account travels in a message header, which holds printable ASCII only.
 _ACCOUNT = re.compile(r"[!-~]{1,200}")
 
@@ -41,11 +46,42 @@ class ChargeType(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ChargeAlteration:
+    """A discount (negative) or surcharge that `amount` contains, for so many `units` from when the charge occurs.
+
+    Without a duration it lasts as long as the charge. `percentage` in percent, amounts before tax.
+    """
+
+    amount: Money
+    name: str | None = None
+    product_offering_price_id: str = ""
+    percentage: Decimal | None = None
+    duration: int | None = None
+    units: str | None = None
+
+    def until(self, begins: datetime) -> datetime | None:
+        """The instant from which the charge is without it, by the calendar in UTC; None: never, or by odd units."""
+        if self.duration is None:
+            return None
+        try:
+            if self.units in _DAYS:
+                return begins + timedelta(days=_DAYS[self.units] * self.duration)
+            if self.units not in _MONTHS:
+                return None
+            month = begins.month - 1 + _MONTHS[self.units] * self.duration
+            first = begins.replace(year=begins.year + month // 12, month=month % 12 + 1, day=1)
+            return first.replace(day=min(begins.day, calendar.monthrange(first.year, first.month)[1]))
+        except (OverflowError, ValueError):
+            return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ChargeEvent:
     """A charge as the order's transaction writes it, not yet in a chain. It holds ids only, nothing personal.
 
-    `amount` is before tax, `tax_rate` in percent, `receipt_digest` the hex SHA-256 of the receipt that explains the
-    amount. Raises InvalidArgument CHARGE_INVALID naming each wrong field.
+    `amount` is before tax and after its alterations, `list_amount` before both, `tax_rate` in percent,
+    `receipt_digest` the hex SHA-256 of the receipt that explains the amount. Raises InvalidArgument CHARGE_INVALID
+    naming each wrong field.
     """
 
     type: ChargeType
@@ -63,6 +99,8 @@ class ChargeEvent:
     tax_included_amount: Money | None = None
     recurring_charge_period: str | None = None
     receipt_digest: str | None = None
+    list_amount: Money | None = None
+    alteration: tuple[ChargeAlteration, ...] = ()
     id: str = field(default_factory=new_id)
 
     def __post_init__(self) -> None:
@@ -73,7 +111,9 @@ class ChargeEvent:
             violations.append(Violation("branch", "is missing"))
         if self.occurred_at.tzinfo is None:
             violations.append(Violation("occurred_at", "must have a time zone"))
-        for name, money in (("amount", self.amount), ("tax_included_amount", self.tax_included_amount)):
+        amounts = [("amount", self.amount), ("tax_included_amount", self.tax_included_amount)]
+        amounts += [("list_amount", self.list_amount), *(("alteration", one.amount) for one in self.alteration)]
+        for name, money in amounts:
             if money is not None and (not money.unit or money.value is None or not money.value.is_finite()):
                 violations.append(Violation(name, "must have a currency and a finite value"))
         if self.tax_rate is not None and not self.tax_rate.is_finite():
@@ -93,7 +133,7 @@ class ChargeEvent:
             "source": SOURCE,
             "account": self.account,
             "branch": self.branch,
-            "occurredAt": self.occurred_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "occurredAt": _instant(self.occurred_at),
             "productId": self.product_id,
             "productOrderId": self.order_id,
             "productOrderItemId": self.order_item_id,
@@ -105,8 +145,36 @@ class ChargeEvent:
             "taxIncludedAmount": _money(self.tax_included_amount),
             "recurringChargePeriod": self.recurring_charge_period,
             "receiptDigest": self.receipt_digest,
+            "listAmount": _money(self.list_amount),
+            "alteration": [_alteration(one, self.occurred_at) for one in self.alteration] or None,
         }
-        return canonical({name: value for name, value in fields.items() if value is not None}).decode()
+        return canonical(_stated(fields)).decode()
+
+
+def _alteration(alteration: ChargeAlteration, begins: datetime) -> dict[str, Any]:
+    until = alteration.until(begins.astimezone(UTC))
+    return _stated(
+        {
+            "name": alteration.name,
+            "productOfferingPriceId": alteration.product_offering_price_id or None,
+            "percentage": None if alteration.percentage is None else f"{alteration.percentage:f}",
+            "amount": _money(alteration.amount),
+            "applicationDuration": (
+                None
+                if alteration.duration is None
+                else _stated({"amount": alteration.duration, "units": alteration.units})
+            ),
+            "until": None if until is None else _instant(until),
+        }
+    )
+
+
+def _stated(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _instant(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _money(money: Money | None) -> dict[str, str] | None:
@@ -182,7 +250,8 @@ def chain_hash(previous_hash: str, data: bytes) -> str:
 
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
-    """The RFC 8785 form of an object of strings, whole numbers below 2⁵³ and such objects, with names in ASCII.
+    """The RFC 8785 form of an object of strings, whole numbers below 2⁵³, such objects and lists of them, with names
+    in ASCII.
 
     For these Python's own encoder writes the same bytes as the library `rfc8785`, five times as fast; the names' order
     by code point is then that by UTF-16, and there is no fraction to format.
@@ -214,17 +283,22 @@ def seal(unsealed: Unsealed, *, epoch: int, head: Head | None) -> Sealed:
 
 
 def seal_all(batch: Iterable[Unsealed], *, epoch: int, heads: Mapping[str, Head]) -> tuple[list[Sealed], list[Growth]]:
-    """Seals a batch in its order; also returns how each chain grew."""
+    """Seals a batch in its order; also returns how each chain grew.
+
+    Where two branches begin an account's chain in one batch, the first has it; what the others charge is left out.
+    """
     current = dict(heads)
     sealed: list[Sealed] = []
     grown: dict[str, Growth] = {}
     for unsealed in batch:
         account = unsealed.account
+        first = grown.get(account)
+        if first is not None and first.branch != unsealed.branch:
+            continue
         before = current.get(account)
         event = seal(unsealed, epoch=epoch, head=before)
         sealed.append(event)
         head = current[account] = Head(epoch, event.sequence, event.hash)
-        first = grown.get(account)
         old_sequence = event.sequence - 1 if first is None else first.old_sequence
         grown[account] = Growth(account, unsealed.branch, old_sequence, head, event.sequence - old_sequence)
     return sealed, list(grown.values())

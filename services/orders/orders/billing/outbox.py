@@ -1,5 +1,6 @@
 """Sealed charge events on their way into the stream BILLING: what the relay sends, and in which envelope."""
 
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -16,7 +17,10 @@ from chassis.relay import Outgoing
 from orders.billing import store
 from orders.billing.domain import SOURCE
 
+log = logging.getLogger(__name__)
+
 UNSEALED = Gauge("svyaz_billing_unsealed", "Charges committed but not yet in a chain")
+STRANGE = Gauge("svyaz_billing_strange", "Charges that are never sealed: their account is another branch's")
 UNSENT = Gauge("svyaz_billing_unsent", "Charges in a chain but not yet acknowledged by the stream")
 OLDEST = Gauge("svyaz_billing_oldest_unsent_seconds", "Age of the oldest charge that billing hasn't got")
 
@@ -59,6 +63,11 @@ class BillingOutbox:
         with acting("orders", "billing-relay"), self._database.unit() as unit:
             waiting = store.backlog(unit.session)
         age = (unit.at - waiting.oldest).total_seconds() if waiting.oldest else 0.0
+        if waiting.strange:
+            log.error(
+                "charges of a branch whose account it isn't stay unsealed", extra={"fields": {"count": waiting.strange}}
+            )
+        STRANGE.set(waiting.strange)
         UNSEALED.set(waiting.unsealed)
         UNSENT.set(waiting.unsent)
         OLDEST.set(max(0.0, age))

@@ -39,6 +39,12 @@ TRANSITIONS: Mapping[ProductStatus, frozenset[ProductStatus]] = {
     ProductStatus.ABORTED: frozenset(),
 }
 
+RECURRING = "recurring"
+# What billing has been told of an ordered product.
+CHARGED = ("billing_account", "product_price")
+# Between its activation and its end a product is charged for.
+RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
+
 # A product that has never worked may be forgotten; what has been used or charged stays in the books.
 DELETABLE = frozenset({ProductStatus.CREATED, ProductStatus.CANCELLED, ProductStatus.ABORTED})
 
@@ -80,6 +86,25 @@ class Product(Aggregate):
         if self.status is ProductStatus.ACTIVE and self.start_date is None:
             self.start_date = at
 
+    @property
+    def part_ids(self) -> tuple[str, ...]:
+        """The products that it bundles, or did."""
+        return tuple(part.id for part in self.product if part.id)
+
+    @property
+    def running_charges(self) -> tuple[ProductPrice, ...]:
+        """The prices that recur as long as the product runs."""
+        if self.status not in RUNNING:
+            return ()
+        return tuple(
+            price
+            for price in self.product_price
+            if price.price_type == RECURRING
+            and price.price is not None
+            and price.price.duty_free_amount is not None
+            and price.price.duty_free_amount.value is not None
+        )
+
     def move(self, wanted: ProductStatus, at: datetime) -> None:
         """Goes to another state; raises FailedPrecondition BAD_TRANSITION naming both."""
         assert self.status is not None
@@ -93,10 +118,21 @@ class Product(Aggregate):
             self.termination_date = self.termination_date or at
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
-        """Takes a caller's changes; the state moves by the table."""
+        """Takes a caller's changes; the state moves by the table.
+
+        Raises FailedPrecondition CHARGED for one that billing wouldn't hear of: what runs is ended, and what an order
+        began is charged otherwise, by an order only.
+        """
+        wanted = changes.get("status")
         rest = {name: value for name, value in changes.items() if name != "status"}
+        if self.running_charges and wanted is ProductStatus.TERMINATED:
+            raise FailedPrecondition("CHARGED", "recurring charges of the product run: order its deletion")
+        if self.running_charges and self.product_order_item:
+            told = [name for name in CHARGED if rest.get(name, getattr(self, name)) != getattr(self, name)]
+            if told:
+                raise FailedPrecondition("CHARGED", f"{', '.join(told)}: of a charged product only an order changes it")
         super().revise(rest, at)
-        if (wanted := changes.get("status")) is not None:
+        if wanted is not None:
             self.move(wanted, at)
 
     def require_deletable(self) -> None:

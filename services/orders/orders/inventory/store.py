@@ -1,8 +1,10 @@
-"""The table of products."""
+"""The table of products, and the questions asked of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from chassis.db import Resource, aggregate_table
+import sqlalchemy as sa
+
+from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from orders.inventory.domain import Product
 from orders.schema import metadata
@@ -11,3 +13,16 @@ from svyaz.orders.v1 import inventory_pb2
 product = aggregate_table(metadata, "product", Product)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {Product: Resource(inventory_pb2.Product, product)}
+
+
+def with_parts(unit: Unit, ids: Iterable[str]) -> dict[str, Product]:
+    """The products with everything that they bundle, by id; those that don't exist are left out."""
+    found: dict[str, Product] = {}
+    asked: set[str] = set()
+    wanted = set(ids)
+    while wanted:
+        asked |= wanted
+        level = unit.session.scalars(sa.select(Product).where(product.c.id.in_(wanted))).all()
+        found |= {one.id: one for one in level}
+        wanted = {part for one in level for part in one.part_ids} - asked
+    return found

@@ -1,6 +1,6 @@
 """What can be asked of product orders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,15 +11,18 @@ from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violat
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
+from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import Capture, Captured
+from orders.ordering.capture import Capture, Captured, Products
 from orders.ordering.domain import (
+    FINAL,
     UNSTARTED,
     CancelProductOrder,
     ProductOrder,
     ProductOrderItem,
     assembled,
     check_items,
+    product_ids,
     rows,
 )
 from orders.ordering.fulfilment import ADVANCE, CANCEL, withdraw
@@ -28,6 +31,8 @@ from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
 ITEMS = "product_order_item"
+# Who pays, and for whom: whether an order can be carried out hangs on these as on its items.
+DECISIVE = frozenset({"billing_account", "related_party"})
 
 
 def _ids() -> Iterator[str]:
@@ -123,7 +128,9 @@ class Orders(StandardMethods):
         wanted = _wanted_items(request.product_order)
         check_items(wanted)
         captured = self._capture.capture(
-            convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch), wanted
+            convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch),
+            wanted,
+            self._products(wanted),
         )
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
@@ -142,27 +149,29 @@ class Orders(StandardMethods):
         if remembered is not None:
             return remembered
         paths = list(request.update_mask.paths)
-        new_items = any(path.split(".")[0] == ITEMS for path in paths)
+        named = {path.split(".")[0] for path in paths}
         wanted = _wanted_items(request.product_order)
-        if new_items:
+        if ITEMS in named:
             check_items(wanted)
-        captured = self._recaptured(request, paths, wanted) if new_items else None
+        captured = self._recaptured(request, paths, wanted) if ITEMS in named else None
+        missing = self._missing(request, paths) if captured is None and named & DECISIVE else None
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
             order = unit.get(ProductOrder, request.product_order.id, request.etag)
             changes = convert.changes(request.product_order, paths, order)
             state = changes.pop("state", None)
-            if captured is not None and order.state not in UNSTARTED:
-                raise FailedPrecondition(
-                    "ORDER_STARTED", f"the items of an order that is {str(order.state)!r} can't be replaced"
-                )
+            _require_unstarted(order, changes, captured is not None)
             order.revise(changes, unit.at)
             if captured is not None:
                 for item in store.items_of(unit, order.id):
                     unit.delete(item)
+                if "order_total_price" not in changes:
+                    order.order_total_price = ()
                 self._place(unit, order, captured)
-            elif order.state is ProductOrderState.PENDING and changes:
-                set_timer(unit, order.id, ADVANCE, unit.at, order.branch)
+            elif order.state in UNSTARTED and changes:
+                if missing is not None:
+                    store.wait_for(unit, order, missing)
+                _set_going(unit, order, store.awaited_by(unit, order.id))
             if state is not None and state is not order.state:
                 self._by_request(unit, order, state)
             return self._orders.reply(unit, order)
@@ -172,13 +181,34 @@ class Orders(StandardMethods):
     def _recaptured(
         self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str], wanted: Sequence[OrderItem]
     ) -> Captured:
+        order, _ = self._as_wanted(request, paths)
+        return self._capture.capture(order, wanted, self._products(wanted))
+
+    def _missing(self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]) -> Sequence[str]:
+        order, items = self._as_wanted(request, paths)
+        standing = self._capture.standing(order, items, self._products(assembled(items)))
+        standing.check()
+        return standing.missing
+
+    def _as_wanted(
+        self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]
+    ) -> tuple[ProductOrder, Sequence[ProductOrderItem]]:
+        """The order as the request would leave it, and its items as they are; neither of this database any more."""
         with self._database.unit() as unit:
             order = unit.get(ProductOrder, request.product_order.id, request.etag)
-            unit.session.expunge(order)
-        changed = convert.changes(request.product_order, paths, order)
-        changed.pop("state", None)
-        order.revise(changed, self._database.clock.now())
-        return self._capture.capture(order, wanted)
+            items = store.items_of(unit, order.id)
+            unit.session.expunge_all()
+        changes = convert.changes(request.product_order, paths, order)
+        changes.pop("state", None)
+        order.revise(changes, self._database.clock.now())
+        return order, items
+
+    def _products(self, items: Sequence[OrderItem]) -> Products:
+        wanted = product_ids(items)
+        if not wanted:
+            return {}
+        with self._database.unit() as unit:
+            return with_parts(unit, wanted)
 
     @staticmethod
     def _by_request(unit: Unit, order: ProductOrder, state: ProductOrderState) -> None:
@@ -199,9 +229,22 @@ class Orders(StandardMethods):
         store.wait_for(unit, order, captured.missing)
         if captured.receipt is not None:
             store.keep_receipt(unit, order, captured.receipt)
-        begins = unit.at if captured.missing else max(unit.at, order.requested_start_date or unit.at)
-        set_timer(unit, order.id, ADVANCE, begins, order.branch)
+        _set_going(unit, order, captured.missing)
         return items
+
+
+def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:
+    changed = {name for name in DECISIVE & changes.keys() if changes[name] != getattr(order, name)}
+    if (new_items or changed) and order.state not in (*UNSTARTED, *FINAL):
+        what = "items" if new_items else " and ".join(sorted(changed))
+        raise FailedPrecondition("ORDER_STARTED", f"the {what} of an order that is {str(order.state)!r} can't change")
+
+
+def _set_going(unit: Unit, order: ProductOrder, missing: Sequence[str]) -> None:
+    """At the time that it is wanted for; at once when something is to be said of it before."""
+    now = missing or order.state is ProductOrderState.PENDING
+    begins = unit.at if now else max(unit.at, order.requested_start_date or unit.at)
+    set_timer(unit, order.id, ADVANCE, begins, order.branch)
 
 
 def _cancellation_wanted(unit: Unit, task: CancelProductOrder) -> None:
@@ -213,4 +256,4 @@ def _cancellation_wanted(unit: Unit, task: CancelProductOrder) -> None:
             f"there is no product order {order_id!r}",
             violations=[Violation("cancel_product_order.product_order.id", "unknown")],
         )
-    set_timer(unit, task.id, CANCEL, unit.at, task.branch)
+    set_timer(unit, task.id, CANCEL, max(unit.at, task.requested_cancellation_date or unit.at), task.branch)

@@ -7,8 +7,9 @@ from decimal import Decimal
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
+from orders.inventory.domain import RUNNING, Product
 from orders.inventory.values import PriceAlteration, ProductRefOrValue
-from orders.ordering.domain import ProductOrder, walk
+from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
 from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2, customers_pb2_grpc
@@ -20,6 +21,41 @@ NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
 _PRICED = frozenset({OrderItemAction.ADD, OrderItemAction.MODIFY})
+
+# Products by id: those that an order's items name, with what these bundle.
+Products = Mapping[str, Product]
+# What an item costs for its whole quantity, by the item's id.
+Charges = Mapping[str, Sequence[OrderPrice]]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands between an order and its start."""
+
+    # Awaited, by id or by name.
+    missing: tuple[str, ...]
+    # Products and accounts of others.
+    foreign: tuple[Violation, ...]
+    # Accounts that aren't kept in the currency of what they would pay for.
+    unpayable: tuple[Violation, ...]
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """All of it, as what the customer has yet to tell: for an order that has been taken before it came to this."""
+        return (*self.missing, *dict.fromkeys(wrong.description for wrong in (*self.foreign, *self.unpayable)))
+
+    def check(self) -> None:
+        """Raises InvalidArgument OTHER_CUSTOMER, CURRENCY_MISMATCH: what waiting wouldn't mend."""
+        if self.foreign:
+            raise InvalidArgument(
+                "OTHER_CUSTOMER", "the order would touch what isn't its customer's", violations=self.foreign
+            )
+        if self.unpayable:
+            raise InvalidArgument(
+                "CURRENCY_MISMATCH",
+                "a price is in a currency that its billing account hasn't",
+                violations=self.unpayable,
+            )
 
 
 @dataclass(frozen=True)
@@ -41,17 +77,13 @@ class Capture:
         self._catalog = catalog
         self._customers = customers
 
-    def capture(self, order: ProductOrder, items: Sequence[OrderItem]) -> Captured:
+    def capture(self, order: ProductOrder, items: Sequence[OrderItem], products: Products) -> Captured:
         """Validates and prices the order.
 
-        Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH; FailedPrecondition
-        OFFERING_NOT_SELLABLE; all with the paths of the items.
+        Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER;
+        FailedPrecondition OFFERING_NOT_SELLABLE; all with the paths of the items.
         """
         found = list(walk(items))
-        accounts = _accounts(order, (item for _, item in found))
-        context_request = customers_pb2.GetOrderingContextRequest(
-            customer_id=order.customer_ids(), billing_account_id=accounts
-        )
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
         ]
@@ -68,6 +100,7 @@ class Capture:
                 branch=order.branch, customer_id=order.customer_ids()[0] if order.customer_ids() else ""
             ),
         )
+        context_request = _context_request(order, items, products)
         if to_price:
             try:
                 # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
@@ -77,91 +110,200 @@ class Capture:
         else:
             priced = None
         context = clients.call(self._customers.GetOrderingContext, context_request)
-        return _captured(order, items, context, priced, [path for path, _ in to_price])
-
-    def missing(self, order: ProductOrder, items: Sequence[OrderItem]) -> tuple[str, ...]:
-        """What the order still lacks by now."""
-        request = customers_pb2.GetOrderingContextRequest(
-            customer_id=order.customer_ids(), billing_account_id=_accounts(order, (item for _, item in walk(items)))
+        expansion = _Expansion(items, priced, products)
+        completed = tuple(expansion.complete(item, None) for item in items)
+        standing = _standing(order, completed, products, expansion.charges, context)
+        _as_sent(standing, {path for path, _ in found}).check()
+        return Captured(
+            items=completed,
+            charges=expansion.charges,
+            total=tuple(_total(total) for total in priced.total) if priced is not None else (),
+            receipt=priced.receipt if priced is not None and priced.HasField("receipt") else None,
+            missing=standing.missing,
         )
-        context = clients.call(self._customers.GetOrderingContext, request)
-        return _missing(order, items, context)
+
+    def standing(self, order: ProductOrder, rows: Sequence[ProductOrderItem], products: Products) -> Standing:
+        """What the order, as it is kept, lacks by now."""
+        items = assembled(rows)
+        context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
+        return _standing(order, items, products, {row.item.id or "": row.charge for row in rows}, context)
 
 
-def _accounts(order: ProductOrder, items: Iterable[OrderItem]) -> list[str]:
-    references = [order.billing_account, *(item.billing_account for item in items)]
-    return list(dict.fromkeys(reference.id for reference in references if reference is not None and reference.id))
+def _context_request(
+    order: ProductOrder, items: Sequence[OrderItem], products: Products
+) -> customers_pb2.GetOrderingContextRequest:
+    accounts = [order.billing_account, *(item.billing_account for _, item in walk(items))]
+    accounts += [product.billing_account for product in products.values()]
+    return customers_pb2.GetOrderingContextRequest(
+        customer_id=order.customer_ids(),
+        billing_account_id=dict.fromkeys(account.id for account in accounts if account is not None and account.id),
+    )
 
 
-def _missing(
-    order: ProductOrder, items: Sequence[OrderItem], context: customers_pb2.OrderingContext
-) -> tuple[str, ...]:
-    known = {row.id for row in context.customer if row.branch == order.branch}
-    known |= {row.id for row in context.billing_account if row.branch == order.branch}
-    lacking: list[str] = []
-    customers = order.customer_ids()
-    lacking += [NO_CUSTOMER] if not customers else [party for party in customers if party not in known]
-    for _, item in walk(items):
-        account = item.billing_account or order.billing_account
-        adds = item.action in (None, OrderItemAction.ADD)
-        if adds and (item.product_offering is None or not item.product_offering.id):
-            lacking.append(f"{NO_OFFERING}{item.id}")
-        if account is not None and account.id:
-            lacking += [account.id] if account.id not in known else []
-        elif adds:
-            lacking.append(NO_ACCOUNT)
-    return tuple(dict.fromkeys(lacking))
+def _product(item: OrderItem, products: Products) -> Product | None:
+    return products.get(item.product.id or "") if item.product is not None else None
 
 
-def _captured(
+def _standing(
     order: ProductOrder,
     items: Sequence[OrderItem],
+    products: Products,
+    charges: Charges,
     context: customers_pb2.OrderingContext,
-    priced: pricing_pb2.PriceResponse | None,
-    paths: Sequence[str],
-) -> Captured:
-    answers = {answer.id: answer for answer in priced.item} if priced is not None else {}
-    place = {answer.id: path for answer, path in zip(priced.item, paths, strict=True)} if priced is not None else {}
-    currencies = {account.id: set(account.currency) for account in context.billing_account}
-    charges: dict[str, tuple[OrderPrice, ...]] = {}
-    wrong: list[Violation] = []
-    taken = {item.id or "" for _, item in walk(items)}
+) -> Standing:
+    customers = {row.id: row for row in context.customer if row.branch == order.branch}
+    accounts = {row.id: row for row in context.billing_account if row.branch == order.branch}
+    wanted = order.customer_ids()
+    missing = [NO_CUSTOMER] if not wanted else [customer for customer in wanted if customer not in customers]
+    # Whose it may be; who isn't known yet may turn out to be anybody.
+    ours = None if missing else {*wanted, *(row.engaged_party_id for row in customers.values())}
+    foreign: dict[str, Violation] = {}
+    unpayable: list[Violation] = []
+    for path, item in walk(items):
+        product = _product(item, products)
+        adds = item.action in (None, OrderItemAction.ADD)
+        if adds and (item.product_offering is None or not item.product_offering.id):
+            missing.append(f"{NO_OFFERING}{item.id}")
+        if product is not None and ours is not None and not _theirs(customers_of(product.related_party), ours):
+            foreign[product.id] = Violation(f"{path}.product.id", f"product {product.id} is another customer's")
+            continue
+        account = payer(order, item, product)
+        if account is None or not account.id:
+            if adds or _is_charged(item, product):
+                missing.append(NO_ACCOUNT)
+            continue
+        known = accounts.get(account.id)
+        if known is None:
+            missing.append(account.id)
+            continue
+        if ours is not None and not _theirs(known.owner_id, ours):
+            place = _place_of(account, order, item, path)
+            foreign.setdefault(account.id, Violation(place, f"billing account {account.id} is another customer's"))
+        strange = _currencies(charges.get(item.id or "", ())) - set(known.currency)
+        if known.currency and strange:
+            why = f"is priced in {', '.join(sorted(strange))}; billing account {account.id} has "
+            unpayable.append(Violation(f"{path}.product_offering", why + ", ".join(sorted(known.currency))))
+    return Standing(tuple(dict.fromkeys(missing)), tuple(foreign.values()), tuple(unpayable))
 
-    def complete(item: OrderItem, account: EntityRef | None) -> OrderItem:
-        account = item.billing_account or account
-        answer = answers.get(item.id or "")
-        inner = item.product_order_item
-        if answer is not None:
-            charges[item.id or ""] = _order_prices(answer.component)
-            allowed = currencies.get(account.id or "", set()) if account is not None else set()
-            found = _currencies(answer)
-            if allowed and not found <= allowed:
-                wrong.append(
-                    Violation(
-                        f"{place[answer.id]}.product_offering",
-                        f"is priced in {', '.join(sorted(found - allowed))}; "
-                        f"the billing account has {', '.join(sorted(allowed))}",
-                    )
-                )
-            if not inner and not _names_its_parts(item):
-                inner = _expanded(item, answer, charges, taken)
-            item = _named(item, answer)
-            prices = charges[item.id or ""]
-            item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
-        return replace(item, product_order_item=tuple(complete(part, account) for part in inner))
 
-    completed = tuple(complete(item, order.billing_account) for item in items)
-    if wrong:
-        raise InvalidArgument(
-            "CURRENCY_MISMATCH", "a price is in a currency that its billing account hasn't", violations=wrong
-        )
-    return Captured(
-        items=completed,
-        charges=charges,
-        total=tuple(_total(total) for total in priced.total) if priced is not None else (),
-        receipt=priced.receipt if priced is not None and priced.HasField("receipt") else None,
-        missing=_missing(order, items, context),
+def _place_of(account: EntityRef, order: ProductOrder, item: OrderItem, path: str) -> str:
+    if account is order.billing_account:
+        return "billing_account.id"
+    return f"{path}.billing_account.id" if account is item.billing_account else f"{path}.product.id"
+
+
+def _currencies(prices: Iterable[OrderPrice]) -> set[str]:
+    amounts = (price.price.duty_free_amount for price in prices if price.price is not None)
+    return {amount.unit or "" for amount in amounts if amount is not None}
+
+
+def _theirs(owners: Sequence[str], ours: set[str]) -> bool:
+    """Whether it belongs to one of ours; what names no customer may be anybody's."""
+    return not owners or not ours.isdisjoint(owners)
+
+
+def _is_charged(item: OrderItem, product: Product | None) -> bool:
+    """Whether billing will hear of an item that changes or ends a product."""
+    if item.action is OrderItemAction.MODIFY and item.product_offering is not None:
+        return True
+    return item.action is OrderItemAction.DELETE and product is not None and bool(product.running_charges)
+
+
+def _as_sent(standing: Standing, sent: set[str]) -> Standing:
+    """With the paths of the items that were sent, in the place of those that a bundle has been expanded to."""
+
+    def placed(violation: Violation) -> Violation:
+        path, _, attribute = violation.field.rpartition("].")
+        while path and f"{path}]" not in sent:
+            path = path.rpartition("].")[0]
+        return Violation(f"{path}].{attribute}", violation.description) if path else violation
+
+    return replace(
+        standing,
+        foreign=tuple(placed(violation) for violation in standing.foreign),
+        unpayable=tuple({wrong.field: wrong for wrong in map(placed, standing.unpayable)}.values()),
     )
+
+
+class _Expansion:
+    """Completes items with their prices, accounts and parts: what a bundle consists of goes on as items below it."""
+
+    def __init__(
+        self, items: Sequence[OrderItem], priced: pricing_pb2.PriceResponse | None, products: Products
+    ) -> None:
+        self._answers = {answer.id: answer for answer in priced.item} if priced is not None else {}
+        self._products = products
+        self._taken = {item.id or "" for _, item in walk(items)}
+        # A product that has an item of its own needs none as a part.
+        self._named = set(product_ids(items))
+        self.charges: dict[str, tuple[OrderPrice, ...]] = {}
+
+    def complete(self, item: OrderItem, account: EntityRef | None) -> OrderItem:
+        """The item with what it costs and consists of; `account` is that of the item around it."""
+        item = replace(item, billing_account=item.billing_account or account)
+        product = _product(item, self._products)
+        answer = self._answers.get(item.id or "")
+        inner = tuple(self.complete(part, item.billing_account) for part in item.product_order_item)
+        if answer is not None:
+            self.charges[item.id or ""] = prices = _order_prices(answer.component)
+            if not inner and not _names_its_parts(item):
+                inner = self._parts(item, answer, product)
+            item = _named(item, answer)
+            item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
+        elif item.action is OrderItemAction.DELETE and product is not None:
+            inner = (*inner, *self._ends(item, self._running_parts(product)))
+        return replace(item, product_order_item=inner)
+
+    def _parts(self, item: OrderItem, answer: pricing_pb2.PricedItem, product: Product | None) -> tuple[OrderItem, ...]:
+        """The offerings of a bundle, each with its own charges: a part that is there is changed, another is added, and
+        a part that the bundle hasn't any more ends."""
+        there = self._running_parts(product) if product is not None else []
+        account = item.billing_account or (product.billing_account if product is not None else None)
+        parts = []
+        for part in answer.bundled_item:
+            kept = next((one for one in there if _offering_id(one) == part.product_offering.id), None)
+            if kept is not None:
+                there.remove(kept)
+            part_id = self._new_id(item)
+            self.charges[part_id] = prices = _order_prices(part.component)
+            inner = OrderItem(
+                id=part_id,
+                action=OrderItemAction.ADD if kept is None else OrderItemAction.MODIFY,
+                quantity=part.quantity,
+                billing_account=account,
+                product=None if kept is None else ProductRefOrValue(id=kept.id),
+                product_offering=convert.from_message(part.product_offering, EntityRef),
+                item_price=prices,
+                item_total_price=prices,
+            )
+            inner = _named(inner, part)
+            parts.append(replace(inner, product_order_item=self._parts(inner, part, kept)))
+        return (*parts, *self._ends(item, there))
+
+    def _ends(self, item: OrderItem, products: Iterable[Product]) -> Iterable[OrderItem]:
+        for product in products:
+            end = OrderItem(
+                id=self._new_id(item),
+                action=OrderItemAction.DELETE,
+                product=ProductRefOrValue(id=product.id, product_specification=product.product_specification),
+                product_offering=product.product_offering,
+            )
+            yield replace(end, product_order_item=tuple(self._ends(end, self._running_parts(product))))
+
+    def _running_parts(self, product: Product) -> list[Product]:
+        parts = [self._products[part] for part in product.part_ids if part in self._products]
+        return [part for part in parts if part.status in RUNNING and part.id not in self._named]
+
+    def _new_id(self, item: OrderItem) -> str:
+        number = 1
+        while (part_id := f"{item.id}.{number}") in self._taken:
+            number += 1
+        self._taken.add(part_id)
+        return part_id
+
+
+def _offering_id(product: Product) -> str | None:
+    return product.product_offering.id if product.product_offering is not None else None
 
 
 def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
@@ -184,39 +326,6 @@ def _names_its_parts(item: OrderItem) -> bool:
     return any((relation.relationship_type or "") == "bundles" for relation in item.product_order_item_relationship)
 
 
-def _currencies(answer: pricing_pb2.PricedItem) -> set[str]:
-    own = {component.amount.unit for component in answer.component}
-    return own.union(*(_currencies(part) for part in answer.bundled_item))
-
-
-def _expanded(
-    item: OrderItem,
-    answer: pricing_pb2.PricedItem,
-    charges: dict[str, tuple[OrderPrice, ...]],
-    taken: set[str],
-) -> tuple[OrderItem, ...]:
-    """The offerings of a bundle as items below it, each with its own charges."""
-    parts = []
-    for number, part in enumerate(answer.bundled_item, 1):
-        part_id = f"{item.id}.{number}"
-        while part_id in taken:
-            part_id += "'"
-        taken.add(part_id)
-        charges[part_id] = _order_prices(part.component)
-        inner = OrderItem(
-            id=part_id,
-            action=item.action,
-            quantity=part.quantity,
-            billing_account=item.billing_account,
-            product_offering=convert.from_message(part.product_offering, EntityRef),
-            item_price=charges[part_id],
-            item_total_price=charges[part_id],
-        )
-        inner = _named(inner, part)
-        parts.append(replace(inner, product_order_item=_expanded(inner, part, charges, taken)))
-    return tuple(parts)
-
-
 def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[OrderPrice, ...]:
     return tuple(
         OrderPrice(
@@ -235,9 +344,16 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[Ord
                     name=alteration.name or None,
                     price_type=component.price_type,
                     priority=alteration.priority,
+                    application_duration=alteration.application_duration.amount or None,
+                    unit_of_measure=alteration.application_duration.units or None,
                     price=Price(
                         percentage=Decimal(alteration.percentage) if alteration.HasField("percentage") else None,
                         duty_free_amount=convert.from_money(alteration.amount),
+                    ),
+                    product_offering_price=(
+                        convert.from_message(alteration.product_offering_price, EntityRef)
+                        if alteration.product_offering_price.id
+                        else None
                     ),
                 )
                 for alteration in component.alteration

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Aggregate, EntityRef, Note, RelatedParty, require_transition
+from orders.inventory.domain import Product
 from orders.ordering.values import (
     OrderItem,
     OrderItemAction,
@@ -166,10 +167,14 @@ class ProductOrder(Aggregate):
             self.move(wanted, at)
 
     def customer_ids(self) -> tuple[str, ...]:
-        """The related parties that may be the customer: those in that role, else those referred to as one."""
-        named = [party for party in self.related_party if (party.role or "").lower() == "customer"]
-        named = named or [party for party in self.related_party if party.at_referred_type == "Customer"]
-        return tuple(party.id for party in named if party.id)
+        """The related parties that may be the customer."""
+        return customers_of(self.related_party)
+
+    @property
+    def put_off(self) -> bool:
+        """Whether it is to start later than it was taken: what was true then may not be any more."""
+        start, taken = self.requested_start_date, self.order_date
+        return start is not None and taken is not None and start > taken
 
     def cancel(self, items: Sequence[ProductOrderItem], reason: str, at: datetime) -> None:
         """Withdraws the order with all its items, as long as none is done.
@@ -230,6 +235,26 @@ class CancelProductOrder(Aggregate):
         self.state = wanted
         if wanted is TaskState.DONE:
             self.effective_cancellation_date = at
+
+
+def customers_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:
+    """The parties that may be the customer: those in that role, else those referred to as one."""
+    named = [party for party in parties if (party.role or "").lower() == "customer"]
+    named = named or [party for party in parties if party.at_referred_type == "Customer"]
+    return tuple(party.id for party in named if party.id)
+
+
+def payer(order: ProductOrder, item: OrderItem, product: Product | None) -> EntityRef | None:
+    """Who is charged for what an item does: the account of the product, else of the item, else of the order."""
+    own = product.billing_account if product is not None else None
+    return next(
+        (account for account in (own, item.billing_account, order.billing_account) if account and account.id), None
+    )
+
+
+def product_ids(items: Iterable[OrderItem]) -> tuple[str, ...]:
+    """The products that the items name, those of items inside others included."""
+    return tuple(item.product.id for _, item in walk(items) if item.product is not None and item.product.id)
 
 
 def check_items(items: Sequence[OrderItem], path: str = "product_order_item") -> None:

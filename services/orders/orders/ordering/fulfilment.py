@@ -2,18 +2,21 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 
 from prometheus_client import Counter
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
-from chassis.errors import FailedPrecondition
+from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import EntityRef, Note, new_id
-from orders.billing.domain import ChargeEvent, ChargeType
+from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
 from orders.billing.store import add_charges
-from orders.inventory.domain import Product
+from orders.inventory.domain import RECURRING, Product
+from orders.inventory.store import with_parts
 from orders.inventory.values import (
     ProductPrice,
     ProductRefOrValue,
@@ -30,6 +33,8 @@ from orders.ordering.domain import (
     ProductOrder,
     ProductOrderItem,
     assembled,
+    payer,
+    product_ids,
 )
 from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
@@ -42,9 +47,11 @@ PROVISION = "provision"
 INFORMATION = "information"
 CANCEL = "cancel"
 
-# An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept.
-RECHECK = timedelta(minutes=1)
-RECURRING = "recurring"
+# An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept, and
+# what no event tells of. Looked for after as long again as the order has waited already, within these bounds.
+SOONEST_RECHECK, LATEST_RECHECK = timedelta(minutes=1), timedelta(hours=1)
+# So many items are ended in one transaction.
+ITEMS_AT_ONCE = 100
 
 
 class Fulfilment:
@@ -69,27 +76,44 @@ class Fulfilment:
         if order is None or order.state not in UNSTARTED:
             return
         items = store.items_of(unit, order_id)
-        awaited: Sequence[str] = store.awaited_by(unit, order_id)
+        awaited: Sequence[str] = ()
+        news = False
+        if store.awaited_by(unit, order_id) or order.put_off:
+            # By now some of it may be there, or gone: the truth is asked for, what was remembered only says that it's
+            # worth it.
+            products = with_parts(unit, product_ids(assembled(items)))
+            awaited = self._capture.standing(order, items, products).lacking
+            news = store.wait_for(unit, order, awaited)
         if awaited:
-            # By now some of it may be there: the truth is asked for, what was remembered only says that it's worth it.
-            awaited = self._capture.missing(order, assembled(items))
-            store.wait_for(unit, order, awaited)
-        if awaited:
-            self._wait(unit, order, items, awaited)
+            self._wait(unit, order, items, awaited, news)
         elif order.requested_start_date is not None and order.requested_start_date > unit.at:
+            self._wait_no_more(unit, order, items)
             set_timer(unit, order_id, ADVANCE, order.requested_start_date, order.branch)
         else:
             self._start(unit, order, items)
 
-    def _wait(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], awaited: Sequence[str]) -> None:
+    def _wait(
+        self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], awaited: Sequence[str], news: bool
+    ) -> None:
         if order.state is not ProductOrderState.PENDING:
             order.move(ProductOrderState.PENDING, unit.at)
-            order.note = (*order.note, _note(unit, f"waits for: {', '.join(awaited)}"))
             for item in items:
                 item.move(ProductOrderItemState.PENDING)
-            unit.announce(order, "InformationRequired")
             set_timer(unit, order.id, INFORMATION, unit.at + INFORMATION_DEADLINE, order.branch)
-        set_timer(unit, order.id, ADVANCE, unit.at + RECHECK, order.branch)
+            news = True
+        if news:
+            order.note = (*order.note, _note(unit, f"waits for: {', '.join(awaited)}"))
+            unit.announce(order, "InformationRequired")
+        waited = unit.at - (order.order_date or unit.at)
+        pause = min(max(waited, SOONEST_RECHECK), LATEST_RECHECK)
+        set_timer(unit, order.id, ADVANCE, unit.at + pause, order.branch)
+
+    def _wait_no_more(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
+        if order.state is ProductOrderState.PENDING:
+            order.move(ProductOrderState.ACKNOWLEDGED, unit.at)
+            for item in items:
+                item.move(ProductOrderItemState.ACKNOWLEDGED)
+            cancel_timer(unit, order.id, INFORMATION)
 
     def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
         order.move(ProductOrderState.IN_PROGRESS, unit.at)
@@ -98,11 +122,16 @@ class Fulfilment:
         for item in items:
             item.move(ProductOrderItemState.IN_PROGRESS)
             if item.item.action is OrderItemAction.ADD:
-                products[item.id] = product = _ordered_product(order, item, products.get(item.parent_id or ""))
-                item.product_id = product.id
+                product = _ordered_product(order, item, products.get(item.parent_id or ""))
                 unit.add(product)
+                item.product_id = product.id
             else:
                 item.product_id = item.item.product.id if item.item.product is not None else None
+                found = unit.find(Product, item.product_id) if item.product_id else None
+                if found is None:
+                    continue
+                product = found
+            products[item.id] = product
         set_timer(unit, order.id, PROVISION, unit.at, order.branch)
 
     def provision(self, order_id: str, unit: Unit) -> None:
@@ -112,10 +141,15 @@ class Fulfilment:
             return
         items = store.items_of(unit, order_id)
         again: list[timedelta] = []
+        answered = 0
         for item in items:
             if item.done:
                 continue
+            if answered == ITEMS_AT_ONCE:
+                again.append(timedelta(0))
+                break
             outcome = self._provisioning.provision(_task(item))
+            answered += not isinstance(outcome, Waiting)
             if isinstance(outcome, Waiting):
                 again.append(outcome.delay)
             elif isinstance(outcome, Failed):
@@ -136,8 +170,9 @@ class Fulfilment:
             return
         try:
             charged = _carried_out(unit, order, item, product)
-        except FailedPrecondition as error:
-            self._fail(unit, order, item, error.message)
+        except (FailedPrecondition, InvalidArgument) as error:
+            wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
+            self._fail(unit, order, item, f"{error.message}: {wrong}" if wrong else error.message)
             return
         item.move(ProductOrderItemState.COMPLETED)
         add_charges(unit, charged)
@@ -216,10 +251,6 @@ def _id(reference: EntityRef | None) -> str:
     return (reference.id or "") if reference is not None else ""
 
 
-def _account(order: ProductOrder, item: ProductOrderItem) -> EntityRef | None:
-    return item.item.billing_account or order.billing_account
-
-
 def _product_prices(charges: Sequence[OrderPrice]) -> tuple[ProductPrice, ...]:
     return tuple(
         ProductPrice(
@@ -263,7 +294,7 @@ def _ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Produc
         product_offering=offering,
         product_price=_product_prices(item.charge),
         product_order_item=(_origin(order, item),),
-        billing_account=_account(order, item),
+        billing_account=payer(order, item.item, None),
         related_party=order.related_party,
         realizing_service=wanted.realizing_service if wanted is not None else (),
         extensions=wanted.extensions if wanted is not None else None,
@@ -273,81 +304,121 @@ def _ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Produc
             relationship_type="bundledIn", product=ProductRefOrValue(id=bundle.id, name=bundle.name)
         )
         product.product_relationship = (inside,)
+        bundle.product = (*bundle.product, ProductRefOrValue(id=product.id, name=product.name))
     return product
 
 
 def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:
-    """Changes the product as the item says; the charges that follow from it.
+    """Changes the product as the item says; the charges that follow from it. Changes nothing when it raises.
 
-    Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it.
+    Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it, InvalidArgument CHARGE_INVALID.
     """
     action = item.item.action
-    origin = _origin(order, item)
+    told = _Charges(unit, order, item, product)
     if action is OrderItemAction.ADD:
+        charged = told.of(item.charge, ChargeType.RECURRING_CHARGE_START)
         product.move(ProductStatus.ACTIVE, unit.at)
-        return _charges(unit, order, item, product, item.charge, ChargeType.RECURRING_CHARGE_START)
+        return charged
     if action is OrderItemAction.MODIFY:
         if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
+        offering = item.item.product_offering
+        charged = []
+        if offering is not None:
+            kept = {_name_of(price) for price in item.charge}
+            fallen = [price for price in product.running_charges if _name_of(price) not in kept]
+            charged = told.of(_order_prices(fallen), ChargeType.RECURRING_CHARGE_STOP)
+            charged += told.of(item.charge, ChargeType.RECURRING_CHARGE_CHANGE, offering)
+            product.product_offering = offering
+            product.product_price = _product_prices(item.charge)
         wanted = item.item.product
         if wanted is not None and wanted.product_characteristic:
             product.product_characteristic = wanted.product_characteristic
-        product.product_order_item = (*product.product_order_item, origin)
-        if item.item.product_offering is None:
-            return ()
-        product.product_offering = item.item.product_offering
-        product.product_price = _product_prices(item.charge)
-        return _charges(unit, order, item, product, item.charge, ChargeType.RECURRING_CHARGE_CHANGE)
+        product.product_order_item = (*product.product_order_item, _origin(order, item))
+        return charged
     if action is OrderItemAction.DELETE:
-        ended = [price for price in product.product_price if price.price_type == RECURRING]
+        charged = told.of(_order_prices(product.running_charges), ChargeType.RECURRING_CHARGE_STOP)
         product.move(ProductStatus.PENDING_TERMINATE, unit.at)
         product.move(ProductStatus.TERMINATED, unit.at)
-        product.product_order_item = (*product.product_order_item, origin)
-        stopped = [
-            OrderPrice(
-                name=price.name,
-                price_type=price.price_type,
-                recurring_charge_period=price.recurring_charge_period,
-                price=price.price,
-                product_offering_price=price.product_offering_price,
-            )
-            for price in ended
-        ]
-        return _charges(unit, order, item, product, stopped, ChargeType.RECURRING_CHARGE_STOP)
+        product.product_order_item = (*product.product_order_item, _origin(order, item))
+        return charged
     return ()
 
 
-def _charges(
-    unit: Unit,
-    order: ProductOrder,
-    item: ProductOrderItem,
-    product: Product,
-    prices: Sequence[OrderPrice],
-    recurring: ChargeType,
-) -> list[ChargeEvent]:
-    receipt = store.receipt_of(unit, order.id) if prices else None
-    charged: list[ChargeEvent] = []
-    for price in prices:
-        amount = price.price.duty_free_amount if price.price is not None else None
-        if amount is None or price.price is None or amount.value is None:
-            continue
-        charged.append(
-            ChargeEvent(
-                type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
-                account=_id(product.billing_account or _account(order, item)),
-                branch=order.branch,
-                occurred_at=unit.at,
-                product_id=product.id,
-                order_id=order.id,
-                order_item_id=item.item.id or "",
-                customer_id=next(iter(order.customer_ids()), ""),
-                product_offering_id=_id(product.product_offering),
-                product_offering_price_id=_id(price.product_offering_price),
-                amount=amount,
-                tax_rate=price.price.tax_rate,
-                tax_included_amount=price.price.tax_included_amount,
-                recurring_charge_period=price.recurring_charge_period,
-                receipt_digest=hashlib.sha256(receipt).hexdigest() if receipt else None,
+def _name_of(price: ProductPrice | OrderPrice) -> tuple[str | None, str | None]:
+    """What makes two prices of a product the same charge: the offering's price, or a name where there is none."""
+    return _id(price.product_offering_price) or price.name, price.recurring_charge_period
+
+
+@dataclass(frozen=True)
+class _Charges:
+    """The charges that an item brings about for its product."""
+
+    unit: Unit
+    order: ProductOrder
+    item: ProductOrderItem
+    product: Product
+
+    def of(
+        self, prices: Sequence[OrderPrice], recurring: ChargeType, offering: EntityRef | None = None
+    ) -> list[ChargeEvent]:
+        """What billing is told of the prices; raises InvalidArgument CHARGE_INVALID."""
+        receipt = store.receipt_of(self.unit, self.order.id) if prices else None
+        charged: list[ChargeEvent] = []
+        for price in prices:
+            amount = price.price.duty_free_amount if price.price is not None else None
+            if amount is None or price.price is None or amount.value is None:
+                continue
+            alterations = _alterations(price)
+            altered = sum((one.amount.value or Decimal() for one in alterations), Decimal())
+            charged.append(
+                ChargeEvent(
+                    type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
+                    account=_id(payer(self.order, self.item.item, self.product)),
+                    branch=self.order.branch,
+                    occurred_at=self.unit.at,
+                    product_id=self.product.id,
+                    order_id=self.order.id,
+                    order_item_id=self.item.item.id or "",
+                    customer_id=next(iter(self.order.customer_ids()), ""),
+                    product_offering_id=_id(offering or self.product.product_offering),
+                    product_offering_price_id=_id(price.product_offering_price),
+                    amount=amount,
+                    tax_rate=price.price.tax_rate,
+                    tax_included_amount=price.price.tax_included_amount,
+                    recurring_charge_period=price.recurring_charge_period,
+                    receipt_digest=hashlib.sha256(receipt).hexdigest() if receipt else None,
+                    list_amount=replace(amount, value=amount.value - altered) if alterations else None,
+                    alteration=alterations,
+                )
             )
+        return charged
+
+
+def _order_prices(prices: Sequence[ProductPrice]) -> list[OrderPrice]:
+    return [
+        OrderPrice(
+            name=price.name,
+            price_type=price.price_type,
+            recurring_charge_period=price.recurring_charge_period,
+            price=price.price,
+            product_offering_price=price.product_offering_price,
         )
-    return charged
+        for price in prices
+    ]
+
+
+def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
+    return tuple(
+        ChargeAlteration(
+            name=alteration.name,
+            product_offering_price_id=_id(alteration.product_offering_price),
+            percentage=alteration.price.percentage,
+            amount=alteration.price.duty_free_amount,
+            duration=alteration.application_duration,
+            # Without units of its own it lasts for so many of the charge's periods.
+            units=alteration.unit_of_measure or price.recurring_charge_period,
+        )
+        for alteration in price.price_alteration
+        if alteration.price is not None and alteration.price.duty_free_amount is not None
+    )

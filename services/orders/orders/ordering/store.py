@@ -116,13 +116,18 @@ _WAIT = """
 """
 
 
-def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> None:
-    """Remembers what the order waits for now, instead of what it waited for before."""
-    if not unit.adds(order):
-        stop_waiting(unit, order.id)
-    rows = [{"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in dict.fromkeys(awaited)]
-    if rows:
-        unit.later(_WAIT, *rows)
+def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> bool:
+    """Remembers what the order waits for now; whether that is something else than before."""
+    before = set() if unit.adds(order) else set(awaited_by(unit, order.id))
+    wanted = dict.fromkeys(awaited)
+    gone = before - wanted.keys()
+    if gone:
+        own = order_wait.c.product_order_id == order.id
+        unit.session.execute(sa.delete(order_wait).where(own, order_wait.c.awaited.in_(gone)))
+    new = [what for what in wanted if what not in before]
+    if new:
+        unit.later(_WAIT, *({"product_order_id": order.id, "awaited": what, "branch": order.branch} for what in new))
+    return bool(gone or new)
 
 
 def stop_waiting(unit: Unit, order_id: str) -> None:
