@@ -85,8 +85,11 @@ class _Interceptor(grpc.ServerInterceptor):
         known = self._methods.get(details.method)
         if known is None:
             handler = continuation(details)
-            if handler is None or handler.unary_unary is None or details.method.split("/")[1] in _OPEN_SERVICES:
+            if details.method.split("/")[1] in _OPEN_SERVICES:
                 return handler
+            if handler is None or handler.unary_unary is None:
+                # A method that streams would be served without its token and roles being looked at: not at all, then.
+                return None
             known = self._wrap(details.method, handler)
             with self._lock:
                 self._methods[details.method] = known
