@@ -23,6 +23,7 @@ from chassis.calls import Call, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
 from chassis.db import Database
 from chassis.errors import DomainError
+from chassis.threads import keep_running
 from chassis.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class Server:
         self._ready = ready
         self._background = background
         self._stopping = threading.Event()
-        self._readiness = threading.Thread(target=self._watch_readiness, daemon=True, name="readiness")
+        self._readiness = keep_running(self._watch_readiness, "readiness")
         self._health = health.HealthServicer()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(min(32, settings.max_concurrent_calls), thread_name_prefix="call"),
