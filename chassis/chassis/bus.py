@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
@@ -18,6 +16,7 @@ from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 
 from chassis.cloudevents import stream_of
+from chassis.threads import failed
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +96,7 @@ class Bus:
         def ended(done: "Future[None]") -> None:
             error = None if done.cancelled() else done.exception()
             if error is not None:
-                log.critical("%s has failed", name, exc_info=error)
-                os.kill(os.getpid(), signal.SIGTERM)
+                failed(name, error)
 
         future = self.run(work)
         future.add_done_callback(ended)

@@ -165,7 +165,7 @@ class Kind(enum.Enum):
 
     # Something that we need is down: try again for as long as it takes.
     OUTAGE = enum.auto()
-    # Lost a race, or too early: try again, but not for ever.
+    # Lost a race, too early, or too much at once, which may be its own fault: try again, but not for ever.
     LATER = enum.auto()
     # Trying again would fail again: a person must look.
     PERMANENT = enum.auto()
@@ -186,14 +186,12 @@ def attempt(work: Callable[[], T]) -> T | Failure:
         return work()
     except (
         Unavailable,
-        DeadlineExceeded,
-        ResourceExhausted,
         sa.exc.OperationalError,
         sa.exc.InterfaceError,
         sa.exc.TimeoutError,
     ) as error:
         return Failure(Kind.OUTAGE, _described(error))
-    except (Aborted, NotYet) as error:
+    except (Aborted, DeadlineExceeded, NotYet, ResourceExhausted) as error:
         return Failure(Kind.LATER, _described(error))
     except Exception as error:
         log.exception("background work failed")

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from chassis.db import Database
 from chassis.errors import Aborted
+from chassis.threads import keep_running
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Lease:
     def start(self) -> None:
         """Takes the lease as soon as it is free, and keeps it."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{self.name}", daemon=True)
+        self._thread = keep_running(self._keep, f"lease-{self.name}")
         self._thread.start()
 
     def stop(self) -> None:

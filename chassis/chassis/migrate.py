@@ -30,7 +30,7 @@ BEGIN
     EXECUTE 'REVOKE ALL ON SCHEMA public FROM PUBLIC';
     EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', role);
     FOR thing IN
-        SELECT c.oid::regclass AS name, c.relkind, c.relispartition, c.relname = 'alembic_version' AS alembics
+        SELECT c.oid::regclass AS name, c.relkind, c.relispartition, c.relname
         FROM pg_class c
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S')
             AND pg_has_role(c.relowner, 'USAGE')
@@ -39,8 +39,12 @@ BEGIN
             EXECUTE format('REVOKE ALL ON %s FROM %I', thing.name, role);
         ELSIF thing.relkind = 'S' THEN
             EXECUTE format('GRANT USAGE, SELECT ON SEQUENCE %s TO %I', thing.name, role);
-        ELSIF thing.alembics THEN
+        ELSIF thing.relname = 'alembic_version' THEN
             EXECUTE format('GRANT SELECT ON %s TO %I', thing.name, role);
+        ELSIF thing.relname = 'event' THEN
+            -- The log is only ever added to, whatever a statement of ours says.
+            EXECUTE format('REVOKE ALL ON %s FROM %I', thing.name, role);
+            EXECUTE format('GRANT SELECT, INSERT ON %s TO %I', thing.name, role);
         ELSE
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', thing.name, role);
         END IF;

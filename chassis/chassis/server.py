@@ -23,6 +23,7 @@ from chassis.calls import Call, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
 from chassis.db import Database
 from chassis.errors import DomainError
+from chassis.threads import keep_running
 from chassis.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
@@ -86,8 +87,11 @@ class _Interceptor(grpc.ServerInterceptor):
         known = self._methods.get(details.method)
         if known is None:
             handler = continuation(details)
-            if handler is None or handler.unary_unary is None or details.method.split("/")[1] in _OPEN_SERVICES:
+            if details.method.split("/")[1] in _OPEN_SERVICES:
                 return handler
+            if handler is None or handler.unary_unary is None:
+                # A method that streams would be served without its token and roles being looked at: not at all, then.
+                return None
             known = self._wrap(details.method, handler)
             with self._lock:
                 self._methods[details.method] = known
@@ -157,7 +161,7 @@ class Server:
         self._serving = threading.Event()
         self._background = background
         self._stopping = threading.Event()
-        self._readiness = threading.Thread(target=self._watch_readiness, daemon=True, name="readiness")
+        self._readiness = keep_running(self._watch_readiness, "readiness")
         self._health = health.HealthServicer()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(min(32, settings.max_concurrent_calls), thread_name_prefix="call"),

@@ -20,6 +20,7 @@ from chassis.db import Database, Unit
 from chassis.errors import DomainError
 from chassis.events import TIMER_ATTEMPTS as ATTEMPTS
 from chassis.events import Failure, Kind, acting, attempt, bus_tables
+from chassis.threads import keep_running
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Timers:
         """Begins to look for due timers."""
         self._stopping = False
         self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="timer")
-        self._thread = threading.Thread(target=self._run, args=(self._executor,), name="timers", daemon=True)
+        self._thread = keep_running(partial(self._run, self._executor), "timers")
         self._thread.start()
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from chassis.db import IDEMPOTENCY_DAYS, Database
 from chassis.errors import DomainError
 from chassis.events import acting
+from chassis.threads import keep_running
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Upkeep:
         self._database = database
         self._service = service
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = keep_running(self._run, "upkeep")
 
     def start(self) -> None:
         """Begins; returns at once."""

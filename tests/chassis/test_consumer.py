@@ -14,7 +14,7 @@ from chassis.bus import Bus, event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, subject_of
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit, partition_of
-from chassis.errors import NotFound, Unavailable
+from chassis.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unavailable
 from chassis.events import NotYet, acting
 from chassis.operations import Operations
 from chassis.types import new_id
@@ -259,6 +259,31 @@ def test_what_is_down_or_not_there_yet_is_tried_again_in_order(
         assert (recorder.versions("thing"), recorder.versions("other")) == ([], [])
         recorder.refusing.clear()
         things.eventually(lambda: recorder.versions("thing") == [1, 2] and recorder.versions("other") == [1, 2])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        DeadlineExceeded("DEADLINE_EXCEEDED", "the order takes too long to be read"),
+        ResourceExhausted("RESOURCE_EXHAUSTED", "the order is larger than a message may be"),
+    ],
+)
+def test_what_always_takes_too_much_is_parked_in_the_end(
+    database: Database,
+    nats: Mapping[str, str],
+    publish: Publish,
+    recorder: things.Recorder,
+    refusal: Exception,
+) -> None:
+    recorder.refusing["thing", 1] = refusal
+    made = consumer(database, nats["customers"], recorder, patience=0.3)
+    with things.running(made):
+        publish(("a", "thing", 1), ("b", "free", 1))
+        operations = Operations(database, [made], service=things.SERVICE)
+        things.eventually(lambda: [key.key for key in parked(operations)] == ["a"])
+        recorder.refusing.clear()
+        assert made.replay("a").failure is None
+    assert (recorder.versions("thing"), recorder.versions("free")) == ([1], [1])
 
 
 def test_a_paused_consumer_takes_nothing_until_it_is_resumed(

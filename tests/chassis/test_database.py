@@ -4,6 +4,8 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
+import pytest
 import sqlalchemy as sa
 
 from chassis.auth import Principal
@@ -11,6 +13,7 @@ from chassis.calls import Call, using
 from chassis.db import Database
 from chassis.events import acting
 from tests.chassis import things
+from tests.conftest import ServiceDatabase
 
 
 def test_a_pool_without_a_free_connection_is_not_ready_and_does_not_raise(database: Database) -> None:
@@ -45,3 +48,12 @@ def test_no_statement_runs_for_ever(database: Database) -> None:
     call = Call(Principal("service:reader", frozenset({"service"}), ("*",)), "Read", time.monotonic() + 7)
     with using(call), database.unit() as unit:
         assert 6 < unit.session.scalar(shown) <= 7
+
+
+@pytest.mark.parametrize("statement", ["UPDATE event SET actor = 'nobody'", "DELETE FROM event", "TRUNCATE event"])
+def test_the_log_can_only_be_added_to(database: Database, service_database: ServiceDatabase, statement: str) -> None:
+    things.write(database, ("key", "thing", 1))
+    with psycopg.connect(service_database.url) as connection:
+        connection.execute("SELECT set_config('svyaz.branches', '*', true)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute(statement)

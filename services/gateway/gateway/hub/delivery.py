@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.events import Failure, acting, attempt
+from chassis.threads import keep_running
 from gateway.hub import store
 from gateway.hub.callbacks import GONE, Answer, Callbacks
 from gateway.hub.domain import GIVE_UP_AFTER, KEPT_FOR, MAX_WAITING, Subscription, SubscriptionState, delay
@@ -81,7 +82,7 @@ class Dispatcher:
     def start(self) -> None:
         """Begins to look for lanes that are due."""
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+        self._thread = keep_running(self._run, "dispatcher")
         self._thread.start()
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from chassis import calls, epochs
 from chassis.db import PARTITIONS, Database
 from chassis.errors import DomainError
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
+from chassis.threads import keep_running
 from orders.billing import store
 from orders.billing.domain import seal_all
 
@@ -93,7 +94,7 @@ class Sealer:
     def start(self) -> None:
         """Begins; returns at once."""
         self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
+        self._thread = keep_running(self._run, "sealer")
         self._thread.start()
 
     def stop(self) -> None:
