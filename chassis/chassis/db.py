@@ -298,7 +298,11 @@ class _Conflict(Exception):
 
 
 class Database:
-    """A service's database, entered as its own role, which owns nothing and can't bypass the policies."""
+    """A service's database, entered as its own role, which owns nothing and can't bypass the policies.
+
+    It is reached by up to `connections` at a time for the units of callers, as many for single rows (`read`, `rows`),
+    and as many for what the service does by itself.
+    """
 
     def __init__(
         self,
@@ -317,6 +321,8 @@ class Database:
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
         self.engine = _engine(url, connections)
+        # What the service does by itself: callers who hold all connections can't keep it from its leases.
+        self.background = _engine(url, connections)
 
     def subscribe(self, listener: Callable[[], None], topic: str = "events") -> None:
         """Calls the listener after every commit that wrote events (from the committing thread: be quick)."""
@@ -336,12 +342,14 @@ class Database:
     def close(self) -> None:
         """Closes the idle connections."""
         self.engine.dispose()
+        self.background.dispose()
         self._reader.close()
 
     def ready(self) -> bool:
         """Whether the database answers; False also when no connection becomes free in time."""
         try:
-            with self.engine.connect() as connection:
+            # Not one of the callers' connections: being busy isn't being gone.
+            with self.background.connect() as connection:
                 connection.execute(_PROBE_TIMEOUT)
                 connection.execute(sa.text("SELECT 1"))
         except SQLAlchemyError:
@@ -366,7 +374,8 @@ class Database:
     def _unit(self) -> Iterator[Unit]:
         call = calls.current()
         try:
-            with Session(self.engine, autoflush=False, expire_on_commit=False) as session:
+            engine = self.background if call.unattended else self.engine
+            with Session(engine, autoflush=False, expire_on_commit=False) as session:
                 raw: Any = session.connection().connection.driver_connection
                 # BEGIN and the settings in one round trip.
                 with raw.pipeline(), raw.cursor() as cursor:
