@@ -11,12 +11,13 @@ from chassis.auth import Principal
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. `deadline` is in seconds of `time.monotonic()`; None: no end."""
+    """One call. `deadline` is in seconds of `time.monotonic()`; None: no end. `unattended`: nobody waits for it."""
 
     principal: Principal
     method: str
     deadline: float | None = None
     request_id: str = ""
+    unattended: bool = False
 
     @classmethod
     def background(
@@ -26,7 +27,7 @@ class Call:
         principal = Principal(
             subject=f"service:{service}", roles=frozenset({"service"}), branches=branches, on_behalf_of=on_behalf_of
         )
-        return cls(principal=principal, method=method)
+        return cls(principal=principal, method=method, unattended=True)
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""

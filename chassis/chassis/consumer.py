@@ -456,7 +456,7 @@ class Consumer:
 
     def _look_at_switch(self) -> bool:
         switch, parked = self._tables.consumer_switch, self._tables.parked_key
-        with self._database.engine.connect() as connection:
+        with self._database.background.connect() as connection:
             paused, keys = connection.execute(
                 sa.select(
                     sa.exists().where(switch.c.consumer == self.name, switch.c.paused),
@@ -471,7 +471,7 @@ class Consumer:
         """Where to begin after: our own position, or what all who had our partitions before have reached."""
         table = self._tables.consumer_position
         first, last = self._range
-        with self._database.engine.connect() as connection:
+        with self._database.background.connect() as connection:
             rows = connection.execute(
                 sa.select(table.c.first_partition, table.c.last_partition, table.c.sequence).where(
                     table.c.consumer == self.name,
@@ -504,7 +504,7 @@ class Consumer:
                 sa.literal(floor, sa.BigInteger),
             ).where(sa.exists().where(lease.c.name == self._lease.name, lease.c.epoch == reading.epoch)),
         )
-        with self._database.engine.begin() as connection:
+        with self._database.background.begin() as connection:
             connection.execute(
                 insert.on_conflict_do_update(
                     index_elements=list(table.primary_key.columns),

@@ -99,6 +99,7 @@ class Unit:
         self.database = database
         # What has been looked up in this transaction and needn't be again.
         self.known: dict[object, Any] = {}
+        self._engine = database.background if call.unattended else database.engine
         self._session: Session | None = None
         self._new: list[Aggregate] = []
         self._announced: dict[int, str] = {}
@@ -109,7 +110,7 @@ class Unit:
     def session(self) -> Session:
         """The transaction as the mapper's session."""
         if self._session is None:
-            self._session = Session(self.database.engine, autoflush=False, expire_on_commit=False)
+            self._session = Session(self._engine, autoflush=False, expire_on_commit=False)
             # BEGIN and the settings in one round trip.
             with self.connection().pipeline(), self.connection().cursor() as cursor:
                 cursor.execute(_ENTER, enter_parameters(self.call))
@@ -203,7 +204,7 @@ class Unit:
             self.flush()
             self._session.commit()
         elif writes := self._writes([]):
-            with self.database.at_once() as cursor:
+            with _at_once(self._engine) as cursor:
                 cursor.execute(_ENTER, enter_parameters(self.call))
                 _execute(cursor, writes)
 
@@ -344,12 +345,37 @@ def _kind_of_change(aggregate: Aggregate) -> str:
     return "AttributeValueChange"
 
 
+@contextmanager
+def _at_once(engine: sa.Engine) -> "Iterator[psycopg.Cursor[tuple[Any, ...]]]":
+    """A cursor whose statements are sent together at the end of the block, as one transaction."""
+    fairy = engine.raw_connection()
+    connection = fairy.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    try:
+        # Without BEGIN and COMMIT, what is between two synchronisations of a pipeline is one transaction:
+        # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
+        connection.autocommit = True
+        with connection.pipeline(), connection.cursor() as cursor:
+            yield cursor
+        connection.autocommit = False
+    except BaseException:
+        # Whatever state it is in.
+        fairy.invalidate()
+        raise
+    finally:
+        fairy.close()
+
+
 class _Conflict(Exception):
     """Another transaction changed the same thing; this one may be tried again from its beginning."""
 
 
 class Database:
-    """A service's database, entered as its own role, which owns nothing and can't bypass the policies."""
+    """A service's database, entered as its own role, which owns nothing and can't bypass the policies.
+
+    It is reached by up to `connections` at a time for the units of callers, as many for single rows (`read`, `rows`),
+    and as many for what the service does by itself.
+    """
 
     def __init__(
         self,
@@ -368,6 +394,8 @@ class Database:
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
         self.engine = _engine(url, connections)
+        # What the service does by itself: callers who hold all connections can't keep it from its leases.
+        self.background = _engine(url, connections)
 
     def subscribe(self, listener: Callable[[], None], topic: str = "events") -> None:
         """Calls the listener after every commit that wrote events (from the committing thread: be quick)."""
@@ -383,35 +411,17 @@ class Database:
         statement, values = self._insertions[type(aggregate)]
         return statement, [values(aggregate)]
 
-    @contextmanager
-    def at_once(self) -> "Iterator[psycopg.Cursor[tuple[Any, ...]]]":
-        """A cursor whose statements are sent together at the end of the block, as one transaction."""
-        fairy = self.engine.raw_connection()
-        connection = fairy.driver_connection
-        assert isinstance(connection, psycopg.Connection)
-        try:
-            # Without BEGIN and COMMIT, what is between two synchronisations of a pipeline is one transaction:
-            # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
-            connection.autocommit = True
-            with connection.pipeline(), connection.cursor() as cursor:
-                yield cursor
-            connection.autocommit = False
-        except BaseException:
-            # Whatever state it is in.
-            fairy.invalidate()
-            raise
-        finally:
-            fairy.close()
-
     def close(self) -> None:
         """Closes the idle connections."""
         self.engine.dispose()
+        self.background.dispose()
         self._reader.close()
 
     def ready(self) -> bool:
         """Whether the database answers; False also when no connection becomes free in time."""
         try:
-            with self.engine.connect() as connection:
+            # Not one of the callers' connections: being busy isn't being gone.
+            with self.background.connect() as connection:
                 connection.execute(_PROBE_TIMEOUT)
                 connection.execute(sa.text("SELECT 1"))
         except SQLAlchemyError:

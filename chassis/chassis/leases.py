@@ -74,7 +74,7 @@ class Lease:
         asked = time.monotonic()
         now = self._database.clock.now()
         until = now + timedelta(seconds=self._seconds)
-        with self._database.engine.begin() as connection:
+        with self._database.background.begin() as connection:
             epoch = connection.execute(
                 _ACQUIRE, {"name": self.name, "holder": self.holder, "now": now, "until": until}
             ).scalar()
@@ -88,7 +88,7 @@ class Lease:
         """Keeps the lease; False when somebody else has taken it since."""
         asked = time.monotonic()
         until = self._database.clock.now() + timedelta(seconds=self._seconds)
-        with self._database.engine.begin() as connection:
+        with self._database.background.begin() as connection:
             renewed = connection.execute(_RENEW, {**self._mine(), "until": until}).rowcount == 1
         if renewed:
             self._extend(asked)
@@ -99,7 +99,7 @@ class Lease:
     def release(self) -> None:
         """Lets others take it at once."""
         self._held_until = 0.0
-        with self._database.engine.begin() as connection:
+        with self._database.background.begin() as connection:
             connection.execute(_RELEASE, {**self._mine(), "now": self._database.clock.now()})
 
     def fence(self, session: Session | sa.Connection) -> None:

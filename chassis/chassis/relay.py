@@ -520,7 +520,7 @@ class Relay:
         if question.blocked is None or question.blocked:
             self._show(question.blocked)
         if question.horizon:
-            with self._database.engine.connect() as connection:
+            with self._database.background.connect() as connection:
                 taken = horizon(connection)
         if question.measure is not None:
             self._source.measure(question.measure)
@@ -539,7 +539,7 @@ class Relay:
             for key, b in (blocked or {}).items()
             if b is not None
         ]
-        with self._database.engine.begin() as connection:
+        with self._database.background.begin() as connection:
             connection.execute(old)
             if rows:
                 connection.execute(sa.insert(table), rows)

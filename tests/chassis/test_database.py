@@ -12,14 +12,26 @@ from chassis.auth import Principal
 from chassis.calls import Call, using
 from chassis.db import Database
 from chassis.events import acting
+from chassis.leases import Lease
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
+
+
+def test_callers_who_hold_all_connections_do_not_keep_the_service_from_its_own_work(database: Database) -> None:
+    lease = Lease(database, "work")
+    with ExitStack() as held:
+        for _ in range(16):
+            held.enter_context(database.engine.connect())
+        assert database.ready()
+        assert lease.acquire()
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            assert unit.session.scalar(sa.text("SELECT 1")) == 1
 
 
 def test_a_pool_without_a_free_connection_is_not_ready_and_does_not_raise(database: Database) -> None:
     with ExitStack() as held:
         for _ in range(16):
-            held.enter_context(database.engine.connect())
+            held.enter_context(database.background.connect())
         assert database.ready() is False
     assert database.ready() is True
 

@@ -398,7 +398,7 @@ def test_a_pooled_session_forgets_whom_it_served(house: House, issuer: Issuer) -
             return set(unit.session.scalars(table.select().with_only_columns(table.c.branch)))
 
     assert [seen(THEIRS), seen(OURS), seen("naryn"), seen("*")] == [{THEIRS}, {OURS}, set(), {OURS, THEIRS}]
-    with database.engine.connect() as connection:
+    with database.background.connect() as connection:
         setting = connection.exec_driver_sql("SELECT current_setting('svyaz.branches', true)").scalar_one()
         assert setting in (None, "")
         assert connection.execute(table.select()).all() == []

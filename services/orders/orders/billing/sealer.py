@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import sqlalchemy as sa
@@ -59,8 +60,8 @@ class Sealer:
         Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded.
         """
         deadline = time.monotonic() + _DEADLINE_SECONDS
-        principal = calls.Call.background("orders", "sealer", branches=("*",)).principal
-        with calls.using(calls.Call(principal, "sealer", deadline)), self._database.unit() as unit:
+        call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
+        with calls.using(call), self._database.unit() as unit:
             session = unit.session
             locked = store.lock_partitions(session, self._partitions)
             taken = self._horizon(session)
