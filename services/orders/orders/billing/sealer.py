@@ -3,14 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from chassis import calls, epochs
 from chassis.db import PARTITIONS, Database
-from chassis.errors import DomainError
+from chassis.errors import DomainError, FailedPrecondition
 from orders.billing import store
 from orders.billing.domain import seal_all
 
@@ -23,6 +24,8 @@ DEBOUNCE_SECONDS = 0.005
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
+# How long to wait for somebody who lets us seal again.
+REFUSED_SECONDS = 5.0
 # Charges below the floor are looked for this often; see _Floor.
 SWEEP_SECONDS = 60.0
 # A sealing transaction takes milliseconds; one that takes this long is stuck.
@@ -71,9 +74,17 @@ class Sealer:
     batch by batch, and none needs to know of another."""
 
     def __init__(
-        self, database: Database, *, partitions: Sequence[int] = range(PARTITIONS), batch: int = BATCH
+        self,
+        database: Database,
+        *,
+        confirm: Callable[[Session], None] = lambda session: None,
+        partitions: Sequence[int] = range(PARTITIONS),
+        batch: int = BATCH,
     ) -> None:
         self._database = database
+        # Asked before anything is sealed, and again when the database may have become another: raises to prevent it.
+        self._confirm = confirm
+        self._confirmed = ""
         self._partitions = tuple(partitions)
         self._batch = batch
         self._woken = threading.Event()
@@ -85,13 +96,16 @@ class Sealer:
     def seal_batch(self) -> tuple[int, bool]:
         """Seals the oldest charges in one transaction, all or nothing: how many, and whether that was all there is.
 
-        Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded.
+        Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded, and what `confirm` raises.
         """
         deadline = time.monotonic() + _DEADLINE_SECONDS
         principal = calls.Call.background("orders", "sealer", branches=("*",)).principal
         with calls.using(calls.Call(principal, "sealer", deadline)), self._database.unit() as unit:
             session = unit.session
             locked = store.lock_partitions(session, self._partitions)
+            if locked.incarnation != self._confirmed:
+                self._confirm(session)
+                self._confirmed = locked.incarnation
             waiting = store.unsealed(session, locked.partitions, self._batch, self._floor.after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
@@ -132,6 +146,10 @@ class Sealer:
             self._woken.clear()
             try:
                 pause = self._drain()
+            except FailedPrecondition as error:
+                log.error("nothing is sealed", extra={"fields": {"error": str(error)}})
+                pause = 0.0
+                self._stopping.wait(REFUSED_SECONDS)
             except (DomainError, sa.exc.DBAPIError) as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS
