@@ -19,6 +19,7 @@ from orders.billing.domain import BranchZones
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
+from orders.billing.witness import Witness
 from orders.inventory.api import Inventory
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
@@ -74,7 +75,7 @@ def main() -> None:
             Relay(
                 database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing", topic=SEALED
             ),
-            Sealer(database),
+            Sealer(database, confirm=Witness(bus).confirm),
             Timers(database, fulfilment.timers(), service="orders"),
             customers,
         ],

@@ -217,6 +217,16 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A link of a chain as the stream has it."""
+
+    account: str
+    epoch: int
+    sequence: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Growth:
     """A chain that got longer: by `count` events, from `old_sequence` (0: it is new) to `head`."""
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from chassis import calls, epochs
 from chassis.db import PARTITIONS, Database
-from chassis.errors import DomainError
+from chassis.errors import DomainError, FailedPrecondition
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from chassis.threads import keep_running
 from orders.billing import store
@@ -27,6 +27,8 @@ DEBOUNCE_SECONDS = 0.005
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
+# How long to wait for somebody who lets us seal again.
+REFUSED_SECONDS = 5.0
 # Charges below the floor are looked for this often: a transaction that numbers a charge in the instant before it gets a
 # number itself could slip through.
 SWEEP_SECONDS = 60.0
@@ -39,9 +41,17 @@ class Sealer:
     batch by batch, and none needs to know of another."""
 
     def __init__(
-        self, database: Database, *, partitions: Sequence[int] = range(PARTITIONS), batch: int = BATCH
+        self,
+        database: Database,
+        *,
+        confirm: Callable[[Session], None] = lambda session: None,
+        partitions: Sequence[int] = range(PARTITIONS),
+        batch: int = BATCH,
     ) -> None:
         self._database = database
+        # Asked before anything is sealed, and again when the database may have become another: raises to prevent it.
+        self._confirm = confirm
+        self._confirmed = ""
         self._partitions = tuple(partitions)
         self._batch = batch
         self._woken = threading.Event()
@@ -57,15 +67,18 @@ class Sealer:
     def seal_batch(self) -> tuple[int, bool]:
         """Seals the oldest charges in one transaction, all or nothing: how many, and whether that was all there is.
 
-        Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded.
+        Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded, and what `confirm` raises.
         """
         deadline = time.monotonic() + _DEADLINE_SECONDS
         call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
         with calls.using(call), self._database.unit() as unit:
             session = unit.session
             locked = store.lock_partitions(session, self._partitions)
+            if locked.incarnation != self._confirmed:
+                self._confirm(session)
+                self._confirmed = locked.incarnation
             taken = self._horizon(session)
-            waiting = store.unsealed(session, locked, self._batch, self._after())
+            waiting = store.unsealed(session, locked.partitions, self._batch, self._after())
             if waiting:
                 # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
                 epoch = epochs.current(session)
@@ -73,7 +86,7 @@ class Sealer:
                 sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
                 store.save_sealed(session, epoch, sealed, grown)
                 unit.after_commit(partial(self._database.wake, store.SEALED))
-        everything = len(waiting) < self._batch and len(locked) == len(self._partitions)
+        everything = len(waiting) < self._batch and len(locked.partitions) == len(self._partitions)
         self._floor.looked(waiting[-1].key if waiting else 0, taken if everything else None)
         return len(waiting), everything
 
@@ -116,6 +129,10 @@ class Sealer:
             self._woken.clear()
             try:
                 pause = self._drain()
+            except FailedPrecondition as error:
+                log.error("nothing is sealed", extra={"fields": {"error": str(error)}})
+                pause = 0.0
+                self._stopping.wait(REFUSED_SECONDS)
             except (DomainError, sa.exc.DBAPIError) as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS

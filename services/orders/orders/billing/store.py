@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from chassis import epochs
 from chassis.db import Unit, partition_of
 from chassis.errors import Aborted
-from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Unsealed
+from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Told, Unsealed
 from orders.schema import metadata
 
 # The first key of our advisory locks (the second is the partition): any constant that nobody else uses will do.
@@ -112,8 +112,10 @@ _LOCK = sa.text(
         SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
             set_config('plan_cache_mode', 'force_custom_plan', true)
     )
-    SELECT coalesce(array_agg(p), '{}') FROM settings, unnest(CAST(:partitions AS int[])) AS p
-    WHERE pg_try_advisory_xact_lock(:locks, p)
+    SELECT coalesce(array_agg(p), '{}') AS partitions,
+        -- Changes with every start of the server, and with every loading of a dump.
+        concat(pg_postmaster_start_time(), ' ', CAST(CAST('charge_event' AS regclass) AS oid)) AS incarnation
+    FROM settings, unnest(CAST(:partitions AS int[])) AS p WHERE pg_try_advisory_xact_lock(:locks, p)
     """
 )
 # An account is one branch's. A charge of another would take a number in its chain that neither branch's billing could
@@ -174,15 +176,54 @@ _SEAL = sa.text(
 )
 
 
-def lock_partitions(session: Session, partitions: Sequence[int]) -> Sequence[int]:
+_UNKNOWN = sa.text(
+    f"""
+    SELECT account, epoch, sequence, hash
+    FROM unnest(
+        CAST(:accounts AS text[]), CAST(:epochs AS int[]), CAST(:sequences AS bigint[]), CAST(:hashes AS text[])
+    ) AS told(account, epoch, sequence, hash)
+    WHERE epoch >= ({epochs.CURRENT}) AND NOT EXISTS (
+        SELECT FROM charge_event AS event
+        WHERE event.account = told.account AND event.epoch = told.epoch AND event.sequence = told.sequence
+            AND event.hash = told.hash
+    )
+    ORDER BY epoch DESC, account LIMIT 1
+    """  # noqa: S608
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Partitions that are ours until the transaction ends. As long as `incarnation` is the same, so is the database: it
+    wasn't restored."""
+
+    partitions: Sequence[int]
+    incarnation: str
+
+
+def lock_partitions(session: Session, partitions: Sequence[int]) -> Locked:
     """Takes as many of the partitions as nobody else is sealing.
 
     A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
     """
-    locked: Sequence[int] = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).scalar_one()
-    return locked
+    row = session.execute(_LOCK, {"partitions": list(partitions), "locks": _LOCKS}).one()
+    return Locked(row.partitions, row.incarnation)
+
+
+def unknown(session: Session, told: Sequence[Told]) -> Told | None:
+    """One of those links of the present epoch, or of a later one, that we don't have."""
+    row = session.execute(
+        _UNKNOWN,
+        {
+            "accounts": [link.account for link in told],
+            "epochs": [link.epoch for link in told],
+            "sequences": [link.sequence for link in told],
+            "hashes": [link.hash for link in told],
+        },
+    ).first()
+    return None if row is None else Told(*row)
 
 
 def unsealed(session: Session, partitions: Sequence[int], limit: int, after: int = 0) -> list[Unsealed]:
