@@ -311,7 +311,7 @@ def clear(unit: Unit, most: int, before: datetime) -> int:
         for table, columns in ((delivery, (delivery.c.position,)), (lane, (lane.c.subscription_id, lane.c.key))):
             some = sa.select(*columns).where(table.c.subscription_id == note.subscription_id).limit(most - cleared)
             gone: Any = unit.session.execute(sa.delete(table).where(sa.tuple_(*columns).in_(some)))
-            cleared += gone.rowcount
+            cleared += int(gone.rowcount)
             if cleared >= most:
                 return cleared
         if note.deleted_at < before:
