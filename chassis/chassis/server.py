@@ -33,6 +33,9 @@ DRAIN_SECONDS = 10.0
 # Probes come without a token.
 _OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
 
+# The codes of success and of our own faults.
+_WATCHED = ("OK", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
+
 Registration = tuple[Callable[[Any, grpc.Server], None], Any]
 
 
@@ -71,6 +74,12 @@ def service_name(add: Callable[..., None]) -> str:
     short = add.__name__.removeprefix("add_").removesuffix("Servicer_to_server")
     package = add.__module__.rpartition(".")[0]
     return f"{package}.{short}"
+
+
+def _methods(service: str) -> list[str]:
+    """The service's methods, as metrics and the log name them."""
+    described = descriptor_pool.Default().FindServiceByName(service)
+    return [f"{service.rsplit('.', 1)[-1]}/{method.name}" for method in described.methods]
 
 
 class _Interceptor(grpc.ServerInterceptor):
@@ -181,6 +190,7 @@ class Server:
         for add, servicer in registrations:
             add(servicer, self._server)
             names.append(service_name(add))
+            telemetry.begin_at_zero(telemetry.RPC_REQUESTS, [settings.service], _methods(names[-1]), _WATCHED)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         self.port = self._server.add_insecure_port(f"{settings.host}:{settings.port}")

@@ -1,11 +1,12 @@
 """Traces, metrics and logs: the same in every process. Nothing about persons goes in: ids, names of methods, codes."""
 
+import itertools
 import json
 import logging
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from opentelemetry import context, trace
@@ -42,6 +43,12 @@ TIMER_LATENESS = Histogram(
 )
 TIMERS_DUE = Gauge("svyaz_timers_due", "Timers that are due and not yet handled", ["service"])
 TIMERS_GIVEN_UP = Gauge("svyaz_timers_given_up", "Timers that keep failing, tried once an hour only", ["service"])
+
+
+def begin_at_zero(counter: Counter, *labels: Iterable[str]) -> None:
+    """Shows the counter's series from the start: for Prometheus, one that begins at 1 has never risen."""
+    for values in itertools.product(*labels):
+        counter.labels(*values)
 
 
 class JsonFormatter(logging.Formatter):

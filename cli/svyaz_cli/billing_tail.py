@@ -417,3 +417,8 @@ def command(
 
 if __name__ == "__main__":
     typer.run(command)
+
+
+_app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_app.command()(command)
+COMMANDS = {"billing-tail": _app}

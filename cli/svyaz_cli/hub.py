@@ -6,7 +6,11 @@ from svyaz.hub.v1 import hub_pb2, hub_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.operations import calling, shown
 
-app = typer.Typer(no_args_is_help=True, help="See the subscriptions to events, and resume those that are suspended.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="See the subscriptions to events, and resume those that are suspended.",
+)
 
 _ADDRESS = typer.Option("", envvar="HUB_ADDRESS", help="The hub's host:port; the local one unless told.")
 _TOKEN = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of the role sre; one of the development issuer.")
@@ -36,3 +40,6 @@ def resume(
     """Deliver what has waited, in order, then what is new."""
     with calling(hub_pb2_grpc.HubServiceStub, "hub", address, token) as ask:
         shown(ask("ResumeSubscription", hub_pb2.ResumeSubscriptionRequest(id=subscription)))
+
+
+COMMANDS = {"hub": app}

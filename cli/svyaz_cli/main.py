@@ -1,12 +1,39 @@
 """The `svyaz` command."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from svyaz_cli import billing_tail, hub, operations
+# Commands whose modules are imported when they are called: what they need (gRPC, NATS) takes a second to load.
+_ELSEWHERE = {"billing-tail": "billing_tail", "consumers": "operations", "parked": "operations", "hub": "hub"}
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.split(".")[0] if __doc__ else "")
+
+class Commands(TyperGroup):
+    """The commands of this module, and those that are elsewhere."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return [*super().list_commands(ctx), *_ELSEWHERE]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them; None when there is none of that name."""
+        module = _ELSEWHERE.get(cmd_name)
+        if module is None:
+            return super().get_command(ctx, cmd_name)
+        found = typer.main.get_command(import_module(f"svyaz_cli.{module}").COMMANDS[cmd_name])
+        found.name = cmd_name
+        return found
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help=__doc__.split(".")[0] if __doc__ else "",
+)
 
 
 @app.callback()
@@ -99,12 +126,6 @@ def import_customers(
     except (MappingError, FileError, OSError) as error:
         raise typer.BadParameter(str(error)) from error
     raise typer.Exit(status)
-
-
-app.command("billing-tail")(billing_tail.command)
-app.add_typer(operations.consumers, name="consumers")
-app.add_typer(operations.parked, name="parked")
-app.add_typer(hub.app, name="hub")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,12 @@ from svyaz_cli.services import SERVICES
 
 WITH_CONSUMERS = tuple(service.name for service in SERVICES if service.database)
 
-consumers = typer.Typer(no_args_is_help=True, help="See, pause and resume the consumers of a service.")
-parked = typer.Typer(no_args_is_help=True, help="See and replay the keys whose next event failed for good.")
+consumers = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="See, pause and resume the consumers of a service."
+)
+parked = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="See and replay the keys whose next event failed for good."
+)
 
 _SERVICE = typer.Argument(help=f"A service: {', '.join(WITH_CONSUMERS)}.")
 _ADDRESS = typer.Option("", help="Its host:port; the local one unless told.")
@@ -122,3 +126,6 @@ def replay(
         shown(answer)
         if answer.error:
             raise typer.Exit(1)
+
+
+COMMANDS = {"consumers": consumers, "parked": parked}

@@ -219,6 +219,7 @@ class Platform:
         return admin_url, lambda service, urls=nats: urls.url(service.name)
 
     def _launch(self, name: str, server: Server) -> None:
+        RESTARTS.labels(name)
         self._watched.append(Watched(name, server))
         server.launch()
 

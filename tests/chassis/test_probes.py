@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from chassis import probes
 from chassis.config import Settings
@@ -100,3 +100,9 @@ def test_a_database_whose_connections_are_all_in_use_is_ready(database: Database
         for _ in range(database.engine.pool.size()):  # type: ignore[attr-defined]
             held.enter_context(database.engine.connect())
         assert database.ready()
+
+
+def test_what_alerts_watch_is_there_before_it_has_happened(served: Served) -> None:
+    for code in ("OK", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED"):
+        labels = {"service": "catalog", "method": "PricingService/Price", "code": code}
+        assert REGISTRY.get_sample_value("svyaz_rpc_requests_total", labels) is not None

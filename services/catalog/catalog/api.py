@@ -19,6 +19,7 @@ from catalog.domain import (
 from catalog.pricing import Item, PricingContext, price
 from chassis.convert import from_timestamp, to_message
 from chassis.db import Database, Unit
+from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from svyaz.catalog.v1 import catalog_pb2, pricing_pb2
 
@@ -32,7 +33,7 @@ def _creating(unit: Unit, item: CatalogItem) -> None:
 def _check_among_others(unit: Unit, item: CatalogItem) -> None:
     """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE or REFERENCED."""
     references = list(item.references())
-    store.lock_references(unit)
+    lock_references(unit)
     store.refer(unit, item, references)
     containing = next((reference.field for reference in references if reference.field in CONTAINMENT), None)
     if containing is not None:
@@ -42,7 +43,7 @@ def _check_among_others(unit: Unit, item: CatalogItem) -> None:
 
 
 def _deleting(unit: Unit, item: CatalogItem) -> None:
-    store.lock_references(unit)
+    lock_references(unit)
     check_deletable(item, store.referrers(unit, item))
     store.refer(unit, item, ())
 

@@ -24,6 +24,7 @@ from catalog.domain import (
 from catalog.offers import Offer, compile_offer, price_ids, related_price_ids
 from chassis.db import Database, Resource, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
+from chassis.references import References
 from chassis.types import Aggregate
 from svyaz.catalog.v1 import catalog_pb2
 
@@ -39,17 +40,14 @@ product_offering = aggregate_table(metadata, "product_offering", ProductOffering
 product_offering_price = aggregate_table(metadata, "product_offering_price", ProductOfferingPrice)
 
 # Which field of what refers to what: the same as in the things themselves, but found from the other end.
-reference = sa.Table(
-    "reference",
+references = References(
     metadata,
-    sa.Column("referrer_id", sa.Text, primary_key=True),
     sa.Column("field", sa.Text, primary_key=True),
-    sa.Column("target_id", sa.Text, primary_key=True),
-    sa.Column("referrer_type", sa.Text, nullable=False),
     sa.Column("target_type", sa.Text, nullable=False),
     sa.Column("part", sa.Boolean, nullable=False),
     sa.Index("reference_target_id", "target_id", "target_type"),
 )
+reference = references.table
 
 # The catalog is common to all branches, so none of its tables is under their policies (the log's are).
 RESOURCES: Mapping[type[Aggregate], Resource] = {
@@ -64,49 +62,35 @@ for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)
 
 _BY_NAME = {cls.__name__: resource.table for cls, resource in RESOURCES.items()}
-# Any constant that nobody else uses will do.
-_REFERENCES_LOCK = 7_200_411_973
 
 
 # --- references ------------------------------------------------------------------------------------------------------
 
 
-def lock_references(unit: Unit) -> None:
-    """Until the end of the transaction nobody else adds or removes references.
-
-    Else one could launch an offering while another deletes its price, each having seen the catalog whole.
-    """
-    unit.session.execute(sa.select(sa.func.pg_advisory_xact_lock(_REFERENCES_LOCK)))
-
-
-def refer(unit: Unit, item: CatalogItem, references: Iterable[Reference]) -> None:
+def refer(unit: Unit, item: CatalogItem, targets: Iterable[Reference]) -> None:
     """Remembers what the item refers to now, instead of what it did before."""
-    unit.session.execute(sa.delete(reference).where(reference.c.referrer_id == item.id))
     rows = {
         (target.field, target.id): {
-            "referrer_id": item.id,
             "field": target.field,
             "target_id": target.id,
             "referrer_type": type(item).__name__,
             "target_type": target.cls.__name__,
             "part": target.part,
         }
-        for target in references
+        for target in targets
         if target.id
     }
-    if rows:
-        unit.session.execute(sa.insert(reference), list(rows.values()))
+    references.refer_now(unit, item.id, rows.values())
 
 
 def referrers(unit: Unit, item: CatalogItem) -> list[tuple[str, str]]:
     """Type and id of what else refers to the item; some of them when they are many."""
-    query = _referring(item).limit(10)
-    return [(row.referrer_type, row.referrer_id) for row in unit.session.execute(query)]
+    return sorted(references.referrers(unit, item.id, _is_a(type(item)), most=10))
 
 
 def live_owners(unit: Unit, item: CatalogItem) -> list[tuple[str, str]]:
     """Type and id of what is live and made of the item."""
-    owners = [(row.referrer_type, row.referrer_id) for row in unit.session.execute(_referring(item, reference.c.part))]
+    owners = references.referrers(unit, item.id, _is_a(type(item)), reference.c.part)
     found: list[tuple[str, str]] = []
     for kind in dict.fromkeys(kind for kind, _ in owners):
         statuses = _statuses(unit, _BY_NAME[kind], [key for name, key in owners if name == kind])
@@ -114,26 +98,14 @@ def live_owners(unit: Unit, item: CatalogItem) -> list[tuple[str, str]]:
     return found
 
 
-def _referring(item: CatalogItem, *conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str, str]]:
-    return (
-        sa.select(reference.c.referrer_type, reference.c.referrer_id)
-        .distinct()
-        .where(
-            reference.c.target_id == item.id,
-            reference.c.target_type == type(item).__name__,
-            reference.c.referrer_id != item.id,
-            *conditions,
-        )
-        .order_by(reference.c.referrer_type, reference.c.referrer_id)
-    )
+def _is_a(cls: type[CatalogItem]) -> sa.ColumnElement[bool]:
+    return reference.c.target_type == cls.__name__
 
 
-def statuses(
-    unit: Unit, references: Iterable[Reference]
-) -> dict[tuple[type[CatalogItem], str], LifecycleStatus | None]:
+def statuses(unit: Unit, targets: Iterable[Reference]) -> dict[tuple[type[CatalogItem], str], LifecycleStatus | None]:
     """The status of each thing referred to that exists."""
     wanted: dict[type[CatalogItem], set[str]] = {}
-    for target in references:
+    for target in targets:
         wanted.setdefault(target.cls, set()).add(target.id)
     return {
         (cls, key): status

@@ -4,6 +4,7 @@ from typing import Any
 
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from customers import store
 from customers.domain import (
@@ -24,11 +25,11 @@ from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 
 def refuse_when_referenced(unit: Unit, aggregate: Referrer) -> None:
     """Raises FailedPrecondition REFERENCED naming who refers to it."""
-    found = store.referrers(unit, aggregate.id)
+    lock_references(unit)
+    found = store.references.referrers(unit, aggregate.id, most=5)
     if found:
-        raise FailedPrecondition(
-            "REFERENCED", f"{type(aggregate).__name__} {aggregate.id} is referred to by {', '.join(found)}"
-        )
+        names = ", ".join(f"{kind} {key}" for kind, key in found)
+        raise FailedPrecondition("REFERENCED", f"{type(aggregate).__name__} {aggregate.id} is referred to by {names}")
     store.refer(unit, aggregate.id, "", aggregate.branch, ())
 
 

@@ -15,9 +15,6 @@ def _targets(message: orders_pb2.ProductOrder | inventory_pb2.Product) -> Iterat
 
 def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
     """Remembers the parties and accounts that an order, an item of it or a product refers to."""
-    if event.type == f"{event.aggregate_type}StateChangeEvent":
-        # Most events are these, and what something refers to doesn't change with its state.
-        return
     targets: Iterator[str]
     if event.aggregate_type == "ProductOrder":
         targets = _targets(event.message(orders_pb2.ProductOrder))

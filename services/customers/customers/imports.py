@@ -188,7 +188,7 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
         if new:
             self._bulk.write(unit, [prepared for draft in new for prepared in draft.prepared])
             references = [reference for draft in new for reference in draft.references]
-            copy_insert(unit, store.reference.name, _REFERENCE_COLUMNS, references)
+            copy_insert(unit, store.references.table.name, _REFERENCE_COLUMNS, references)
         return lines
 
     @staticmethod

@@ -9,6 +9,7 @@ from sqlalchemy.orm import registry
 from chassis.bulk import stage_table
 from chassis.db import Database, Resource, TypedJson, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
+from chassis.references import References, rely
 from chassis.types import Aggregate
 from customers.domain import (
     BillFormat,
@@ -44,14 +45,8 @@ bill_presentation_media = aggregate_table(metadata, "bill_presentation_media", B
 billing_cycle_specification = aggregate_table(metadata, "billing_cycle_specification", BillingCycleSpecification)
 
 # Who refers to whom, within this service and (learned from events) from orders and products: what is referred to stays.
-reference = sa.Table(
-    "reference",
-    metadata,
-    sa.Column("target_id", sa.Text, primary_key=True),
-    sa.Column("referrer_id", sa.Text, primary_key=True),
-    sa.Column("referrer_type", sa.Text, nullable=False),
-    sa.Column("branch", sa.Text, nullable=False),
-    sa.Index("reference_referrer_id", "referrer_id"),
+references = References(
+    metadata, sa.Column("branch", sa.Text, nullable=False), sa.Index("reference_referrer_id", "referrer_id")
 )
 
 # Which line of which source has become which customer, and which keys a dataset's rows have (hashed: they may name a
@@ -86,33 +81,23 @@ ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "referenc
 
 # What can be imported in bulk.
 STAGED: Sequence[type[Aggregate]] = (Individual, Organization, Customer, BillingAccount)
-for _target in (*(RESOURCES[_cls].table for _cls in STAGED), reference, log.event):
+for _target in (*(RESOURCES[_cls].table for _cls in STAGED), references.table, log.event):
     stage_table(metadata, _target)
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)
 
 
-_FORGET = "DELETE FROM reference WHERE referrer_id = %(referrer_id)s"
-_REFER = """
-    INSERT INTO reference (target_id, referrer_id, referrer_type, branch)
-    VALUES (%(target_id)s, %(referrer_id)s, %(referrer_type)s, %(branch)s) ON CONFLICT DO NOTHING
-"""
-
-
 def refer(
     unit: Unit, referrer_id: str, referrer_type: str, branch: str, targets: Iterable[str], *, new: bool = False
 ) -> None:
     """Remembers what the referrer refers to now, instead of what it did before (nothing, when it is `new`)."""
-    if not new:
-        unit.later(_FORGET, {"referrer_id": referrer_id})
     rows = [
-        {"target_id": target, "referrer_id": referrer_id, "referrer_type": referrer_type, "branch": branch}
+        {"target_id": target, "referrer_type": referrer_type, "branch": branch}
         for target in dict.fromkeys(targets)
         if target and target != referrer_id
     ]
-    if rows:
-        unit.later(_REFER, *rows)
+    references.refer(unit, referrer_id, rows, new=new)
 
 
 def remember(unit: Unit, referrer: Referrer, *, new: bool = False) -> None:
@@ -120,24 +105,16 @@ def remember(unit: Unit, referrer: Referrer, *, new: bool = False) -> None:
     refer(unit, referrer.id, type(referrer).__name__, referrer.branch, referrer.references(), new=new)
 
 
-def referrers(unit: Unit, target_id: str, most: int = 5) -> Sequence[str]:
-    """Who refers to the target, as `Type id`; some of them when there are many."""
-    rows = unit.session.execute(
-        sa.select(reference.c.referrer_type, reference.c.referrer_id)
-        .where(reference.c.target_id == target_id)
-        .order_by(reference.c.referrer_id)
-        .limit(most)
-    )
-    return [f"{row.referrer_type} {row.referrer_id}" for row in rows]
+_PARTY = """
+    SELECT branch FROM individual WHERE id = %(id)s UNION ALL SELECT branch FROM organization WHERE id = %(id)s
+"""
 
 
 def party_branch(unit: Unit, party_id: str) -> str | None:
-    """The branch of an individual or organization; None when the caller can't see one of that id."""
-    for table in (individual, organization):
-        branch: str | None = unit.session.scalar(sa.select(table.c.branch).where(table.c.id == party_id))
-        if branch is not None:
-            return branch
-    return None
+    """The branch of an individual or organization, which isn't deleted before the end of the transaction; None when
+    the caller can't see one of that id."""
+    rows = rely(unit, _PARTY, {"id": party_id})
+    return str(rows[0][0]) if rows else None
 
 
 _KNOWN = """

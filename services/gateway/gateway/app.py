@@ -32,6 +32,8 @@ access = logging.getLogger("gateway.access")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
 _REASONS = {404: "ROUTE_NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
 _NO_ROUTE = "unmatched"
+# The statuses of what isn't the caller's fault.
+_WATCHED = ("429", "500", "503", "504")
 
 
 def create_app(settings: Settings) -> Flask:
@@ -72,6 +74,7 @@ def _serve(
             return problems.answer(415, _REASONS[415], str(error))
 
     app.add_url_rule(path, f"{method} {path}", view, methods=[method])
+    telemetry.begin_at_zero(telemetry.HTTP_REQUESTS, [method], [path], _WATCHED)
 
 
 def _add_resource(app: Flask, door: Door, collection: Collection) -> None:

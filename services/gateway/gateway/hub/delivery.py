@@ -18,6 +18,7 @@ from functools import partial
 import prometheus_client
 import sqlalchemy as sa
 
+from chassis import telemetry
 from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.events import Failure, acting, attempt
@@ -74,6 +75,7 @@ class Dispatcher:
         self._running: Counter[str] = Counter()
         self._failing: set[str] = set()
         self._kept_house_at = 0.0
+        telemetry.begin_at_zero(DELIVERIES, ("delivered", "failed", "gone", "blocked", "dropped"))
 
     def wake(self) -> None:
         """There is something to deliver."""

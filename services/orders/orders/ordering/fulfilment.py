@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from prometheus_client import Counter
 
+from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
@@ -58,6 +59,7 @@ class Fulfilment:
     """The steps of an order. Each is repeated until it has been committed, and does nothing when it is late."""
 
     def __init__(self, capture: Capture, provisioning: ProvisioningAdapter) -> None:
+        telemetry.begin_at_zero(ORDERS, ("completed", "failed", "partial", "cancelled"))
         self._capture = capture
         self._provisioning = provisioning
 
