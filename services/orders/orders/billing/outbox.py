@@ -49,9 +49,13 @@ class BillingOutbox:
             rows = store.unsent(unit.session, limit, after, known, held) if limit else ()
             return [_outgoing(row) for row in rows]
 
-    def measure(self, blocked: int) -> None:
+    def measure(self, blocked: Collection[str]) -> None:
         """Tells how many accounts are stopped; how much waits is told by the sealer, with or without a stream."""
-        telemetry.OUTBOX_BLOCKED.labels("billing").set(blocked)
+        telemetry.OUTBOX_BLOCKED.labels("billing").set(len(blocked))
+
+    def forget(self) -> None:
+        """No account is stopped here."""
+        telemetry.OUTBOX_BLOCKED.labels("billing").set(0)
 
 
 def _outgoing(row: sa.Row[Any]) -> Outgoing:
