@@ -46,6 +46,7 @@ SPAN = 20_000
 PULL_SECONDS = 15
 HEARTBEAT_SECONDS = 1
 TICK_SECONDS = 0.5
+MEASURE_SECONDS = 5.0
 # Events handled in one transaction at most, and of one lane, so that a long one keeps nobody waiting.
 TURN, LANE_TURN = 64, 16
 # A worker that is busy for so long doesn't keep the others from what has come meanwhile.
@@ -102,6 +103,7 @@ class _Reading:
     # The consumer's own count, by which a lost message shows.
     delivered: int = 0
     heard_at: float = field(default_factory=time.monotonic)
+    heard: bool = False
     broken: str = ""
 
 
@@ -184,10 +186,11 @@ class Consumer:
     # --- in the bus's thread: reading ---
 
     async def _run(self) -> None:
-        ticking = asyncio.ensure_future(self._tick())
+        beside = [asyncio.ensure_future(work) for work in (self._tick(), self._measure())]
         while not self._stopping:
-            if ticking.done():
-                ticking.result()
+            for task in beside:
+                if task.done():
+                    task.result()
             if not self._may_read(self._bus.generation):
                 await self._sleep(TICK_SECONDS)
                 continue
@@ -203,7 +206,8 @@ class Consumer:
             ) as error:
                 log.warning("a consumer can't read", extra={"fields": {"consumer": self.name, "error": repr(error)}})
                 await self._sleep(TICK_SECONDS)
-        ticking.cancel()
+        for task in beside:
+            task.cancel()
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(asyncio.TimeoutError):
@@ -286,7 +290,7 @@ class Consumer:
             await self._in_keeper(self._save, reading, reading.floor)
 
     def _take(self, reading: _Reading, message: Msg) -> None:
-        reading.heard_at = time.monotonic()
+        reading.heard_at, reading.heard = time.monotonic(), True
         status = (message.headers or {}).get("Status")
         if status is not None:
             self._note_status(reading, status, message)
@@ -453,6 +457,22 @@ class Consumer:
                     )
                     self._wake.set()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _measure(self) -> None:
+        """Tells whether the stream is heard here, and how much of it is still to be handled; 0 where it isn't read."""
+        heard = telemetry.CONSUMER_READING.labels(self._service, self.name)
+        pending = telemetry.CONSUMER_PENDING.labels(self._service, self.name)
+        while True:
+            reading = self._reading
+            heard.set(1 if reading is not None and reading.heard else 0)
+            if reading is None:
+                pending.set(0)
+            else:
+                # A stream that doesn't answer isn't heard either.
+                with suppress(TimeoutError, OSError, nats.errors.Error):
+                    info = await self._bus.jetstream.consumer_info(self.stream, self._durable)
+                    pending.set((info.num_pending or 0) + reading.undone)
+            await asyncio.sleep(MEASURE_SECONDS)
 
     def _look_at_switch(self) -> bool:
         switch, parked = self._tables.consumer_switch, self._tables.parked_key

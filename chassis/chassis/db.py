@@ -426,9 +426,6 @@ class Database:
                 connection.execute(sa.text("SELECT 1"))
         except SQLAlchemyError:
             return False
-        except sa.exc.TimeoutError:
-            # Every connection is in use: that is load, and to take replicas away would add to it.
-            return True
         return True
 
     @contextmanager

@@ -13,7 +13,7 @@ import psycopg
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Database, Unit
-from chassis.errors import Aborted
+from chassis.errors import Aborted, Unavailable
 from chassis.events import bus_tables
 
 
@@ -89,7 +89,7 @@ class Inbox:
         """Decides about each event; HANDLE is noted in the unit's transaction, so that it is once in effect.
 
         Behind a GAP everything of its key is a GAP. `gaps`: whether a missing version is accepted anyhow, and the key
-        may be parked. Raises Aborted LEASE_LOST when the reader's lease has gone to another holder, and
+        may be parked. Raises Unavailable LEASE_LOST when the reader's lease has gone to another holder, and Aborted
         HANDLED_ELSEWHERE when somebody else handles the same events.
         """
         with unit.cursor() as cursor:
@@ -130,7 +130,7 @@ class Inbox:
         assert row is not None
         lease_epoch, aggregates, epochs, versions, parked = row
         if reader is not None and lease_epoch != reader.epoch:
-            raise Aborted("LEASE_LOST", f"the lease {reader.lease} has gone to another holder")
+            raise Unavailable("LEASE_LOST", f"the lease {reader.lease} has gone to another holder")
         return dict(zip(aggregates, zip(epochs, versions, strict=True), strict=True)), set(parked)
 
     def _claim(

@@ -77,8 +77,11 @@ class OutboxSource(Protocol):
         Read it in one statement, hence one snapshot: then a row is never seen before an earlier one of its key.
         """
 
-    def measure(self, blocked: int) -> None:
-        """Sets the gauges of what is unsent; `blocked` keys can't be published. Called every two seconds."""
+    def measure(self, blocked: Collection[str]) -> None:
+        """Sets the gauges of what is unsent; the keys `blocked` can't be published. Called every two seconds."""
+
+    def forget(self) -> None:
+        """Sets the gauges to 0: another replica measures now."""
 
 
 class EventOutbox:
@@ -97,8 +100,12 @@ class EventOutbox:
         ORDER BY o.id
     """  # noqa: S608
     _SENT = "DELETE FROM outbox WHERE id = ANY (%s::bigint[])"
+    # A blocked key is told by itself: what waits behind it mustn't look as if nothing were sent.
     _BACKLOG = sa.text(
-        "SELECT count(*), min(event_time) FROM (SELECT event_time FROM outbox ORDER BY id LIMIT 100000) o"
+        """
+        SELECT count(*), min(event_time) FILTER (WHERE ordering_key <> ALL (CAST(:blocked AS text[])))
+        FROM (SELECT event_time, ordering_key FROM outbox ORDER BY id LIMIT 100000) o
+        """
     )
 
     def __init__(self, database: Database, service: str) -> None:
@@ -159,13 +166,20 @@ class EventOutbox:
         )
         return Outgoing(number, key, subject_of(self._service, partition, type), headers, data)
 
-    def measure(self, blocked: int) -> None:
+    def measure(self, blocked: Collection[str]) -> None:
         """Exact up to 100,000 events."""
         with acting(self._service, "relay"), self._database.unit() as unit:
-            unsent, oldest = unit.session.execute(self._BACKLOG).one()
+            unsent, oldest = unit.session.execute(self._BACKLOG, {"blocked": list(blocked)}).one()
         age = (self._database.clock.now() - oldest).total_seconds() if oldest else 0.0
+        self._tell(unsent, max(0.0, age), len(blocked))
+
+    def forget(self) -> None:
+        """Nothing waits here."""
+        self._tell(0, 0.0, 0)
+
+    def _tell(self, unsent: int, age: float, blocked: int) -> None:
         telemetry.OUTBOX_UNSENT.labels(self._service).set(unsent)
-        telemetry.OUTBOX_OLDEST.labels(self._service).set(max(0.0, age))
+        telemetry.OUTBOX_OLDEST.labels(self._service).set(age)
         telemetry.OUTBOX_BLOCKED.labels(self._service).set(blocked)
 
 
@@ -218,8 +232,8 @@ class _Question:
     # Keys that are blocked now, or not any more (None); None altogether: forget all that was blocked before.
     blocked: Mapping[str, _Blocked | None] | None
     horizon: bool
-    # The number of blocked keys, when it is time to measure.
-    measure: int | None
+    # The blocked keys, when it is time to measure.
+    measure: Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +318,8 @@ class Relay:
                 # Nothing is carried over: another holder may have sent it meanwhile.
                 self._state = _State()
                 held_before = held
+                if not held:
+                    self._source.forget()
             more = False
             try:
                 if self._bus.connected:
@@ -376,7 +392,7 @@ class Relay:
             held=held,
             blocked=shown,
             horizon=state.floor.may_rise and now - state.horizon_at >= HORIZON_SECONDS,
-            measure=len(state.blocked) if measure else None,
+            measure=tuple(state.blocked) if measure else None,
         )
         reply = await self._ask(question)
         if reply is None:

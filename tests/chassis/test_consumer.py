@@ -10,6 +10,8 @@ import pytest
 import sqlalchemy as sa
 from nats.js import JetStreamContext
 
+from chassis import consumer as consumer_module
+from chassis import telemetry
 from chassis.bus import Bus, event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, subject_of
 from chassis.consumer import Consumer
@@ -356,6 +358,34 @@ def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_oth
         assert recorder.versions(f"thing-{number}") == ([1] if number == 7 else [1, 2, 3])
     # The batches with the bad event in them are handled one by one; the others aren't.
     assert len(transactions) < 88
+
+
+def test_a_consumer_tells_whether_it_reads_and_how_much_is_left(
+    database: Database,
+    nats: Mapping[str, str],
+    publish: Publish,
+    recorder: things.Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consumer_module, "MEASURE_SECONDS", 0.1)
+
+    def shown() -> tuple[float, float]:
+        gauges = (telemetry.CONSUMER_READING, telemetry.CONSUMER_PENDING)
+        reading, pending = (gauge.labels(things.SERVICE, "recorder")._value.get() for gauge in gauges)
+        return reading, pending
+
+    recorder.refusing["thing", 1] = Unavailable("CATALOG_DOWN", "the catalog doesn't answer")
+    publish(("key", "thing", 1), ("key", "thing", 2), ("free", "free", 1))
+    with things.running(consumer(database, nats["customers"], recorder)):
+        things.eventually(lambda: shown() == (1, 2))
+        recorder.refusing.clear()
+        things.eventually(lambda: shown() == (1, 0))
+        stream_job(nats["admin"], lambda stream: _take_away(stream))
+        things.eventually(lambda: shown() == (0, 0))
+
+
+async def _take_away(stream: JetStreamContext) -> None:
+    await stream.delete_stream("ORDERS")
 
 
 def test_reading_anew_after_a_loss_leaves_no_subscription_behind(

@@ -14,6 +14,7 @@ from typing import Any
 import nats
 import pytest
 import sqlalchemy as sa
+from prometheus_client import Gauge
 
 from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent, received
@@ -117,6 +118,12 @@ def test_order_within_a_key_survives_kills_of_nats(database: Database, server: S
     assert len(last) == keys
 
 
+def gauge(of: Gauge) -> float:
+    """What a gauge shows."""
+    shown: float = of.labels(things.SERVICE)._value.get()
+    return shown
+
+
 def test_an_event_that_the_stream_refuses_blocks_its_key_visibly_and_no_other(
     database: Database, server: Server
 ) -> None:
@@ -133,6 +140,13 @@ def test_an_event_that_the_stream_refuses_blocks_its_key_visibly_and_no_other(
                 return list(connection.execute(sa.select(blocked.c.ordering_key)).scalars())
 
         things.eventually(lambda: shown() == ["big"])
+        # The blocked key is told as such, and not as a relay that sends nothing.
+        things.eventually(lambda: gauge(telemetry.OUTBOX_BLOCKED) == 1)
+        things.eventually(lambda: (gauge(telemetry.OUTBOX_UNSENT), gauge(telemetry.OUTBOX_OLDEST)) == (3, 0))
+        # Whoever has the lease now tells.
+        with database.engine.begin() as connection:
+            connection.execute(sa.text("UPDATE lease SET epoch = epoch + 1, expires_at = now() + interval '1 hour'"))
+        things.eventually(lambda: gauge(telemetry.OUTBOX_BLOCKED) == gauge(telemetry.OUTBOX_UNSENT) == 0)
     assert [event.aggregate_id for event in in_stream(server.url("admin"))] == ["small", "small"]
 
 

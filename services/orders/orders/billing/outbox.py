@@ -58,7 +58,7 @@ class BillingOutbox:
             rows = store.unsent(unit.session, limit, after, known, held) if limit else ()
             return [_outgoing(row) for row in rows]
 
-    def measure(self, blocked: int) -> None:
+    def measure(self, blocked: Collection[str]) -> None:
         """Also what isn't sealed yet: the sealer couldn't tell that it has died. Exact up to 100,000 charges each."""
         with acting("orders", "billing-relay"), self._database.unit() as unit:
             waiting = store.backlog(unit.session)
@@ -71,7 +71,12 @@ class BillingOutbox:
         UNSEALED.set(waiting.unsealed)
         UNSENT.set(waiting.unsent)
         OLDEST.set(max(0.0, age))
-        telemetry.OUTBOX_BLOCKED.labels("billing").set(blocked)
+        telemetry.OUTBOX_BLOCKED.labels("billing").set(len(blocked))
+
+    def forget(self) -> None:
+        """Nothing is known here any more: somebody else tells."""
+        for gauge in (STRANGE, UNSEALED, UNSENT, OLDEST, telemetry.OUTBOX_BLOCKED.labels("billing")):
+            gauge.set(0)
 
 
 def _outgoing(row: sa.Row[Any]) -> Outgoing:
