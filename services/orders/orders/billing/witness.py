@@ -3,7 +3,6 @@ charge that is sealed then gets a place in its chain that billing has seen anoth
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as TimedOut
 from contextlib import suppress
 
 import nats.errors
@@ -51,7 +50,7 @@ class Witness:
             raise Unavailable("NATS_UNAVAILABLE", "the stream can't be asked what billing was told")
         try:
             messages = self._bus.run(self._last()).result(_SECONDS)
-        except (TimedOut, OSError, nats.errors.Error) as error:
+        except (TimeoutError, OSError, nats.errors.Error) as error:
             raise Unavailable("NATS_UNAVAILABLE", f"the stream doesn't say what billing was told: {error}") from error
         told = [message.headers for message in messages if message is not None and message.headers]
         return [Told(h["ce-account"], int(h["ce-epoch"]), int(h["ce-sequence"]), h["ce-hash"]) for h in told]
