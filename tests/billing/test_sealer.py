@@ -224,14 +224,14 @@ def test_what_waits_is_told_by_the_relay_even_when_no_sealer_lives(database: Dat
     write(database, [charge("a", 0), charge("a", 1)])
     outbox = BillingOutbox(database)
     time.sleep(0.05)
-    outbox.measure(0)
+    outbox.measure(())
     gauges = ("svyaz_billing_unsealed", "svyaz_billing_unsent", "svyaz_billing_oldest_unsent_seconds")
     unsealed, unsent, oldest = (REGISTRY.get_sample_value(gauge) for gauge in gauges)
     assert (unsealed, unsent) == (2, 0)
     assert oldest is not None
     assert oldest >= 0.05
     Sealer(database).seal_batch()
-    outbox.measure(0)
+    outbox.measure(())
     assert [REGISTRY.get_sample_value(gauge) for gauge in gauges[:2]] == [0, 2]
 
 
