@@ -79,10 +79,11 @@ def database_url(admin_url: str, database: str) -> str:
 
 
 def _rendered(url: URL) -> str:
-    """The URL as both SQLAlchemy and libpq read it: the one knows no `postgres://`, the other no `+` for a blank."""
+    """The URL as both SQLAlchemy and libpq read it: the one knows no `postgres://`, the other no blank and no `+` for
+    a blank."""
     text = url.set(drivername="postgresql").render_as_string(hide_password=False)
     place, mark, query = text.partition("?")
-    return place + mark + query.replace("+", "%20")
+    return (place + mark + query.replace("+", "%20")).replace(" ", "%20")
 
 
 class ProvisionError(Exception):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import LiteralString
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -113,6 +114,12 @@ def test_a_login_leads_to_the_same_server_however_its_url_is_spelled(admin_url: 
 def test_a_login_through_a_socket_in_a_folder_with_a_blank_is_understood_by_the_driver() -> None:
     url = migrate.login_url("postgresql:///postgres?host=/my folder&port=5433", user="u", password="p", database="d")
     assert conninfo_to_dict(url)["host"] == make_url(url).query["host"] == "/my folder"
+
+
+def test_a_password_of_any_characters_survives_the_change_of_the_database() -> None:
+    password = "p@ss/w:rd% +?ф"
+    url = migrate.database_url(f"postgres://chief:{quote(password, safe='')}@127.0.0.1/postgres", "shelf")
+    assert conninfo_to_dict(url)["password"] == make_url(url).password == password
 
 
 def test_differences_name_what_the_metadata_has_and_the_database_has_not(shelf: ServiceDatabase) -> None:
