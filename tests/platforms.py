@@ -19,12 +19,14 @@ from svyaz_cli.services import NATS_OFFSET, POSTGRES_OFFSET, SERVICES
 
 START_SECONDS = 120.0
 _SPAN = 40
+# Below those that the system gives to whoever asks for any: one of them could be taken between looking and starting.
+_FIRST, _LAST = 20_000, 32_000
 
 
 def free_base() -> int:
     """A port base whose whole range is free right now; runs side by side start looking at different places."""
-    first = 20_000 + os.getpid() * _SPAN % 20_000
-    for base in itertools.chain(range(first, 42_000, _SPAN), range(20_000, first, _SPAN)):
+    first = _FIRST + os.getpid() * _SPAN % (_LAST - _FIRST)
+    for base in itertools.chain(range(first, _LAST, _SPAN), range(_FIRST, first, _SPAN)):
         if all(_free(base + offset) for offset in range(_SPAN)):
             return base
     raise RuntimeError("no free range of ports")

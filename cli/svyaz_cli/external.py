@@ -11,8 +11,9 @@ from sqlalchemy.exc import ArgumentError
 from svyaz_cli.embedded import StartError
 
 OLDEST_POSTGRES = 15
-# What a service opens at most is DATABASE_CONNECTIONS in each of two pools: one for transactions, one for reads.
-_POOLS = 2
+# What a service opens at most is DATABASE_CONNECTIONS in each of three pools: for callers' transactions, for reads of
+# single rows, and for what it does by itself.
+_POOLS = 3
 _MOST_CONNECTIONS = 16
 _FEWEST_CONNECTIONS = 4
 # For migrations, and for whoever looks at what is wrong.

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from catalog.pricing import Receipt, ReceiptStep, replay
+from chassis import reading
 from chassis.convert import to_message
 from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument
@@ -35,13 +37,19 @@ def an_instant(year: int) -> Timestamp:
 
 
 @pytest.fixture
-def statements(database: Database) -> list[str]:
+def statements(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the database is asked, from here on."""
     seen: list[str] = []
 
     def note(_: object, __: object, statement: str, *___: object) -> None:
         seen.append(statement)
 
+    def rows(connection: reading._Connection, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        seen.append(query.decode())
+        return asked(connection, query, parameters)
+
+    asked = reading._Connection.rows
+    monkeypatch.setattr(reading._Connection, "rows", rows)
     sa.event.listen(database.engine, "before_cursor_execute", note)
     return seen
 

@@ -246,13 +246,13 @@ def test_a_token_that_was_good_is_refused_once_it_has_expired(channel: grpc.Chan
 
 
 def test_a_method_that_streams_is_not_served_without_its_roles(issuer: Issuer) -> None:
-    def add_StreamServicer_to_server(servicer: Any, server: grpc.Server) -> None:
+    def add_PartyServiceServicer_to_server(servicer: Any, server: grpc.Server) -> None:
         answer: Any = grpc.unary_stream_rpc_method_handler(lambda request, context: iter((b"secret",)))
         server.add_registered_method_handlers("svyaz.customers.v1.PartyService", {"GetIndividual": answer})
 
-    add_StreamServicer_to_server.__module__ = "svyaz.customers.v1.party_pb2_grpc"
+    add_PartyServiceServicer_to_server.__module__ = "svyaz.customers.v1.party_pb2_grpc"
     with (
-        serving("customers", [(add_StreamServicer_to_server, None)], issuer) as address,
+        serving("customers", [(add_PartyServiceServicer_to_server, None)], issuer) as address,
         grpc.insecure_channel(address) as opened,
     ):
         call: Any = opened.unary_stream("/svyaz.customers.v1.PartyService/GetIndividual")
