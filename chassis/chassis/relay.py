@@ -41,7 +41,7 @@ MAX_KNOWN = 4_000
 # A key with so many of them waits until it has fewer, so that one hot key doesn't fill the memory.
 MAX_PER_KEY = 200
 POLL_SECONDS = 1.0
-# Commits that come faster share one look at the outbox.
+# Looks at the outbox are at least so far apart: commits that come faster share one.
 DEBOUNCE_SECONDS = 0.01
 # How often what has been acknowledged is taken off the table while more is in flight.
 BUSY_SECONDS = 0.05
@@ -276,6 +276,7 @@ class Relay:
         self._inbox = f"_INBOX.{uuid.uuid4().hex}"
         self._count = 0
         self._complained_at = 0.0
+        self._looked_at = 0.0
         self._wake_subject = f"svyaz.wake.{service}.{name}"
         self._published = telemetry.RELAY_PUBLISHED.labels(service, stream)
         self._failures = telemetry.RELAY_FAILURES.labels(service, stream)
@@ -354,7 +355,7 @@ class Relay:
         busy = held and bool(self._state.lanes or self._state.acked or self._state.retries)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wake.wait(), BUSY_SECONDS if busy else POLL_SECONDS)
-            await asyncio.sleep(DEBOUNCE_SECONDS)
+            await asyncio.sleep(max(0.0, self._looked_at + DEBOUNCE_SECONDS - time.monotonic()))
         nudged, self._nudged = self._nudged, False
         self._wake.clear()
         return nudged
@@ -372,6 +373,7 @@ class Relay:
     async def _turn(self) -> bool:
         """One round with the database, while answers keep coming in; whether there may be more to read at once."""
         state, now = self._state, time.monotonic()
+        self._looked_at = now
         measure = now - state.measured_at >= MEASURE_SECONDS
         connected = self._bus.connected
         if not connected and not measure and not state.acked:

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 1_000
 POLL_SECONDS = 0.5
-# Charges that are committed close together share a transaction.
-DEBOUNCE_SECONDS = 0.005
+# Passes begin at least so far apart: charges that are committed faster share a transaction.
+DEBOUNCE_SECONDS = 0.01
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
@@ -120,12 +120,13 @@ class Sealer:
             self._thread = None
 
     def _run(self) -> None:
-        pause = 0.0
+        pause = sealed_at = 0.0
         while True:
             self._woken.wait(pause)
             stopping = self._stopping.is_set()
             if not stopping:
-                time.sleep(DEBOUNCE_SECONDS)
+                time.sleep(max(0.0, sealed_at + DEBOUNCE_SECONDS - time.monotonic()))
+            sealed_at = time.monotonic()
             self._woken.clear()
             try:
                 pause = self._drain()
