@@ -49,6 +49,8 @@ TICK_SECONDS = 0.5
 MEASURE_SECONDS = 5.0
 # Events handled in one transaction at most, and of one lane, so that a long one keeps nobody waiting.
 TURN, LANE_TURN = 64, 16
+# Transactions begin at least so far apart: events that come faster share one.
+SPACING_SECONDS = 0.025
 # A worker that is busy for so long doesn't keep the others from what has come meanwhile.
 BESIDE_SECONDS = 0.05
 # How long an event that comes too early, or keeps losing races, is tried again before its key is parked.
@@ -99,7 +101,8 @@ class _Reading:
     # The keys whose first events are for the next worker.
     ready: deque[str] = field(default_factory=deque)
     busy_workers: int = 0
-    beside: asyncio.TimerHandle | None = None
+    given_at: float = 0.0
+    dispatching: asyncio.TimerHandle | None = None
     # The consumer's own count, by which a lost message shows.
     delivered: int = 0
     heard_at: float = field(default_factory=time.monotonic)
@@ -281,7 +284,7 @@ class Consumer:
         """Lets what is being handled end, forgets the rest and keeps the position."""
         self._reading = None
         reading.ready.clear()
-        for handle in (reading.beside, *(lane.waiting for lane in reading.lanes.values())):
+        for handle in (reading.dispatching, *(lane.waiting for lane in reading.lanes.values())):
             if handle is not None:
                 handle.cancel()
         while reading.busy_workers:
@@ -347,24 +350,23 @@ class Consumer:
         reading.ready.append(key)
         self._dispatch(reading)
 
-    def _dispatch(self, reading: _Reading, beside: bool = False) -> None:
-        """Gives workers what is ready: one takes all that has come since, and others help when that is much, or when
-        it has been busy for a while (`beside`)."""
-        while reading.ready and (not reading.busy_workers or len(reading.ready) >= TURN or beside):
-            if reading.busy_workers == self._workers:
+    def _dispatch(self, reading: _Reading) -> None:
+        """Gives workers what is ready: one takes all that has come since it was given the last, and others help when
+        that is much, or when it has been busy for a while."""
+        if reading.dispatching is not None:
+            reading.dispatching.cancel()
+            reading.dispatching = None
+        while reading.ready and reading.busy_workers < self._workers:
+            pause = BESIDE_SECONDS if reading.busy_workers else SPACING_SECONDS
+            early = reading.given_at + pause - time.monotonic()
+            if early > 0 and len(reading.ready) < TURN:
+                reading.dispatching = self._bus.loop.call_later(early, self._dispatch, reading)
                 return
             self._give(reading)
-            beside = False
-        if reading.ready and reading.beside is None:
-            reading.beside = self._bus.loop.call_later(BESIDE_SECONDS, self._help, reading)
-
-    def _help(self, reading: _Reading) -> None:
-        reading.beside = None
-        self._dispatch(reading, beside=True)
 
     def _give(self, reading: _Reading) -> None:
         batch = self._gathered(reading)
-        now = time.monotonic()
+        reading.given_at = now = time.monotonic()
         for pending in batch:
             pending.first_tried = pending.first_tried or now
         impatient = {pending.event.id for pending in batch if now - pending.first_tried > self._patience}
