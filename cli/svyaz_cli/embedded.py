@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pwd
 import shutil
@@ -24,6 +25,8 @@ import psycopg
 
 from svyaz_cli.processes import Account, Process, tail
 from svyaz_cli.secrets import Secrets, write_private
+
+log = logging.getLogger("svyaz.run")
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 30.0
@@ -323,13 +326,16 @@ def _named(name: str) -> Account:
 def let_through(account: Account, path: Path) -> None:
     """Lets the account pass through the folders above `path`, where it can't yet; it still can't list them.
 
-    A clone in somebody's private folder is closed to other users.
+    A clone in somebody's private folder is closed to other users. Since it stays so, the log says which folders it was.
     """
-    if not _may(account, "-e", path):
-        for folder in path.parents:
-            mode = folder.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                folder.chmod(mode | stat.S_IXOTH)
+    if _may(account, "-e", path):
+        return
+    opened = [folder for folder in path.parents if not folder.stat().st_mode & stat.S_IXOTH]
+    for folder in opened:
+        folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+    if opened:
+        fields = {"folders": [str(folder) for folder in opened], "mode": "o+x"}
+        log.warning("PostgreSQL's account may pass through folders that were private", extra={"fields": fields})
 
 
 def let_run(account: Account, wheel: Path, program: Path) -> None:
