@@ -4,6 +4,7 @@ Both have one imported customer (party, account, contact media, their events and
 order that was carried out and billed (items, product, charges, their events and references). All rows of these, in the
 databases of customers and orders, are copied in SQL with ids of their own, for so many customers; one in ten has the
 order. Nothing of it is in an outbox. Blocks, of tables and indexes, are what PostgreSQL touched per call.
+The million takes about ten minutes and 11 GB.
 """
 
 import argparse
@@ -35,6 +36,9 @@ from tests.platforms import RunningPlatform, running_platform
 SMALL, LARGE = 10_000, 1_000_000
 ORDERING = 10
 GOAL = 1.3
+# An index grows by a level when its table grows a hundred times, which is a block more for each time it is looked at; a
+# scan would be a hundred times as many.
+BLOCKS_GOAL = 2.0
 DATABASES = ("customers", "orders")
 THREADS = 2
 # Idle backends report what they have touched after ten seconds.
@@ -292,7 +296,7 @@ def main() -> int:
                 what = f"{name} at {customers:,} customers"
                 good &= report(what, value, "ms", baseline=baseline, goal=GOAL, lower=True)
                 blocks, fewer = touched(large, in_large, calls), touched(small, in_small, calls)
-                good &= report(what, blocks, "blocks", baseline=fewer, goal=GOAL, lower=True)
+                good &= report(what, blocks, "blocks", baseline=fewer, goal=BLOCKS_GOAL, lower=True)
     return 0 if good else 1
 
 

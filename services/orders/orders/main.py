@@ -56,6 +56,7 @@ def main() -> None:
     fulfilment = Fulfilment(capture, provisioning)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
+    timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
     server.run(
         settings,
@@ -76,7 +77,9 @@ def main() -> None:
                 database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing", topic=SEALED
             ),
             Sealer(database, confirm=Witness(bus).confirm),
-            Timers(database, fulfilment.timers(), service="orders"),
+            # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that waits
+            # for its network wants more.
+            Timers(database, fulfilment.timers(), service="orders", workers=timer_workers),
             customers,
         ],
     )
