@@ -69,3 +69,10 @@ def test_the_log_can_only_be_added_to(database: Database, service_database: Serv
         connection.execute("SELECT set_config('svyaz.branches', '*', true)")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(statement)
+
+
+def test_a_read_is_answered_although_every_idle_session_has_died(database: Database) -> None:
+    with acting(things.SERVICE, "test"):
+        for _ in range(3):
+            assert database.rows("SELECT 1 WHERE 'id' = ANY (WANTED)", ["id"]) == [(1,)]
+            things.cut_connections(database)

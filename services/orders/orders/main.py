@@ -77,8 +77,8 @@ def main() -> None:
                 database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing", topic=SEALED
             ),
             Sealer(database, confirm=Witness(bus).confirm),
-            # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that waits
-            # for its network wants more.
+            # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that
+            # waits for its network wants more.
             Timers(database, fulfilment.timers(), service="orders", workers=timer_workers),
             customers,
         ],
