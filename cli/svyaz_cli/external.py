@@ -60,7 +60,9 @@ def check_nats(url: str) -> None:
     try:
         asyncio.run(_ask_jetstream(url, refusals))
     except (OSError, ValueError, TimeoutError, nats.errors.Error) as error:
-        why = repr(refusals[-1] if refusals else error)
+        # What the server said tells more than that it hung up.
+        said = [refusal for refusal in refusals if isinstance(refusal, nats.errors.Error)]
+        why = repr((said or refusals or [error])[-1])
         raise StartError(f"the NATS of NATS_URL can't be used (it needs JetStream): {why}") from error
 
 
