@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
@@ -216,18 +218,28 @@ def test_more_than_a_thousand_come_in_pages_even_unasked(api: Api, office: Api) 
     assert len(office.get(following[1]).json()) == 1
 
 
-def test_a_page_ends_before_its_answer_becomes_too_large(api: Api, running: Running) -> None:
-    made = api.made(FORMAT, {"name": "large", "description": "large", "text": "x" * 200_000})
+@contextmanager
+def copies_of(made: dict[str, Any], count: int, running: Running) -> Iterator[None]:
+    """So many more like it, gone again at the end with all of its description."""
     copies = """
         INSERT INTO bill_format
         SELECT (jsonb_populate_record(one, jsonb_build_object('id', gen_random_uuid()::text))).*
-        FROM bill_format one, generate_series(2, 100) WHERE one.id = %s
+        FROM bill_format one, generate_series(1, %s) WHERE one.id = %s
     """
     with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
-        connection.execute(copies, (made["id"],))
-    try:
-        found: list[str] = []
-        following: str | None = f"{FORMAT}?description=large&fields=id"
+        connection.execute(copies, (count, made["id"]))
+        connection.execute("ANALYZE bill_format")
+        try:
+            yield
+        finally:
+            connection.execute("DELETE FROM bill_format WHERE description = %s", (made["description"],))
+
+
+def test_a_page_ends_before_its_answer_becomes_too_large(api: Api, running: Running) -> None:
+    made = api.made(FORMAT, {"name": "large", "description": "large", "text": "x" * 200_000})
+    found: list[str] = []
+    following: str | None = f"{FORMAT}?description=large&fields=id"
+    with copies_of(made, 99, running):
         while following:
             answer = api.get(following)
             ids = [shown["id"] for shown in answer.json()]
@@ -238,23 +250,12 @@ def test_a_page_ends_before_its_answer_becomes_too_large(api: Api, running: Runn
             assert answer.headers["X-Total-Count"] == "100"
             assert answer.headers["X-Result-Count"] == str(len(ids))
             assert len(ids) < 50
-        assert len(found) == len(set(found)) == 100
-    finally:
-        with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
-            connection.execute("DELETE FROM bill_format WHERE description = 'large'")
+    assert len(found) == len(set(found)) == 100
 
 
 def test_a_count_above_ten_thousand_is_marked_as_an_estimate(api: Api, running: Running) -> None:
     made = api.made(FORMAT, {"name": "e", "description": "estimated"})
-    copies = """
-        INSERT INTO bill_format
-        SELECT (jsonb_populate_record(one, jsonb_build_object('id', gen_random_uuid()::text))).*
-        FROM bill_format one, generate_series(1, 10500) WHERE one.id = %s
-    """
-    with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
-        connection.execute(copies, (made["id"],))
-        connection.execute("ANALYZE bill_format")
-    try:
+    with copies_of(made, 10_500, running):
         answer = api.get(FORMAT, params={"description": "estimated", "limit": "10", "offset": "10400"})
         assert answer.status_code == 206
         assert answer.headers["X-Total-Count-Estimated"] == "true"
@@ -262,9 +263,6 @@ def test_a_count_above_ten_thousand_is_marked_as_an_estimate(api: Api, running: 
         assert 'rel="next"' in answer.headers["Link"]
         end = api.get(FORMAT, params={"description": "estimated", "limit": "10", "offset": "10500"})
         assert (end.status_code, len(end.json())) == (200, 1)
-    finally:
-        with psycopg.connect(running.databases["customers"], autocommit=True) as connection:
-            connection.execute("DELETE FROM bill_format WHERE description = 'estimated'")
 
 
 # 3: selection, filters, order
