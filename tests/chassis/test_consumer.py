@@ -9,6 +9,7 @@ import nats as client_library
 import pytest
 import sqlalchemy as sa
 from nats.js import JetStreamContext
+from prometheus_client import REGISTRY
 
 from chassis import consumer as consumer_module
 from chassis import telemetry
@@ -345,6 +346,12 @@ def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_oth
     recorder.refusing["thing-7", 2] = ZeroDivisionError("the handler has a bug")
     publish(*[(f"key-{number}", f"thing-{number}", version) for version in (1, 2, 3) for number in range(30)])
     transactions: set[int] = set()
+    labels = {"service": things.SERVICE, "consumer": "recorder", "outcome": "retried"}
+
+    def retried() -> float:
+        return REGISTRY.get_sample_value("svyaz_consumer_events_total", labels) or 0.0
+
+    before = retried()
 
     def handler(event: ReceivedEvent, unit: Unit) -> None:
         recorder(event, unit)
@@ -356,8 +363,9 @@ def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_oth
         things.eventually(lambda: [key.key for key in parked(Operations(database, [made], service="x"))] == ["key-7"])
     for number in range(30):
         assert recorder.versions(f"thing-{number}") == ([1] if number == 7 else [1, 2, 3])
-    # The batches with the bad event in them are handled one by one; the others aren't.
+    # The batches with the bad event in them are handled one by one, at once; the others aren't.
     assert len(transactions) < 88
+    assert retried() == before
 
 
 def test_a_consumer_tells_whether_it_reads_and_how_much_is_left(
