@@ -6,7 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from catalog.api import CatalogItems, Prices
+from catalog.pricing.api import Prices
+from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
 from chassis.clock import Clock

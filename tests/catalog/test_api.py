@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from catalog import store
+from catalog import schema
 from chassis import calls, migrate
 from chassis.auth import Principal
 from chassis.db import Database
@@ -58,9 +59,9 @@ def refused(error: type[DomainError], reason: str, action: Callable[[], object])
     return raised.value
 
 
-def test_the_migrations_make_what_the_tables_say(database_for: Callable[..., object]) -> None:
+def test_the_migrations_make_what_the_tables_say(database_for: Callable[..., Any]) -> None:
     made = database_for("catalog")
-    assert migrate.differences(made.owner_url, store.metadata) == []  # type: ignore[attr-defined]
+    assert migrate.differences(made.owner_url, schema.metadata) == []
 
 
 def test_what_is_created_comes_back_with_an_id_a_status_and_a_time(manager: Client) -> None:
@@ -116,7 +117,7 @@ def test_the_lifecycle_is_kept_to_and_told_as_events(manager: Client, database: 
     assert error.metadata == {"from": "In study", "to": "Launched"}
     manager.move(offering, IN_DESIGN, IN_TEST, ACTIVE, LAUNCHED, RETIRED)
     refused(FailedPrecondition, "BAD_TRANSITION", lambda: manager.move(offering, ACTIVE))
-    event = store.log.event
+    event = schema.log.event
     with calls.using(calls.Call(Principal("test", frozenset(), ("*",)), "test")), database.unit() as unit:
         rows = unit.session.execute(
             sa.select(event.c.type, event.c.version, event.c.branch)

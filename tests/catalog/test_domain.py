@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from catalog.domain import (
+from catalog.product.domain import (
     TRANSITIONS,
     Category,
     LifecycleStatus,
@@ -19,7 +19,7 @@ from catalog.domain import (
     check_retirable,
     kind_of_price,
 )
-from catalog.values import (
+from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingOption,
     ProductOfferingPriceRefOrValue,

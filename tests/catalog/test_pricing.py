@@ -6,10 +6,10 @@ from decimal import Context, Decimal
 
 import pytest
 
-from catalog.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
-from catalog.offers import charge_period
-from catalog.pricing import Item, PriceComponent, Pricing, ReceiptStep, replay, rounded
-from catalog.values import (
+from catalog.pricing.offers import charge_period
+from catalog.pricing.pricing import Item, PriceComponent, Pricing, ReceiptStep, replay, rounded
+from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
+from catalog.product.values import (
     BundledProductOfferingPriceRelationship,
     POPAlteration,
     ProductOfferingPriceRefOrValue,

@@ -9,9 +9,9 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.domain import ProductOffering, ProductOfferingPrice
-from catalog.pricing import Item, PricedItem, Pricing, PricingContext, minor_unit, price, replay
-from catalog.values import POPAlteration, ProductOfferingPriceRelationship, ProductPriceValue
+from catalog.pricing.pricing import Item, PricedItem, Pricing, PricingContext, minor_unit, price, replay
+from catalog.product.domain import ProductOffering, ProductOfferingPrice
+from catalog.product.values import POPAlteration, ProductOfferingPriceRelationship, ProductPriceValue
 from chassis.convert import to_message
 from chassis.types import Money
 from svyaz.catalog.v1 import pricing_pb2

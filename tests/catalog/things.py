@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
-from catalog.offers import Offer, compile_offer
-from catalog.pricing import Item, Pricing, PricingContext, price
-from catalog.values import (
+from catalog.pricing.offers import Offer, compile_offer
+from catalog.pricing.pricing import Item, Pricing, PricingContext, price
+from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
+from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingOption,
     POPAlteration,
@@ -56,7 +56,7 @@ def a_discount(
         None,
         price_type="discount",
         percentage=Decimal(percent) if percent else None,
-        extensions=f'{{"priority":{priority}}}',
+        priority=priority,
     )
 
 

@@ -34,6 +34,9 @@ class Slow(pricing_pb2_grpc.PricingServiceServicer):
         assert self.may_end.wait(30)
         return pricing_pb2.PriceResponse()
 
+    def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
+        raise NotImplementedError
+
 
 class Served:
     """A server with room for two calls, and its metrics port."""

@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 import catalog.store
-from catalog.api import CatalogItems, Prices
+from catalog.pricing.api import Prices
+from catalog.product.api import CatalogItems
 from chassis import clients
 from chassis.auth import token_source
 from chassis.clock import Clock

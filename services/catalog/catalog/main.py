@@ -2,7 +2,8 @@
 
 import sys
 
-from catalog.api import CatalogItems, Prices
+from catalog.pricing.api import Prices
+from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
 from chassis.bus import Bus, event_stream

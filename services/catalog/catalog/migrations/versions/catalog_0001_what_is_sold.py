@@ -88,6 +88,13 @@ def upgrade() -> None:
         sa.Column("resource_candidate", JSONB(), nullable=True),
         sa.Column("service_candidate", JSONB(), nullable=True),
         sa.Column("service_level_agreement", JSONB(), nullable=True),
+        sa.Column("series", sa.Text(), nullable=True),
+        sa.Column("existing_subscribers", JSONB(), nullable=True),
+        sa.Column("planned_transition", JSONB(), nullable=True),
+        sa.Column("eligible_branch", JSONB(), nullable=True),
+        sa.Column("exclusion_group", JSONB(), nullable=True),
+        sa.Column("phase", JSONB(), nullable=True),
+        sa.Column("bundle_pricing", JSONB(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("product_offering_branch_id", "product_offering", ["branch", "id"], unique=False)
@@ -121,6 +128,17 @@ def upgrade() -> None:
         sa.Column("product_offering_term", JSONB(), nullable=True),
         sa.Column("tax", JSONB(), nullable=True),
         sa.Column("unit_of_measure", JSONB(), nullable=True),
+        sa.Column("pricing_model", JSONB(), nullable=True),
+        sa.Column("phase", JSONB(), nullable=True),
+        sa.Column("condition", JSONB(), nullable=True),
+        sa.Column("priority", sa.BigInteger(), nullable=True),
+        sa.Column("exclusivity_group", sa.Text(), nullable=True),
+        sa.Column("tax_category", sa.Text(), nullable=True),
+        sa.Column("tax_included", sa.Boolean(), nullable=True),
+        sa.Column("price_list", sa.Text(), nullable=True),
+        sa.Column("charge", sa.Text(), nullable=True),
+        sa.Column("may_be_negative", sa.Boolean(), nullable=True),
+        sa.Column("application_duration", JSONB(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("product_offering_price_branch_id", "product_offering_price", ["branch", "id"], unique=False)
@@ -150,6 +168,7 @@ def upgrade() -> None:
         sa.Column("resource_specification", JSONB(), nullable=True),
         sa.Column("service_specification", JSONB(), nullable=True),
         sa.Column("target_product_schema", JSONB(), nullable=True),
+        sa.Column("configuration_rule", JSONB(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("product_specification_branch_id", "product_specification", ["branch", "id"], unique=False)

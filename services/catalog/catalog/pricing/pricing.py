@@ -23,8 +23,8 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 from itertools import groupby
 
-from catalog.domain import CHARGES, DRAFTS, sale_obstacle
-from catalog.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
+from catalog.pricing.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
+from catalog.product.domain import CHARGES, DRAFTS, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Duration, EntityRef, Json, Money
 

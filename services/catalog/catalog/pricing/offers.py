@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.domain import (
+from catalog.product.domain import (
     CHARGES,
     ProductOffering,
     ProductOfferingPrice,
@@ -15,7 +15,7 @@ from catalog.domain import (
     alters,
     kind_of_price,
 )
-from catalog.values import POPAlteration, ProductOfferingPriceRefOrValue, ProductPriceValue
+from catalog.product.values import POPAlteration, ProductOfferingPriceRefOrValue, ProductPriceValue
 from chassis.types import Duration, EntityRef, TimePeriod
 
 # How often a recurring charge recurs, in the spellings that occur; others are kept as they are.
@@ -183,7 +183,7 @@ def _charge_of(price: ProductOfferingPrice) -> dict[str, Any]:
         "name": price.name or "",
         "kind": price.kind,
         "meant": _meant(price.price_type),
-        "priority": _priority(price.extensions),
+        "priority": price.priority or 0,
         "period": charge_period(price.recurring_charge_period_type, price.recurring_charge_period_length),
         "currency": (money.unit or "") if money is not None else "",
         "amount": _text(money.value) if money is not None else None,
@@ -261,12 +261,6 @@ def _meant(price_type: str | None) -> str:
     """The kind of charge that an alteration is for, when its price type says so; `discount`, say, doesn't."""
     kind = kind_of_price(price_type, None) if price_type else ""
     return kind if kind in CHARGES else ""
-
-
-def _priority(extensions: str | None) -> int:
-    """TMF620 gives only embedded alterations a priority; a price that alters carries it as a further attribute."""
-    value = json.loads(extensions).get("priority") if extensions else None
-    return value if isinstance(value, int) else 0
 
 
 def _window(period: TimePeriod | None) -> list[str]:

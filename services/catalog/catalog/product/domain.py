@@ -8,11 +8,17 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from catalog.values import (
+from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingPriceRelationship,
     BundledProductSpecification,
+    BundlePricing,
+    ConfigurationRule,
+    ExistingSubscribers,
+    OfferingPhase,
+    PriceCondition,
     PricingLogicAlgorithm,
+    PricingModel,
     ProductOfferingPriceRefOrValue,
     ProductOfferingPriceRelationship,
     ProductOfferingRelationship,
@@ -26,7 +32,9 @@ from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import (
     Aggregate,
     Attachment,
+    Duration,
     EntityRef,
+    Extensible,
     Money,
     ProductSpecificationRef,
     Quantity,
@@ -79,6 +87,15 @@ TRANSITIONS: Mapping[LifecycleStatus, frozenset[LifecycleStatus]] = {
     _S.RETIRED: frozenset({_S.OBSOLETE}),
     _S.OBSOLETE: frozenset(),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedTransition(Extensible):
+    """A change of status to come; `refused`: why it didn't take place when its time came."""
+
+    lifecycle_status: LifecycleStatus | None = None
+    at: datetime | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +232,7 @@ class ProductSpecification(CatalogItem):
     resource_specification: tuple[EntityRef, ...] = ()
     service_specification: tuple[EntityRef, ...] = ()
     target_product_schema: TargetProductSchema | None = None
+    configuration_rule: tuple[ConfigurationRule, ...] = ()
 
     def references(self) -> Iterable[Reference]:
         parts = (part.id for part in self.bundled_product_specification)
@@ -242,6 +260,17 @@ class ProductOfferingPrice(CatalogItem):
     product_offering_term: tuple[ProductOfferingTerm, ...] = ()
     tax: tuple[TaxItem, ...] = ()
     unit_of_measure: Quantity | None = None
+    pricing_model: PricingModel | None = None
+    phase: tuple[str, ...] = ()
+    condition: tuple[PriceCondition, ...] = ()
+    priority: int | None = None
+    exclusivity_group: str | None = None
+    tax_category: str | None = None
+    tax_included: bool | None = None
+    price_list: str | None = None
+    charge: str | None = None
+    may_be_negative: bool | None = None
+    application_duration: Duration | None = None
 
     @property
     def kind(self) -> str:
@@ -265,7 +294,7 @@ class ProductOfferingPrice(CatalogItem):
     def _omissions(self) -> Iterable[Violation]:
         if self.price is not None:
             yield from _unclear_money("price", self.price)
-        elif self.kind in CHARGES and not self.percentage and not self.bundled_pop_relationship:
+        elif not (self.kind not in CHARGES or self.percentage or self.bundled_pop_relationship or self.pricing_model):
             yield Violation("price", "it has neither an amount nor a percentage")
         if self.kind == RECURRING and self.price is not None and not self.recurring_charge_period_type:
             yield Violation("recurring_charge_period_type", "a recurring price says how often it recurs")
@@ -277,6 +306,8 @@ class ProductOfferingPrice(CatalogItem):
 @dataclass(kw_only=True, eq=False)
 class ProductOffering(CatalogItem):
     """A product as it is sold: at these prices, to these people, in these places and times."""
+
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"series"})
 
     is_bundle: bool | None = None
     is_sellable: bool | None = None
@@ -296,6 +327,13 @@ class ProductOffering(CatalogItem):
     resource_candidate: EntityRef | None = None
     service_candidate: EntityRef | None = None
     service_level_agreement: EntityRef | None = None
+    series: str | None = None
+    existing_subscribers: ExistingSubscribers | None = None
+    planned_transition: tuple[PlannedTransition, ...] = ()
+    eligible_branch: tuple[str, ...] = ()
+    exclusion_group: tuple[str, ...] = ()
+    phase: tuple[OfferingPhase, ...] = ()
+    bundle_pricing: BundlePricing | None = None
 
     def sellable(self, at: datetime) -> bool:
         """Whether it can be sold by itself at the instant, as far as it knows."""
@@ -313,6 +351,8 @@ class ProductOffering(CatalogItem):
         yield from _references("category", Category, (category.id for category in self.category))
         others = (relation.id for relation in self.product_offering_relationship)
         yield from _references("product_offering_relationship", ProductOffering, others)
+        if self.series:
+            yield Reference("series", ProductOffering, self.series)
 
     def _contradictions(self) -> Iterable[Violation]:
         yield from super()._contradictions()

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from catalog import store
-from catalog.domain import (
+from catalog.product import store
+from catalog.product.domain import (
     CONTAINMENT,
     Catalog,
     CatalogItem,
@@ -16,12 +16,10 @@ from catalog.domain import (
     check_parts,
     check_retirable,
 )
-from catalog.pricing import Item, PricingContext, price
-from chassis.convert import from_timestamp, to_message
 from chassis.db import Database, Unit
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
-from svyaz.catalog.v1 import catalog_pb2, pricing_pb2
+from svyaz.catalog.v1 import catalog_pb2
 
 
 def _creating(unit: Unit, item: CatalogItem) -> None:
@@ -64,23 +62,3 @@ class CatalogItems(StandardMethods):
             _collection(database, ProductOffering, catalog_pb2.ProductOffering),
             _collection(database, ProductOfferingPrice, catalog_pb2.ProductOfferingPrice),
         )
-
-
-class Prices:
-    """What it costs, and why."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._book = store.OfferBook()
-
-    def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
-        """See `catalog.pricing.price`."""
-        asked = request.context
-        items = [
-            Item(item.id, item.product_offering_id, item.quantity if item.HasField("quantity") else 1)
-            for item in request.item
-        ]
-        offers = self._book.offers(self._database, {item.product_offering_id for item in items})
-        at = from_timestamp(asked.at) if asked.HasField("at") else self._database.clock.now()
-        pricing = price(items, offers, PricingContext(at, asked.currency, asked.branch, asked.customer_id))
-        return to_message(pricing, pricing_pb2.PriceResponse)

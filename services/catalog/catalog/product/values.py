@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from chassis.types import (
     Duration,
@@ -230,3 +231,167 @@ class PricingLogicAlgorithm(Extensible):
     name: str | None = None
     pla_spec_id: str | None = None
     valid_for: TimePeriod | None = None
+
+
+class ConditionOperator(StrEnum):
+    """How a value is compared with what a condition states; `set` doesn't compare but gives the value."""
+
+    EQ = "eq"
+    NE = "ne"
+    GT = "gt"
+    GTE = "gte"
+    LT = "lt"
+    LTE = "lte"
+    IN = "in"
+    NOT_IN = "notIn"
+    PRESENT = "present"
+    ABSENT = "absent"
+    SET = "set"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CharacteristicCondition(Extensible):
+    """What holds, must hold or is made to hold of one characteristic."""
+
+    characteristic: str | None = None
+    operator: ConditionOperator | None = None
+    value: Json | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigurationRule(Extensible):
+    """When all of `when` hold, all of `then` must."""
+
+    name: str | None = None
+    description: str | None = None
+    when: tuple[CharacteristicCondition, ...] = ()
+    then: tuple[CharacteristicCondition, ...] = ()
+
+
+class ExistingSubscribersPolicy(StrEnum):
+    """What becomes of those who hold an older version."""
+
+    KEEP = "keep"
+    MIGRATE = "migrate"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExistingSubscribers(Extensible):
+    """What becomes of those who hold an older version, and when; no date: at the launch."""
+
+    policy: ExistingSubscribersPolicy | None = None
+    effective_date: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceCondition(Extensible):
+    """Something that must be so of customer, place or item for a price to count; see the contract for the subjects."""
+
+    subject: str | None = None
+    operator: ConditionOperator | None = None
+    value: Json | None = None
+
+
+class PhaseType(StrEnum):
+    """What a phase of an offering is for (Kill Bill's four)."""
+
+    TRIAL = "trial"
+    DISCOUNT = "discount"
+    FIXED_TERM = "fixedTerm"
+    EVERGREEN = "evergreen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OfferingPhase(Extensible):
+    """A stretch of a holder's time with prices of its own; the last one may have no end."""
+
+    name: str | None = None
+    phase_type: PhaseType | None = None
+    duration: Duration | None = None
+
+
+class BundlePricingMode(StrEnum):
+    """How a bundle's price follows from those of its parts."""
+
+    SUM = "sum"
+    OVERRIDE = "override"
+    DISCOUNT = "discount"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundlePricing(Extensible):
+    """How a bundle's price follows from those of its parts; `percentage`: off every charge of theirs."""
+
+    mode: BundlePricingMode | None = None
+    percentage: Decimal | None = None
+
+
+class PricingModelType(StrEnum):
+    """How a quantity becomes an amount."""
+
+    PER_UNIT = "perUnit"
+    PACKAGE = "package"
+    GRADUATED = "graduated"
+    VOLUME = "volume"
+    PERCENTAGE = "percentage"
+    GRADUATED_PERCENTAGE = "graduatedPercentage"
+    RATED = "rated"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceTier(Extensible):
+    """From where the tier before ended (excluded) up to `up_to` (included; None: without end)."""
+
+    up_to: Decimal | None = None
+    unit_amount: Decimal | None = None
+    flat_amount: Decimal | None = None
+    percentage: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeBand(Extensible):
+    """Hours of some days, local: HH:MM[:SS]; an end before the start is on the next day."""
+
+    day: tuple[str, ...] = ()
+    start: str | None = None
+    end: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RateStep(Extensible):
+    """From so many units on: `amount` for every `per` units, in whole increments that are begun."""
+
+    start: Decimal | None = None
+    amount: Decimal | None = None
+    per: Decimal | None = None
+    increment: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UsageRate(Extensible):
+    """What an event to these destinations (longest prefix) at these times costs."""
+
+    prefix: tuple[str, ...] = ()
+    destination: str | None = None
+    time_band: tuple[TimeBand, ...] = ()
+    connect_fee: Decimal | None = None
+    step: tuple[RateStep, ...] = ()
+    maximum: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PricingModel(Extensible):
+    """How a quantity becomes an amount; amounts are in the price's currency."""
+
+    model_type: PricingModelType | None = None
+    tier: tuple[PriceTier, ...] = ()
+    package_size: Decimal | None = None
+    usage_type: str | None = None
+    allowance: Quantity | None = None
+    event_increment: Quantity | None = None
+    period_increment: Quantity | None = None
+    event_minimum: Decimal | None = None
+    event_maximum: Decimal | None = None
+    period_minimum: Decimal | None = None
+    period_maximum: Decimal | None = None
+    rate: tuple[UsageRate, ...] = ()

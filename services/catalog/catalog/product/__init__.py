@@ -1,0 +1,1 @@
+"""What is sold: the resources of TMF620."""
