@@ -9,7 +9,8 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.pricing.pricing import Item, PricedItem, Pricing, PricingContext, minor_unit, price, replay
+from catalog.pricing.money import minor_unit
+from catalog.pricing.pricing import Item, PricedItem, Pricing, PricingContext, price, replay
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.values import POPAlteration, ProductOfferingPriceRelationship, ProductPriceValue
 from chassis.convert import to_message

@@ -20,9 +20,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from itertools import groupby
 
+from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
 from catalog.product.domain import CHARGES, DRAFTS, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -32,30 +33,9 @@ ENGINE = "catalog.pricing"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
 REVISION = "1"
 
-_EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 _HUNDRED, _ZERO = Decimal(100), Decimal(0)
 MAX_LINES = 1_000
 _MAX_NUMBER = 2**31 - 1
-
-# Decimals of the minor unit where they aren't two (ISO 4217 list one). Not from babel: CLDR says what people write
-# (no decimals for the Iraqi dinar, say), which isn't what an amount is settled in.
-_MINOR_UNITS = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
-    3: "BHD IQD JOD KWD LYD OMR TND",
-    4: "CLF UYW",
-}
-_STEP = {code: Decimal(1).scaleb(-digits) for digits, codes in _MINOR_UNITS.items() for code in codes.split()}
-_CENT = Decimal("0.01")
-
-
-def minor_unit(currency: str) -> Decimal:
-    """The smallest amount of the currency (ISO 4217): 0.01 for KGS, 1 for JPY."""
-    return _STEP.get(currency, _CENT)
-
-
-def rounded(amount: Decimal, currency: str) -> Decimal:
-    """The amount in whole minor units of its currency, half away from zero; never a negative zero."""
-    return amount.quantize(minor_unit(currency), context=_EXACT) + _ZERO
 
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
@@ -192,7 +172,7 @@ def price(items: Sequence[Item], offers: Mapping[str, Offer], context: PricingCo
     CURRENCY_REQUIRED; FailedPrecondition OFFERING_NOT_SELLABLE: each naming the items at fault.
     """
     _check_items(items, offers)
-    with localcontext(_EXACT):
+    with localcontext(EXACT):
         lines = _lines(items, offers, context.at)
         steps: list[ReceiptStep] = []
         totals: dict[tuple[str, str, str], list[Decimal]] = {}
