@@ -6,8 +6,8 @@ from decimal import Context, Decimal
 
 import pytest
 
-from catalog.pricing.offers import charge_period
 from catalog.pricing.money import rounded
+from catalog.pricing.offers import charge_period
 from catalog.pricing.pricing import Item, PriceComponent, Pricing, ReceiptStep, replay
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
