@@ -8,7 +8,8 @@ import pytest
 
 from catalog.pricing.money import rounded
 from catalog.pricing.offers import charge_period
-from catalog.pricing.pricing import Item, PriceComponent, Pricing, ReceiptStep, replay
+from catalog.pricing.pricing import Item, PriceComponent, Pricing, replay
+from catalog.pricing.receipts import ReceiptStep
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
     BundledProductOfferingPriceRelationship,

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from catalog.pricing.pricing import Receipt, ReceiptStep, replay
+from catalog.pricing.pricing import replay
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from chassis import reading
 from chassis.convert import to_message
 from chassis.db import Database

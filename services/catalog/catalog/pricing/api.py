@@ -3,7 +3,8 @@
 from typing import Any
 
 from catalog.pricing import store
-from catalog.pricing.pricing import Item, PricingContext, Receipt, price, replay
+from catalog.pricing.pricing import Item, PricingContext, price, replay
+from catalog.pricing.receipts import Receipt
 from chassis.convert import from_message, from_timestamp, to_message
 from chassis.db import Database
 from svyaz.catalog.v1 import pricing_pb2

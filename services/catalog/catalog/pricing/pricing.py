@@ -25,6 +25,7 @@ from itertools import groupby
 
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.product.domain import CHARGES, DRAFTS, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Duration, EntityRef, Json, Money
@@ -62,28 +63,6 @@ class PricingContext:
 
 # --- what is answered ------------------------------------------------------------------------------------------------
 # Not frozen, though nobody changes them: they are made by the ten thousand, and freezing makes that six times slower.
-
-
-@dataclass(slots=True)
-class ReceiptStep:
-    """One thing that was done, by what rule, and the amount before and after."""
-
-    subject: str
-    action: str
-    rule: str
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
-
-
-@dataclass(slots=True)
-class Receipt:
-    """How the answer came about; `replay` gives the same answer from it."""
-
-    engine: str
-    revision: str
-    inputs: Json
-    step: tuple[ReceiptStep, ...]
 
 
 @dataclass(slots=True)
