@@ -1,6 +1,7 @@
 """What pricing knows of an offering: compiled once from the catalog's things, then priced any number of times."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,10 +25,15 @@ _PERIODS = {
     for period, names in {
         (1, "day"): "day days daily",
         (1, "week"): "week weeks weekly",
+        (2, "week"): "biweekly fortnight fortnights fortnightly",
+        (30, "day"): "thirtydays",
         (1, "month"): "month months monthly",
+        (2, "month"): "bimonthly bimestrial",
         (3, "month"): "quarter quarters quarterly",
-        (6, "month"): "halfyear halfyearly semiannual semiannually",
+        (4, "month"): "triannual",
+        (6, "month"): "halfyear halfyearly semiannual semiannually biannual",
         (1, "year"): "year years yearly annual annually",
+        (2, "year"): "biennial",
     }.items()
     for name in names.split()
 }
@@ -374,5 +380,5 @@ def _span(duration: Duration) -> dict[str, Any]:
 
 def _counted(name: str, number: int) -> tuple[int, str]:
     """So many of a period, by its regular name: 2 quarters are 6 of `month`."""
-    count, unit = _PERIODS.get(name.lower().replace("-", "").replace(" ", ""), (1, name.lower()))
+    count, unit = _PERIODS.get(re.sub("[-_ ]", "", name.lower()), (1, name.lower()))
     return count * number, unit

@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
 from catalog.pricing.money import EXACT, number
+from catalog.pricing.rating import Rates, compile_rates, parse_rates
 from catalog.pricing.receipts import ReceiptStep
 from catalog.product import pricing_models, values
 from catalog.product.values import PricingModelType
@@ -66,6 +67,7 @@ class Model:
     event_maximum: Decimal | None
     period_minimum: Decimal | None
     period_maximum: Decimal | None
+    rates: Rates
 
 
 @dataclass(slots=True)
@@ -131,6 +133,7 @@ def compile_model(
         "event_maximum": _text(model.event_maximum),
         "period_minimum": _text(model.period_minimum),
         "period_maximum": _text(model.period_maximum),
+        "rates": compile_rates(model.rate),
     }
 
 
@@ -158,6 +161,7 @@ def parse_model(data: Mapping[str, Any]) -> Model:
         event_maximum=_decimal(data["event_maximum"]),
         period_minimum=_decimal(data["period_minimum"]),
         period_maximum=_decimal(data["period_maximum"]),
+        rates=parse_rates(data["rates"]),
     )
 
 

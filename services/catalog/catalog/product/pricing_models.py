@@ -19,6 +19,16 @@ _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00(:00)?")
 _ZERO = Decimal(0)
 
 
+def reckons_by_event(model_type: PricingModelType, *, flat: bool, increment: Quantity | None) -> bool:
+    """Whether each event has an amount of its own; otherwise only the sum of a charge period has one.
+
+    `flat`: the model has a flat amount (which a period is charged once); `increment`: that of the period.
+    """
+    if model_type is _M.PER_UNIT:
+        return not flat and increment is None
+    return model_type in (_M.RATED, _M.PERCENTAGE)
+
+
 def contradictions(model: PricingModel, path: str) -> Iterable[Violation]:
     """What can't be true of the model at any time, in design either; `path`: the field that it is in."""
     yield from _tiers(model, path)
@@ -29,6 +39,7 @@ def contradictions(model: PricingModel, path: str) -> Iterable[Violation]:
         yield Violation(f"{path}.tier", "what is rated event by event has no tiers")
     for i, rate in enumerate(model.rate):
         yield from _rate(rate, f"{path}.rate[{i}]")
+    yield from _of_events(model, path)
 
 
 def omissions(model: PricingModel, path: str, *, amount: bool, percentage: bool) -> Iterable[Violation]:
@@ -107,6 +118,19 @@ def _amounts(model: PricingModel, path: str) -> Iterable[Violation]:
             yield Violation(f"{path}.{what}_minimum", f"{low} is negative")
         if high is not None and high < (low or _ZERO):
             yield Violation(f"{path}.{what}_maximum", f"{high} is below the minimum")
+
+
+def _of_events(model: PricingModel, path: str) -> Iterable[Violation]:
+    if model.model_type is None:
+        return
+    flat = any(tier.flat_amount for tier in model.tier)
+    if reckons_by_event(model.model_type, flat=flat, increment=model.period_increment):
+        if model.period_increment is not None:
+            yield Violation(f"{path}.period_increment", f"{model.model_type} prices events, not their sum")
+        return
+    for name in ("event_minimum", "event_maximum", "free_events"):
+        if getattr(model, name) is not None:
+            yield Violation(f"{path}.{name}", f"here {model.model_type} prices the sum of a period, not events")
 
 
 def _rate(rate: UsageRate, path: str) -> Iterable[Violation]:
