@@ -135,14 +135,14 @@ def _price(
         selection = Selection(offers, rules, context, revision == _FIRST_REVISION)
         lines = selection.lines(items)
         calculation = _Calculation(selection)
-        priced = tuple(
-            calculation.priced(line, currency, item.id)
-            for item, line, currency in zip(items, lines, _currencies(items, lines, context.currency), strict=True)
-        )
+        currencies = _currencies(items, lines, context.currency)
+        priced = [calculation.priced(*one) for one in zip(lines, currencies, (i.id for i in items), strict=True)]
+        for item, answer in zip(items, priced, strict=True):
+            answer.characteristic, answer.term = item.characteristic, item.term
         calculation.check()
         total = _totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)
-    return Pricing(priced, total, Receipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
+    return Pricing(tuple(priced), total, Receipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
