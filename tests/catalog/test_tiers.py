@@ -137,7 +137,8 @@ def of_case(case: Mapping[str, Any]) -> Decimal:
         stated["allowance"] = Quantity(amount=stated["allowance"])
     if "free_events" in stated:
         stated["free_events"] = int(stated["free_events"])
-    data = compile_model(PricingModel(model_type=kind, tier=tuple(tiers) or (PriceTier(**in_tier),), **stated))
+    said = PricingModel(model_type=kind, tier=tuple(tiers) or (PriceTier(**in_tier),), **stated)
+    data = compile_model(said)
     events: Any = case.get("events")
     if events is None and not stated.keys() - {"package_size"} and kind is not M.PERCENTAGE:
         exact: Decimal = amount(parse_model(data), case["quantity"])[0]
@@ -150,8 +151,9 @@ def of_case(case: Mapping[str, Any]) -> Decimal:
         events = [case["quantity"] / count] * count if case["quantity"] else []
     amounts = [event["amount"] if isinstance(event, Mapping) else event for event in events]
     # In the Chilean unit of account an amount has four decimals, so that nothing of a case is rounded away.
-    price = compile_price(data, rule="p", name="", currency="CLF", gross=False, tax_rate=None)
-    rating = rate_usage([price], [UsageEvent("", "", value) for value in amounts], zone="UTC")
+    price = a_price("p", None, None, price_type="usage", pricing_model=said)
+    price.price = Money(unit="CLF")
+    rating = rate_usage([compile_price(price)], [UsageEvent("", "", value) for value in amounts], zone="UTC")
     charged = rating.charge[0].amount.value
     assert charged is not None
     return charged

@@ -30,8 +30,9 @@ from catalog.pricing.rating import Calendar, rate_event
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import SECOND, factor, seconds
+from catalog.product.domain import ProductOfferingPrice
 from catalog.product.pricing_models import reckons_by_event
-from catalog.product.values import PricingModelType
+from catalog.product.values import PricingModel, PricingModelType
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import EPOCH, Json, Money, Quantity
 
@@ -127,17 +128,25 @@ class UsageRating:
     receipt: Receipt
 
 
-def compile_price(
-    model: Mapping[str, Any], *, rule: str, name: str, currency: str, gross: bool, tax_rate: Decimal | None
-) -> dict[str, Any]:
-    """The plain form of a usage price, which `parse_price` takes; `model` in its own plain form."""
+def compile_price(price: ProductOfferingPrice) -> dict[str, Any]:
+    """The plain form of a usage price, which `parse_price` takes; without a pricing model it is charged per unit.
+
+    Raises InvalidArgument MALFORMED_PRICING_MODEL naming every field that is wrong.
+    """
+    money = price.price or Money()
+    rates = [tax.tax_rate for tax in price.tax if tax.tax_rate is not None]
     return {
-        "rule": rule,
-        "name": name,
-        "currency": currency,
-        "gross": gross,
-        "tax_rate": None if tax_rate is None else format(tax_rate, "f"),
-        "model": dict(model),
+        "rule": price.id,
+        "name": price.name or "",
+        "currency": money.unit or "",
+        "gross": bool(price.tax_included),
+        "tax_rate": format(sum(rates, Decimal()), "f") if rates else None,
+        "model": tiers.compile_model(
+            price.pricing_model or PricingModel(model_type=PricingModelType.PER_UNIT),
+            amount=money.value,
+            percentage=price.percentage,
+            unit_of_measure=price.unit_of_measure,
+        ),
     }
 
 
