@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
@@ -14,7 +14,14 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    pricing_rules_pb2,
+    pricing_rules_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -23,13 +30,16 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._stubs = (
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            pricing_pb2_grpc.PricingServiceStub(channel),
+            pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
+        )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        """Calls a method of any of the services."""
+        method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -38,12 +48,12 @@ class Client:
     def create(self, message: Any, **more: str) -> Any:
         """Creates what the message says; answers with it as it is then."""
         name, field = _names(message)
-        return self.call(f"Create{name}", getattr(catalog_pb2, f"Create{name}Request")(**{field: message}, **more))
+        return self.call(f"Create{name}", _request(f"Create{name}Request")(**{field: message}, **more))
 
     def update(self, message: Any, *paths: str, **more: str) -> Any:
         """Changes those fields of the thing with the message's id."""
         name, field = _names(message)
-        request = getattr(catalog_pb2, f"Update{name}Request")(**{field: message}, **more)
+        request = _request(f"Update{name}Request")(**{field: message}, **more)
         request.update_mask.paths.extend(paths)
         return self.call(f"Update{name}", request)
 
@@ -69,6 +79,10 @@ class Client:
         return response
 
 
+def _request(name: str) -> Any:
+    return getattr(catalog_pb2 if hasattr(catalog_pb2, name) else pricing_rules_pb2, name)
+
+
 def _names(message: Any) -> tuple[str, str]:
     name = message.DESCRIPTOR.name
     return name, "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
@@ -91,6 +105,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],
         ready=database.ready,
     )

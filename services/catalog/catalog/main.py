@@ -2,7 +2,7 @@
 
 import sys
 
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
@@ -12,7 +12,7 @@ from chassis.config import Settings
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -34,6 +34,7 @@ def main() -> None:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [], service="catalog"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from catalog.pricing import store as pricing
 from catalog.product import store as product
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
@@ -9,7 +10,7 @@ from chassis.types import Aggregate
 
 __all__ = ["RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **pricing.RESOURCES}
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -1,6 +1,7 @@
 """How a decision is written down: the steps that led to it and all that it rests on."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from chassis.types import Json
 
@@ -17,6 +18,38 @@ class ReceiptStep:
     before: str | None = None
     after: str | None = None
     reason: str | None = None
+
+
+class AmountStep(ReceiptStep):
+    """A step from one amount to another, which become texts when somebody reads them: few are ever read."""
+
+    __slots__ = ("currency", "now", "was")
+
+    def __init__(
+        self,
+        subject: str,
+        action: str,
+        rule: str,
+        was: Decimal | None,
+        now: Decimal,
+        currency: str,
+        reason: str | None = None,
+    ) -> None:
+        self.subject = subject
+        self.action = action
+        self.rule = rule
+        self.was = was
+        self.now = now
+        self.currency = currency
+        self.reason = reason
+
+    @property
+    def before(self) -> str | None:  # type: ignore[override]
+        return None if self.was is None else f"{self.was:f} {self.currency}"
+
+    @property
+    def after(self) -> str:  # type: ignore[override]
+        return f"{self.now:f} {self.currency}"
 
 
 @dataclass(slots=True)
