@@ -4,6 +4,7 @@ import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -216,6 +217,20 @@ def test_no_rate_is_a_refusal() -> None:
     with pytest.raises(InvalidArgument) as refusal:
         call(plan, 367 * 86_400, at(8))
     assert refusal.value.reason == "EVENT_TOO_LONG"
+
+
+def test_telecom_rating_of_others(shared: Path) -> None:
+    file = shared / "data/pricing_vectors/telecom_rating_cgrates.json"
+    if not file.exists():
+        pytest.skip(f"{file.name} isn't there: its form is unknown, the rules are tested by hand above")
+    content = json.loads(file.read_text())
+    # Tariff and calls can be told from each other only by names that nobody has stated: none is guessed at.
+    parts = content if isinstance(content, dict) else {"cases": content}
+    known = {
+        name: sorted(part[0]) if isinstance(part, list) and part and isinstance(part[0], dict) else type(part).__name__
+        for name, part in parts.items()
+    }
+    pytest.skip(f"how {file.name} states its tariff isn't known yet; it holds {known}")
 
 
 # --- properties ------------------------------------------------------------------------------------------------------
