@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
@@ -21,6 +22,7 @@ from svyaz.catalog.v1 import (
     pricing_pb2_grpc,
     pricing_rules_pb2,
     pricing_rules_pb2_grpc,
+    rating_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -34,6 +36,7 @@ class Client:
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
+            rating_pb2_grpc.RatingServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -106,6 +109,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
         ],
         ready=database.ready,
     )
