@@ -38,14 +38,14 @@ def said(language: str, made: Receipt) -> list[str]:
 WRITERS = {"ReceiptStep": 1, "AmountStep": 1, "Step": 1, "TierStep": 0, "_note": 0, "_kept_between": 3}
 CONSTANT = re.compile("[A-Z][A-Z_]+")
 # The words for promotions are there before their engine is.
-PROMOTIONS = {"PROMOTION_APPLIED", "PROMOTION_REJECTED", "DISCOUNT_SPLIT"}
+PROMOTIONS = {"PROMOTION_APPLIED", "PROMOTION_REJECTED", "DISCOUNT_SPLIT", "COUPON_ACCEPTED", "COUPON_REJECTED"}
 
 
 def emitted() -> set[str]:
     """Every action in the sources of the engines: constants where steps are written, or that become one."""
     found: set[str] = set()
     root = Path(catalog.__file__).parent
-    for module in [*(root / "pricing").glob("*.py"), *root.glob("promotion/engine.py")]:
+    for module in [*(root / "pricing").glob("*.py"), *root.glob("promotion/*.py")]:
         if module.name == "explain.py":
             continue
         for node in ast.walk(ast.parse(module.read_text())):
@@ -58,8 +58,10 @@ def emitted() -> set[str]:
             argument = node.args[place]
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
                 found.add(argument.value)
-            elif not isinstance(argument, ast.Attribute):
-                found |= chosen(module, ast.unparse(argument))
+            elif isinstance(argument, ast.IfExp):
+                found |= {ast.literal_eval(part) for part in (argument.body, argument.orelse)}
+            elif isinstance(argument, ast.Name):
+                found |= chosen(module, argument.id)
     return {
         action
         for one in found
@@ -102,6 +104,8 @@ STEPS = (
     ReceiptStep("1/o2", "BUNDLE_DISCOUNT", "o", "100 KGS", "90 KGS", "-10 % of 100 KGS"),
     ReceiptStep("1/p", "PROMOTION_APPLIED", "d", "100 KGS", "90 KGS", "Welcome; for 2 month"),
     ReceiptStep("", "PROMOTION_REJECTED", "d", reason="Welcome: it needs a coupon"),
+    ReceiptStep("", "COUPON_ACCEPTED", "WELCOME"),
+    ReceiptStep("", "COUPON_REJECTED", "WINTER", reason="it has expired"),
     ReceiptStep("", "DISCOUNT_SPLIT", "d", None, "10.00 KGS", "3.33 + 3.33 + 3.34"),
     ReceiptStep("1", "REJECTED", "p", reason="it is in USD"),
     ReceiptStep("1", "ROUNDED", "p", "3.1234567891 KGS", "3.12 KGS"),
@@ -146,6 +150,8 @@ Internet 100: “Welcome” changes nothing, it stays 0 KGS.
 TV: as part of “Internet 100” it costs 10 KGS less: 90 KGS.
 Fee: the promotion “Welcome” takes off 10 KGS, which leaves 90 KGS; for 2 months.
 The promotion “Welcome” doesn't count: it needs a coupon.
+The coupon “WELCOME” counts.
+The coupon “WINTER” doesn't count: it has expired.
 The discount of “Welcome”, 10.00 KGS, is split: 3.33 + 3.33 + 3.34.
 Internet 100: “Fee” doesn't count: it is in USD.
 Internet 100, Fee: ≈3.123457 KGS is rounded to 3.12 KGS.
@@ -182,6 +188,8 @@ Internet 100: «Welcome» ничего не меняет, сумма прежн�
 TV: в составе пакета «Internet 100» дешевле на 10 KGS: 90 KGS.
 Fee: акция «Welcome» уменьшает сумму на 10 KGS, остаётся 90 KGS; срок: 2 месяца.
 Акция «Welcome» не действует: нужен купон.
+Купон «WELCOME» принят.
+Купон «WINTER» не принят: срок действия истёк.
 Скидка акции «Welcome», 10,00 KGS, распределена: 3,33 + 3,33 + 3,34.
 Internet 100: «Fee» не применяется: цена указана в валюте USD.
 Internet 100, Fee: ≈3,123457 KGS округляется до 3,12 KGS.
