@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -14,7 +16,13 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    preview_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -23,13 +31,16 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._stubs = (
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            pricing_pb2_grpc.PricingServiceStub(channel),
+            preview_pb2_grpc.PreviewServiceStub(channel),
+        )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        """Calls a method of whichever service has it."""
+        method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -91,6 +102,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
         ],
         ready=database.ready,
     )
@@ -101,16 +113,16 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="module")
-def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[[Sequence[str]], Client]:
-    """Somebody with those roles in the branch Bishkek."""
+def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
+    """Somebody with those roles, in the branch Bishkek unless told otherwise."""
 
-    def make(roles: Sequence[str]) -> Client:
-        return Client(channel, issuer.token(roles, ["bishkek"]))
+    def make(roles: Sequence[str], branches: Sequence[str] = ("bishkek",)) -> Client:
+        return Client(channel, issuer.token(roles, branches))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def manager(client_for: Callable[[Sequence[str]], Client]) -> Client:
+def manager(client_for: Callable[..., Client]) -> Client:
     """The catalog's manager."""
     return client_for(["catalog-manager"])

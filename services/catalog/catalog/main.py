@@ -3,6 +3,8 @@
 import sys
 
 from catalog.holding.events import orders_changed
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -14,7 +16,8 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from chassis.timers import Timers
+from svyaz.catalog.v1 import catalog_pb2_grpc, preview_pb2_grpc, pricing_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -31,12 +34,14 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     server.run(
         settings,
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),
@@ -46,6 +51,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
+            Timers(database, previews.timers(), service="catalog", workers=1),
         ],
     )
 
