@@ -8,7 +8,7 @@ import pytest
 
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
@@ -22,6 +22,8 @@ from svyaz.catalog.v1 import (
     preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
+    pricing_rules_pb2,
+    pricing_rules_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -35,6 +37,7 @@ class Client:
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
             preview_pb2_grpc.PreviewServiceStub(channel),
+            pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -49,12 +52,12 @@ class Client:
     def create(self, message: Any, **more: str) -> Any:
         """Creates what the message says; answers with it as it is then."""
         name, field = _names(message)
-        return self.call(f"Create{name}", getattr(catalog_pb2, f"Create{name}Request")(**{field: message}, **more))
+        return self.call(f"Create{name}", _request(f"Create{name}Request")(**{field: message}, **more))
 
     def update(self, message: Any, *paths: str, **more: str) -> Any:
         """Changes those fields of the thing with the message's id."""
         name, field = _names(message)
-        request = getattr(catalog_pb2, f"Update{name}Request")(**{field: message}, **more)
+        request = _request(f"Update{name}Request")(**{field: message}, **more)
         request.update_mask.paths.extend(paths)
         return self.call(f"Update{name}", request)
 
@@ -80,6 +83,10 @@ class Client:
         return response
 
 
+def _request(name: str) -> Any:
+    return getattr(catalog_pb2 if hasattr(catalog_pb2, name) else pricing_rules_pb2, name)
+
+
 def _names(message: Any) -> tuple[str, str]:
     name = message.DESCRIPTOR.name
     return name, "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
@@ -103,6 +110,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],
         ready=database.ready,
     )

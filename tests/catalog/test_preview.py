@@ -1,5 +1,6 @@
 """Who pays more or less: what is compared, over which branches, and that grouping gives what pricing singly gives."""
 
+import json
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -14,18 +15,21 @@ from hypothesis import strategies as st
 from catalog.holding import store as holdings
 from catalog.holding.domain import Holding, SoldAlteration, SoldPrice
 from catalog.preview import store
-from catalog.preview.ages import after, over, turning_points
+from catalog.preview.ages import endings, sold_over, turning_points
 from catalog.preview.difference import compared, difference, paid
 from catalog.preview.domain import Amount, PreviewOutcome, Subscription
 from catalog.preview.job import STEP, Previews
+from catalog.pricing.offers import Offer
+from catalog.product.values import OfferingPhase
 from chassis.convert import from_money, to_money, to_timestamp
 from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound
-from chassis.types import Duration, Money, new_id
+from chassis.types import Characteristic, Duration, Json, Money, new_id
 from svyaz.catalog.v1 import catalog_pb2 as pb
 from svyaz.catalog.v1 import preview_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
+from tests.catalog import things
 from tests.catalog.conftest import Client
 from tests.catalog.test_api import IN_DESIGN, a_monthly_price, an_offering, bundled, refused, som
 from tests.catalog.test_holding import START, a_product, as_of, heard
@@ -86,35 +90,47 @@ def test_other_currencies_are_not_compared() -> None:
     assert compared({("KGS", "month"): kgs("1")}, {("USD", "month"): kgs("1")}).reason == "INCOMPARABLE"
 
 
-AGES = [Duration(amount=n, units=u) for n, u in ((1, "month"), (14, "day"), (1, "year"), (13, "month"), (1, "3 month"))]
+def in_phases(*lasting: Duration | None) -> Offer:
+    """An offer with phases of those durations, and a discount of three months in each."""
+    phases = tuple(OfferingPhase(name=str(number), duration=one) for number, one in enumerate(lasting))
+    offering = things.an_offering("o", *things.refs("p"), phase=phases)
+    off = things.a_discount("off", "10")
+    off.application_duration = Duration(amount=3, units="month")
+    return things.compiled([offering], [things.a_price("p", "10 KGS", pop_relationship=things.altered_by("off")), off])[
+        "o"
+    ]
+
+
+MONTH, FORTNIGHT, YEAR = (Duration(amount=n, units=u) for n, u in ((1, "month"), (14, "day"), (1, "year")))
+PHASED = in_phases(MONTH, FORTNIGHT, YEAR, Duration(amount=36, units="hour"), None)
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     later=st.timedeltas(timedelta(0), timedelta(days=4_000)),
-    ages=st.lists(st.timedeltas(timedelta(0), timedelta(days=500)), min_size=2, max_size=200),
+    ages=st.lists(st.timedeltas(timedelta(0), timedelta(days=600)), min_size=2, max_size=200),
 )
 def test_between_two_turning_points_all_are_as_old(later: timedelta, ages: list[timedelta]) -> None:
     at = START + later
-    points = turning_points([lambda since, one=one: over(since, one, at) for one in AGES], at)  # type: ignore[misc]
+    found = list(endings(PHASED, at).values())
+    assert len(found) == 4 + 5
+    points = turning_points(found, at)
     told: dict[int, tuple[bool, ...]] = {}
     for age in ages:
-        since = at - age
-        same = tuple(over(since, one, at) for one in AGES)
-        assert told.setdefault(bisect_right(points, since), same) == same
+        same = tuple(one(at - age) for one in found)
+        assert told.setdefault(bisect_right(points, at - age), same) == same
 
 
 def test_a_turning_point_is_where_something_is_over_for_the_first_time() -> None:
     at = datetime(2026, 2, 28, 12, tzinfo=UTC)
     microsecond = timedelta(microseconds=1)
-    month = Duration(amount=1, units="month")
     # The last days of January are all a month before the 28th of February: of each the morning.
-    points = turning_points([lambda since: over(since, month, at)], at)
+    points = turning_points([lambda since: sold_over(1, "monthly", since, at)], at)
     days = [datetime(2026, 1, day, tzinfo=UTC) for day in (28, 29, 30, 31)]
     mornings = [end for day in days for end in (day, day + timedelta(hours=12) + microsecond)]
     assert points == mornings[1:]
-    assert after(datetime(2024, 1, 31, tzinfo=UTC), month).day == 29
     assert turning_points([lambda _: True, lambda _: False], at) == []
+    assert not sold_over(1, "moon", START, AT)
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------
@@ -432,6 +448,10 @@ def singly(held: Holding) -> Subscription:
         branch=held.branch,
         product_offering_id=held.product_offering_id or "",
         quantity=held.quantity,
+        characteristic=tuple(
+            Characteristic(name=name, value=Json(json.dumps(value)))
+            for name, value in json.loads(held.characteristic.text).items()
+        ),
         term=held.term,
         place=held.place,
         agreement_id=held.agreement_id or "",

@@ -1,11 +1,12 @@
 """A change as pricing sees it: what is priced as what, by the offers as they are and as they would be. Pure."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from catalog.preview.difference import Change, Move
+from catalog.preview.difference import Change, Move, with_parts
 from catalog.pricing.offers import Offer, compile_offer, price_ids, related_price_ids
+from catalog.pricing.rules import Rules
 from catalog.product.domain import DRAFTS, LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import ExistingSubscribers, ExistingSubscribersPolicy
 
@@ -24,9 +25,11 @@ class Proposal:
     at: datetime
 
 
-def planned(proposal: Proposal, offerings: Offerings, prices: Prices) -> Change:
+def planned(
+    proposal: Proposal, offerings: Offerings, prices: Prices, rules: Callable[[Iterable[Offer]], Rules]
+) -> Change:
     """What the proposal makes of the offerings, which are all that it touches with all that these bundle; `prices` are
-    all that they are made of."""
+    all that they are made of, `rules` those that offers name."""
     versions = {key: offerings[key] for key in proposal.versions}
     # An older version is priced as its successor, on its own and inside a bundle.
     successors = {
@@ -48,6 +51,7 @@ def planned(proposal: Proposal, offerings: Offerings, prices: Prices) -> Change:
         moves=_moves(proposal, before, after, successors),
         before=before,
         after=after,
+        rules=rules([*before.values(), *after.values()]),
     )
 
 
@@ -62,7 +66,7 @@ def _moves(
         if key in proposal.versions:
             continue
         # What neither changes itself nor has a changed part is as it was.
-        touched = {one for one in _with_parts(key, after) if one in successors or before[one].text != after[one].text}
+        touched = {one for one in with_parts(key, after) if one in successors or before[one].text != after[one].text}
         if touched:
             version = successors.get(key) or next(
                 (successors[one] for one in sorted(touched) if one in successors), None
@@ -77,17 +81,6 @@ def _effective(said: ExistingSubscribers | None, at: datetime) -> datetime | Non
     if said is not None and said.policy is ExistingSubscribersPolicy.KEEP:
         return None
     return max(at, said.effective_date) if said is not None and said.effective_date is not None else at
-
-
-def _with_parts(key: str, offers: Mapping[str, Offer]) -> set[str]:
-    found: set[str] = set()
-    waiting = [key]
-    while waiting:
-        one = waiting.pop()
-        if one in offers and one not in found:
-            found.add(one)
-            waiting += [part for part, _ in offers[one].bundled]
-    return found
 
 
 def _of_drafts(versions: Iterable[ProductOffering], prices: Prices) -> set[str]:

@@ -17,14 +17,14 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 from catalog.holding.domain import SoldPrice
-from catalog.preview.ages import over
+from catalog.preview.ages import sold_over
 from catalog.preview.domain import Amount, Difference, PreviewOutcome, Priced, Subscription
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import Offer, charge_period
-from catalog.pricing.pricing import Item, PricingContext, price
+from catalog.pricing.pricing import BundledSelection, Item, PriceComponent, PricedItem, PricingContext, price
+from catalog.pricing.rules import NO_RULES, Rules
 from catalog.product.domain import RECURRING, kind_of_price
 from chassis.errors import DomainError
-from chassis.types import Duration
 
 _ZERO, _HUNDRED = Decimal(0), Decimal(100)
 # Currency and charge period → what recurs.
@@ -55,6 +55,7 @@ class Change:
     moves: Mapping[str, Move]
     before: Mapping[str, Offer]
     after: Mapping[str, Offer]
+    rules: Rules = NO_RULES
 
 
 def difference(held: Subscription, change: Change) -> Priced:
@@ -66,24 +67,79 @@ def difference(held: Subscription, change: Change) -> Priced:
         with localcontext(EXACT):
             before = paid(held.sold, held.ordered_at or held.started_at, move.at)
             if not held.sold:
-                before = charged(held, held.product_offering_id, change.before, move.at, "")
-            after = charged(held, move.to, change.after, move.at, next((currency for currency, _ in before), ""))
+                before = charged(held, held.product_offering_id, change.before, change, move.at, "")
+            currency = next((currency for currency, _ in before), "")
+            after = charged(held, move.to, change.after, change, move.at, currency)
             return compared(before, after)
     except DomainError as error:
         return Priced(PreviewOutcome.REFUSED, reason=error.reason, description=error.message)
 
 
-def charged(held: Subscription, offering_id: str, offers: Mapping[str, Offer], at: datetime, currency: str) -> Charged:
+def charged(
+    held: Subscription, offering_id: str, offers: Mapping[str, Offer], change: Change, at: datetime, currency: str
+) -> Charged:
     """What recurs of the offering for such a product. Raises what `catalog.pricing.pricing.price` raises."""
-    item = Item("1", offering_id, held.quantity)
-    priced = price([item], offers, PricingContext(at, currency, held.branch, held.customer_id))
-    return {
-        (total.amount.unit or "", total.recurring_charge_period): Amount(
-            total.amount.value or _ZERO, total.tax_included_amount.value or _ZERO
-        )
-        for total in priced.total
-        if total.price_type == RECURRING
-    }
+    known = {term.name for one in with_parts(offering_id, offers) for term in offers[one].terms}
+    item = Item(
+        "1",
+        offering_id,
+        held.quantity,
+        held.characteristic,
+        # A version may know a term no longer that its holders are bound by.
+        held.term if held.term in known else "",
+        exact_version=True,
+        bundled=tuple(_selected(held, offers[offering_id], change.before)),
+        started_at=min(held.started_at or at, at),
+    )
+    context = PricingContext(
+        at,
+        currency,
+        held.branch,
+        held.customer_id,
+        market_segment=held.market_segment,
+        place=held.place,
+        agreement_id=held.agreement_id,
+    )
+    totals: dict[tuple[str, str], Amount] = {}
+    for component in _components(price([item], offers, context, change.rules).item):
+        if component.price_type == RECURRING:
+            _add(totals, component.currency, component.recurring_charge_period, Amount(component.net, component.gross))
+    return totals
+
+
+def _components(items: Iterable[PricedItem]) -> Iterable[PriceComponent]:
+    for item in items:
+        yield from item.component
+        yield from _components(item.bundled_item)
+
+
+def _selected(held: Subscription, offer: Offer, before: Mapping[str, Offer]) -> Iterable[BundledSelection]:
+    """As many of each part as there are of its series; of a part that could have been had and wasn't, none."""
+    if not held.parts:
+        return
+    numbers: dict[str, int] = {}
+    for key, number in held.parts:
+        series = before[key].series if key in before else key
+        numbers[series] = numbers.get(series, 0) + number
+    sold = {before[part.id].series for part in before[held.product_offering_id].parts if part.id in before}
+    for part in offer.parts:
+        series = before[part.id].series if part.id in before else part.id
+        if series in numbers:
+            yield BundledSelection(part.id, max(1, numbers[series] // held.quantity))
+        elif series in sold and not part.least:
+            yield BundledSelection(part.id, 0)
+
+
+def with_parts(key: str, offers: Mapping[str, Offer]) -> set[str]:
+    """The offer and all that it bundles, as far as they are there."""
+    found: set[str] = set()
+    waiting = [key]
+    while waiting:
+        one = waiting.pop()
+        if one in offers and one not in found:
+            found.add(one)
+            waiting += [part.id for part in offers[one].parts]
+    return found
 
 
 def paid(sold: Iterable[SoldPrice], since: datetime | None, at: datetime) -> Charged:
@@ -92,11 +148,13 @@ def paid(sold: Iterable[SoldPrice], since: datetime | None, at: datetime) -> Cha
     for one in sold:
         if kind_of_price(one.price_type, one.period) != RECURRING:
             continue
-        amount = _still(one, since or at, at)
-        key = (one.currency, charge_period(one.period, None))
-        total = totals.get(key, Amount(_ZERO, _ZERO))
-        totals[key] = Amount(total.net + amount.net, total.gross + amount.gross)
+        _add(totals, one.currency, charge_period(one.period, None), _still(one, since or at, at))
     return totals
+
+
+def _add(totals: dict[tuple[str, str], Amount], currency: str, period: str, amount: Amount) -> None:
+    total = totals.get((currency, period), Amount(_ZERO, _ZERO))
+    totals[currency, period] = Amount(total.net + amount.net, total.gross + amount.gross)
 
 
 def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
@@ -108,7 +166,7 @@ def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
     ended = [
         alteration.net or _ZERO
         for alteration in one.alteration
-        if alteration.duration and over(since, Duration(amount=alteration.duration, units=alteration.units), at)
+        if alteration.duration and sold_over(alteration.duration, alteration.units, since, at)
     ]
     if one.gross is not None and not ended:
         return Amount(net, one.gross)

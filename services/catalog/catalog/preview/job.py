@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,18 +18,21 @@ from functools import partial
 from typing import Any
 
 from catalog.preview import store
-from catalog.preview.ages import over, turning_points
+from catalog.preview.ages import endings, sold_over, turning_points
 from catalog.preview.change import Proposal, planned
 from catalog.preview.difference import Change, difference
 from catalog.preview.domain import PreviewState, Priced
+from catalog.pricing.conditions import CHARACTERISTIC, Condition
+from catalog.pricing.store import rules_of
 from catalog.product.domain import LifecycleStatus, ProductOfferingPrice
+from catalog.product.values import ConditionOperator as Operator
 from catalog.product.values import ExistingSubscribers
 from chassis import calls
 from chassis.convert import from_message
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, NotFound, Violation
 from chassis.timers import set_timer
-from chassis.types import COMMON, Duration
+from chassis.types import COMMON
 from svyaz.catalog.v1 import preview_pb2
 
 # The purposes of our timers.
@@ -50,8 +53,9 @@ class Plan:
     looks: store.Looks
     digest: str
     touched: set[str]
-    # Of all that was compiled.
-    revisions: Mapping[str, int | None]
+    # All that was compiled, and the revisions that it had with the rules.
+    sources: frozenset[str]
+    revisions: Mapping[str, int]
 
 
 class Previews:
@@ -157,7 +161,7 @@ class Previews:
         kept = self._plans.get(row.id)
         proposal = proposed(preview_pb2.PreviewChangeRequest.FromString(row.request), row.at)
         touched = store.touched(unit, sorted(proposal.versions), sorted(proposal.prices))
-        if kept is not None and kept.touched == touched and kept.revisions == store.revisions(unit, kept.revisions):
+        if kept is not None and kept.touched == touched and kept.revisions == store.revisions(unit, kept.sources):
             return kept
         plan = compiled(unit, proposal, touched)
         with self._lock:
@@ -202,32 +206,73 @@ def compiled(unit: Unit, proposal: Proposal, touched: set[str] | None = None) ->
         if unknown:
             wrong = [Violation(field.format(i), f"there is no {what.lower()} {key!r}") for i, key in unknown]
             raise InvalidArgument(f"UNKNOWN_{what}", wrong[0].description, violations=wrong)
-    change = planned(proposal, offerings, prices)
-    revisions: dict[str, int | None] = {one.id: one.revision for one in (*offerings.values(), *prices.values())}
+    change = planned(proposal, offerings, prices, partial(rules_of, unit))
+    sources = [one.id for one in (*offerings.values(), *prices.values())]
+    revisions = store.revisions(unit, sources)
     stamp = hashlib.sha256(repr((proposal.at, sorted(touched), sorted(revisions.items()))).encode()).hexdigest()
-    return Plan(change, _looks(unit, change), stamp, touched, revisions)
+    return Plan(change, _looks(unit, change), stamp, touched, frozenset(sources), revisions)
 
 
 def _looks(unit: Unit, change: Change) -> store.Looks:
     """What the offers look at when a product is priced."""
-    instants = {move.at for move in change.moves.values() if move.at is not None}
-    bundles = frozenset(key for key in change.moves if change.before[key].bundled or change.after[key].bundled)
-    lasting = [_duration(text) for text in store.sold_durations(unit, change.moves)]
+    moving = {key: move.at for key, move in change.moves.items() if move.at is not None}
+    if not moving:
+        return store.Looks()
+    offers = [*change.before.values(), *change.after.values()]
+    conditions = [
+        condition
+        for offer in offers
+        for charge in offer.charges
+        for stated in (charge.conditions, *(alteration.conditions for alteration in charge.alterations))
+        for condition in stated
+    ]
+    subjects = {condition.subject for condition in conditions}
+    lists = change.rules.price_lists.values()
+    turns: dict[tuple[datetime, Hashable], Callable[[datetime], bool]] = {
+        (at, key): ended for at in set(moving.values()) for offer in offers for key, ended in endings(offer, at).items()
+    }
+    lasting = [duration.partition(" ") for duration in store.sold_durations(unit, moving)]
     return store.Looks(
-        sold_turns=sorted(
-            {t for at in instants for t in turning_points([partial(_ended, d, at) for d in lasting], at)}
+        characteristics=sorted(
+            subject.removeprefix(CHARACTERISTIC) for subject in subjects if subject.startswith(CHARACTERISTIC)
         ),
-        bundles=bundles,
+        places=_places(conditions, change),
+        market_segment="marketSegment" in subjects or any(one.market_segment for one in lists),
+        agreement="agreement" in subjects or any(one.agreement for one in lists),
+        customer="customer" in subjects,
+        branch="branch" in subjects or any(one.branch for one in lists),
+        turns=_turns((at, ended) for (at, _), ended in turns.items()),
+        sold_turns=_turns(
+            (at, partial(_sold_over, int(amount), units, at))
+            for at in set(moving.values())
+            for amount, _, units in lasting
+        ),
+        bundles=frozenset(key for key in moving if change.before[key].parts or change.after[key].parts),
     )
 
 
-def _duration(text: str) -> Duration:
-    amount, _, units = text.partition(" ")
-    return Duration(amount=int(amount), units=units)
+_EQUALITY = {str(one) for one in (Operator.EQ, Operator.NE, Operator.IN, Operator.NOT_IN)}
 
 
-def _ended(duration: Duration, at: datetime, since: datetime) -> bool:
-    return over(since, duration, at)
+def _texts(condition: Condition) -> bool:
+    return all(isinstance(value, str) for value in condition.values)
+
+
+def _places(conditions: Iterable[Condition], change: Change) -> Sequence[str] | None:
+    """The places that are compared with; None: whether there is one at all may count."""
+    compared = [condition for condition in conditions if condition.subject == "place"]
+    if any(condition.operator not in _EQUALITY or not _texts(condition) for condition in compared):
+        return None
+    places = {str(value) for condition in compared for value in condition.values}
+    return sorted(places | {tax.place for taxes in change.rules.taxes.values() for tax in taxes if tax.place})
+
+
+def _sold_over(amount: int, units: str, at: datetime, since: datetime) -> bool:
+    return sold_over(amount, units, since, at)
+
+
+def _turns(ended: Iterable[tuple[datetime, Callable[[datetime], bool]]]) -> Sequence[datetime]:
+    return sorted({point for at, one in ended for point in turning_points([one], at)})
 
 
 def timer_branch(branches: tuple[str, ...]) -> str:

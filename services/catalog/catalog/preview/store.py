@@ -152,11 +152,15 @@ _REVISIONS = """
     SELECT id, revision FROM product_offering WHERE id = ANY (%(ids)s)
     UNION ALL
     SELECT id, revision FROM product_offering_price WHERE id = ANY (%(ids)s)
+    UNION ALL
+    SELECT id, revision FROM price_list
+    UNION ALL
+    SELECT id, revision FROM tax_rate
 """
 
 
 def revisions(unit: Unit, ids: Iterable[str]) -> dict[str, int]:
-    """The revision of each offering and price that exists."""
+    """The revision of each of these offerings and prices that exists, and of every price list and tax rate."""
     return dict(unit.cursor().execute(_REVISIONS, {"ids": sorted(ids)}).fetchall())
 
 
@@ -166,10 +170,11 @@ def revisions(unit: Unit, ids: Iterable[str]) -> dict[str, int]:
 @dataclass(frozen=True, slots=True)
 class Looks:
     """What of a product its price may rest on, beside its offering, quantity, term and prices as sold; with the
-    beginnings from which on something of an offering, or of a price as sold, isn't over."""
+    beginnings from which on something of an offering, or of a price as sold, isn't over. `places`: None: any may count.
+    """
 
     characteristics: Sequence[str] = ()
-    places: Sequence[str] = ()
+    places: Sequence[str] | None = ()
     market_segment: bool = False
     agreement: bool = False
     customer: bool = False
@@ -190,6 +195,11 @@ _PARTS = """(
     SELECT jsonb_agg(jsonb_build_array(product_offering_id, quantity, sold) ORDER BY product_offering_id, sold::text)
     FROM below
 )"""
+# A place that doesn't count is still one: what depends on places can be told.
+_PLACES = """CASE WHEN h.place <> '{}' THEN to_jsonb(array_append(ARRAY(
+    SELECT own.place FROM unnest(h.place) WITH ORDINALITY AS own (place, at) WHERE own.place = ANY (%(places)s::text[])
+    ORDER BY own.at
+), '')) END"""
 _INPUTS = """jsonb_build_object(
     'quantity', h.quantity, 'term', h.term, 'sold', h.sold,
     'characteristic', {characteristic}, 'place', {place}, 'segment', {segment}, 'agreement', {agreement},
@@ -211,10 +221,7 @@ def _inputs(looks: Looks, offering: str) -> str:
         " FROM unnest(%(characteristics)s::text[]) AS name WHERE h.characteristic ? name)"
         if looks.characteristics
         else "NULL",
-        place="(SELECT array_agg(place ORDER BY at) FROM unnest(h.place) WITH ORDINALITY AS own (place, at)"
-        " WHERE place = ANY (%(places)s::text[]))"
-        if looks.places
-        else "NULL",
+        place=_PLACES if looks.places else "NULL" if looks.places is not None else "to_jsonb(h.place)",
         segment="to_jsonb(h.market_segment)" if looks.market_segment else "NULL",
         agreement="h.agreement_id" if looks.agreement else "NULL",
         customer="h.customer_id" if looks.customer else "NULL",
@@ -228,7 +235,7 @@ def _parameters(looks: Looks, offering: str, branch: str, **more: Any) -> dict[s
         "branch": branch,
         "bundles": sorted(looks.bundles),
         "characteristics": list(looks.characteristics),
-        "places": list(looks.places),
+        "places": list(looks.places or ()),
         "turns": list(looks.turns),
         "sold_turns": list(looks.sold_turns),
         **more,
