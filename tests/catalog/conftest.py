@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
@@ -18,6 +20,7 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
     pricing_rules_pb2,
@@ -35,13 +38,14 @@ class Client:
         self._stubs = (
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
+            preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             rating_pb2_grpc.RatingServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of any of the services."""
+        """Calls a method of whichever service has it."""
         method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
@@ -108,6 +112,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
         ],
@@ -120,16 +125,16 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="module")
-def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[[Sequence[str]], Client]:
-    """Somebody with those roles in the branch Bishkek."""
+def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
+    """Somebody with those roles, in the branch Bishkek unless told otherwise."""
 
-    def make(roles: Sequence[str]) -> Client:
-        return Client(channel, issuer.token(roles, ["bishkek"]))
+    def make(roles: Sequence[str], branches: Sequence[str] = ("bishkek",)) -> Client:
+        return Client(channel, issuer.token(roles, branches))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def manager(client_for: Callable[[Sequence[str]], Client]) -> Client:
+def manager(client_for: Callable[..., Client]) -> Client:
     """The catalog's manager."""
     return client_for(["catalog-manager"])

@@ -63,6 +63,11 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "Prorate": READ_CATALOG,
         "ReplayProration": READ_CATALOG,
     },
+    "svyaz.catalog.v1.PreviewService": {
+        "PreviewChange": WRITE_CATALOG,
+        "GetChangePreview": WRITE_CATALOG | {"billing"},
+        "ListPreviewedProducts": WRITE_CATALOG | {"billing"},
+    },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
     ),

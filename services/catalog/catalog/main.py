@@ -2,6 +2,9 @@
 
 import sys
 
+from catalog.holding.events import orders_changed
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
@@ -10,10 +13,18 @@ from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
+from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc, rating_pb2_grpc
+from chassis.timers import Timers
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    preview_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    rating_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -30,20 +41,27 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    previews = Previews(database)
+    orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     server.run(
         settings,
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [], service="catalog"),
+                Operations(database, [orders], service="catalog"),
             ),
         ],
         database=database,
-        background=[Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG")],
+        background=[
+            Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
+            orders,
+            Timers(database, previews.timers(), service="catalog", workers=1),
+        ],
     )
 
 

@@ -259,6 +259,17 @@ def _prices(unit: Unit, ids: set[str]) -> dict[str, ProductOfferingPrice]:
     return found
 
 
+def rules_of(unit: Unit, offers: Iterable[Offer]) -> Rules:
+    """The rules that the offers' prices name, as they are now."""
+    charges = [charge for offer in offers for charge in offer.charges]
+    lists = _price_lists(unit, {charge.price_list for charge in charges if charge.price_list})
+    taxes = _taxes(unit, {charge.tax_category for charge in charges if charge.tax_category})
+    return Rules(
+        {key: terms for key, (_, terms) in lists.items() if terms is not None},
+        {category: found for category, (_, found) in taxes.items()},
+    )
+
+
 def _price_lists(unit: Unit, ids: set[str]) -> dict[str, tuple[int | None, PriceListTerms | None]]:
     found = unit.session.scalars(sa.select(PriceList).where(price_list.c.id == any_of(sorted(ids)))).all()
     nothing: dict[str, tuple[int | None, PriceListTerms | None]] = dict.fromkeys(ids, (None, None))

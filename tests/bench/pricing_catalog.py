@@ -1,0 +1,390 @@
+"""How large a catalog and a base may be: 10,000 offerings against 100, and a change previewed for 1,000,000 products.
+
+A cold `OfferBook` reads and compiles the whole catalog from PostgreSQL; then random offerings are priced, out of 10,000
+and out of 100 in turns. The base is written into `holding` as the consumer would have filled it: 20 offerings, 12
+branches, a characteristic that has a price, terms, quantities, prices as sold of several ages, discounts for a time, and
+a serial number that nobody shares. The preview runs in a process of its own, whose memory is looked at while it works;
+1,000 random products are then priced singly.
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from catalog.holding.domain import SoldAlteration, SoldPrice
+from catalog.preview import store as previews
+from catalog.preview.difference import difference
+from catalog.preview.domain import Subscription
+from catalog.preview.job import Previews
+from catalog.pricing.pricing import Item, PricingContext, price
+from catalog.pricing.store import OfferBook
+from catalog.store import RESOURCES, metadata
+from chassis import calls, migrate
+from chassis.clock import Clock
+from chassis.db import Database
+from chassis.schema import TypedJson
+from chassis.types import Characteristic, Json
+from svyaz.catalog.v1 import catalog_pb2, preview_pb2
+from svyaz_cli.embedded import Postgres, free_port
+from svyaz_cli.secrets import Secrets
+from tests.bench.figures import report, taking_turns
+
+OFFERINGS, FEW = 10_000, 100
+PRODUCTS, FEWER = 1_000_000, 100_000
+LOAD_SECONDS, PREVIEW_SECONDS = 2.0, 60.0
+# Of a catalog of 10,000 beside one of 100: processors' caches hold the one and not the other, and that is all.
+PRICED_GOAL = 0.8
+# Peak memory at ten times the products.
+MEMORY_GOAL = 1.15
+SINGLY = 1_000
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+BRANCHES = [f"branch-{number}" for number in range(12)]
+HELD = 20
+_SOLD = TypedJson(SoldPrice, True)
+
+
+# --- a catalog -------------------------------------------------------------------------------------------------------
+
+# Of every offering: a connection fee, a monthly fee that a discount is taken off, and a fee for one value of a
+# characteristic.
+_PRICES = """
+    INSERT INTO product_offering_price (id, branch, revision, name, lifecycle_status, price_type, percentage, priority,
+        recurring_charge_period_type, price, tax, pop_relationship, condition)
+    SELECT kind || '-' || n, '*', 1, kind, 'Launched',
+        CASE kind WHEN 'connection' THEN 'oneTime' WHEN 'discount' THEN 'discount' ELSE 'recurring' END,
+        CASE kind WHEN 'discount' THEN 10 END, 1,
+        CASE WHEN kind IN ('fee', 'speed') THEN 'month' END,
+        CASE WHEN kind <> 'discount' THEN jsonb_build_object('unit', 'KGS', 'value', 100 + n %% 900) END,
+        CASE WHEN kind <> 'discount' THEN '[{"tax_category": "VAT", "tax_rate": 12}]'::jsonb END,
+        CASE kind WHEN 'fee' THEN jsonb_build_array(
+            jsonb_build_object('id', 'discount-' || n, 'relationship_type', 'discountedBy')) END,
+        CASE kind WHEN 'speed' THEN
+            '[{"subject": "characteristic.speed", "operator": "gte", "value": 100}]'::jsonb END
+    FROM generate_series(0, %(count)s - 1) AS n, unnest(ARRAY['connection', 'fee', 'discount', 'speed']) AS kind
+"""
+_OFFERINGS = """
+    INSERT INTO product_offering (id, branch, revision, name, version, lifecycle_status, series, existing_subscribers,
+        product_offering_price, product_offering_term)
+    SELECT 'offering-' || n, '*', 1, 'Offering ' || n, '1', 'Launched', NULL, NULL, jsonb_build_array(
+        jsonb_build_object('id', 'connection-' || n), jsonb_build_object('id', 'fee-' || n),
+        jsonb_build_object('id', 'speed-' || n)), '[{"name": "12 months"}]'::jsonb
+    FROM generate_series(0, %(count)s - 1) AS n
+"""
+_REFERENCES = """
+    INSERT INTO reference (referrer_id, field, target_id, referrer_type, target_type, part)
+    SELECT 'offering-' || n, 'product_offering_price', kind || '-' || n, 'ProductOffering', 'ProductOfferingPrice', true
+    FROM generate_series(0, %(count)s - 1) AS n, unnest(ARRAY['connection', 'fee', 'speed']) AS kind
+"""
+# The next versions of what is held, with fees of their own.
+_DRAFTS = """
+    INSERT INTO product_offering (id, branch, revision, name, version, lifecycle_status, series, existing_subscribers,
+        product_offering_price, product_offering_term)
+    SELECT 'draft-' || n, '*', 1, name, '2', 'In design', id, '{"policy": "migrate"}'::jsonb,
+        jsonb_build_array(jsonb_build_object('id', 'fee-' || (n + 37)), jsonb_build_object('id', 'speed-' || (n + 11))),
+        product_offering_term
+    FROM product_offering JOIN generate_series(0, %(count)s - 1) AS n ON id = 'offering-' || n
+"""
+
+
+def fill_catalog(url: str, offerings: int = OFFERINGS, drafts: int = HELD) -> None:
+    """So many offerings with four prices each, and drafts of next versions of the first ones."""
+    with psycopg.connect(url) as connection:
+        for statement, count in (
+            (_PRICES, offerings),
+            (_OFFERINGS, offerings),
+            (_REFERENCES, offerings),
+            (_DRAFTS, drafts),
+        ):
+            connection.execute(statement, {"count": count})
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE)")
+
+
+def catalog_database(url: str) -> Database:
+    """The catalog service's own view of its database."""
+    return Database(url, clock=Clock(), metadata=metadata, resources=RESOURCES, connections=4)
+
+
+@contextmanager
+def as_service() -> Iterator[None]:
+    """As the catalog itself, in every branch."""
+    with calls.using(calls.Call.background("catalog", "bench", branches=("*",))):
+        yield
+
+
+def loading(database: Database, offerings: int = OFFERINGS) -> float:
+    """Seconds in which a book that knows nothing yet has the whole catalog."""
+    ids = [f"offering-{number}" for number in range(offerings)]
+    with as_service():
+        begun = time.perf_counter()
+        found = OfferBook().offers(database, ids)
+        spent = time.perf_counter() - begun
+    assert len(found) >= offerings
+    return spent
+
+
+def load_and_price(database: Database) -> bool:
+    """Whether a catalog of 10,000 offerings loads in time, and prices as a small one does."""
+    loading(database, FEW)
+    best = min(loading(database) for _ in range(3))
+    good = report(f"{OFFERINGS:,} offerings load", best, "s", goal=LOAD_SECONDS, lower=True)
+    with as_service():
+        book = OfferBook()
+        everything = book.offers(database, [f"offering-{number}" for number in range(OFFERINGS)])
+    chosen = random.Random(1)
+    context = PricingContext(NOW, branch=BRANCHES[0])
+    fast = (Characteristic(name="speed", value=Json("100")),)
+
+    def pricing(known: int) -> Any:
+        return lambda: price([Item("1", f"offering-{chosen.randrange(known)}", 2, fast)], everything, context)
+
+    rates = taking_turns(pricing(OFFERINGS), pricing(FEW), seconds=2.0, threads=1)
+    good &= report(f"priced of {OFFERINGS:,}", rates[0], "items/s", baseline=rates[1], goal=PRICED_GOAL)
+
+    # With the question whether they are current, which every call asks.
+    def asking(known: int) -> Any:
+        def ask() -> None:
+            key = f"offering-{chosen.randrange(known)}"
+            with as_service():
+                offers, rules = book.read(database, [key])
+            price([Item("1", key, 2, fast)], offers, context, rules)
+
+        return ask
+
+    rates = taking_turns(asking(OFFERINGS), asking(FEW), seconds=2.0, threads=1)
+    return good & report(f"read and priced of {OFFERINGS:,}", rates[0], "items/s", baseline=rates[1], goal=PRICED_GOAL)
+
+
+# --- a base ----------------------------------------------------------------------------------------------------------
+
+
+def _sold(net: int, discounted: int) -> str:
+    alteration = (SoldAlteration(price_id="discount", net=-net / 10, duration=discounted, units="month"),)  # type: ignore[arg-type]
+    prices = (
+        SoldPrice(
+            price_id="fee",
+            price_type="recurring",
+            period="month",
+            currency="KGS",
+            net=net,  # type: ignore[arg-type]
+            tax_rate=12,  # type: ignore[arg-type]
+            alteration=alteration if discounted else (),
+        ),
+    )
+    text = _SOLD.encode(prices)
+    assert text is not None
+    return text
+
+
+_HOLDINGS = """
+    INSERT INTO holding (id, branch, version, status, live, customer_id, billing_account_id, product_offering_id,
+        started_at, ordered_at, characteristic, quantity, term, place, market_segment, sold, sold_durations, seen_at)
+    SELECT md5('product' || n)::uuid::text, %(branches)s::text[][1 + n %% {branches}], 1, 'active', true,
+        md5('customer' || n / 3)::uuid::text, md5('account' || n / 3)::uuid::text,
+        'offering-' || (n * 7 %% {held}), started, started,
+        jsonb_build_object('speed', (ARRAY[50, 100, 200, 500])[1 + n / 13 %% 4], 'serial', 'S' || n),
+        CASE WHEN n %% 11 = 0 THEN 3 ELSE 1 END, CASE WHEN n %% 5 = 0 THEN '12 months' ELSE '' END,
+        ARRAY['house-' || n], ARRAY[CASE WHEN n %% 4 = 0 THEN 'business' ELSE 'home' END],
+        (%(sold)s::jsonb[])[1 + n / 17 %% {sold}], CASE WHEN n / 17 %% {sold} %% 2 = 1 THEN ARRAY['12 month']
+            ELSE '{{}}'::text[] END, %(now)s
+    FROM (
+        SELECT n, %(now)s::timestamptz - (n * 7919 %% 94608000) * interval '1 second' AS started
+        FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+    ) AS made
+"""
+
+
+def fill_base(url: str, first: int, last: int) -> None:
+    """The products from one number to another; a superuser isn't held up by policies."""
+    sold = [_sold(net, discounted) for net in (300, 450, 600, 900) for discounted in (0, 12)]
+    statement = _HOLDINGS.format(branches=len(BRANCHES), held=HELD, sold=len(sold))
+    statement = statement.replace("%(branches)s::text[][", "(%(branches)s::text[])[")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET synchronous_commit = off")
+        connection.execute(
+            statement, {"branches": BRANCHES, "sold": sold, "now": NOW, "first": first, "last": last - 1}
+        )
+        connection.execute("VACUUM (ANALYZE) holding")
+
+
+def request_of(drafts: int = HELD) -> preview_pb2.PreviewChangeRequest:
+    """All drafts at once."""
+    request = preview_pb2.PreviewChangeRequest(product_offering_id=[f"draft-{number}" for number in range(drafts)])
+    request.existing_subscribers.policy = catalog_pb2.EXISTING_SUBSCRIBERS_POLICY_MIGRATE
+    return request
+
+
+def begin(database: Database, preview_id: str) -> None:
+    """A preview that waits for its first step."""
+    with as_service(), database.unit() as unit:
+        previews.add(unit, preview_id, ["*"], request_of().SerializeToString(), NOW)
+
+
+def work(url: str, preview_id: str, told: Any) -> None:
+    """Takes all steps of the preview, in a process of its own, and tells how long that took and its peak memory."""
+    database = catalog_database(url)
+    steps, process, peak = Previews(database), psutil.Process(), [0]
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    begun = time.perf_counter()
+    running = True
+    while running:
+        with as_service(), database.unit() as unit:
+            steps.step(preview_id, unit)
+            set_again = unit.cursor().execute("DELETE FROM timer WHERE aggregate_id = %s RETURNING 1", (preview_id,))
+        with as_service(), database.unit() as unit:
+            running = previews.row_of(unit, preview_id).ended_at is None
+        del set_again
+    spent = time.perf_counter() - begun
+    over.set()
+    watching.join()
+    told.put((spent, peak[0]))
+    database.close()
+
+
+def previewed(url: str, preview_id: str) -> tuple[float, float]:
+    """Seconds and MB of a preview of what is there."""
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    process = context.Process(target=work, args=(url, preview_id, told))
+    process.start()
+    spent, peak = told.get()
+    process.join()
+    return spent, peak / 2**20
+
+
+def agrees(database: Database, preview_id: str, count: int = SINGLY) -> bool:
+    """Whether random products priced singly, with all that is known of them, come to what the preview says."""
+    chance = random.Random(2)
+    with as_service(), database.unit() as unit:
+        plan = Previews(database).plan(unit, previews.row_of(unit, preview_id))
+        found = unit.cursor().execute(
+            "SELECT id, branch, product_offering_id, quantity, characteristic::text, term, place, market_segment,"
+            " sold::text, started_at, ordered_at FROM holding TABLESAMPLE BERNOULLI (1) LIMIT 20000"
+        )
+        for row in chance.sample(found.fetchall(), count):
+            key, branch, offering, quantity, characteristic, term, place, segment, sold, started, ordered = row
+            held = Subscription(
+                branch=branch,
+                product_offering_id=offering,
+                quantity=quantity,
+                characteristic=tuple(
+                    Characteristic(name=name, value=Json(json.dumps(value)))
+                    for name, value in json.loads(characteristic).items()
+                ),
+                term=term,
+                place=tuple(place),
+                market_segment=tuple(segment),
+                sold=tuple(_SOLD.decode(sold)),
+                started_at=started,
+                ordered_at=ordered,
+            )
+            expected = difference(held, plan.change)
+            (shown,) = previews.listed(unit, preview_id, offering, branch, plan.looks, key[:-1], 1)
+            told = previews.differences(unit, [shown[4]]).get(shown[4], [])
+            if (shown[0], shown[5], tuple(told)) != (key, str(expected.outcome), expected.difference):
+                print(f"{key}: {shown} {told} is not {expected}", file=sys.stderr)
+                return False
+    return True
+
+
+def preview_base(database: Database, place: Any, products: int = PRODUCTS) -> bool:
+    """Whether a change is previewed in time, with flat memory, and rightly."""
+    peaks = []
+    filled = 0
+    for count in (min(FEWER, products), products):
+        fill_base(place.admin_url, filled, count)
+        filled = count
+        preview_id = f"preview-{count}"
+        begin(database, preview_id)
+        spent, peak = previewed(place.url, preview_id)
+        peaks.append(peak)
+        with as_service(), database.unit() as unit:
+            outcomes = previews.outcomes(unit, preview_id)
+        assert sum(int(one.products) for one in outcomes) == count
+        groups = sum(one.groups for one in outcomes)
+        print(
+            json.dumps(
+                {"products": count, "groups": groups, "outcomes": {str(o.outcome): int(o.products) for o in outcomes}}
+            )
+        )
+    good = report(f"PreviewChange of {products:,} products", spent, "s", goal=PREVIEW_SECONDS, lower=True)
+    good &= report(
+        f"its memory at {products:,} products", peaks[1], "MB", baseline=peaks[0], goal=MEMORY_GOAL, lower=True
+    )
+    right = agrees(database, f"preview-{products}")
+    return good & report(f"{SINGLY:,} products priced singly agree", float(right), "", goal=1.0)
+
+
+# --- a server --------------------------------------------------------------------------------------------------------
+
+
+class Place:
+    """A migrated database of the catalog: as the service's role, and as its superuser."""
+
+    def __init__(self, admin_url: str) -> None:
+        migrate.provision(admin_url, "catalog", password="bench", owner_password="bench")
+        migrate.upgrade(
+            "catalog",
+            migrate.login_url(admin_url, user="catalog_owner", password="bench", database="catalog"),
+            "catalog",
+        )
+        self.url = migrate.login_url(admin_url, user="catalog", password="bench", database="catalog")
+        self.admin_url = migrate.database_url(admin_url, "catalog")
+
+
+@contextmanager
+def catalog_place() -> Iterator[Place]:
+    """A PostgreSQL of its own, as the embedded profile starts it."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        postgres = Postgres(directory / "postgres", free_port(), Secrets(directory), notes=directory / "run")
+        postgres.launch()
+        try:
+            postgres.wait()
+            yield Place(postgres.admin_url)
+        finally:
+            postgres.stop()
+
+
+def catalog_figures(products: int = PRODUCTS) -> bool:
+    """All of it; whether every goal is met."""
+    with catalog_place() as place:
+        fill_catalog(place.admin_url)
+        database = catalog_database(place.url)
+        try:
+            good = load_and_price(database)
+            return good & preview_base(database, place, products)
+        finally:
+            database.close()
+
+
+def main() -> int:
+    """1 when a goal is missed."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--products", type=int, default=PRODUCTS)
+    return 0 if catalog_figures(arguments.parse_args().products) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
