@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from catalog.product import consistency
 from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingPriceRelationship,
@@ -233,6 +234,10 @@ class ProductSpecification(CatalogItem):
     service_specification: tuple[EntityRef, ...] = ()
     target_product_schema: TargetProductSchema | None = None
     configuration_rule: tuple[ConfigurationRule, ...] = ()
+
+    def _contradictions(self) -> Iterable[Violation]:
+        yield from super()._contradictions()
+        yield from consistency.faults(self.product_spec_characteristic, self.configuration_rule)
 
     def references(self) -> Iterable[Reference]:
         parts = (part.id for part in self.bundled_product_specification)
