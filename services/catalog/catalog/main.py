@@ -2,6 +2,7 @@
 
 import sys
 
+from catalog.holding.events import orders_changed
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -9,6 +10,7 @@ from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
+from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
@@ -29,6 +31,7 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     server.run(
         settings,
         [
@@ -36,11 +39,14 @@ def main() -> None:
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [], service="catalog"),
+                Operations(database, [orders], service="catalog"),
             ),
         ],
         database=database,
-        background=[Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG")],
+        background=[
+            Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
+            orders,
+        ],
     )
 
 
