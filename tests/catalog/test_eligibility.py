@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,13 @@ from catalog.qualification.eligibility import (
 )
 from chassis.types import Duration, EntityRef, TimePeriod
 from tests.catalog.things import AFTER, BEFORE, NOW, parts, since, until
+
+
+class Around(NamedTuple):
+    """What is there beside an offering."""
+
+    held: Sequence[Held]
+    beside: Sequence[str]
 
 
 def an_offering(id: str, **more: Any) -> Restrictions:
@@ -80,8 +87,7 @@ def test_what_nothing_restricts_anybody_can_have() -> None:
     ],
 )
 def test_each_restriction_refuses_by_its_name(offering: Restrictions, obstacle: Obstacle) -> None:
-    around = {"branch": "bishkek", "place": ("house", "bishkek"), "channel": ("shop",), "market_segment": ("home",)}
-    found = verdict(offering, **around)
+    found = verdict(offering, branch="bishkek", place=("house", "bishkek"), channel=("shop",), market_segment=("home",))
     assert obstacles(found) == [obstacle]
     assert found.reasons[0].label()
     assert found.reasons[0].label("ru") != found.reasons[0].label("en")
@@ -126,8 +132,8 @@ def test_requirements_of_one_role_are_alternatives() -> None:
 def test_excluding_counts_in_both_directions() -> None:
     a, b = an_offering("a", relationship=related(excludes="b")), an_offering("b")
     for one, other in ((a, b), (b, a)):
-        for around in ({"held": holding(other.id)}, {"beside": [other.id]}):
-            found = verdict(one, other, **around)
+        for around in (Around(holding(other.id), ()), Around((), (other.id,))):
+            found = verdict(one, other, held=around.held, beside=around.beside)
             assert obstacles(found) == [Obstacle.EXCLUDED]
             assert found.reasons[0].related == (other.id,)
 
@@ -237,10 +243,10 @@ _ids = st.lists(st.sampled_from(IDS), max_size=2, unique=True)
 _books = st.fixed_dictionaries(
     {
         key: st.builds(
-            lambda id, kinds, group, place: an_offering(
-                id,
+            lambda name, kinds, group, place: an_offering(
+                name,
                 relationship=related(
-                    **{kind: " ".join(o for o in others if o != id) for kind, others in kinds.items()}
+                    **{kind: " ".join(o for o in others if o != name) for kind, others in kinds.items()}
                 ),
                 exclusion_group=group,
                 place=named(*place),

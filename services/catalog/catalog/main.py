@@ -5,6 +5,8 @@ import sys
 from catalog.holding.events import orders_changed
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -14,7 +16,7 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, qualification_pb2_grpc, recommendation_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -32,11 +34,20 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
+    prices = Prices(database, SaleGuard(database))
     server.run(
         settings,
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
-            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+            (
+                qualification_pb2_grpc.add_QualificationServiceServicer_to_server,
+                Qualifications(database),
+            ),
+            (
+                recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
+                Recommendations(database, lambda request: prices.Price(request, None)),
+            ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),

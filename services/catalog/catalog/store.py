@@ -4,13 +4,19 @@ from collections.abc import Mapping
 
 from catalog.holding import store as holding
 from catalog.product import store as product
+from catalog.qualification import store as qualification
+from catalog.recommendation import store as recommendation
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
 __all__ = ["PROJECTIONS", "RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    **product.RESOURCES,
+    **qualification.RESOURCES,
+    **recommendation.RESOURCES,
+}
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
 

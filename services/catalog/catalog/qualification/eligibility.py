@@ -11,7 +11,7 @@ How it counts:
 * `replaces` and `upgrades`: what the customer holds of the related offering goes when this one comes, so it excludes
   nothing. As long as the term that it was sold with runs, it can be upgraded but not replaced.
 * Versions of one series are the same offering to all of these.
-* The parts of a bundle, in their default numbers, are subject to the same rules, except that they needn't be sold alone.
+* The parts of a bundle, in their default numbers, are subject to the same rules, but needn't be sold by themselves.
 """
 
 import calendar
@@ -77,6 +77,7 @@ class Restrictions:
     relationship: tuple[ProductOfferingRelationship, ...] = ()
     part: tuple[BundledProductOffering, ...] = ()
     term: tuple[ProductOfferingTerm, ...] = ()
+    specification_id: str = ""
 
     @property
     def line(self) -> str:
@@ -237,7 +238,7 @@ def judge(
                 unknown[what] = None
             elif wanted and not wanted.intersection(have):
                 reasons.append(Reason(obstacle, member.id, member.name, ", ".join(have)))
-    if term and not any(t.name == term and _covers(t.valid_for, situation.at) for t in offering.term):
+    if term and offering.term and not any(t.name == term and _covers(t.valid_for, situation.at) for t in offering.term):
         reasons.append(Reason(Obstacle.TERM_NOT_OFFERED, offering.id, offering.name, term))
     lines = {member.line for member in own}
     for member in own:
