@@ -173,7 +173,9 @@ def test_how_many_it_is_comes_from_the_item_whichever_is_heard_first(database: D
         id=new_id(),
         product_id=product.id,
         state=orders_pb2.PRODUCT_ORDER_ITEM_STATE_IN_PROGRESS,
-        item=orders_pb2.ProductOrderItem(action=orders_pb2.ORDER_ITEM_ACTION_MODIFY, quantity=9),
+        item=orders_pb2.ProductOrderItem(
+            action=orders_pb2.ORDER_ITEM_ACTION_MODIFY, quantity=9, product_offering=values_pb2.EntityRef(id="many")
+        ),
     )
     heard(database, item, time=later)
     assert quantity_of(database, product.id) == 7, "it isn't modified yet"

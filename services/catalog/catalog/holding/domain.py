@@ -82,8 +82,9 @@ class Holding:
     product_specification_id: str | None = None
     bundle_id: str | None = None
     started_at: datetime | None = None
-    # As the item said that it came from: a product itself doesn't.
+    # By the order that sold it as it is; a product itself doesn't say.
     quantity: int = 1
+    ordered_at: datetime | None = None
     term: str = ""
     place: tuple[str, ...] = ()
     agreement_id: str | None = None

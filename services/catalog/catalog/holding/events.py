@@ -58,10 +58,12 @@ def _count(unit: Unit, ordered: orders_pb2.OrderedItem, branch: str, at: datetim
     adds = item.action == orders_pb2.ORDER_ITEM_ACTION_ADD
     changed = (
         item.action == orders_pb2.ORDER_ITEM_ACTION_MODIFY
+        # Without one its prices stay as they are.
+        and item.HasField("product_offering")
         and ordered.state == orders_pb2.PRODUCT_ORDER_ITEM_STATE_COMPLETED
     )
-    if ordered.product_id and item.HasField("quantity") and (adds or changed):
-        store.count(unit, ordered.product_id, branch, item.quantity, at)
+    if ordered.product_id and (adds or changed):
+        store.count(unit, ordered.product_id, branch, item.quantity if item.HasField("quantity") else 1, at)
 
 
 def holding_of(product: inventory_pb2.Product, id: str, branch: str, version: int) -> Holding:

@@ -34,14 +34,16 @@ holding = sa.Table(
     sa.Column("bundle_id", sa.Text),
     sa.Column("started_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("characteristic", JSONB, nullable=False),
-    # Of the order item that it comes from, the one of the latest event: a product itself doesn't say how many it is.
+    # Of the order item that it was sold by last, and when that was: a product itself says neither.
     sa.Column("quantity", sa.Integer, nullable=False),
-    sa.Column("quantity_at", sa.TIMESTAMP(timezone=True)),
+    sa.Column("ordered_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("term", sa.Text, nullable=False),
     sa.Column("place", ARRAY(sa.Text), nullable=False),
     sa.Column("agreement_id", sa.Text),
     sa.Column("market_segment", ARRAY(sa.Text), nullable=False),
     sa.Column("sold", TypedJson(SoldPrice, True)),
+    # How long its alterations last, each once, as `3 month`: what a preview of a whole base has to look for.
+    sa.Column("sold_durations", ARRAY(sa.Text), nullable=False),
     # When it was last heard of: a rebuilding removes what it hasn't met.
     sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # With the branch, so that an index alone answers how many there are, under the policies too.
@@ -55,8 +57,9 @@ holding = sa.Table(
 
 _SOLD = holding.c.sold.type
 _FIELDS = [field.name for field in dataclasses.fields(Holding)]
-# The quantity is heard of by itself.
-_WRITTEN = [*(name for name in _FIELDS if name != "quantity"), "live", "seen_at"]
+# Heard of by themselves.
+_ORDERED = ("quantity", "ordered_at")
+_WRITTEN = [*(name for name in _FIELDS if name not in _ORDERED), "sold_durations", "live", "seen_at"]
 _ASSIGNED = ", ".join(f"{name} = excluded.{name}" for name in _WRITTEN if name not in ("id", "branch"))
 
 # A version that was seen before is written again: that is how a rebuilding mends.
@@ -69,11 +72,11 @@ _REMEMBER = f"""
 _FORGET = "DELETE FROM holding WHERE id = %(id)s AND (version <= %(version)s OR %(epoch_began)s)"
 # The item and its product are of different keys, so either may be heard of first.
 _COUNT = """
-    INSERT INTO holding (id, branch, version, live, characteristic, quantity, quantity_at, term, place, market_segment,
-        seen_at)
-    VALUES (%(id)s, %(branch)s, 0, false, '{}', %(quantity)s, %(at)s, '', '{}', '{}', %(seen_at)s)
-    ON CONFLICT (id) DO UPDATE SET quantity = excluded.quantity, quantity_at = excluded.quantity_at
-        WHERE holding.quantity_at IS NULL OR holding.quantity_at <= excluded.quantity_at
+    INSERT INTO holding (id, branch, version, live, characteristic, quantity, ordered_at, term, place, market_segment,
+        sold_durations, seen_at)
+    VALUES (%(id)s, %(branch)s, 0, false, '{}', %(quantity)s, %(at)s, '', '{}', '{}', '{}', %(seen_at)s)
+    ON CONFLICT (id) DO UPDATE SET quantity = excluded.quantity, ordered_at = excluded.ordered_at
+        WHERE holding.ordered_at IS NULL OR holding.ordered_at <= excluded.ordered_at
 """
 
 
@@ -82,10 +85,12 @@ def remember(unit: Unit, held: Holding, *, epoch_began: bool = False) -> None:
 
     `epoch_began`: the inventory was restored from a backup, so that a lower version may be the later one.
     """
-    values = {name: getattr(held, name) for name in _FIELDS if name != "quantity"}
+    values = {name: getattr(held, name) for name in _FIELDS if name not in _ORDERED}
     values["characteristic"] = held.characteristic.text
     values["sold"] = _encoded(held.sold)
     values |= {"status": str(held.status), "place": list(held.place), "market_segment": list(held.market_segment)}
+    lasting = {f"{a.duration} {a.units}" for price in held.sold for a in price.alteration if a.duration}
+    values["sold_durations"] = sorted(lasting)
     unit.later(_REMEMBER, {**values, "live": held.status.live, "seen_at": unit.at, "epoch_began": epoch_began})
 
 
@@ -95,7 +100,7 @@ def forget(unit: Unit, id: str, version: int, *, epoch_began: bool = False) -> N
 
 
 def count(unit: Unit, id: str, branch: str, quantity: int, at: datetime) -> None:
-    """Keeps how many a product is, as an order's item said at that instant."""
+    """Keeps how many a product is, and since when it is charged as it is, by the item of an order."""
     unit.later(_COUNT, {"id": id, "branch": branch, "quantity": quantity, "at": at, "seen_at": unit.at})
 
 
