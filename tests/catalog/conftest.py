@@ -8,13 +8,22 @@ import pytest
 
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    qualification_pb2_grpc,
+    recommendation_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -23,13 +32,17 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._stubs = [
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            pricing_pb2_grpc.PricingServiceStub(channel),
+            qualification_pb2_grpc.QualificationServiceStub(channel),
+            recommendation_pb2_grpc.RecommendationServiceStub(channel),
+        ]
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        """Calls a method of whichever service has it."""
+        method = next(found for stub in self._stubs if (found := getattr(stub, name, None)) is not None)
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -86,11 +99,17 @@ def database(database_for: Callable[..., Any]) -> Iterator[Database]:
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
+    prices = Prices(database, SaleGuard(database))
     server = Server(
         Settings.from_environment("catalog", environment),
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
-            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+            (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
+            (
+                recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
+                Recommendations(database, lambda request: prices.Price(request, None)),
+            ),
         ],
         ready=database.ready,
     )

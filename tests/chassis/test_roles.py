@@ -50,6 +50,16 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ProductOfferingPrice/ProductOfferingPrices",
     ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
+    "svyaz.catalog.v1.QualificationService": {
+        **standard(READ_CATALOG, WRITE_PARTIES, "ProductOfferingQualification/ProductOfferingQualifications"),
+        "Configure": READ_CATALOG,
+    },
+    "svyaz.catalog.v1.RecommendationService": {
+        "GetQueryProductRecommendation": READ_CATALOG,
+        "ListQueryProductRecommendations": READ_CATALOG,
+        "CreateQueryProductRecommendation": WRITE_PARTIES,
+        "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
+    },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
     ),
