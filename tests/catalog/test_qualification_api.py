@@ -328,7 +328,7 @@ def test_a_sale_of_what_the_customer_cannot_have_is_refused_by_rule(
     assert sale(agent, business, market_segment=["business"])
     assert refused_sale(agent, tv) == {"item[0].product_offering_id": "REQUIREMENT_MISSING"}
     # What is only asked isn't sold.
-    assert agent.price(pricing_pb2.PriceRequestItem(id="1", product_offering_id=osh.id), branch="bishkek")
+    assert agent.price(pricing_pb2.PriceRequestItem(id="1", product_offering_id=osh.id), branch="bishkek").item
 
 
 def test_what_is_held_excludes_until_it_goes(database: Database, admin: Client, agent: Client) -> None:

@@ -211,6 +211,21 @@ def _category(item: ProductOfferingQualificationItem, own: str) -> str:
     return (item.category.id or "") if item.category is not None else own
 
 
+def kept_json(value: Any) -> Json:
+    """The value as JSON in the order of keys in which PostgreSQL keeps it, so that it is the same when it is read."""
+    return Json(msgspec.json.encode(_in_kept_order(msgspec.to_builtins(value))).decode())
+
+
+def _in_kept_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        # https://www.postgresql.org/docs/current/datatype-json.html: by length, then by bytes.
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return {key: _in_kept_order(value[key]) for key in keys}
+    if isinstance(value, list | tuple):
+        return [_in_kept_order(item) for item in value]
+    return value
+
+
 @dataclass(frozen=True, slots=True)
 class _Inputs:
     situation: Situation
@@ -353,7 +368,7 @@ class _Answering:
         inputs = _Inputs(
             self.situation, tuple(self.held), tuple(self.judged.items()), tuple(self.book[key] for key in used)
         )
-        return Receipt(ENGINE, REVISION, Json(msgspec.json.encode(inputs).decode()), tuple(self.steps))
+        return Receipt(ENGINE, REVISION, kept_json(inputs), tuple(self.steps))
 
 
 def _succeeds(other: Restrictions, wanted: Restrictions, book: Book) -> bool:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-import msgspec
-
 from catalog.pricing.pricing import Receipt, ReceiptStep
-from catalog.qualification.domain import customer_among, names_of
+from catalog.qualification.domain import customer_among, kept_json, names_of
 from catalog.qualification.eligibility import Situation
 from catalog.qualification.values import ProductRefOrValue, RelatedPlaceRefOrValue
 from catalog.recommendation.recommendation import ENGINE, REVISION, Candidate, CoHolding, Recommended, recommend
@@ -20,7 +18,7 @@ from catalog.recommendation.values import (
     UsedQuantity,
 )
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Aggregate, EntityRef, Json, Money, RelatedParty, TimePeriod
+from chassis.types import Aggregate, EntityRef, Money, RelatedParty, TimePeriod
 
 # Prices and holdings move on.
 _HOLDS = timedelta(days=14)
@@ -97,7 +95,7 @@ class QueryProductRecommendation(Aggregate):
         self.receipt = Receipt(
             ENGINE,
             REVISION,
-            Json(msgspec.json.encode(inputs).decode()),
+            kept_json(inputs),
             tuple(
                 ReceiptStep(
                     str(rank),
