@@ -6,7 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from catalog.pricing.api import Prices
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
@@ -19,8 +21,11 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
+    pricing_rules_pb2,
+    pricing_rules_pb2_grpc,
     qualification_pb2_grpc,
     recommendation_pb2_grpc,
 )
@@ -32,17 +37,19 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._stubs = [
+        self._stubs = (
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
+            preview_pb2_grpc.PreviewServiceStub(channel),
+            pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             qualification_pb2_grpc.QualificationServiceStub(channel),
             recommendation_pb2_grpc.RecommendationServiceStub(channel),
-        ]
+        )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
         """Calls a method of whichever service has it."""
-        method = next(found for stub in self._stubs if (found := getattr(stub, name, None)) is not None)
+        method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -51,12 +58,12 @@ class Client:
     def create(self, message: Any, **more: str) -> Any:
         """Creates what the message says; answers with it as it is then."""
         name, field = _names(message)
-        return self.call(f"Create{name}", getattr(catalog_pb2, f"Create{name}Request")(**{field: message}, **more))
+        return self.call(f"Create{name}", _request(f"Create{name}Request")(**{field: message}, **more))
 
     def update(self, message: Any, *paths: str, **more: str) -> Any:
         """Changes those fields of the thing with the message's id."""
         name, field = _names(message)
-        request = getattr(catalog_pb2, f"Update{name}Request")(**{field: message}, **more)
+        request = _request(f"Update{name}Request")(**{field: message}, **more)
         request.update_mask.paths.extend(paths)
         return self.call(f"Update{name}", request)
 
@@ -80,6 +87,10 @@ class Client:
         response = self.call("Price", request)
         assert isinstance(response, pricing_pb2.PriceResponse)
         return response
+
+
+def _request(name: str) -> Any:
+    return getattr(catalog_pb2 if hasattr(catalog_pb2, name) else pricing_rules_pb2, name)
 
 
 def _names(message: Any) -> tuple[str, str]:
@@ -110,6 +121,8 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 Recommendations(database, lambda request: prices.Price(request, None)),
             ),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],
         ready=database.ready,
     )
@@ -120,16 +133,16 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="module")
-def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[[Sequence[str]], Client]:
-    """Somebody with those roles in the branch Bishkek."""
+def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
+    """Somebody with those roles, in the branch Bishkek unless told otherwise."""
 
-    def make(roles: Sequence[str]) -> Client:
-        return Client(channel, issuer.token(roles, ["bishkek"]))
+    def make(roles: Sequence[str], branches: Sequence[str] = ("bishkek",)) -> Client:
+        return Client(channel, issuer.token(roles, branches))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def manager(client_for: Callable[[Sequence[str]], Client]) -> Client:
+def manager(client_for: Callable[..., Client]) -> Client:
     """The catalog's manager."""
     return client_for(["catalog-manager"])

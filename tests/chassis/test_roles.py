@@ -49,6 +49,9 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ProductOffering/ProductOfferings",
         "ProductOfferingPrice/ProductOfferingPrices",
     ),
+    "svyaz.catalog.v1.PricingRulesService": standard(
+        READ_CATALOG, WRITE_CATALOG, "PriceList/PriceLists", "TaxRate/TaxRates"
+    ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
     "svyaz.catalog.v1.QualificationService": {
         **standard(READ_CATALOG, WRITE_PARTIES, "ProductOfferingQualification/ProductOfferingQualifications"),
@@ -59,6 +62,11 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListQueryProductRecommendations": READ_CATALOG,
         "CreateQueryProductRecommendation": WRITE_PARTIES,
         "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
+    },
+    "svyaz.catalog.v1.PreviewService": {
+        "PreviewChange": WRITE_CATALOG,
+        "GetChangePreview": WRITE_CATALOG | {"billing"},
+        "ListPreviewedProducts": WRITE_CATALOG | {"billing"},
     },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"

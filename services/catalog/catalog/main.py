@@ -3,7 +3,9 @@
 import sys
 
 from catalog.holding.events import orders_changed
-from catalog.pricing.api import Prices
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
@@ -16,7 +18,15 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, qualification_pb2_grpc, recommendation_pb2_grpc
+from chassis.timers import Timers
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    preview_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    qualification_pb2_grpc,
+    recommendation_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -33,6 +43,7 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     prices = Prices(database, SaleGuard(database))
     server.run(
@@ -48,6 +59,8 @@ def main() -> None:
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 Recommendations(database, lambda request: prices.Price(request, None)),
             ),
+            (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),
@@ -57,6 +70,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
+            Timers(database, previews.timers(), service="catalog", workers=1),
         ],
     )
 

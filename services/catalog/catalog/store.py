@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 from catalog.holding import store as holding
+from catalog.preview import store as preview
+from catalog.pricing import store as pricing
 from catalog.product import store as product
 from catalog.qualification import store as qualification
 from catalog.recommendation import store as recommendation
@@ -10,15 +12,17 @@ from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["PROJECTIONS", "RESOURCES", "metadata"]
+__all__ = ["PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **product.RESOURCES,
+    **pricing.RESOURCES,
     **qualification.RESOURCES,
     **recommendation.RESOURCES,
 }
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
+PREVIEWS = (preview.preview, preview.preview_group, preview.preview_difference)
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

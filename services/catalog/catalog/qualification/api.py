@@ -101,6 +101,7 @@ class SaleGuard:
     def __call__(
         self,
         items: Sequence[pricing_pb2.PriceRequestItem],
+        ids: Sequence[str],
         asked: pricing_pb2.PricingContext,
         at: datetime,
     ) -> None:
@@ -110,7 +111,6 @@ class SaleGuard:
         the customer's isn't named in `leaving_product` stays, so that nothing replaces it by itself. Lifecycle and
         validity are the pricing's to judge.
         """
-        ids = [item.product_offering_id for item in items]
         if not store.anything_restricted(self._database, ids, asked.customer_id):
             return
         with self._database.unit() as unit:
@@ -128,7 +128,7 @@ class SaleGuard:
         codes: list[str] = []
         for i, item in enumerate(items):
             verdict = judge(
-                item.product_offering_id,
+                ids[i],
                 book,
                 situation,
                 held,

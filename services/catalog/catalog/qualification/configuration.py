@@ -25,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from catalog.pricing.pricing import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.product.characteristics import (
     UNLIMITED,
     Choice,

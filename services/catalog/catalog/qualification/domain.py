@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from catalog.pricing.pricing import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification.eligibility import (
     Book,
     Held,

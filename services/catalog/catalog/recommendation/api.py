@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from catalog.pricing.pricing import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification import store as qualification_store
 from catalog.qualification.eligibility import Held, Restrictions, Verdict, current_versions, judge
 from catalog.recommendation import store
@@ -217,7 +217,7 @@ def _monthly_total(priced: pricing_pb2.PriceResponse) -> tuple[str, Decimal] | N
         return None
     monthly = Decimal()
     for total in priced.total:
-        if total.price_type == "oneTime":
+        if total.price_type not in ("recurring", "usage"):
             continue
         # What was used was used in one period.
         months = 1 if total.price_type == "usage" else _MONTHS.get(total.recurring_charge_period)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from catalog.pricing.pricing import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification.domain import customer_among, kept_json, names_of
 from catalog.qualification.eligibility import Situation
 from catalog.qualification.values import ProductRefOrValue, RelatedPlaceRefOrValue

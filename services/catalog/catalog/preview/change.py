@@ -1,0 +1,104 @@
+"""A change as pricing sees it: what is priced as what, by the offers as they are and as they would be. Pure."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from catalog.preview.difference import Change, Move, with_parts
+from catalog.pricing.offers import Offer, compile_offer, price_ids, related_price_ids
+from catalog.pricing.rules import Rules
+from catalog.product.domain import DRAFTS, LifecycleStatus, ProductOffering, ProductOfferingPrice
+from catalog.product.values import ExistingSubscribers, ExistingSubscribersPolicy
+
+Offerings = Mapping[str, ProductOffering]
+Prices = Mapping[str, ProductOfferingPrice]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Drafts of further versions by id, prices that replace those of their ids, and what becomes of subscribers where a
+    version doesn't say it; `at`: when it is launched."""
+
+    versions: Collection[str]
+    prices: Prices
+    existing_subscribers: ExistingSubscribers | None
+    at: datetime
+
+
+def planned(
+    proposal: Proposal, offerings: Offerings, prices: Prices, rules: Callable[[Iterable[Offer]], Rules]
+) -> Change:
+    """What the proposal makes of the offerings, which are all that it touches with all that these bundle; `prices` are
+    all that they are made of, `rules` those that offers name."""
+    versions = {key: offerings[key] for key in proposal.versions}
+    # An older version is priced as its successor, on its own and inside a bundle.
+    successors = {
+        offering.id: version
+        for version in versions.values()
+        for offering in offerings.values()
+        if version.series and offering.id not in versions and version.series in (offering.id, offering.series)
+    }
+    before = {key: compile_offer(_as_held(offering), prices) for key, offering in offerings.items()}
+    used = _of_drafts(versions.values(), prices)
+    proposed = {
+        **prices,
+        **{key: _launched(prices[key]) for key in used},
+        **{key: _launched(price) for key, price in proposal.prices.items()},
+    }
+    after = {key: compile_offer(_as_held(offering), proposed) for key, offering in offerings.items()}
+    after |= {old: after[version.id] for old, version in successors.items()}
+    return Change(
+        moves=_moves(proposal, before, after, successors),
+        before=before,
+        after=after,
+        rules=rules([*before.values(), *after.values()]),
+    )
+
+
+def _moves(
+    proposal: Proposal,
+    before: Mapping[str, Offer],
+    after: Mapping[str, Offer],
+    successors: Offerings,
+) -> dict[str, Move]:
+    moves: dict[str, Move] = {}
+    for key in before:
+        if key in proposal.versions:
+            continue
+        # What neither changes itself nor has a changed part is as it was.
+        touched = {one for one in with_parts(key, after) if one in successors or before[one].text != after[one].text}
+        if touched:
+            version = successors.get(key) or next(
+                (successors[one] for one in sorted(touched) if one in successors), None
+            )
+            said = (version.existing_subscribers if version is not None else None) or proposal.existing_subscribers
+            moves[key] = Move(successors[key].id if key in successors else key, _effective(said, proposal.at))
+    return moves
+
+
+def _effective(said: ExistingSubscribers | None, at: datetime) -> datetime | None:
+    """From when they are priced anew; None: never. Not before it is launched."""
+    if said is not None and said.policy is ExistingSubscribersPolicy.KEEP:
+        return None
+    return max(at, said.effective_date) if said is not None and said.effective_date is not None else at
+
+
+def _of_drafts(versions: Iterable[ProductOffering], prices: Prices) -> set[str]:
+    """The prices of the drafts that are drafts themselves."""
+    found: set[str] = set()
+    waiting = [key for version in versions for key in price_ids(version)]
+    while waiting:
+        key = waiting.pop()
+        if key in prices and key not in found:
+            found.add(key)
+            waiting += related_price_ids(prices[key])
+    return {key for key in found if prices[key].status.value in DRAFTS}
+
+
+def _launched(price: ProductOfferingPrice) -> ProductOfferingPrice:
+    return replace(price, lifecycle_status=LifecycleStatus.LAUNCHED)
+
+
+def _as_held(offering: ProductOffering) -> ProductOffering:
+    """Who holds it goes on holding it, whether or not it is sold (yet, or any more)."""
+    return replace(offering, lifecycle_status=LifecycleStatus.LAUNCHED, valid_for=None, is_sellable=True)

@@ -1,0 +1,280 @@
+"""Previews are worked out in the background, step by step.
+
+Not by the call that asks for one: a base of a million products takes longer than a caller's deadline, or the life of a
+pod, may be. A step is a timer's turn of a few seconds at most: it groups the products of an offering in a branch, or
+prices some hundreds of groups, and commits. A preview that was interrupted goes on with its next step; how much memory
+a step takes doesn't depend on the number of products.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from catalog.preview import store
+from catalog.preview.ages import endings, sold_over, turning_points
+from catalog.preview.change import Proposal, planned
+from catalog.preview.difference import Change, difference
+from catalog.preview.domain import PreviewState, Priced
+from catalog.pricing.conditions import CHARACTERISTIC, Condition
+from catalog.pricing.store import rules_of
+from catalog.product.domain import LifecycleStatus, ProductOfferingPrice
+from catalog.product.values import ConditionOperator as Operator
+from catalog.product.values import ExistingSubscribers
+from chassis import calls
+from chassis.convert import from_message
+from chassis.db import Database, Unit
+from chassis.errors import InvalidArgument, NotFound, Violation
+from chassis.timers import set_timer
+from chassis.types import COMMON
+from svyaz.catalog.v1 import preview_pb2
+
+# The purposes of our timers.
+STEP, FORGET = "preview", "forget-preview"
+KEPT_FOR = timedelta(days=7)
+# A step ends with what it is at after so long.
+STEP_SECONDS = 2.0
+BATCH = 500
+# Plans and outcomes that are remembered between the steps.
+_PLANS, _OUTCOMES = 4, 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a preview rests on, apart from the holdings; `digest` tells whether two are of the same catalog."""
+
+    change: Change
+    looks: store.Looks
+    digest: str
+    touched: set[str]
+    # All that was compiled, and the revisions that it had with the rules.
+    sources: frozenset[str]
+    revisions: Mapping[str, int]
+
+
+class Previews:
+    """The steps of previews. They may be taken by any replica, one at a time for each preview."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._plans: dict[str, Plan] = {}
+        # Of equal inputs, in whatever branch, unless the branch is one of them.
+        self._outcomes: dict[tuple[str, str, str, str], Priced] = {}
+        self._lock = threading.Lock()
+
+    def timers(self) -> Mapping[str, Callable[[str, Unit], None]]:
+        """The handlers of our timers, by purpose."""
+        return {STEP: self.step, FORGET: self.forget}
+
+    def step(self, preview_id: str, unit: Unit) -> None:
+        """Goes on with the preview for a while."""
+        until = time.monotonic() + STEP_SECONDS
+        with self._acting(preview_id) as branches:
+            plan = self._begin(preview_id) if branches else None
+            more = plan is not None
+            while plan is not None and more and time.monotonic() < until:
+                more = self._go_on(preview_id, plan)
+        if more:
+            set_timer(unit, preview_id, STEP, unit.at, timer_branch(branches))
+
+    def forget(self, preview_id: str, unit: Unit) -> None:
+        """Removes the preview."""
+        with self._acting(preview_id) as branches, self._database.unit() as own:
+            if branches:
+                store.remove(own, preview_id)
+
+    @contextmanager
+    def _acting(self, preview_id: str) -> Iterator[tuple[str, ...]]:
+        """As the service, in the preview's branches; none when it isn't there (any more)."""
+        with self._database.unit() as unit:
+            try:
+                branches = tuple(store.row_of(unit, preview_id).branches)
+            except NotFound:
+                branches = ()
+        with calls.using(calls.Call.background("catalog", STEP, branches=branches)):
+            yield branches
+
+    def _begin(self, preview_id: str) -> Plan | None:
+        """What the step goes by; None when there is nothing (more) to do. A preview whose catalog has changed since its
+        last step begins anew, so that all of it says the same."""
+        with self._database.unit() as unit:
+            row = store.row_of(unit, preview_id, lock=True)
+            if row.state is not PreviewState.RUNNING:
+                return None
+            try:
+                plan = self.plan(unit, row)
+            except InvalidArgument as error:
+                # What it was about isn't there any more.
+                self._end(unit, preview_id, PreviewState.FAILED, error.message)
+                return None
+            if row.digest != plan.digest:
+                store.clear(unit, preview_id)
+                pairs = store.pairs(unit, plan.change.moves)
+                store.change_row(unit, preview_id, digest=plan.digest, pair=json.dumps(pairs), grouped=0)
+            return plan
+
+    def _go_on(self, preview_id: str, plan: Plan) -> bool:
+        """One transaction's work; whether there is more."""
+        with self._database.unit() as unit:
+            # Two replicas can't take the same step.
+            row = store.row_of(unit, preview_id, lock=True)
+            if row.state is not PreviewState.RUNNING or row.digest != plan.digest:
+                return row.state is PreviewState.RUNNING
+            pairs = json.loads(row.pair)
+            if row.grouped < len(pairs):
+                offering, branch = pairs[row.grouped]
+                found = store.keep if plan.change.moves[offering].at is None else store.group
+                found(unit, preview_id, offering, branch, plan.looks)
+                store.change_row(unit, preview_id, grouped=row.grouped + 1)
+                return True
+            groups = store.unpriced(unit, preview_id, BATCH)
+            if groups:
+                store.write(unit, preview_id, [(group, self._priced(plan, group)) for group in groups])
+                return True
+            self._end(unit, preview_id, PreviewState.DONE, None)
+            return False
+
+    def _end(self, unit: Unit, preview_id: str, state: PreviewState, error: str | None) -> None:
+        store.change_row(unit, preview_id, state=state, ended_at=unit.at, error=error)
+
+    def _priced(self, plan: Plan, group: store.Group) -> Priced:
+        key = (plan.digest, group.branch if plan.looks.branch else "", *group.key)
+        found = self._outcomes.get(key)
+        if found is None:
+            found = difference(group.subscription, plan.change)
+            with self._lock:
+                if len(self._outcomes) >= _OUTCOMES:
+                    self._outcomes.clear()
+                self._outcomes[key] = found
+        return found
+
+    # --- plans ---
+
+    def plan(self, unit: Unit, row: Any) -> Plan:
+        """What the preview rests on: kept as long as nothing of it has changed. Raises InvalidArgument as `planned`."""
+        kept = self._plans.get(row.id)
+        proposal = proposed(preview_pb2.PreviewChangeRequest.FromString(row.request), row.at)
+        touched = store.touched(unit, sorted(proposal.versions), sorted(proposal.prices))
+        if kept is not None and kept.touched == touched and kept.revisions == store.revisions(unit, kept.sources):
+            return kept
+        plan = compiled(unit, proposal, touched)
+        with self._lock:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[row.id] = plan
+        return plan
+
+
+def proposed(request: preview_pb2.PreviewChangeRequest, at: datetime) -> Proposal:
+    """What the request proposes, for that instant. Raises InvalidArgument for a price that can't be."""
+    prices: dict[str, ProductOfferingPrice] = {}
+    for i, message in enumerate(request.product_offering_price):
+        if not message.id or message.id in prices:
+            why = "it replaces the price of its id" if not message.id else "it is proposed twice"
+            raise InvalidArgument(
+                "INVALID_ARGUMENT", why, violations=[Violation(f"product_offering_price[{i}].id", why)]
+            )
+        price = from_message(message, ProductOfferingPrice, id=message.id, branch=COMMON)
+        price.lifecycle_status = LifecycleStatus.LAUNCHED
+        price.check(at)
+        prices[message.id] = price
+    given = request.HasField("existing_subscribers")
+    return Proposal(
+        versions=tuple(dict.fromkeys(request.product_offering_id)),
+        prices=prices,
+        existing_subscribers=from_message(request.existing_subscribers, ExistingSubscribers) if given else None,
+        at=at,
+    )
+
+
+def compiled(unit: Unit, proposal: Proposal, touched: set[str] | None = None) -> Plan:
+    """What a preview of the proposal rests on. Raises InvalidArgument UNKNOWN_OFFERING, UNKNOWN_PRICE."""
+    touched = touched or store.touched(unit, sorted(proposal.versions), sorted(proposal.prices))
+    offerings = store.offerings(unit, touched)
+    prices = store.prices_of(unit, offerings.values(), proposal.prices.values())
+    for what, field, wanted, there in (
+        ("OFFERING", "product_offering_id[{}]", proposal.versions, offerings),
+        ("PRICE", "product_offering_price[{}].id", proposal.prices, prices),
+    ):
+        unknown = [(i, key) for i, key in enumerate(wanted) if key not in there]
+        if unknown:
+            wrong = [Violation(field.format(i), f"there is no {what.lower()} {key!r}") for i, key in unknown]
+            raise InvalidArgument(f"UNKNOWN_{what}", wrong[0].description, violations=wrong)
+    change = planned(proposal, offerings, prices, partial(rules_of, unit))
+    sources = [one.id for one in (*offerings.values(), *prices.values())]
+    revisions = store.revisions(unit, sources)
+    stamp = hashlib.sha256(repr((proposal.at, sorted(touched), sorted(revisions.items()))).encode()).hexdigest()
+    return Plan(change, _looks(unit, change), stamp, touched, frozenset(sources), revisions)
+
+
+def _looks(unit: Unit, change: Change) -> store.Looks:
+    """What the offers look at when a product is priced."""
+    moving = {key: move.at for key, move in change.moves.items() if move.at is not None}
+    if not moving:
+        return store.Looks()
+    offers = [*change.before.values(), *change.after.values()]
+    conditions = [
+        condition
+        for offer in offers
+        for charge in offer.charges
+        for stated in (charge.conditions, *(alteration.conditions for alteration in charge.alterations))
+        for condition in stated
+    ]
+    subjects = {condition.subject for condition in conditions}
+    lists = change.rules.price_lists.values()
+    turns: dict[tuple[datetime, Hashable], Callable[[datetime], bool]] = {
+        (at, key): ended for at in set(moving.values()) for offer in offers for key, ended in endings(offer, at).items()
+    }
+    lasting = [duration.partition(" ") for duration in store.sold_durations(unit, moving)]
+    return store.Looks(
+        characteristics=sorted(
+            subject.removeprefix(CHARACTERISTIC) for subject in subjects if subject.startswith(CHARACTERISTIC)
+        ),
+        places=_places(conditions, change),
+        market_segment="marketSegment" in subjects or any(one.market_segment for one in lists),
+        agreement="agreement" in subjects or any(one.agreement for one in lists),
+        customer="customer" in subjects,
+        branch="branch" in subjects or any(one.branch for one in lists),
+        turns=_turns((at, ended) for (at, _), ended in turns.items()),
+        sold_turns=_turns(
+            (at, partial(_sold_over, int(amount), units, at))
+            for at in set(moving.values())
+            for amount, _, units in lasting
+        ),
+        bundles=frozenset(key for key in moving if change.before[key].parts or change.after[key].parts),
+    )
+
+
+_EQUALITY = {str(one) for one in (Operator.EQ, Operator.NE, Operator.IN, Operator.NOT_IN)}
+
+
+def _texts(condition: Condition) -> bool:
+    return all(isinstance(value, str) for value in condition.values)
+
+
+def _places(conditions: Iterable[Condition], change: Change) -> Sequence[str] | None:
+    """The places that are compared with; None: whether there is one at all may count."""
+    compared = [condition for condition in conditions if condition.subject == "place"]
+    if any(condition.operator not in _EQUALITY or not _texts(condition) for condition in compared):
+        return None
+    places = {str(value) for condition in compared for value in condition.values}
+    return sorted(places | {tax.place for taxes in change.rules.taxes.values() for tax in taxes if tax.place})
+
+
+def _sold_over(amount: int, units: str, at: datetime, since: datetime) -> bool:
+    return sold_over(amount, units, since, at)
+
+
+def _turns(ended: Iterable[tuple[datetime, Callable[[datetime], bool]]]) -> Sequence[datetime]:
+    return sorted({point for at, one in ended for point in turning_points([one], at)})
+
+
+def timer_branch(branches: tuple[str, ...]) -> str:
+    """The branch in whose name a preview's timers are set: one that its maker may act in."""
+    return branches[0]
