@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from psycopg.errors import InsufficientPrivilege
 
 from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -298,6 +299,46 @@ def test_an_offering_is_configured_by_its_specification(admin: Client, agent: Cl
     assert refused.value.violations[0].field == "configuration_rule[0].then[0].characteristic"
 
 
+def test_an_offering_goes_live_with_what_its_specification_has(admin: Client) -> None:
+    value = catalog_pb2.CharacteristicValueSpecification
+    spec = admin.create(
+        catalog_pb2.ProductSpecification(
+            name="line",
+            lifecycle_status=LAUNCHED,
+            product_spec_characteristic=[
+                catalog_pb2.ProductSpecificationCharacteristic(
+                    name="speed",
+                    value_type="integer",
+                    product_spec_characteristic_value=[value(value_from=10, value_to=1000)],
+                )
+            ],
+        )
+    )
+
+    def use(name: str, stated: bytes) -> catalog_pb2.ProductSpecificationCharacteristicValueUse:
+        return catalog_pb2.ProductSpecificationCharacteristicValueUse(
+            name=name, product_spec_characteristic_value=[value(value=stated)]
+        )
+
+    more: dict[str, Any] = {"product_specification": values_pb2.ProductSpecificationRef(id=spec.id)}
+    assert offered(admin, "fits", prod_spec_char_value_use=[use("speed", b"100")], **more)
+    wrong = [use("speed", b"5000"), use("colour", b'"red"')]
+    draft = offered(
+        admin,
+        "a draft",
+        lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_IN_TEST,
+        prod_spec_char_value_use=wrong,
+        **more,
+    )
+    with pytest.raises(FailedPrecondition) as refused:
+        admin.move(draft, catalog_pb2.LIFECYCLE_STATUS_ACTIVE)
+    assert refused.value.reason == "NOT_IN_SPECIFICATION"
+    assert [violation.field for violation in refused.value.violations] == [
+        "prod_spec_char_value_use[0].product_spec_characteristic_value[0].value",
+        "prod_spec_char_value_use[1].name",
+    ]
+
+
 # --- sales -----------------------------------------------------------------------------------------------------------
 
 
@@ -357,3 +398,14 @@ def test_one_of_a_group_at_a_time(database: Database, admin: Client, agent: Clie
     assert refused_sale(agent, large, customer_id=who) == {"item[0].product_offering_id": "GROUP_OCCUPIED"}
     assert sale(agent, large, customer_id=who, leaving_product=[product.id])
     assert sale(agent, small, customer_id=who)
+
+
+def test_answers_belong_to_their_branch_in_the_database_itself(
+    database: Database, admin: Client, agent: Client
+) -> None:
+    assert asked(agent, offered(admin, "net")).branch == "bishkek"
+    for table in ("product_offering_qualification", "query_product_recommendation"):
+        with as_of(database, "osh") as unit:
+            assert unit.cursor().execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608
+        with as_of(database, "osh") as unit, pytest.raises(InsufficientPrivilege):
+            unit.cursor().execute(f"INSERT INTO {table} (id, branch, revision) VALUES ('x', 'bishkek', 1)")  # noqa: S608

@@ -30,6 +30,7 @@ from catalog.product.values import (
     ConditionOperator,
     ConfigurationRule,
     ProductSpecificationCharacteristic,
+    ProductSpecificationCharacteristicValueUse,
 )
 from chassis.errors import Violation
 
@@ -68,6 +69,28 @@ def faults(
         if contradicting:
             names = ", ".join(rule.name for rule in contradicting)
             yield Violation("configuration_rule", f"no choice satisfies {names}")
+
+
+def narrowing_faults(
+    uses: Sequence[ProductSpecificationCharacteristicValueUse],
+    characteristics: Sequence[ProductSpecificationCharacteristic],
+) -> Iterator[Violation]:
+    """What an offering would take of a specification that isn't in it. One without characteristics says nothing."""
+    known = {characteristic.name: characteristic for characteristic in characteristics}
+    for i, use in enumerate(uses if known else ()):
+        path = f"prod_spec_char_value_use[{i}]"
+        if use.name not in known:
+            yield Violation(f"{path}.name", f"the specification has no characteristic {use.name!r}")
+            continue
+        choice = _timeless(known[use.name])
+        for k, spec in enumerate(use.product_spec_characteristic_value):
+            try:
+                value = None if spec.value is None else choice.kind.read(spec.value.text)
+                why = None if value is None else choice.why_not(value)
+            except ValueError as error:
+                why = str(error)
+            if why is not None:
+                yield Violation(f"{path}.product_spec_characteristic_value[{k}].value", why)
 
 
 def rule_of(rule: ConfigurationRule, index: int, kinds: Mapping[str, Kind]) -> Rule:

@@ -470,6 +470,21 @@ def check_parts(item: CatalogItem, found: Mapping[tuple[type[CatalogItem], str],
         )
 
 
+def check_narrowing(offering: ProductOffering, specification: ProductSpecification | None) -> None:
+    """Lets an offering be live only with characteristics and values that its specification has.
+
+    Raises FailedPrecondition NOT_IN_SPECIFICATION naming the fields.
+    """
+    if specification is None or not offering.status.live:
+        return
+    characteristics = specification.product_spec_characteristic
+    wrong = list(consistency.narrowing_faults(offering.prod_spec_char_value_use, characteristics))
+    if wrong:
+        raise FailedPrecondition(
+            "NOT_IN_SPECIFICATION", f"it can't be {offering.status} yet: {wrong[0].description}", violations=wrong
+        )
+
+
 # The fields by which a thing says what it contains, or (`parent_id`) what contains it.
 PARENT = "parent_id"
 CONTAINMENT = (
