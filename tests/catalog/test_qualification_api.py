@@ -409,3 +409,22 @@ def test_answers_belong_to_their_branch_in_the_database_itself(
             assert unit.cursor().execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608
         with as_of(database, "osh") as unit, pytest.raises(InsufficientPrivilege):
             unit.cursor().execute(f"INSERT INTO {table} (id, branch, revision) VALUES ('x', 'bishkek', 1)")  # noqa: S608
+
+
+def test_a_sale_is_judged_by_what_the_catalog_says_now(database: Database, admin: Client, agent: Client) -> None:
+    part, other = offered(admin, "part", is_sellable=False), offered(admin, "other")
+    bundle = offered(
+        admin,
+        "bundle",
+        bundled_product_offering=[catalog_pb2.BundledProductOffering(id=part.id)],
+        product_offering_relationship=related("excludes", other),
+    )
+    newer = offered(admin, "other, newer", series=other.id)
+    for _ in range(2):
+        # What was looked up once is kept.
+        assert sale(agent, bundle)
+        assert refused_sale(agent, bundle, newer) == {f"item[{i}].product_offering_id": "EXCLUDED" for i in (0, 1)}
+    admin.update(catalog_pb2.ProductOffering(id=part.id, eligible_branch=["osh"]), "eligible_branch")
+    assert refused_sale(agent, bundle) == {"item[0].product_offering_id": "WRONG_BRANCH"}
+    admin.update(catalog_pb2.ProductOffering(id=part.id, eligible_branch=["bishkek"]), "eligible_branch")
+    assert sale(agent, bundle)

@@ -97,6 +97,7 @@ class SaleGuard:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._book = store.RestrictionBook()
 
     def __call__(
         self,
@@ -111,12 +112,9 @@ class SaleGuard:
         the customer's isn't named in `leaving_product` stays, so that nothing replaces it by itself. Lifecycle and
         validity are the pricing's to judge.
         """
-        if not store.anything_restricted(self._database, ids, asked.customer_id):
-            return
-        with self._database.unit() as unit:
-            leaving = set(asked.leaving_product)
-            held = [one for one in store.held(unit, asked.customer_id) if one.product_id not in leaving]
-            book = store.restrictions(unit, [*ids, *(one.product_offering_id for one in held)])
+        book, has = self._book.read(self._database, ids, asked.customer_id)
+        leaving = set(asked.leaving_product)
+        held = [one for one in has if one.product_id not in leaving]
         situation = Situation(
             at=at,
             branch=asked.branch,

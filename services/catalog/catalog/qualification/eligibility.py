@@ -64,6 +64,8 @@ class Restrictions:
     """What of an offering decides who may have it."""
 
     id: str
+    # Of the offering: by it one knows whether this is still so.
+    revision: int = 0
     name: str = ""
     series: str | None = None
     status: LifecycleStatus = LifecycleStatus.IN_DESIGN

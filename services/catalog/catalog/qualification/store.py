@@ -1,5 +1,6 @@
 """The table of qualifications, and what is read of the catalog and of what is held to answer them."""
 
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
 _O = product_offering.c
 _COLUMNS = (
     _O.id,
+    _O.revision,
     _O.name,
     _O.series,
     _O.lifecycle_status,
@@ -52,6 +54,7 @@ def _restrictions(row: Any) -> Restrictions:
     spec = row.product_specification
     return Restrictions(
         id=row.id,
+        revision=row.revision,
         name=row.name or "",
         series=row.series,
         status=row.lifecycle_status or LifecycleStatus.IN_DESIGN,
@@ -132,23 +135,64 @@ def held(unit: Unit, customer_id: str) -> list[Held]:
     ]
 
 
-# Of what is asked for, what has anything that may refuse it; of what the customer holds, what may refuse others.
-_CONCERNED = """
-    SELECT id FROM product_offering
-    WHERE id = ANY (WANTED) AND (
-        eligible_branch IS NOT NULL OR place IS NOT NULL OR channel IS NOT NULL OR market_segment IS NOT NULL
-        OR exclusion_group IS NOT NULL OR product_offering_relationship IS NOT NULL
-        OR bundled_product_offering IS NOT NULL
-    )
+# What is asked for, and what the customer holds. The first half reads WANTED, and with it sets the branches, before the
+# second looks at what they hide.
+_LOOK = """
+    SELECT o.id, o.revision, NULL::text, NULL::timestamptz, NULL::text FROM product_offering o WHERE o.id = ANY (WANTED)
     UNION ALL
-    SELECT o.id FROM holding h JOIN product_offering o ON o.id = h.product_offering_id
-    WHERE h.customer_id = ANY (WANTED) AND h.live AND o.product_offering_relationship IS NOT NULL
+    SELECT h.product_offering_id, coalesce(o.revision, 0), h.id, h.started_at, h.term
+    FROM holding h LEFT JOIN product_offering o ON o.id = h.product_offering_id
+    WHERE h.customer_id = ANY (WANTED) AND h.live AND h.product_offering_id IS NOT NULL
 """
+_REVISIONS = "SELECT id, revision FROM product_offering WHERE id = ANY (WANTED)"
 
 
-def anything_restricted(database: Database, offering_ids: Sequence[str], customer_id: str) -> bool:
-    """Whether there is any rule at all between these offerings and this customer: one look, by the shortest way."""
-    return bool(database.rows(_CONCERNED, [*offering_ids, customer_id] if customer_id else list(offering_ids)))
+class RestrictionBook:
+    """What restricts offerings, kept between sales. One query tells what a customer holds and what is still current."""
+
+    def __init__(self, most: int = 50_000) -> None:
+        self._kept: dict[str, Restrictions] = {}
+        self._most = most
+        self._lock = threading.Lock()
+
+    def read(
+        self, database: Database, offering_ids: Sequence[str], customer_id: str
+    ) -> tuple[dict[str, Restrictions], list[Held]]:
+        """What restricts these offerings and those that the customer holds, and what that is."""
+        kept = self._kept
+        wanted = [*offering_ids, customer_id] if customer_id else list(offering_ids)
+        revisions: dict[str, int] = {}
+        held: list[Held] = []
+        for key, revision, product, started_at, term in database.rows(_LOOK, wanted):
+            revisions[key] = revision
+            if product is not None:
+                held.append(Held(product_id=product, product_offering_id=key, started_at=started_at, term=term or ""))
+        book = _current(kept, revisions)
+        parts = {part.id for one in book.values() for part in one.part if part.id} - revisions.keys()
+        while parts:
+            # Parts can change by themselves; of what is only related nothing counts but its series, which can't.
+            revisions |= dict.fromkeys(parts, 0) | dict(database.rows(_REVISIONS, sorted(parts)))
+            book |= _current(kept, {key: revisions[key] for key in parts})
+            parts = {part.id for one in book.values() for part in one.part if part.id} - revisions.keys()
+        if any(revision and key not in book for key, revision in revisions.items()):
+            with database.unit() as unit:
+                book = restrictions(unit, revisions)
+            self._keep(book)
+            return book, held
+        related = {r.id for key in revisions if key in book for r in book[key].relationship if r.id}
+        book |= {key: kept[key] for key in related - book.keys() if key in kept}
+        return book, held
+
+    def _keep(self, book: Mapping[str, Restrictions]) -> None:
+        with self._lock:
+            if len(self._kept) + len(book) > self._most:
+                # Anew, since others are reading the old one.
+                self._kept = {}
+            self._kept.update(book)
+
+
+def _current(kept: Mapping[str, Restrictions], revisions: Mapping[str, int]) -> dict[str, Restrictions]:
+    return {key: kept[key] for key, revision in revisions.items() if key in kept and kept[key].revision == revision}
 
 
 # --- what can be chosen ----------------------------------------------------------------------------------------------
