@@ -11,6 +11,8 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
 from chassis.clock import Clock
@@ -25,7 +27,9 @@ from svyaz.catalog.v1 import (
     pricing_pb2_grpc,
     pricing_rules_pb2,
     pricing_rules_pb2_grpc,
+    qualification_pb2_grpc,
     rating_pb2_grpc,
+    recommendation_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -41,6 +45,8 @@ class Client:
             preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             rating_pb2_grpc.RatingServiceStub(channel),
+            qualification_pb2_grpc.QualificationServiceStub(channel),
+            recommendation_pb2_grpc.RecommendationServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -107,11 +113,17 @@ def database(database_for: Callable[..., Any]) -> Iterator[Database]:
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
+    prices = Prices(database, SaleGuard(database))
     server = Server(
         Settings.from_environment("catalog", environment),
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
-            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+            (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
+            (
+                recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
+                Recommendations(database, lambda request: prices.Price(request, None)),
+            ),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),

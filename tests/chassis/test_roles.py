@@ -63,6 +63,16 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "Prorate": READ_CATALOG,
         "ReplayProration": READ_CATALOG,
     },
+    "svyaz.catalog.v1.QualificationService": {
+        **standard(READ_CATALOG, WRITE_PARTIES, "ProductOfferingQualification/ProductOfferingQualifications"),
+        "Configure": READ_CATALOG,
+    },
+    "svyaz.catalog.v1.RecommendationService": {
+        "GetQueryProductRecommendation": READ_CATALOG,
+        "ListQueryProductRecommendations": READ_CATALOG,
+        "CreateQueryProductRecommendation": WRITE_PARTIES,
+        "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
+    },
     "svyaz.catalog.v1.PreviewService": {
         "PreviewChange": WRITE_CATALOG,
         "GetChangePreview": WRITE_CATALOG | {"billing"},

@@ -12,6 +12,8 @@ from gateway.resources import RESOURCES, Resource
 
 FILES: Mapping[str, str] = {
     "productCatalogManagement": "TMF620-ProductCatalog-v4.1.0",
+    "productOfferingQualification": "TMF679-ProductOfferingQualification-v4.0.0",
+    "recommendationManagement": "TMF680-Recommendation-v4.0.0",
     "productOrderingManagement": "TMF622-ProductOrder-v4.0.0",
     "customerManagement": "TMF629-Customer-v4.0.0",
     "party": "TMF632-Party-v4.0.0",

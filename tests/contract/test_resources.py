@@ -25,6 +25,22 @@ PARTICULAR: Mapping[str, Mapping[str, Any]] = {
     # An order ends by its own progress.
     "productOrder": {"completionDate": None, "cancellationDate": None},
     "product": {"status": "created"},
+    # The answers are ours.
+    "productOfferingQualification": {
+        "effectiveQualificationDate": None,
+        "expectedPOQCompletionDate": None,
+        "expirationDate": None,
+        "qualificationResult": None,
+        "state": None,
+    },
+    "queryProductRecommendation": {"recommendationItem": None, "state": None},
+}
+ANSWERS = {
+    "alternateProductOfferingProposal",
+    "eligibilityUnavailabilityReason",
+    "qualificationItemResult",
+    "state",
+    "terminationError",
 }
 
 # Deeper down everything repeats itself: products in products, organizations in organizations.
@@ -49,6 +65,14 @@ def body_of(api: Api, specs: dict[str, Spec], resource: Resource, salt: str, kin
         body |= {"state": "acknowledged"} if kind == "Create" else {}
         if kind == "Update":
             body.pop("state")
+    if resource.name == "productOfferingQualification":
+        body["productOfferingQualificationItem"] = [
+            {
+                **{key: value for key, value in item.items() if key not in ANSWERS},
+                "productOffering": {"id": a_live_offering(api)},
+            }
+            for item in body["productOfferingQualificationItem"]
+        ]
     if resource.name == "cancelProductOrder":
         waiting = api.made(PATHS["productOrder"], {"productOrderItem": [{"id": "1", "action": "add"}]})
         body["productOrder"]["id"] = waiting["id"]
@@ -56,11 +80,17 @@ def body_of(api: Api, specs: dict[str, Spec], resource: Resource, salt: str, kin
     return body
 
 
+def a_live_offering(api: Api) -> str:
+    """The id of an offering that can be had."""
+    made = api.made(PATHS["productOffering"], {"name": "offered", "lifecycleStatus": "Active"})
+    return str(made["id"])
+
+
 def ordered(api: Api, item: dict[str, Any]) -> dict[str, Any]:
     """An item of an order, of an offering that exists; those inside it too."""
-    offering = api.made(PATHS["productOffering"], {"name": "ordered", "lifecycleStatus": "Active"})
+    offering = a_live_offering(api)
     inner = [ordered(api, part) for part in item.get("productOrderItem", ())]
-    changed = item | {"productOffering": {"id": offering["id"]}, "state": "acknowledged", "id": offering["id"]}
+    changed = item | {"productOffering": {"id": offering}, "state": "acknowledged", "id": offering}
     return changed | ({"productOrderItem": inner} if inner else {})
 
 
@@ -211,8 +241,10 @@ def test_a_minimal_account_lives_and_dies_as_a_kit_would_have_it(
 @ALL
 def test_refusals_are_errors_as_described(api: Api, specs: dict[str, Spec], resource: Resource) -> None:
     path = PATHS[resource.name]
+    required = specs[resource.api].definitions[f"{entity(resource)}_Create"].get("required")
     answers = {
-        400: api.post(path, {}),
+        # Nothing at all is a question too where a file requires nothing.
+        400: api.post(path, {} if required else {"description": 5}),
         404: api.get(f"{path}/nothing"),
         405: api.client.put(path, json={}),
         415: api.client.post(path, content=b"<a/>", headers={"Content-Type": "text/xml"}),

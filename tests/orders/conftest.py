@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import catalog.store
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.qualification.api import SaleGuard
 from chassis import clients
 from chassis.auth import token_source
 from chassis.clock import Clock
@@ -255,7 +256,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
                 "catalog",
                 [
                     (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares)),
-                    (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(wares)),
+                    (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(wares, SaleGuard(wares))),
                 ],
                 issuer,
             )

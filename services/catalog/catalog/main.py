@@ -8,6 +8,8 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -23,7 +25,9 @@ from svyaz.catalog.v1 import (
     preview_pb2_grpc,
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
+    qualification_pb2_grpc,
     rating_pb2_grpc,
+    recommendation_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
@@ -43,11 +47,20 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
+    prices = Prices(database, SaleGuard(database))
     server.run(
         settings,
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
-            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+            (
+                qualification_pb2_grpc.add_QualificationServiceServicer_to_server,
+                Qualifications(database),
+            ),
+            (
+                recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
+                Recommendations(database, lambda request: prices.Price(request, None)),
+            ),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),

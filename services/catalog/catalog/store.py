@@ -6,13 +6,20 @@ from catalog.holding import store as holding
 from catalog.preview import store as preview
 from catalog.pricing import store as pricing
 from catalog.product import store as product
+from catalog.qualification import store as qualification
+from catalog.recommendation import store as recommendation
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
 __all__ = ["PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **pricing.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    **product.RESOURCES,
+    **pricing.RESOURCES,
+    **qualification.RESOURCES,
+    **recommendation.RESOURCES,
+}
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
 PREVIEWS = (preview.preview, preview.preview_group, preview.preview_difference)

@@ -10,7 +10,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway.tmfjson import descriptor_of
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    qualification_pb2,
+    qualification_pb2_grpc,
+    recommendation_pb2,
+    recommendation_pb2_grpc,
+)
 from svyaz.customers.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -80,6 +87,7 @@ class Resource:
 _NO_CHANGE = frozenset({GET, LIST, CREATE})
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
+_QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
 
 RESOURCES = (
@@ -88,6 +96,19 @@ RESOURCES = (
     Resource(_CATALOG, "productSpecification", catalog_pb2.ProductSpecification, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOffering", catalog_pb2.ProductOffering, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOfferingPrice", catalog_pb2.ProductOfferingPrice, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(
+        _QUALIFICATION,
+        "productOfferingQualification",
+        qualification_pb2.ProductOfferingQualification,
+        qualification_pb2_grpc.QualificationServiceStub,
+    ),
+    Resource(
+        _RECOMMENDATION,
+        "queryProductRecommendation",
+        recommendation_pb2.QueryProductRecommendation,
+        recommendation_pb2_grpc.RecommendationServiceStub,
+        _NO_CHANGE,
+    ),
     Resource(_ORDERING, "productOrder", orders_pb2.ProductOrder, orders_pb2_grpc.OrderServiceStub),
     Resource(
         _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE

@@ -1,5 +1,7 @@
 """What a price is asked for, and what prices rest on beside the offerings."""
 
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from catalog.pricing import messages, store
@@ -13,20 +15,31 @@ from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
 from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
 
+# Refuses by raising what can't be sold to that customer at that instant; beside the items, the offerings that are sold.
+SaleGuard = Callable[
+    [Sequence[pricing_pb2.PriceRequestItem], Sequence[str], pricing_pb2.PricingContext, datetime], None
+]
+
 
 class Prices:
     """What it costs, and why."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, guard: SaleGuard) -> None:
         self._database = database
+        self._guard = guard
         self._book = store.OfferBook()
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
-        """See `catalog.pricing.pricing.price`."""
+        """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
         offers, rules = self._book.read(self._database, {item.product_offering_id for item in items})
         asked = messages.context_of(request.context, self._database.clock.now())
-        return messages.response(price(items, offers, asked, rules))
+        pricing = price(items, offers, asked, rules)
+        if request.context.for_sale:
+            # Of a series the version that was priced is the one that is sold.
+            sold = [item.product_offering.id or "" for item in pricing.item]
+            self._guard(request.item, sold, request.context, asked.at)
+        return messages.response(pricing)
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""

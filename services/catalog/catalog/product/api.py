@@ -13,6 +13,7 @@ from catalog.product.domain import (
     ProductSpecification,
     check_acyclic,
     check_deletable,
+    check_narrowing,
     check_parts,
     check_retirable,
 )
@@ -29,7 +30,7 @@ def _creating(unit: Unit, item: CatalogItem) -> None:
 
 
 def _check_among_others(unit: Unit, item: CatalogItem) -> None:
-    """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE or REFERENCED."""
+    """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE, NOT_IN_SPECIFICATION or REFERENCED."""
     references = list(item.references())
     lock_references(unit)
     store.refer(unit, item, references)
@@ -37,6 +38,8 @@ def _check_among_others(unit: Unit, item: CatalogItem) -> None:
     if containing is not None:
         check_acyclic(containing, item.id, store.containment(unit, item))
     check_parts(item, store.statuses(unit, item.parts()))
+    if isinstance(item, ProductOffering) and item.prod_spec_char_value_use and item.product_specification is not None:
+        check_narrowing(item, unit.find(ProductSpecification, item.product_specification.id or ""))
     check_retirable(item, unit.at, store.live_owners(unit, item))
 
 

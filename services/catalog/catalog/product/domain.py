@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from catalog.product import pricing_models
+from catalog.product import consistency, pricing_models
 from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingPriceRelationship,
@@ -234,6 +234,10 @@ class ProductSpecification(CatalogItem):
     service_specification: tuple[EntityRef, ...] = ()
     target_product_schema: TargetProductSchema | None = None
     configuration_rule: tuple[ConfigurationRule, ...] = ()
+
+    def _contradictions(self) -> Iterable[Violation]:
+        yield from super()._contradictions()
+        yield from consistency.faults(self.product_spec_characteristic, self.configuration_rule)
 
     def references(self) -> Iterable[Reference]:
         parts = (part.id for part in self.bundled_product_specification)
@@ -463,6 +467,21 @@ def check_parts(item: CatalogItem, found: Mapping[tuple[type[CatalogItem], str],
     if wrong:
         raise FailedPrecondition(
             "UNRESOLVED_REFERENCE", f"it can't be {item.status} yet: {wrong[0].description}", violations=wrong
+        )
+
+
+def check_narrowing(offering: ProductOffering, specification: ProductSpecification | None) -> None:
+    """Lets an offering be live only with characteristics and values that its specification has.
+
+    Raises FailedPrecondition NOT_IN_SPECIFICATION naming the fields.
+    """
+    if specification is None or not offering.status.live:
+        return
+    characteristics = specification.product_spec_characteristic
+    wrong = list(consistency.narrowing_faults(offering.prod_spec_char_value_use, characteristics))
+    if wrong:
+        raise FailedPrecondition(
+            "NOT_IN_SPECIFICATION", f"it can't be {offering.status} yet: {wrong[0].description}", violations=wrong
         )
 
 

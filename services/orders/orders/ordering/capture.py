@@ -21,6 +21,7 @@ NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
 _PRICED = frozenset({OrderItemAction.ADD, OrderItemAction.MODIFY})
+_LEAVING = frozenset({OrderItemAction.DELETE, OrderItemAction.MODIFY})
 
 # Products by id: those that an order's items name, with what these bundle.
 Products = Mapping[str, Product]
@@ -81,7 +82,7 @@ class Capture:
         """Validates and prices the order.
 
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER;
-        FailedPrecondition OFFERING_NOT_SELLABLE; all with the paths of the items.
+        FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items.
         """
         found = list(walk(items))
         to_price = [
@@ -97,7 +98,16 @@ class Capture:
                 for _, item in to_price
             ],
             context=pricing_pb2.PricingContext(
-                branch=order.branch, customer_id=order.customer_ids()[0] if order.customer_ids() else ""
+                branch=order.branch,
+                customer_id=order.customer_ids()[0] if order.customer_ids() else "",
+                channel=_channel(order),
+                place=_place(item for _, item in found),
+                for_sale=True,
+                leaving_product=[
+                    item.product.id
+                    for _, item in found
+                    if item.action in _LEAVING and item.product is not None and item.product.id
+                ],
             ),
         )
         context_request = _context_request(order, items, products)
@@ -138,6 +148,22 @@ def _context_request(
         customer_id=order.customer_ids(),
         billing_account_id=dict.fromkeys(account.id for account in accounts if account is not None and account.id),
     )
+
+
+def _channel(order: ProductOrder) -> str:
+    """The one that the order came by; of several none is known."""
+    named = {channel.id or channel.name or "" for channel in order.channel}
+    return named.pop() if len(named) == 1 else ""
+
+
+def _place(items: Iterable[OrderItem]) -> list[str]:
+    """Where it is to be, if that is one place for all items that say so."""
+    stated = {
+        tuple(place.id for place in item.product.place if place.id)
+        for item in items
+        if item.product is not None and item.product.place
+    }
+    return list(stated.pop()) if len(stated) == 1 else []
 
 
 def _product(item: OrderItem, products: Products) -> Product | None:

@@ -1,0 +1,1 @@
+"""What to offer to whom next, and at what discount (TMF680)."""

@@ -1,0 +1,231 @@
+"""What can be asked of recommendations."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.qualification import store as qualification_store
+from catalog.qualification.eligibility import Held, Restrictions, Verdict, current_versions, judge
+from catalog.recommendation import store
+from catalog.recommendation.domain import QueryProductRecommendation
+from catalog.recommendation.recommendation import (
+    DISCOUNT_ENGINE,
+    MINIMUM_OBSERVATIONS,
+    REVISION,
+    Candidate,
+    CoHolding,
+    recommend_discounts,
+)
+from chassis.convert import from_message, from_money, to_message
+from chassis.db import Database, Unit
+from chassis.errors import DomainError
+from chassis.resources import Collection, StandardMethods
+from chassis.types import Json, new_id
+from svyaz.catalog.v1 import pricing_pb2, recommendation_pb2
+from svyaz.type.v1 import receipt_pb2, values_pb2
+
+_Message = recommendation_pb2.QueryProductRecommendation
+# Prices a request as `PricingService.Price` does.
+Pricer = Callable[[pricing_pb2.PriceRequest], pricing_pb2.PriceResponse]
+_MONTHS = {"month": 1, "2 month": 2, "3 month": 3, "6 month": 6, "12 month": 12, "year": 12}
+
+
+class Recommendations(StandardMethods):
+    """TMF680, and recommended discounts."""
+
+    def __init__(self, database: Database, pricer: Pricer) -> None:
+        self._database = database
+        self._pricer = pricer
+        self._customers = store.CustomerCount()
+        self._questions = Collection(database, QueryProductRecommendation, _Message)
+        super().__init__(
+            recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"],
+            self._questions,
+        )
+
+    def CreateQueryProductRecommendation(
+        self, request: recommendation_pb2.CreateQueryProductRecommendationRequest, context: Any
+    ) -> recommendation_pb2.QueryProductRecommendation:
+        """Takes a question and answers it; one that needn't be answered at once is accepted first, as an event."""
+        remembered = self._database.remembered(request, _Message)
+        if remembered is not None:
+            return remembered
+        branch = self._database.branch_for_create(QueryProductRecommendation, request.branch)
+
+        def asked(at: datetime) -> QueryProductRecommendation:
+            question = from_message(
+                request.query_product_recommendation, QueryProductRecommendation, id=new_id(), branch=branch
+            )
+            question.check(at)
+            return question
+
+        # Before the transaction: prices are asked for in transactions of their own.
+        found = self._find(asked(self._database.clock.now()))
+
+        def work(unit: Unit) -> recommendation_pb2.QueryProductRecommendation:
+            question = asked(unit.at)
+            if question.instant_sync_recommendation:
+                question.answer(*found, unit.at)
+                unit.add(question)
+            else:
+                unit.add(question)
+                unit.flush()
+                question.answer(*found, unit.at)
+            return self._questions.reply(unit, question)
+
+        return self._database.transact(request, _Message, work)
+
+    def _find(self, question: QueryProductRecommendation) -> tuple[list[Candidate], list[CoHolding], int]:
+        """What the customer can have that something speaks for, what is held together, and by how many customers."""
+        with self._database.unit() as unit:
+            held = qualification_store.held(unit, question.customer_id)
+            book = qualification_store.every_restriction(unit)
+            book |= qualification_store.restrictions(unit, [one.product_offering_id for one in held])
+            wanted = self._wanted(unit, question)
+            names = {key: offering.name for key, offering in book.items()}
+            pairs = store.together(unit, [one.product_offering_id for one in held], names)
+            customers = self._customers.get(unit) if pairs else 0
+            situation = question.situation(unit.at)
+        has = {book[one.product_offering_id].line for one in held if one.product_offering_id in book}
+        verdicts = [
+            judge(offering.id, book, situation, held)
+            for line, offering in sorted(current_versions(book.values(), situation.at).items())
+            if line not in has and (wanted is None or offering.id in wanted)
+        ]
+        offered = {pair.other_id for pair in pairs}
+        candidates = [
+            self._candidate(verdict, book[verdict.product_offering_id], held, question)
+            for verdict in verdicts
+            # For the others nothing speaks.
+            if verdict.eligible and (verdict.replaces or verdict.product_offering_id in offered)
+        ]
+        return candidates, pairs, customers
+
+    @staticmethod
+    def _wanted(unit: Unit, question: QueryProductRecommendation) -> set[str] | None:
+        if not question.category:
+            return None
+        return set().union(*(qualification_store.shelf(unit, one.id or "") for one in question.category))
+
+    def _candidate(
+        self, verdict: Verdict, offering: Restrictions, held: Sequence[Held], question: QueryProductRecommendation
+    ) -> Candidate:
+        plain = Candidate(
+            product_offering_id=offering.id, name=offering.name, replaces=verdict.replaces, upgrade=verdict.upgrade
+        )
+        if not verdict.replaces:
+            return plain
+        then = self._monthly([pricing_pb2.PriceRequestItem(product_offering_id=offering.id)], question, "")
+        leaving = [one for one in held if one.product_id in verdict.replaces]
+        today = self._monthly(
+            [
+                pricing_pb2.PriceRequestItem(product_offering_id=one.product_offering_id, exact_version=True)
+                for one in leaving
+            ],
+            question,
+            then[0] if then is not None else "",
+        )
+        if then is None or today is None or then[0] != today[0]:
+            return plain
+        return Candidate(
+            product_offering_id=offering.id,
+            name=offering.name,
+            replaces=verdict.replaces,
+            upgrade=verdict.upgrade,
+            currency=then[0],
+            monthly=then[1],
+            monthly_today=today[1],
+        )
+
+    def _monthly(
+        self, items: Iterable[pricing_pb2.PriceRequestItem], question: QueryProductRecommendation, currency: str
+    ) -> tuple[str, Decimal] | None:
+        """What these cost a month for the usage, with tax, and in what currency; None: it can't be told."""
+        request = pricing_pb2.PriceRequest(
+            item=items,
+            context=pricing_pb2.PricingContext(
+                currency=currency,
+                branch=question.branch,
+                customer_id=question.customer_id,
+                market_segment=[name for one in question.market_segment for name in (one.id, one.name) if name],
+            ),
+        )
+        for i, item in enumerate(request.item):
+            item.id = str(i + 1)
+        # Used once, whatever the customer has several of.
+        request.item[0].usage.extend(
+            pricing_pb2.UsageQuantity(
+                usage_type=used.usage_type or "", amount=f"{used.amount:f}", units=used.units or ""
+            )
+            for used in question.usage
+            if used.amount is not None
+        )
+        try:
+            priced = self._pricer(request)
+        except DomainError:
+            # What can't be priced (in that currency, at that time) can't be compared.
+            return None
+        return _monthly_total(priced)
+
+    def RecommendDiscount(
+        self, request: recommendation_pb2.RecommendDiscountRequest, context: Any
+    ) -> recommendation_pb2.RecommendDiscountResponse:
+        """See `catalog.recommendation.recommendation.recommend_discounts`."""
+        minimum = request.minimum_observations if request.HasField("minimum_observations") else MINIMUM_OBSERVATIONS
+        with self._database.unit() as unit:
+            accepted = store.accepted_discounts(unit, request.product_offering_id)
+        if request.market_segment:
+            accepted = {segment: accepted.get(segment, []) for segment in request.market_segment}
+        found = recommend_discounts(accepted, minimum)
+        inputs = {
+            "minimum_observations": minimum,
+            "product_offering_id": request.product_offering_id,
+            # What was accepted by how many: the same answer follows from it.
+            "accepted": {segment: _counted(accepted[segment]) for segment in sorted(accepted)},
+        }
+        steps = tuple(
+            ReceiptStep(
+                one.market_segment,
+                "REFUSED" if one.refused else "RECOMMENDED",
+                request.product_offering_id,
+                after=None if one.recommended_percentage is None else f"{one.recommended_percentage:f} %",
+                reason=one.refused or f"the median of {one.observations} sales",
+            )
+            for one in found
+        )
+        receipt = Receipt(DISCOUNT_ENGINE, REVISION, Json(msgspec.json.encode(inputs).decode()), steps)
+        return recommendation_pb2.RecommendDiscountResponse(
+            segment=[to_message(one, recommendation_pb2.SegmentDiscount) for one in found],
+            receipt=to_message(receipt, receipt_pb2.Receipt),
+        )
+
+
+def _counted(accepted: Iterable[Decimal]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for discount in sorted(accepted):
+        counts[f"{discount:f}"] = counts.get(f"{discount:f}", 0) + 1
+    return counts
+
+
+def _monthly_total(priced: pricing_pb2.PriceResponse) -> tuple[str, Decimal] | None:
+    currencies = {total.amount.unit for total in priced.total}
+    if len(currencies) != 1:
+        return None
+    monthly = Decimal()
+    for total in priced.total:
+        if total.price_type not in ("recurring", "usage"):
+            continue
+        # What was used was used in one period.
+        months = 1 if total.price_type == "usage" else _MONTHS.get(total.recurring_charge_period)
+        if months is None:
+            return None
+        monthly += _amount(total.tax_included_amount) / months
+    return currencies.pop(), monthly
+
+
+def _amount(money: values_pb2.Money) -> Decimal:
+    return from_money(money).value or Decimal()

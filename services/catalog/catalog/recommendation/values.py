@@ -1,0 +1,59 @@
+"""The value objects of recommendations (TMF680)."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+
+from catalog.qualification.values import ProductRefOrValue
+from chassis.types import EntityRef, Extensible, Money
+
+
+class RecommendationState(StrEnum):
+    """How far a recommendation has come."""
+
+    ACCEPTED = "accepted"
+    TERMINATED_WITH_ERROR = "terminatedWithError"
+    IN_PROGRESS = "inProgress"
+    DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemRef(Extensible):
+    """A reference to an item of an order or a cart."""
+
+    entity_href: str | None = None
+    entity_id: str | None = None
+    item_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UsedQuantity(Extensible):
+    """What somebody uses of something in a charge period."""
+
+    usage_type: str | None = None
+    amount: Decimal | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendationReason(Extensible):
+    """Why an offering is recommended, for programs and for people (English, Russian)."""
+
+    code: str | None = None
+    label: str | None = None
+    label_ru: str | None = None
+    weight: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendationItem(Extensible):
+    """An offering that is recommended; `priority` 1 is the best."""
+
+    id: str | None = None
+    priority: int | None = None
+    product: ProductRefOrValue | None = None
+    product_offering: EntityRef | None = None
+    reason: tuple[RecommendationReason, ...] = ()
+    monthly_saving: Money | None = None
+    replaced_product: tuple[EntityRef, ...] = ()
