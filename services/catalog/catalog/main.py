@@ -1,9 +1,14 @@
 """Starts the catalog service."""
 
 import sys
+from decimal import Decimal
 
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.publication.api import Publication
+from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
+from catalog.publication.events import Plans, Watch
+from catalog.publication.guards import Guards
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
 from chassis.bus import Bus, event_stream

@@ -278,7 +278,7 @@ def _line(
     room[0] -= 1
     if room[0] < 0 or quantity > _MAX_NUMBER:
         raise InvalidArgument("TOO_MANY_LINES", f"more than {MAX_LINES} lines, or 2³¹ of one offering")
-    why = sale_obstacle(offer.status, offer.valid_for, at, offer.is_sellable or bool(above))
+    why = sale_obstacle(offer.status, offer.valid_for, at, offer.is_sellable or bool(above), alone=not above)
     if why is None and offer.broken:
         why = f"isn't complete: {offer.broken[0]}"
     if why is not None:
