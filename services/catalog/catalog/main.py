@@ -3,6 +3,7 @@
 import sys
 from decimal import Decimal
 
+from catalog.holding.events import orders_changed
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.publication.api import Publication
@@ -14,6 +15,7 @@ from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
+from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
@@ -34,6 +36,7 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
+    orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     server.run(
         settings,
         [
@@ -41,11 +44,14 @@ def main() -> None:
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [], service="catalog"),
+                Operations(database, [orders], service="catalog"),
             ),
         ],
         database=database,
-        background=[Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG")],
+        background=[
+            Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
+            orders,
+        ],
     )
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 
+from catalog.holding import store as holding
 from catalog.product import store as product
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["RESOURCES", "metadata"]
+__all__ = ["PROJECTIONS", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+# What isn't ours but learned from others' events.
+PROJECTIONS = (holding.holding,)
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)
