@@ -8,13 +8,22 @@ import pytest
 
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.publication.api import Publication
+from catalog.publication.guards import Guards
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    publication_pb2,
+    publication_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -25,11 +34,14 @@ class Client:
     def __init__(self, channel: grpc.Channel, token: str) -> None:
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        """Calls a method of whichever service has it."""
+        method = next(
+            getattr(stub, name) for stub in (self._catalog, self._pricing, self._publication) if hasattr(stub, name)
+        )
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -52,6 +64,10 @@ class Client:
         for status in statuses:
             thing = self.update(type(thing)(id=thing.id, lifecycle_status=status), "lifecycle_status")
         return thing
+
+    def approve(self, thing: Any, **more: str) -> Any:
+        """Approves what is there."""
+        return self.call(f"Approve{_names(thing)[0]}", publication_pb2.ApproveRequest(id=thing.id, **more))
 
     def get(self, thing: Any) -> Any:
         """The thing as it is now."""
@@ -86,10 +102,12 @@ def database(database_for: Callable[..., Any]) -> Iterator[Database]:
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
+    items = CatalogItems(database, Guards())
     server = Server(
         Settings.from_environment("catalog", environment),
         [
-            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
+            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+            (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
         ],
         ready=database.ready,
@@ -101,16 +119,28 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="module")
-def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[[Sequence[str]], Client]:
+def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
     """Somebody with those roles in the branch Bishkek."""
 
-    def make(roles: Sequence[str]) -> Client:
-        return Client(channel, issuer.token(roles, ["bishkek"]))
+    def make(roles: Sequence[str], subject: str = "developer") -> Client:
+        return Client(channel, issuer.token(roles, ["bishkek"], subject=subject))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def manager(client_for: Callable[[Sequence[str]], Client]) -> Client:
-    """The catalog's manager."""
-    return client_for(["catalog-manager"])
+def manager(client_for: Callable[..., Client]) -> Client:
+    """The catalog's manager, who takes over an existing catalog: as an admin he needs no second person for that."""
+    return client_for(["catalog-manager", "admin"])
+
+
+@pytest.fixture(scope="module")
+def author(client_for: Callable[..., Client]) -> Client:
+    """A manager of the catalog who makes new things."""
+    return client_for(["catalog-manager"], "author")
+
+
+@pytest.fixture(scope="module")
+def reviewer(client_for: Callable[..., Client]) -> Client:
+    """The other one, who looks at them."""
+    return client_for(["catalog-manager"], "reviewer")

@@ -50,6 +50,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ProductOfferingPrice/ProductOfferingPrices",
     ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
+    "svyaz.catalog.v1.PublicationService": {
+        "ApproveProductOffering": WRITE_CATALOG,
+        "ApproveProductOfferingPrice": WRITE_CATALOG,
+        "ListAuthorship": READ_CATALOG,
+        "CreateProductOfferingVersion": WRITE_CATALOG,
+        "LintProductOffering": READ_CATALOG,
+    },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
     ),

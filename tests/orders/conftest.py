@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import catalog.store
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.publication.guards import Guards
 from chassis import clients
 from chassis.auth import token_source
 from chassis.clock import Clock
@@ -119,7 +120,7 @@ class Shop:
         made = self.world.manager.create(
             catalog_pb2.ProductOffering(
                 name=f"offering {next(self._numbers)}",
-                lifecycle_status=ACTIVE,
+                lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_LAUNCHED,
                 is_bundle=bool(bundles),
                 product_offering_price=prices,
                 bundled_product_offering=[catalog_pb2.BundledProductOffering(id=part) for part in bundles],
@@ -254,7 +255,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
             serving(
                 "catalog",
                 [
-                    (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares)),
+                    (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares, Guards())),
                     (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(wares)),
                 ],
                 issuer,
@@ -265,7 +266,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
         channels = {name: stack.enter_context(grpc.insecure_channel(at)) for name, at in addresses.items()}
         environment = {**issuer.environment, **{f"{name.upper()}_ADDRESS": at for name, at in addresses.items()}}
         yield World(
-            Client(channels["catalog"], issuer.token(["catalog-manager"], ["bishkek"])),
+            Client(channels["catalog"], issuer.token(["admin"], ["bishkek"])),
             customers_address,
             lambda service, branch: Caller(channels[service], issuer.token(["agent"], [branch])),
             Settings.from_environment("orders", environment),

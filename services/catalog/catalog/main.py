@@ -19,7 +19,8 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from chassis.timers import Timers
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, publication_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -35,12 +36,15 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    guards = Guards(Decimal(settings.environment.get("CATALOG_LARGE_DISCOUNT_PERCENT", LARGE_DISCOUNT_PERCENT)))
+    items = CatalogItems(database, guards)
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     server.run(
         settings,
         [
-            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
+            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+            (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
@@ -51,6 +55,8 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
+            Timers(database, Plans(items).timers(), service="catalog", workers=1),
+            Watch(database),
         ],
     )
 

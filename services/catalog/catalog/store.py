@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 from catalog.holding import store as holding
 from catalog.product import store as product
+from catalog.publication import store as publication
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["PROJECTIONS", "RESOURCES", "metadata"]
+__all__ = ["AUTHORSHIP", "PROJECTIONS", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+# Of what is sold: who changed and who approved it.
+AUTHORSHIP = publication.authorship
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
 

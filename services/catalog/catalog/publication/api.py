@@ -6,9 +6,9 @@ from typing import Any
 
 from catalog.product.api import CatalogItems
 from catalog.product.domain import CatalogItem, ProductOffering, ProductOfferingPrice
+from catalog.product.values import ExistingSubscribers
 from catalog.publication import store
 from catalog.publication.domain import Approval, AuthorshipKind, check_approver, copied, further_version
-from catalog.product.values import ExistingSubscribers
 from chassis.convert import from_message, from_timestamp, to_message
 from chassis.db import Database, Unit
 from chassis.errors import NotFound

@@ -11,7 +11,7 @@ from catalog.product.api import CatalogItems
 from catalog.product.domain import LifecycleStatus, PlannedTransition, ProductOffering
 from catalog.publication import store
 from catalog.publication.domain import due, next_look, refusing, without
-from catalog.publication.guards import LATE_HOLDERS, PLANNED, Guards
+from catalog.publication.guards import LATE_HOLDERS, PLANNED, holders, set_timers
 from chassis import telemetry
 from chassis.db import Database, Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
@@ -36,10 +36,9 @@ HELD = "held: "
 class Plans:
     """Applies planned transitions, each by the same rules as if somebody asked for it at that moment."""
 
-    def __init__(self, items: CatalogItems, guards: Guards) -> None:
+    def __init__(self, items: CatalogItems) -> None:
         telemetry.begin_at_zero(PLANNED_TRANSITIONS, ("applied", "refused"))
         self._items = items
-        self._guards = guards
 
     def timers(self) -> Mapping[str, TimerHandler]:
         """The handlers of our timers, by purpose."""
@@ -64,7 +63,7 @@ class Plans:
                 self._refuse(unit, offering, planned, refusal)
             else:
                 unit.after_commit(PLANNED_TRANSITIONS.labels("applied").inc)
-        self._guards.set_timers(unit, offering)
+        set_timers(unit, offering)
 
     @staticmethod
     def _refuse(unit: Unit, offering: ProductOffering, planned: PlannedTransition, refusal: DomainError) -> None:
@@ -81,8 +80,8 @@ class Plans:
         offering = unit.find(ProductOffering, offering_id)
         if offering is None or offering.status is not LifecycleStatus.RETIRED:
             return
-        holders = self._guards.late_holders(offering)
-        reason = f"{HELD}{holders} live products of orders from before its retirement" if holders else None
+        held = holders(unit, offering)
+        reason = f"{HELD}{held} live products of orders from before its retirement" if held else None
         if reason or (offering.status_reason or "").startswith(HELD):
             if reason and reason != offering.status_reason:
                 unit.announce(offering, "HeldAfterRetirement")

@@ -1,10 +1,11 @@
 """What has to hold when something in the catalog is made or changed, beyond what it knows of itself."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
+from catalog.holding.store import live_holders
 from catalog.product.domain import CatalogItem, LifecycleStatus, PlannedTransition, ProductOffering, check_unchanged
 from catalog.publication import store
 from catalog.publication.domain import (
@@ -26,9 +27,6 @@ from chassis.types import TimePeriod
 PLANNED = "planned-transition"
 LATE_HOLDERS = "late-holders"
 
-# The number of live products of an offering, over all branches.
-Holders = Callable[[str], int]
-
 _TAKES_OVER = "admin"
 
 
@@ -38,8 +36,7 @@ class Guards:
     `large_discount` in percent.
     """
 
-    def __init__(self, holders: Holders, large_discount: Decimal = LARGE_DISCOUNT_PERCENT) -> None:
-        self._holders = holders
+    def __init__(self, large_discount: Decimal = LARGE_DISCOUNT_PERCENT) -> None:
         self._large_discount = large_discount
 
     def creating(self, unit: Unit, item: CatalogItem) -> None:
@@ -56,8 +53,9 @@ class Guards:
                 needed = needed or [Violation("lifecycle_status", "only an admin creates what is published already")]
             check_approved(item, needed, approved=False)
         if item.status.live:
-            _check_applies(unit, item, published=item.status is LifecycleStatus.LAUNCHED)
-        self.set_timers(unit, item)
+            # What is taken over may have a past.
+            _check_applies(unit, item, published=False)
+        set_timers(unit, item)
 
     def changed(self, unit: Unit, item: CatalogItem) -> None:
         """A thing that has been changed in this unit, and not flushed yet.
@@ -84,17 +82,13 @@ class Guards:
         if item.status.live and (moved or content or "planned_transition" in before):
             _check_applies(unit, item, published=moved and item.status is LifecycleStatus.LAUNCHED)
         if isinstance(item, ProductOffering):
-            _check_future(before.get("planned_transition"), item, unit.at)
-            if moved and item.status in (LifecycleStatus.RETIRED, LifecycleStatus.OBSOLETE):
-                check_unheld(item, self._holders(item.id))
             if "planned_transition" in before:
-                self.set_timers(unit, item)
+                _check_future(before["planned_transition"] or (), item, unit.at)
+                set_timers(unit, item)
+            if moved and item.status in (LifecycleStatus.RETIRED, LifecycleStatus.OBSOLETE):
+                check_unheld(item, holders(unit, item))
             if moved and item.status is LifecycleStatus.RETIRED:
                 set_timer(unit, item.id, LATE_HOLDERS, unit.at + FIRST_LOOK, item.branch)
-
-    def late_holders(self, item: ProductOffering) -> int:
-        """How many have got the offering although it is retired: what was ordered before."""
-        return self._holders(item.id)
 
     @staticmethod
     def _check_not_on_the_market(unit: Unit, item: CatalogItem, before: dict[str, object]) -> None:
@@ -103,24 +97,29 @@ class Guards:
             after = {name: getattr(item, name) for name in before}
             check_unchanged(item, before, after, why=f"a part of {type(owner).__name__} {owner.id}, which is Launched")
 
-    @staticmethod
-    def set_timers(unit: Unit, item: CatalogItem) -> None:
-        """Lets an offering's next plan be thought of in time."""
-        if not isinstance(item, ProductOffering):
-            return
-        planned = next_planned(item)
-        if planned is not None:
-            set_timer(unit, item.id, PLANNED, max(planned, unit.at), item.branch)
-        elif item.revision:
-            cancel_timer(unit, item.id, PLANNED)
+
+def set_timers(unit: Unit, item: CatalogItem) -> None:
+    """Lets an offering's next plan be thought of in time."""
+    if not isinstance(item, ProductOffering):
+        return
+    planned = next_planned(item)
+    if planned is not None:
+        set_timer(unit, item.id, PLANNED, max(planned, unit.at), item.branch)
+    elif item.revision:
+        cancel_timer(unit, item.id, PLANNED)
 
 
-def _check_future(before: Collection[PlannedTransition] | None, offering: ProductOffering, at: datetime) -> None:
+def holders(unit: Unit, offering: ProductOffering) -> int:
+    """How many live products of the offering there are, in all branches, as far as their events have come."""
+    return live_holders(unit, [offering.id]).get(offering.id, 0)
+
+
+def _check_future(before: Collection[PlannedTransition], offering: ProductOffering, at: datetime) -> None:
     """Raises FailedPrecondition NEVER_APPLIES for a new plan whose time has gone by."""
     late = [
         Violation(f"planned_transition[{i}].at", "it lies in the past")
         for i, plan in enumerate(offering.planned_transition)
-        if before is not None and plan not in before and plan.refused is None and plan.at is not None and plan.at < at
+        if plan not in before and plan.refused is None and plan.at is not None and plan.at < at
     ]
     if late:
         raise FailedPrecondition("NEVER_APPLIES", f"{late[0].field}: {late[0].description}", violations=late)

@@ -15,10 +15,17 @@ from catalog.product.domain import (
     alters,
     kind_of_price,
 )
-from catalog.product.values import ExistingSubscribersPolicy, PriceTier, PricingModel, UsageRate
+from catalog.product.values import (
+    ExistingSubscribersPolicy,
+    PriceTier,
+    PricingModel,
+    ProductOfferingPriceRefOrValue,
+    ProductPriceValue,
+    UsageRate,
+)
 from catalog.publication.conditions import impossible
 from chassis.errors import Violation
-from chassis.types import Duration, TimePeriod
+from chassis.types import Duration, Money, TimePeriod
 
 _ALWAYS = TimePeriod()
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -90,7 +97,8 @@ def _plans(offering: ProductOffering, at: datetime | None) -> Iterator[Violation
             yield Violation(path, "it doesn't say what becomes of the offering, and when")
             continue
         if plan.lifecycle_status not in TRANSITIONS[status]:
-            yield Violation(f"{path}.lifecycle_status", f"by then it is {status}, which doesn't become {plan.lifecycle_status}")
+            why = f"by then it is {status}, which doesn't become {plan.lifecycle_status}"
+            yield Violation(f"{path}.lifecycle_status", why)
         if at is not None and plan.at < at:
             yield Violation(f"{path}.at", "it lies in the past")
         if plan.lifecycle_status.live and plan.at >= _span(offering.valid_for)[1]:
@@ -125,7 +133,7 @@ def _series(offering: ProductOffering, around: Surroundings) -> Iterator[Violati
         yield Violation("existing_subscribers.policy", "there is no older version to migrate anybody from")
     date = policy.effective_date
     if date is not None and policy.policy is not ExistingSubscribersPolicy.MIGRATE:
-        yield Violation("existing_subscribers.effective_date", "nobody is migrated at that time: the policy isn't MIGRATE")
+        yield Violation("existing_subscribers.effective_date", "nobody is migrated then: the policy isn't MIGRATE")
     elif date is not None and date < start:
         yield Violation("existing_subscribers.effective_date", "the version isn't sold yet by then")
     elif date is not None and date >= end:
@@ -198,45 +206,23 @@ class _Charged:
 def _prices(offering: ProductOffering, around: Surroundings) -> Iterator[Violation]:
     everything: list[_Charged] = []
     everywhere: list[_Altering] = []
-    named = {phase.name for phase in offering.phase}
-    possible = _where_sold(offering)
     for i, stated in enumerate(offering.product_offering_price):
         path = f"product_offering_price[{i}]"
         if _apart(stated.valid_for, offering.valid_for):
             yield Violation(f"{path}.valid_for", "it lies outside the offering's validity")
-        charged: list[_Charged] = []
-        altering: list[_Altering] = []
-        if stated.price is not None:
-            money = stated.price.duty_free_amount or stated.price.tax_included_amount
-            if money is not None:
-                period = charge_period(stated.recurring_charge_period, stated.recurring_charge_period_length)
-                charged.append(
-                    _Charged(kind_of_price(stated.price_type, stated.recurring_charge_period), money.unit or "", period)
-                )
+        charged, altering = _by_value(stated, path)
+        for one in altering:
+            if _apart(one.valid_for, stated.valid_for) or _apart(one.valid_for, offering.valid_for):
+                yield Violation(f"{one.path}.valid_for", "it lies outside the validity of what it alters")
         for price, where in _all_of(stated.id or "", path, around.prices) if stated.price is None else ():
-            yield from _within(price, where, offering.valid_for)
-            yield from _alone(price, where, possible, around)
-            for k, phase in enumerate(price.phase):
-                if phase not in named:
-                    yield Violation(f"{where}.phase[{k}]", f"the offering has no phase {phase!r}")
-            if _is_alteration(price):
-                (everywhere if where == path else altering).append(_altering(price, where))
-            else:
+            yield from _of_offering(price, where, offering, around)
+            if not _is_alteration(price):
                 charged.append(_charged(price))
-        for k, alteration in enumerate(stated.price_alteration):
-            where = f"{path}.price_alteration[{k}]"
-            if _apart(alteration.valid_for, stated.valid_for) or _apart(alteration.valid_for, offering.valid_for):
-                yield Violation(f"{where}.valid_for", "it lies outside the validity of what it alters")
-            value = alteration.price
-            money = (value.duty_free_amount or value.tax_included_amount) if value is not None else None
-            altering.append(
-                _Altering(
-                    where, alteration.id or "", value.percentage if value is not None else None,
-                    money.value if money is not None else None, (money.unit or "") if money is not None else "",
-                    _meant(alteration.price_type), charge_period(alteration.recurring_charge_period, None),
-                    alteration.valid_for, alteration.application_duration, "", None,
-                )
-            )  # fmt: skip
+            elif where == path:
+                # One of the offering's own prices alters those beside it.
+                everywhere.append(_altering(price, where))
+            else:
+                altering.append(_altering(price, where))
         for one in altering:
             yield from _nothing_to_alter(one, charged)
         yield from _always_losing(altering)
@@ -244,6 +230,53 @@ def _prices(offering: ProductOffering, around: Surroundings) -> Iterator[Violati
     for one in everywhere:
         yield from _nothing_to_alter(one, everything)
     yield from _always_losing(everywhere)
+
+
+def _by_value(stated: ProductOfferingPriceRefOrValue, path: str) -> tuple[list[_Charged], list[_Altering]]:
+    """What a price that is written into the offering charges, and what is written into that."""
+    charged = []
+    money = _money(stated.price)
+    if money is not None:
+        period = charge_period(stated.recurring_charge_period, stated.recurring_charge_period_length)
+        charged.append(
+            _Charged(kind_of_price(stated.price_type, stated.recurring_charge_period), money.unit or "", period)
+        )
+    altering = []
+    for k, alteration in enumerate(stated.price_alteration):
+        amount = _money(alteration.price)
+        altering.append(
+            _Altering(
+                path=f"{path}.price_alteration[{k}]",
+                id=alteration.id or "",
+                percentage=alteration.price.percentage if alteration.price is not None else None,
+                amount=amount.value if amount is not None else None,
+                currency=(amount.unit or "") if amount is not None else "",
+                kind=_meant(alteration.price_type),
+                period=charge_period(alteration.recurring_charge_period, None),
+                valid_for=alteration.valid_for,
+                duration=alteration.application_duration,
+                group="",
+                price=None,
+            )
+        )
+    return charged, altering
+
+
+def _money(value: ProductPriceValue | None) -> Money | None:
+    return (value.duty_free_amount or value.tax_included_amount) if value is not None else None
+
+
+def _of_offering(
+    price: ProductOfferingPrice, path: str, offering: ProductOffering, around: Surroundings
+) -> Iterator[Violation]:
+    """What of a price never applies in this offering."""
+    if _apart(price.valid_for, offering.valid_for):
+        yield Violation(f"{path}.valid_for", f"price {price.name or price.id} lies outside the offering's validity")
+    named = {phase.name for phase in offering.phase}
+    for k, phase in enumerate(price.phase):
+        if phase not in named:
+            yield Violation(f"{path}.phase[{k}]", f"the offering has no phase {phase!r}")
+    yield from _alone(price, path, _where_sold(offering), around)
 
 
 def _where_sold(offering: ProductOffering) -> dict[str, Collection[str]]:
@@ -272,11 +305,6 @@ def _all_of(id: str, path: str, prices: Prices) -> Iterator[tuple[ProductOfferin
         for i, relation in enumerate(price.pop_relationship):
             if alters(relation):
                 waiting.append((relation.id or "", f"{where}.pop_relationship[{i}]"))
-
-
-def _within(price: ProductOfferingPrice, path: str, validity: TimePeriod | None) -> Iterator[Violation]:
-    if _apart(price.valid_for, validity):
-        yield Violation(f"{path}.valid_for", f"price {price.name or price.id} lies outside the offering's validity")
 
 
 def _alone(
@@ -310,11 +338,18 @@ def _charged(price: ProductOfferingPrice) -> _Charged:
 def _altering(price: ProductOfferingPrice, path: str) -> _Altering:
     money = price.price
     return _Altering(
-        path, price.id, price.percentage, money.value if money is not None else None,
-        (money.unit or "") if money is not None else "", _meant(price.price_type),
-        charge_period(price.recurring_charge_period_type, price.recurring_charge_period_length),
-        price.valid_for, price.application_duration, price.exclusivity_group or "", price,
-    )  # fmt: skip
+        path=path,
+        id=price.id,
+        percentage=price.percentage,
+        amount=money.value if money is not None else None,
+        currency=(money.unit or "") if money is not None else "",
+        kind=_meant(price.price_type),
+        period=charge_period(price.recurring_charge_period_type, price.recurring_charge_period_length),
+        valid_for=price.valid_for,
+        duration=price.application_duration,
+        group=price.exclusivity_group or "",
+        price=price,
+    )
 
 
 def _meant(price_type: str | None) -> str:
@@ -400,4 +435,4 @@ def _rates(rates: Sequence[UsageRate], path: str) -> Iterator[Violation]:
         starts = [step.start or Decimal(0) for step in rate.step]
         for k in range(1, len(starts)):
             if starts[k] <= starts[k - 1]:
-                yield Violation(f"{path}.rate[{i}].step[{k}].start", "it begins before the step before it: never reached")
+                yield Violation(f"{path}.rate[{i}].step[{k}].start", "it begins before the one before it")

@@ -58,15 +58,13 @@ def records(unit: Unit, item_id: str) -> list[AuthorshipRecord]:
     """Who changed and approved the thing, the latest first."""
     columns = authorship.c
     rows = unit.session.execute(
-        sa.select(columns.item_id, columns.kind, columns.subject, columns.at, columns.digest, columns.note)
+        sa.select(columns.kind, columns.subject, columns.at, columns.digest, columns.note)
         .where(columns.item_id == item_id)
         .order_by(columns.position.desc())
     )
     return [
-        AuthorshipRecord(
-            id=row.item_id, kind=AuthorshipKind(row.kind), subject=row.subject, at=row.at, digest=row.digest, note=row.note
-        )
-        for row in rows
+        AuthorshipRecord(id=item_id, kind=AuthorshipKind(kind), subject=subject, at=at, digest=digest, note=note)
+        for kind, subject, at, digest, note in rows
     ]
 
 
