@@ -89,6 +89,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "GetBillingCertificate": READ_BILLING,
         "OpenBillingEpoch": ADMIN,
     },
+    "svyaz.orders.v1.MigrationService": {
+        **dict.fromkeys(("GetProductMigration", "ListProductMigrations", "ListMigratedProducts"), READ_CATALOG),
+        **dict.fromkeys(
+            ("MigrateProducts", "PauseProductMigration", "ResumeProductMigration", "RetryProductMigration"),
+            WRITE_CATALOG,
+        ),
+    },
     "svyaz.hub.v1.HubService": {
         "GetSubscription": ROLES,
         "ListSubscriptions": ROLES,

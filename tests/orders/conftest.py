@@ -28,6 +28,8 @@ from chassis.server import Registration
 from chassis.timers import Timers
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
+from orders.migration.api import Migrations
+from orders.migration.events import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.fulfilment import Fulfilment
@@ -35,7 +37,7 @@ from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -68,7 +70,12 @@ class Shop:
     offset: Path
     provisioning: NullProvisioning
     agent: Caller
+    # A manager of the catalog in Bishkek, and people who are managers and agents: of all branches, and of Osh.
+    manager: Caller
+    head_office: Caller
+    osh: Caller
     fulfilment: Fulfilment
+    migrating: Migrating
     timers: Timers
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -280,19 +287,36 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     tokens = token_source(world.settings)
     to_catalog = clients.channel(world.settings.addresses["catalog"], tokens)
     to_customers = clients.channel(world.settings.addresses["customers"], tokens)
-    capture = Capture(
-        pricing_pb2_grpc.PricingServiceStub(to_catalog), customers_pb2_grpc.CustomerServiceStub(to_customers)
-    )
+    prices = pricing_pb2_grpc.PricingServiceStub(to_catalog)
+    capture = Capture(prices, customers_pb2_grpc.CustomerServiceStub(to_customers))
     provisioning = NullProvisioning()
     fulfilment = Fulfilment(capture, provisioning)
+    migrating = Migrating(capture, catalog_pb2_grpc.CatalogServiceStub(to_catalog))
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, prices)),
     ]
-    timers = Timers(database, fulfilment.timers(), service="orders")
+    timers = Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders")
     with serving("orders", registrations, issuer) as address, grpc.insecure_channel(address) as channel:
         agent = Caller(channel, issuer.token(["agent"], ["bishkek"]))
-        yield Shop(world, database, offset, provisioning, agent, fulfilment, timers)
+        people = {
+            branch: Caller(channel, issuer.token(["catalog-manager", "agent"], [branch])) for branch in ("osh", "*")
+        }
+        manager = Caller(channel, issuer.token(["catalog-manager"], ["bishkek"]))
+        yield Shop(
+            world,
+            database,
+            offset,
+            provisioning,
+            agent,
+            manager,
+            people["*"],
+            people["osh"],
+            fulfilment,
+            migrating,
+            timers,
+        )
     to_catalog.close()
     to_customers.close()
     database.close()

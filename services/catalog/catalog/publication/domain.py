@@ -19,7 +19,7 @@ from catalog.product.values import BundlePricingMode, ExistingSubscribers, POPAl
 from chassis.errors import FailedPrecondition, Violation
 from chassis.types import TimePeriod
 
-I = TypeVar("I", bound=CatalogItem)
+T = TypeVar("T", bound=CatalogItem)
 
 # From so many per cent on a discount needs a second person, unless the environment says otherwise.
 LARGE_DISCOUNT_PERCENT = Decimal(30)
@@ -61,7 +61,7 @@ def check_approver(item: CatalogItem, approver: str, authors: Iterable[str]) -> 
     if approver in authors:
         raise FailedPrecondition(
             "OWN_WORK",
-            f"{approver} has changed {type(item).__name__} {item.id}, a price or a part of it since it was last approved; "
+            f"{approver} has changed {type(item).__name__} {item.id}, or a part of it, since it was approved last; "
             "somebody else must approve it",
             metadata={"approver": approver},
         )
@@ -174,7 +174,7 @@ def further_version(
     return draft
 
 
-def copied(item: I, id: str) -> I:
+def copied(item: T, id: str) -> T:
     """A draft with the same attributes."""
     # Not a copy of the object: that one is known to the mapper.
     attributes: dict[str, Any] = {field.name: getattr(item, field.name) for field in fields(item)}

@@ -126,7 +126,7 @@ def _check_future(before: Collection[PlannedTransition], offering: ProductOfferi
 
 
 def _begin(offering: ProductOffering, at: datetime) -> None:
-    """A further version that doesn't say when it begins, begins when it is launched: else none would replace another."""
+    """A further version that doesn't say when it begins, begins when it is launched: it replaces another."""
     period = offering.valid_for or TimePeriod()
     if offering.series and period.start_date_time is None:
         offering.valid_for = replace(period, start_date_time=at)

@@ -77,9 +77,12 @@ class Capture:
         self._catalog = catalog
         self._customers = customers
 
-    def capture(self, order: ProductOrder, items: Sequence[OrderItem], products: Products) -> Captured:
+    def capture(
+        self, order: ProductOrder, items: Sequence[OrderItem], products: Products, *, exact_version: bool = False
+    ) -> Captured:
         """Validates and prices the order.
 
+        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER;
         FailedPrecondition OFFERING_NOT_SELLABLE; all with the paths of the items.
         """
@@ -93,6 +96,7 @@ class Capture:
                     id=item.id or "",
                     product_offering_id=(item.product_offering.id or "") if item.product_offering else "",
                     quantity=1 if item.quantity is None else item.quantity,
+                    exact_version=exact_version,
                 )
                 for _, item in to_price
             ],
