@@ -63,8 +63,8 @@ down: setup ## stops what `make up` started, keeping the data
 	@svyaz down
 
 .PHONY: token
-token: setup ## a token of the development issuer: ROLE=agent BRANCH=bishkek
-	@svyaz token --role '$(ROLE)' --branch '$(BRANCH)'
+token: setup ## a token of the development issuer: ROLE=agent BRANCH=bishkek [USER=developer]
+	@svyaz token --role '$(ROLE)' --branch '$(BRANCH)' --subject '$(if $(filter command,$(origin USER)),$(USER),developer)'
 
 .PHONY: test
 test: setup ## every test

@@ -58,7 +58,7 @@ def body_of(api: Api, specs: dict[str, Spec], resource: Resource, salt: str, kin
 
 def ordered(api: Api, item: dict[str, Any]) -> dict[str, Any]:
     """An item of an order, of an offering that exists; those inside it too."""
-    offering = api.made(PATHS["productOffering"], {"name": "ordered", "lifecycleStatus": "Active"})
+    offering = api.made(PATHS["productOffering"], {"name": "ordered", "lifecycleStatus": "Launched"})
     inner = [ordered(api, part) for part in item.get("productOrderItem", ())]
     changed = item | {"productOffering": {"id": offering["id"]}, "state": "acknowledged", "id": offering["id"]}
     return changed | ({"productOrderItem": inner} if inner else {})

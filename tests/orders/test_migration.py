@@ -13,6 +13,7 @@ from orders.migration import events
 from orders.migration.domain import ProductMigration
 from svyaz.catalog.v1 import catalog_pb2
 from svyaz.orders.v1 import migration_pb2
+from svyaz.type.v1 import values_pb2
 from tests.orders.conftest import ORDER, PRODUCT, Shop, item
 from tests.serving import Caller
 
@@ -234,14 +235,16 @@ def test_it_begins_when_it_is_said_to(shop: Shop) -> None:
 
 def test_a_migration_of_nothing_or_to_nothing_is_refused(shop: Shop) -> None:
     old = shop.offering(shop.price(500))
-    for error, reason, request in [
+    wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (InvalidArgument, "REQUIRED", {"to_offering": old}),
         (InvalidArgument, "REQUIRED", {"from_offering": [old]}),
         (InvalidArgument, "SAME_OFFERING", {"from_offering": [old], "to_offering": old}),
         (InvalidArgument, "UNKNOWN_OFFERING", {"from_offering": [old], "to_offering": "gone"}),
-    ]:
+    ]
+    for error, reason, request in wrong:
         with pytest.raises(error) as refused:
             shop.manager(MIGRATION + "MigrateProducts", **request)
+        assert isinstance(refused.value, InvalidArgument)
         assert refused.value.reason == reason
         assert refused.value.violations
 
@@ -249,10 +252,9 @@ def test_a_migration_of_nothing_or_to_nothing_is_refused(shop: Shop) -> None:
 def test_a_migration_stays_in_its_branch_and_head_office_migrates_all(shop: Shop) -> None:
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     _, ours = subscribed(shop, old)
-    body = {"status": "PRODUCT_STATUS_ACTIVE", "product_offering": {"id": old}}
     customer, account = shop.customer(branch="osh")
-    parties = [{"id": customer, "role": "customer"}]
-    body = {**body, "billing_account": {"id": account}, "related_party": parties}
+    body: dict[str, Any] = {"status": "PRODUCT_STATUS_ACTIVE", "product_offering": {"id": old}}
+    body |= {"billing_account": {"id": account}, "related_party": [{"id": customer, "role": "customer"}]}
     theirs = shop.osh(PRODUCT + "CreateProduct", product=body).id
 
     def offering_in_osh() -> str:
@@ -307,7 +309,7 @@ def a_version(shop: Shop, first: str, policy: str, som: int, **more: Any) -> cat
             version="2",
             series=first,
             lifecycle_status=LAUNCHED,
-            valid_for={"start_date_time": shop.at(timedelta(0))},
+            valid_for=values_pb2.TimePeriod(start_date_time=shop.at(timedelta(0))),
             existing_subscribers=catalog_pb2.ExistingSubscribers(
                 policy=f"EXISTING_SUBSCRIBERS_POLICY_{policy}",  # type: ignore[arg-type]
                 **more,

@@ -121,7 +121,8 @@ def _series(offering: ProductOffering, around: Surroundings) -> Iterator[Violati
             f"version {latest.version or latest.id} starts later and is sold in its place, always",
         )
     same = next((version for version in sold if _span(version.valid_for)[0] == start), None)
-    if same is not None:
+    # One that doesn't say when it begins, begins when it is launched.
+    if same is not None and (start != _EARLIEST or not offering.series):
         yield Violation(
             "valid_for.start_date_time",
             f"version {same.version or same.id} starts at the same time: which of them is sold isn't said",
