@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from catalog import schema
 from catalog.holding.store import holding
 from catalog.product.api import CatalogItems
+from catalog.product.domain import LifecycleStatus
+from catalog.product.values import BundlePricing, BundlePricingMode, POPAlteration, ProductPriceValue
 from catalog.publication.domain import FIRST_LOOK, LAST_LOOK, needs_approval, next_look, next_version
 from catalog.publication.events import NOT_APPLIED, OVERDUE, Plans, Watch
 from catalog.publication.guards import LATE_HOLDERS, PLANNED, Guards
@@ -96,13 +99,13 @@ def test_an_approval_is_of_what_was_there(author: Client, reviewer: Client) -> N
     offering = in_test(author, price)
     refused(Aborted, "STALE_ETAG", lambda: reviewer.approve(offering, etag="7"))
     reviewer.approve(offering, etag=offering.etag)
-    for change in [
-        lambda: author.update(pb.ProductOffering(id=offering.id, name="Fibre 1000"), "name"),
-        lambda: author.update(
-            pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=1)), "price"
-        ),
-    ]:
-        change()
+    dearer = pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=900))
+    changes: list[tuple[Any, str]] = [
+        (pb.ProductOffering(id=offering.id, name="Fibre 1000"), "name"),
+        (dearer, "price"),
+    ]
+    for change, path in changes:
+        author.update(change, path)
         author.move(offering, ACTIVE)
         refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
         reviewer.approve(offering)
@@ -195,9 +198,6 @@ def test_what_a_large_discount_is(thing: Any, fields: list[str]) -> None:
 
 
 def test_a_large_discount_inside_an_offering() -> None:
-    from catalog.product.domain import LifecycleStatus
-    from catalog.product.values import BundlePricing, BundlePricingMode, POPAlteration, ProductPriceValue
-
     half = ProductPriceValue(percentage=Decimal(50))
     price = by_value(ProductPriceValue(), POPAlteration(price_type="discount", price=half))
     surcharge = by_value(ProductPriceValue(), POPAlteration(price_type="surcharge", price=half))
@@ -293,10 +293,10 @@ def test_a_new_version_is_a_draft_of_the_same_series(author: Client, reviewer: C
     third = a_version(author, second)
     assert (third.series, third.version, third.HasField("valid_for")) == (first.id, "3.0", False)
     assert a_version(author, first).version == "4.0"
-    assert manager_sees_both_live(author, first, second)
+    assert both_live(author, first, second)
 
 
-def manager_sees_both_live(author: Client, *versions: Any) -> bool:
+def both_live(author: Client, *versions: Any) -> bool:
     return all(author.get(version).lifecycle_status == LAUNCHED for version in versions)
 
 
@@ -585,5 +585,5 @@ def test_a_retired_offering_is_looked_at_ever_more_seldom_for_a_month() -> None:
     while (following := next_look(NOW, looks[-1])) is not None:
         looks.append(following)
     assert looks[1] - NOW == FIRST_LOOK
-    assert all(later - NOW == 2 * (earlier - NOW) for earlier, later in zip(looks[1:], looks[2:], strict=False))
+    assert all(later - NOW == 2 * (earlier - NOW) for earlier, later in pairwise(looks[1:]))
     assert LAST_LOOK / 2 < looks[-1] - NOW <= LAST_LOOK

@@ -347,11 +347,12 @@ def test_conditions_that_nobody_fulfils(conditions: list[tuple[str, ConditionOpe
 
 
 def test_conditions_that_the_offering_excludes() -> None:
-    for subject, attributes in [
+    sold: list[tuple[str, dict[str, Any]]] = [
         ("branch", {"eligible_branch": ("osh",)}),
         ("channel", {"channel": (EntityRef(id="web", name="Web"),)}),
         ("term", {"product_offering_term": (ProductOfferingTerm(name="24 months"),)}),
-    ]:
+    ]
+    for subject, attributes in sold:
         price = a_price("p", "1 KGS", condition=(condition(subject, Op.EQ, '"bishkek"'),))
         offering = an_offering("o", *refs("p"), **attributes)
         assert found(offering, price) == ["product_offering_price[0].condition[0]"], subject

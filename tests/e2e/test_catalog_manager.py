@@ -1,4 +1,4 @@
-"""A catalog manager's story: from a design to the market, to its next version, to its end, with subscribers all along."""
+"""A catalog manager's story: from a design to the market, to the next version, to the end, with subscribers."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ from chassis.timers import Timers
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
-from orders.migration.events import Migrating
+from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.fulfilment import Fulfilment

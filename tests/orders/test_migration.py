@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from chassis.cloudevents import ReceivedEvent
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
-from orders.migration import events
+from orders.migration import steps
 from orders.migration.domain import ProductMigration
 from svyaz.catalog.v1 import catalog_pb2
 from svyaz.orders.v1 import migration_pb2
@@ -162,7 +162,7 @@ def test_a_failed_order_is_a_failed_product(shop: Shop) -> None:
 
 
 def test_what_ends_before_its_turn_is_left_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "ORDERS_AT_ONCE", 0)
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 0)
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     customer, account = shop.customer()
     order = shop.completed(customer, account, item("1", "ADD", old))
@@ -173,7 +173,7 @@ def test_what_ends_before_its_turn_is_left_alone(shop: Shop, monkeypatch: pytest
     assert seen(shop, migration).progress.waiting == 1
     shop.manager(MIGRATION + "PauseProductMigration", id=migration)
     shop.completed(customer, account, item("1", "DELETE", product=product))
-    monkeypatch.setattr(events, "ORDERS_AT_ONCE", 20)
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 20)
     shop.manager(MIGRATION + "ResumeProductMigration", id=migration)
     work(shop)
     (row,) = rows(shop, migration)
@@ -182,8 +182,8 @@ def test_what_ends_before_its_turn_is_left_alone(shop: Shop, monkeypatch: pytest
 
 
 def test_it_goes_on_in_batches_and_can_be_paused_between_them(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "ORDERS_AT_ONCE", 2)
-    monkeypatch.setattr(events, "LOOKED_AT_ONCE", 2)
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 2)
+    monkeypatch.setattr(steps, "LOOKED_AT_ONCE", 2)
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     for _ in range(5):
         subscribed(shop, old)

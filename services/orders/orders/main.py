@@ -22,7 +22,7 @@ from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
-from orders.migration.events import Migrating
+from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.fulfilment import Fulfilment

@@ -12,7 +12,7 @@ from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON, new_id
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
-from orders.migration.events import MIGRATE, start
+from orders.migration.steps import MIGRATE, start
 from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
 from svyaz.orders.v1 import migration_pb2
 
