@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.publication.api import Publication
 from catalog.publication.guards import Guards
@@ -21,6 +21,8 @@ from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
+    pricing_rules_pb2,
+    pricing_rules_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
 )
@@ -32,16 +34,17 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
-        self._publication = publication_pb2_grpc.PublicationServiceStub(channel)
+        self._stubs = (
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            pricing_pb2_grpc.PricingServiceStub(channel),
+            pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
+            publication_pb2_grpc.PublicationServiceStub(channel),
+        )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of whichever service has it."""
-        method = next(
-            getattr(stub, name) for stub in (self._catalog, self._pricing, self._publication) if hasattr(stub, name)
-        )
+        """Calls a method of any of the services."""
+        method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -50,12 +53,12 @@ class Client:
     def create(self, message: Any, **more: str) -> Any:
         """Creates what the message says; answers with it as it is then."""
         name, field = _names(message)
-        return self.call(f"Create{name}", getattr(catalog_pb2, f"Create{name}Request")(**{field: message}, **more))
+        return self.call(f"Create{name}", _request(f"Create{name}Request")(**{field: message}, **more))
 
     def update(self, message: Any, *paths: str, **more: str) -> Any:
         """Changes those fields of the thing with the message's id."""
         name, field = _names(message)
-        request = getattr(catalog_pb2, f"Update{name}Request")(**{field: message}, **more)
+        request = _request(f"Update{name}Request")(**{field: message}, **more)
         request.update_mask.paths.extend(paths)
         return self.call(f"Update{name}", request)
 
@@ -85,6 +88,10 @@ class Client:
         return response
 
 
+def _request(name: str) -> Any:
+    return getattr(catalog_pb2 if hasattr(catalog_pb2, name) else pricing_rules_pb2, name)
+
+
 def _names(message: Any) -> tuple[str, str]:
     name = message.DESCRIPTOR.name
     return name, "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
@@ -109,6 +116,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
             (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],
         ready=database.ready,
     )

@@ -300,6 +300,7 @@ def test_one_of_a_group_that_always_loses(better: dict[str, Any], loses: bool) -
         [("characteristic.ip", Op.ABSENT, None), ("characteristic.ip", Op.NE, '"static"')],
         [("agreement", Op.PRESENT, None), ("agreement", Op.EQ, '"a"')],
         [("characteristic.speed", Op.EQ, "100"), ("characteristic.speed", Op.EQ, "100.0")],
+        [("characteristic.speed", Op.EQ, '"100"'), ("characteristic.speed", Op.GTE, "100")],
     ],
 )
 def test_conditions_that_somebody_fulfils(conditions: list[tuple[str, ConditionOperator, str | None]]) -> None:

@@ -287,15 +287,17 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     tokens = token_source(world.settings)
     to_catalog = clients.channel(world.settings.addresses["catalog"], tokens)
     to_customers = clients.channel(world.settings.addresses["customers"], tokens)
-    prices = pricing_pb2_grpc.PricingServiceStub(to_catalog)
-    capture = Capture(prices, customers_pb2_grpc.CustomerServiceStub(to_customers))
+    capture = Capture(
+        pricing_pb2_grpc.PricingServiceStub(to_catalog), customers_pb2_grpc.CustomerServiceStub(to_customers)
+    )
+    offerings = catalog_pb2_grpc.CatalogServiceStub(to_catalog)
     provisioning = NullProvisioning()
     fulfilment = Fulfilment(capture, provisioning)
-    migrating = Migrating(capture, catalog_pb2_grpc.CatalogServiceStub(to_catalog))
+    migrating = Migrating(capture, offerings)
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
-        (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, prices)),
+        (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]
     timers = Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders")
     with serving("orders", registrations, issuer) as address, grpc.insecure_channel(address) as channel:

@@ -249,6 +249,16 @@ def test_a_migration_of_nothing_or_to_nothing_is_refused(shop: Shop) -> None:
         assert refused.value.violations
 
 
+def test_nobody_is_moved_to_what_is_not_on_the_market(shop: Shop) -> None:
+    old = shop.offering(shop.price(500))
+    approved = shop.world.manager.create(
+        catalog_pb2.ProductOffering(name="soon", lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_ACTIVE)
+    )
+    with pytest.raises(FailedPrecondition) as refused:
+        migrate(shop, old, approved.id)
+    assert refused.value.reason == "OFFERING_NOT_SELLABLE"
+
+
 def test_a_migration_stays_in_its_branch_and_head_office_migrates_all(shop: Shop) -> None:
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     _, ours = subscribed(shop, old)

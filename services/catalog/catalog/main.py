@@ -4,7 +4,7 @@ import sys
 from decimal import Decimal
 
 from catalog.holding.events import orders_changed
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.publication.api import Publication
 from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
@@ -20,7 +20,7 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, publication_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc, publication_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -46,6 +46,7 @@ def main() -> None:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
             (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),

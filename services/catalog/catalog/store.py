@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from catalog.holding import store as holding
+from catalog.pricing import store as pricing
 from catalog.product import store as product
 from catalog.publication import store as publication
 from catalog.schema import mapper, metadata
@@ -11,7 +12,7 @@ from chassis.types import Aggregate
 
 __all__ = ["AUTHORSHIP", "PROJECTIONS", "RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **pricing.RESOURCES}
 # Of what is sold: who changed and who approved it.
 AUTHORSHIP = publication.authorship
 # What isn't ours but learned from others' events.

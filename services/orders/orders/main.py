@@ -48,9 +48,9 @@ def main() -> None:
         connections=settings.database_connections,
     )
     catalog = channel(settings.addresses["catalog"], tokens)
-    prices = pricing_pb2_grpc.PricingServiceStub(catalog)
+    offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
     capture = Capture(
-        prices,
+        pricing_pb2_grpc.PricingServiceStub(catalog),
         customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
     )
     provisioning = NullProvisioning(
@@ -58,7 +58,7 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     fulfilment = Fulfilment(capture, provisioning)
-    migrating = Migrating(capture, catalog_pb2_grpc.CatalogServiceStub(catalog))
+    migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
@@ -70,7 +70,7 @@ def main() -> None:
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
-            (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, prices)),
+            (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [customers, launched], service="orders"),

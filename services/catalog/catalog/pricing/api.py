@@ -1,12 +1,15 @@
-"""What a price is asked for."""
+"""What a price is asked for, and what prices rest on beside the offerings."""
 
 from typing import Any
 
-from catalog.pricing import store
-from catalog.pricing.pricing import Item, PricingContext, Receipt, price, replay
-from chassis.convert import from_message, from_timestamp, to_message
-from chassis.db import Database
-from svyaz.catalog.v1 import pricing_pb2
+from catalog.pricing import messages, store
+from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
+from catalog.pricing.pricing import price, replay
+from catalog.pricing.receipts import Receipt
+from chassis.db import Database, Unit
+from chassis.resources import Collection, StandardMethods
+from chassis.types import Json
+from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
 
 
 class Prices:
@@ -18,16 +21,27 @@ class Prices:
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`."""
-        asked = request.context
-        items = [
-            Item(item.id, item.product_offering_id, item.quantity if item.HasField("quantity") else 1)
-            for item in request.item
-        ]
-        offers = self._book.offers(self._database, {item.product_offering_id for item in items})
-        at = from_timestamp(asked.at) if asked.HasField("at") else self._database.clock.now()
-        pricing = price(items, offers, PricingContext(at, asked.currency, asked.branch, asked.customer_id))
-        return to_message(pricing, pricing_pb2.PriceResponse)
+        items = messages.items_of(request.item)
+        offers, rules = self._book.read(self._database, {item.product_offering_id for item in items})
+        asked = messages.context_of(request.context, self._database.clock.now())
+        return messages.response(price(items, offers, asked, rules))
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""
-        return to_message(replay(from_message(request.receipt, Receipt)), pricing_pb2.PriceResponse)
+        given = request.receipt
+        return messages.response(replay(Receipt(given.engine, given.revision, Json(given.inputs.decode()), ())))
+
+
+class PricingRules(StandardMethods):
+    """What prices rest on beside the offerings."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(
+            pricing_rules_pb2.DESCRIPTOR.services_by_name["PricingRulesService"],
+            Collection(database, PriceList, pricing_rules_pb2.PriceList, deleting=_deleting_list),
+            Collection(database, TaxRate, pricing_rules_pb2.TaxRate, deleting=lambda unit, rate: check_draft(rate)),
+        )
+
+
+def _deleting_list(unit: Unit, price_list: PriceList) -> None:
+    check_unused(price_list, store.prices_of_list(unit, price_list.id))

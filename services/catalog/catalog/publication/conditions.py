@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS
 from catalog.product.values import ConditionOperator, PriceCondition
 
-# What a condition may be about; see PriceCondition in the contract.
-SUBJECTS = frozenset({"marketSegment", "branch", "channel", "place", "agreement", "term", "quantity", "customer"})
-CHARACTERISTIC = "characteristic."
 # A customer is in several segments, and in a place inside a place: these have many values at once.
 MANY = frozenset({"marketSegment", "place"})
 
@@ -142,7 +140,14 @@ def _values(condition: PriceCondition) -> list[Any]:
 
 
 def _number(value: Any) -> Decimal | None:
-    return Decimal(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    # As pricing takes them: a number may be written as a text.
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def _key(value: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from catalog.pricing.store import price_list
 from catalog.product.domain import CatalogItem, LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.store import RESOURCES as THINGS
 from catalog.product.store import any_of, product_offering, reference
@@ -235,7 +236,9 @@ def surroundings(unit: Unit, item: CatalogItem, at: datetime | None) -> Surround
     """What the thing is linted among."""
     prices = {one.id: one for one in whole(unit, item) if isinstance(one, ProductOfferingPrice)}
     others = versions(unit, item) if isinstance(item, ProductOffering) else ()
-    return Surroundings(prices, others, at)
+    named = sorted({price.price_list for price in prices.values() if price.price_list})
+    lists = unit.session.scalars(sa.select(price_list.c.id).where(price_list.c.id == any_of(named))) if named else ()
+    return Surroundings(prices, others, at, frozenset(lists))
 
 
 def findings(unit: Unit, item: CatalogItem, at: datetime | None) -> list[Violation]:

@@ -6,15 +6,16 @@ from typing import Any
 from chassis import calls, clients
 from chassis.convert import enum_prefix, from_timestamp, to_message
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON, new_id
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
 from orders.migration.steps import MIGRATE, start
-from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.orders.v1 import migration_pb2
+from svyaz.type.v1 import requests_pb2
 
 MOST_PRODUCTS = 1000
 _PREFIX = enum_prefix(migration_pb2.MigratedProductState.DESCRIPTOR)
@@ -37,7 +38,7 @@ def _replies(unit: Unit, migrations: Sequence[ProductMigration]) -> Sequence[mig
 class Migrations(StandardMethods):
     """Migrations of products from old offerings to a new one."""
 
-    def __init__(self, database: Database, catalog: pricing_pb2_grpc.PricingServiceStub) -> None:
+    def __init__(self, database: Database, catalog: catalog_pb2_grpc.CatalogServiceStub) -> None:
         self._database = database
         self._catalog = catalog
         self._migrations = Collection(database, ProductMigration, migration_pb2.ProductMigration, replies=_replies)
@@ -60,7 +61,7 @@ class Migrations(StandardMethods):
             "start_at": at,
         }
         ProductMigration(id="", **migration_of).check(self._database.clock.now())
-        self._check_sellable(request, branch)
+        self._check_sellable(request)
 
         def work(unit: Unit) -> migration_pb2.ProductMigration:
             migration = ProductMigration(id=new_id(), **migration_of)
@@ -76,17 +77,16 @@ class Migrations(StandardMethods):
             raise PermissionDenied("BRANCH_FORBIDDEN", "only who may see every branch migrates the products of all")
         return COMMON
 
-    def _check_sellable(self, request: migration_pb2.MigrateProductsRequest, branch: str) -> None:
-        """Raises InvalidArgument UNKNOWN_OFFERING, FailedPrecondition OFFERING_NOT_SELLABLE: once, for all products."""
-        item = pricing_pb2.PriceRequestItem(id="1", product_offering_id=request.to_offering, exact_version=True)
-        context = pricing_pb2.PricingContext(branch="" if branch == COMMON else branch)
-        if request.HasField("start_at"):
-            context.at.CopyFrom(request.start_at)
+    def _check_sellable(self, request: migration_pb2.MigrateProductsRequest) -> None:
+        """Raises InvalidArgument UNKNOWN_OFFERING, FailedPrecondition OFFERING_NOT_SELLABLE."""
         try:
-            clients.call(self._catalog.Price, pricing_pb2.PriceRequest(item=[item], context=context))
-        except (InvalidArgument, FailedPrecondition) as error:
-            violations = [Violation("to_offering", one.description) for one in error.violations]
-            raise type(error)(error.reason, error.message, violations=violations, metadata=error.metadata) from error
+            offering = clients.call(self._catalog.GetProductOffering, requests_pb2.GetRequest(id=request.to_offering))
+        except NotFound as error:
+            violations = [Violation("to_offering", error.message)]
+            raise InvalidArgument("UNKNOWN_OFFERING", error.message, violations=violations) from error
+        if offering.lifecycle_status != catalog_pb2.LIFECYCLE_STATUS_LAUNCHED:
+            why = f"offering {offering.id} isn't Launched"
+            raise FailedPrecondition("OFFERING_NOT_SELLABLE", why, violations=[Violation("to_offering", why)])
 
     def PauseProductMigration(
         self, request: migration_pb2.ProductMigrationRequest, context: Any

@@ -96,7 +96,7 @@ class Capture:
                     id=item.id or "",
                     product_offering_id=(item.product_offering.id or "") if item.product_offering else "",
                     quantity=1 if item.quantity is None else item.quantity,
-                    exact_version=exact_version,
+                    exact_version=exact_version or _holds(item, products),
                 )
                 for _, item in to_price
             ],
@@ -142,6 +142,13 @@ def _context_request(
         customer_id=order.customer_ids(),
         billing_account_id=dict.fromkeys(account.id for account in accounts if account is not None and account.id),
     )
+
+
+def _holds(item: OrderItem, products: Products) -> bool:
+    """Whether the item changes a product within its offering: it stays with the version that was bought."""
+    product = _product(item, products)
+    wanted = item.product_offering.id if item.product_offering is not None else None
+    return product is not None and wanted is not None and _offering_id(product) == wanted
 
 
 def _product(item: OrderItem, products: Products) -> Product | None:
@@ -321,7 +328,12 @@ def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
         )
     return replace(
         item,
-        product_offering=replace(offering, name=offering.name or answer.product_offering.name or None),
+        # Whichever version was asked for, this is the one that is sold.
+        product_offering=replace(
+            offering,
+            id=answer.product_offering.id or offering.id,
+            name=offering.name or answer.product_offering.name or None,
+        ),
         product=replace(product, product_specification=specification) if specification is not None else item.product,
     )
 
