@@ -328,12 +328,7 @@ def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
         )
     return replace(
         item,
-        # Whichever version was asked for, this is the one that is sold.
-        product_offering=replace(
-            offering,
-            id=answer.product_offering.id or offering.id,
-            name=offering.name or answer.product_offering.name or None,
-        ),
+        product_offering=replace(offering, name=offering.name or answer.product_offering.name or None),
         product=replace(product, product_specification=specification) if specification is not None else item.product,
     )
 
