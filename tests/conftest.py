@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 from chassis import migrate
 from svyaz_cli.embedded import Nats, free_port
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 _DIRECTORY = "SVYAZ_TEST_DIRECTORY"
 _OWNER = "SVYAZ_TEST_OWNER"
 _START_SECONDS = 60.0
+# How long an example takes says more of the machine than of what is tested.
+settings.register_profile("svyaz", deadline=None)
+settings.load_profile("svyaz")
 
 
 @dataclass(frozen=True)

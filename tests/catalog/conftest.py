@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.publication.api import Publication
 from catalog.publication.guards import Guards
@@ -25,6 +26,7 @@ from svyaz.catalog.v1 import (
     pricing_rules_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
+    rating_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -39,6 +41,7 @@ class Client:
             pricing_pb2_grpc.PricingServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             publication_pb2_grpc.PublicationServiceStub(channel),
+            rating_pb2_grpc.RatingServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -117,6 +120,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
         ],
         ready=database.ready,
     )

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from catalog.holding.events import orders_changed
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.publication.api import Publication
 from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
@@ -20,7 +21,13 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc, publication_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    publication_pb2_grpc,
+    rating_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -47,6 +54,7 @@ def main() -> None:
             (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),

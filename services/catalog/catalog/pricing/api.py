@@ -4,8 +4,10 @@ from typing import Any
 
 from catalog.pricing import messages, store
 from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
+from catalog.pricing.explain import explain
 from catalog.pricing.pricing import price, replay
 from catalog.pricing.receipts import Receipt
+from chassis.convert import from_message
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
@@ -30,6 +32,11 @@ class Prices:
         """See `catalog.pricing.pricing.replay`."""
         given = request.receipt
         return messages.response(replay(Receipt(given.engine, given.revision, Json(given.inputs.decode()), ())))
+
+    def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
+        """See `catalog.pricing.explain.explain`."""
+        receipt = from_message(request.receipt, Receipt)
+        return pricing_pb2.ExplainPriceResponse(line=explain(receipt, request.language))
 
 
 class PricingRules(StandardMethods):

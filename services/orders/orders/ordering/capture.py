@@ -320,6 +320,9 @@ def _offering_id(product: Product) -> str | None:
 def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
     """The item with what the catalog calls its offering, and the specification that the network has to realize."""
     offering = item.product_offering or EntityRef(id=answer.product_offering.id)
+    if offering.id != answer.product_offering.id:
+        # Another version of what was asked for is sold by now.
+        offering = convert.from_message(answer.product_offering, EntityRef)
     product = item.product or ProductRefOrValue()
     specification = product.product_specification
     if specification is None and answer.product_specification.id:
@@ -335,6 +338,11 @@ def _named(item: OrderItem, answer: pricing_pb2.PricedItem) -> OrderItem:
 
 def _names_its_parts(item: OrderItem) -> bool:
     return any((relation.relationship_type or "") == "bundles" for relation in item.product_order_item_relationship)
+
+
+def _due(component: pricing_pb2.PriceComponent) -> bool:
+    """Whether ordering brings it about: not what use or leaving early costs, nor what a later phase asks."""
+    return component.price_type in ("oneTime", "recurring") and not component.HasField("phase_start")
 
 
 def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[OrderPrice, ...]:
@@ -376,6 +384,7 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[Ord
             ),
         )
         for component in components
+        if _due(component)
     )
 
 
