@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.e2e.branch import CATALOG, INVENTORY, ORDERING, Branch, eventually, price
 
 OFFERING = f"{CATALOG}/productOffering"
@@ -28,6 +30,8 @@ def moved(branch: Branch, path: str, *statuses: str) -> None:
         branch.persist("PATCH", path, {"lifecycleStatus": status}, role="catalog-manager")
 
 
+# A whole life: on a busy machine it takes longer than a test may otherwise.
+@pytest.mark.timeout(480)
 def test_an_offering_from_its_design_to_its_end(branch: Branch) -> None:
     # --- design, with something in it that would never apply
     monthly = branch.persist("POST", PRICE, price("Monthly fee", "990"), role="catalog-manager")["id"]
@@ -106,7 +110,7 @@ def test_an_offering_from_its_design_to_its_end(branch: Branch) -> None:
         progress.update(branch.act("getProductMigration", {"id": migration}))
         return bool(progress["state"] == "completed")
 
-    eventually(over, 60, lambda: f"the migration is {progress}")
+    eventually(over, 180, lambda: f"the migration is {progress}")
     assert (progress["progress"]["total"], progress["progress"]["completed"]) == (1, 1)
     (row,) = branch.act("listMigratedProducts", {"id": migration})["items"]
     assert row["productId"] == held["id"]
