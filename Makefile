@@ -11,6 +11,8 @@ NAME ?=
 API ?=
 ROLE ?= agent
 BRANCH ?= bishkek
+# Who the token says that you are.
+SUBJECT ?= developer
 ARGS ?=
 SHARED ?= ../shared
 PACKAGES := chassis services/catalog services/customers services/orders services/gateway cli
@@ -63,8 +65,8 @@ down: setup ## stops what `make up` started, keeping the data
 	@svyaz down
 
 .PHONY: token
-token: setup ## a token of the development issuer: ROLE=agent BRANCH=bishkek
-	@svyaz token --role '$(ROLE)' --branch '$(BRANCH)'
+token: setup ## a token of the development issuer: ROLE=agent BRANCH=bishkek [SUBJECT=developer]
+	@svyaz token --role '$(ROLE)' --branch '$(BRANCH)' --subject '$(SUBJECT)'
 
 .PHONY: test
 test: setup ## every test

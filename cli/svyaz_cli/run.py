@@ -196,7 +196,7 @@ class Platform:
     def load_demo(self) -> None:
         """Loads the demo operator, unless it is there already."""
         issuer = self._issuer
-        loaded = demo.load_demo(self.gateway_url, lambda role, branch: issuer.token([role], [branch], subject="demo"))
+        loaded = demo.load_demo(self.gateway_url, lambda role, branch, who: issuer.token([role], [branch], subject=who))
         log.info("demo operator", extra={"fields": {"created": loaded}})
 
     def _start_servers(self) -> tuple[str, Callable[[Service], str]]:

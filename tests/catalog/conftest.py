@@ -11,6 +11,8 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.publication.api import Publication
+from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
@@ -27,6 +29,8 @@ from svyaz.catalog.v1 import (
     pricing_pb2_grpc,
     pricing_rules_pb2,
     pricing_rules_pb2_grpc,
+    publication_pb2,
+    publication_pb2_grpc,
     qualification_pb2_grpc,
     rating_pb2_grpc,
     recommendation_pb2_grpc,
@@ -44,6 +48,7 @@ class Client:
             pricing_pb2_grpc.PricingServiceStub(channel),
             preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
+            publication_pb2_grpc.PublicationServiceStub(channel),
             rating_pb2_grpc.RatingServiceStub(channel),
             qualification_pb2_grpc.QualificationServiceStub(channel),
             recommendation_pb2_grpc.RecommendationServiceStub(channel),
@@ -75,6 +80,10 @@ class Client:
         for status in statuses:
             thing = self.update(type(thing)(id=thing.id, lifecycle_status=status), "lifecycle_status")
         return thing
+
+    def approve(self, thing: Any, **more: str) -> Any:
+        """Approves what is there."""
+        return self.call(f"Approve{_names(thing)[0]}", publication_pb2.ApproveRequest(id=thing.id, **more))
 
     def get(self, thing: Any) -> Any:
         """The thing as it is now."""
@@ -114,10 +123,12 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
     prices = Prices(database, SaleGuard(database))
+    items = CatalogItems(database, Guards())
     server = Server(
         Settings.from_environment("catalog", environment),
         [
-            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
+            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+            (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
             (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
             (
@@ -140,13 +151,25 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
     """Somebody with those roles, in the branch Bishkek unless told otherwise."""
 
-    def make(roles: Sequence[str], branches: Sequence[str] = ("bishkek",)) -> Client:
-        return Client(channel, issuer.token(roles, branches))
+    def make(roles: Sequence[str], branches: Sequence[str] = ("bishkek",), *, subject: str = "developer") -> Client:
+        return Client(channel, issuer.token(roles, branches, subject=subject))
 
     return make
 
 
 @pytest.fixture(scope="module")
 def manager(client_for: Callable[..., Client]) -> Client:
-    """The catalog's manager."""
-    return client_for(["catalog-manager"])
+    """The catalog's manager, who takes over an existing catalog: as an admin he needs no second person for that."""
+    return client_for(["catalog-manager", "admin"])
+
+
+@pytest.fixture(scope="module")
+def author(client_for: Callable[..., Client]) -> Client:
+    """A manager of the catalog who makes new things."""
+    return client_for(["catalog-manager"], subject="author")
+
+
+@pytest.fixture(scope="module")
+def reviewer(client_for: Callable[..., Client]) -> Client:
+    """The other one, who looks at them."""
+    return client_for(["catalog-manager"], subject="reviewer")

@@ -111,11 +111,13 @@ def test_a_name_is_required(manager: Client) -> None:
     refused(InvalidArgument, "REQUIRED", lambda: manager.update(pb.Catalog(id=made.id), "name"))
 
 
-def test_the_lifecycle_is_kept_to_and_told_as_events(manager: Client, database: Database) -> None:
+def test_the_lifecycle_is_kept_to_and_told_as_events(manager: Client, reviewer: Client, database: Database) -> None:
     offering = manager.create(an_offering(lifecycle_status=IN_STUDY))
     error = refused(FailedPrecondition, "BAD_TRANSITION", lambda: manager.move(offering, LAUNCHED))
     assert error.metadata == {"from": "In study", "to": "Launched"}
-    manager.move(offering, IN_DESIGN, IN_TEST, ACTIVE, LAUNCHED, RETIRED)
+    manager.move(offering, IN_DESIGN, IN_TEST)
+    reviewer.approve(offering)
+    manager.move(offering, ACTIVE, LAUNCHED, RETIRED)
     refused(FailedPrecondition, "BAD_TRANSITION", lambda: manager.move(offering, ACTIVE))
     event = schema.log.event
     with calls.using(calls.Call(Principal("test", frozenset(), ("*",)), "test")), database.unit() as unit:
@@ -151,7 +153,7 @@ def test_the_same_request_makes_one_thing(manager: Client) -> None:
 # --- references ------------------------------------------------------------------------------------------------------
 
 
-def test_a_draft_may_refer_to_nothing_but_cannot_go_live(manager: Client) -> None:
+def test_a_draft_may_refer_to_nothing_but_cannot_go_live(manager: Client, reviewer: Client) -> None:
     loose = an_offering(
         lifecycle_status=IN_DESIGN,
         product_specification=values_pb2.ProductSpecificationRef(id="9881", name="Robotics999"),
@@ -173,6 +175,7 @@ def test_a_draft_may_refer_to_nothing_but_cannot_go_live(manager: Client) -> Non
     error = refused(FailedPrecondition, "UNRESOLVED_REFERENCE", lambda: manager.move(offering, LAUNCHED))
     assert error.violations[0].description == f"ProductSpecification {spec.id} is In design"
     manager.move(spec, IN_TEST, ACTIVE)
+    reviewer.approve(offering)
     assert manager.move(offering, LAUNCHED).lifecycle_status == LAUNCHED
 
 

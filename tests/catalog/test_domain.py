@@ -171,7 +171,7 @@ def test_an_offering_sells_while_live_valid_and_sellable() -> None:
     assert not offering.sellable(BEFORE - timedelta(microseconds=1))
     for status in S:
         offering.lifecycle_status = status
-        assert offering.sellable(NOW) is (status in (S.ACTIVE, S.LAUNCHED))
+        assert offering.sellable(NOW) is (status is S.LAUNCHED)
     offering.lifecycle_status = S.LAUNCHED
     offering.is_sellable = False
     assert not offering.sellable(NOW)
@@ -186,6 +186,7 @@ def test_an_offering_goes_live_only_with_all_that_it_is_made_of() -> None:
     offering = an_offering(
         "o",
         *refs("p1", "p2"),
+        lifecycle_status=S.ACTIVE,
         product_specification=ProductSpecificationRef(id="s"),
         bundled_product_offering=parts(x=1),
     )

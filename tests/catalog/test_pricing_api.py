@@ -19,7 +19,13 @@ from svyaz.catalog.v1 import catalog_pb2 as pb
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import values_pb2
 from tests.catalog.conftest import Client
-from tests.catalog.test_api import ACTIVE, RETIRED, a_monthly_price, an_offering, bundled, refused, som
+from tests.catalog.test_api import ACTIVE, LAUNCHED, RETIRED, a_monthly_price, bundled, refused, som
+from tests.catalog.test_api import an_offering as a_thing
+
+
+def an_offering(*prices: pb.ProductOfferingPrice, **more: object) -> pb.ProductOffering:
+    """One that is on the market."""
+    return a_thing(*prices, **{"lifecycle_status": LAUNCHED, **more})
 
 
 def item(offering: pb.ProductOffering, quantity: int | None = None, id: str = "1") -> pricing_pb2.PriceRequestItem:
@@ -117,7 +123,7 @@ def test_a_bundle_with_a_price_by_value(manager: Client) -> None:
         pb.ProductOffering(
             name="Home",
             is_bundle=True,
-            lifecycle_status=ACTIVE,
+            lifecycle_status=LAUNCHED,
             product_offering_price=[value],
             bundled_product_offering=bundled(part, part),
         )
@@ -172,15 +178,15 @@ def test_a_change_of_anything_that_a_price_rests_on_is_seen_at_once(manager: Cli
     part = manager.create(an_offering(price))
     bundle = manager.create(an_offering(bundled_product_offering=bundled(part)))
     assert the_amount(manager.price(item(bundle)))[1] == 90
-    manager.update(pb.ProductOfferingPrice(id=discount.id, percentage="20"), "percentage")
-    assert the_amount(manager.price(item(bundle)))[1] == 80
-    manager.update(pb.ProductOfferingPrice(id=price.id, price=som(200)), "price")
-    assert the_amount(manager.price(item(bundle)))[1] == 160
-    other = manager.create(an_offering(manager.create(a_monthly_price(7))))
-    manager.update(
-        pb.ProductOffering(id=bundle.id, bundled_product_offering=bundled(other)), "bundled_product_offering"
-    )
-    assert the_amount(manager.price(item(bundle)))[1] == 7
+    ended = values_pb2.TimePeriod(end_date_time=an_instant(2026))
+    manager.update(pb.ProductOfferingPrice(id=discount.id, valid_for=ended), "valid_for")
+    assert the_amount(manager.price(item(bundle)))[1] == 100
+    manager.update(pb.ProductOfferingPrice(id=price.id, valid_for=ended), "valid_for")
+    error = refused(FailedPrecondition, "OFFERING_NOT_SELLABLE", lambda: manager.price(item(bundle)))
+    assert "no price" in error.message
+    manager.update(pb.ProductOffering(id=part.id, valid_for=ended), "valid_for")
+    error = refused(FailedPrecondition, "OFFERING_NOT_SELLABLE", lambda: manager.price(item(bundle)))
+    assert "isn't valid" in error.message
 
 
 def test_a_price_known_before_costs_one_query(manager: Client, statements: list[str]) -> None:

@@ -22,7 +22,7 @@ from chassis.types import Money, TaxItem, TimePeriod
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 BEFORE = datetime(2025, 1, 1, tzinfo=UTC)
 AFTER = datetime(2027, 1, 1, tzinfo=UTC)
-ACTIVE = LifecycleStatus.ACTIVE
+ACTIVE, LAUNCHED = LifecycleStatus.ACTIVE, LifecycleStatus.LAUNCHED
 
 
 def kgs(value: str) -> Money:
@@ -99,7 +99,7 @@ def an_offering(id: str = "o", *prices: ProductOfferingPriceRefOrValue, **more: 
         id=id,
         branch="*",
         name=more.pop("name", id),
-        lifecycle_status=more.pop("lifecycle_status", ACTIVE),
+        lifecycle_status=more.pop("lifecycle_status", LAUNCHED),
         product_offering_price=prices,
         **more,
     )

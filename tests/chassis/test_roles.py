@@ -57,6 +57,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ReplayPrice": READ_CATALOG,
         "ExplainPrice": READ_CATALOG,
     },
+    "svyaz.catalog.v1.PublicationService": {
+        "ApproveProductOffering": WRITE_CATALOG,
+        "ApproveProductOfferingPrice": WRITE_CATALOG,
+        "ListAuthorship": READ_CATALOG,
+        "CreateProductOfferingVersion": WRITE_CATALOG,
+        "LintProductOffering": READ_CATALOG,
+    },
     "svyaz.catalog.v1.RatingService": {
         "RateUsage": READ_CATALOG,
         "ReplayUsage": READ_CATALOG,
@@ -109,6 +116,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListBillingEvents": READ_BILLING,
         "GetBillingCertificate": READ_BILLING,
         "OpenBillingEpoch": ADMIN,
+    },
+    "svyaz.orders.v1.MigrationService": {
+        **dict.fromkeys(("GetProductMigration", "ListProductMigrations", "ListMigratedProducts"), READ_CATALOG),
+        **dict.fromkeys(
+            ("MigrateProducts", "PauseProductMigration", "ResumeProductMigration", "RetryProductMigration"),
+            WRITE_CATALOG,
+        ),
     },
     "svyaz.hub.v1.HubService": {
         "GetSubscription": ROLES,

@@ -19,8 +19,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatfo
 
 @pytest.fixture(scope="package")
 def api(platform: RunningPlatform) -> Iterator[Api]:
-    """An agent of Bishkek who manages the catalog too."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["agent", "catalog-manager"], ["bishkek"]))
+    """An agent of Bishkek who manages the catalog too, and takes things over into it as an admin."""
+    made = Api(platform.gateway_url, platform.home.issuer().token(["agent", "catalog-manager", "admin"], ["bishkek"]))
     yield made
     made.client.close()
 

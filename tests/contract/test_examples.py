@@ -117,7 +117,7 @@ class World:
         }
         if resource == "productOffering":
             price = {"id": self.thing("productOfferingPrice", f"of {id}")["id"]}
-            return {"name": name, "lifecycleStatus": "Active", "productOfferingPrice": [price]}
+            return {"name": name, "lifecycleStatus": "Launched", "productOfferingPrice": [price]}
         return special.get(resource, {"name": name, "lifecycleStatus": "Active"})
 
 

@@ -93,7 +93,7 @@ def test_an_order_without_an_offering_waits_and_says_for_what(api: Api) -> None:
 
 
 def test_an_unknown_offering_is_refused_with_its_id_and_path(api: Api) -> None:
-    known = api.made(PATHS["productOffering"], {"name": "known", "lifecycleStatus": "Active"})["id"]
+    known = api.made(PATHS["productOffering"], {"name": "known", "lifecycleStatus": "Launched"})["id"]
     items = [
         {"id": str(number), "action": "add", "productOffering": {"id": offering}}
         for number, offering in enumerate((known, "nowhere", known), 1)

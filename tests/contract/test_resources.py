@@ -82,7 +82,7 @@ def body_of(api: Api, specs: dict[str, Spec], resource: Resource, salt: str, kin
 
 def a_live_offering(api: Api) -> str:
     """The id of an offering that can be had."""
-    made = api.made(PATHS["productOffering"], {"name": "offered", "lifecycleStatus": "Active"})
+    made = api.made(PATHS["productOffering"], {"name": "offered", "lifecycleStatus": "Launched"})
     return str(made["id"])
 
 

@@ -24,6 +24,9 @@ class Branch:
     def __init__(self, platform: RunningPlatform, name: str = "bishkek") -> None:
         self.name = name
         self._tokens = {role: platform.token(role, name) for role in ("agent", "catalog-manager", "billing", "admin")}
+        # A second manager of the catalog: what one has made is approved by the other.
+        issuer = platform.home.issuer()
+        self._tokens["reviewer"] = issuer.token(["catalog-manager"], [name], subject="reviewer")
         self._client = httpx.Client(base_url=platform.gateway_url, timeout=20)
 
     def close(self) -> None:
@@ -72,9 +75,16 @@ class Branch:
         return str(created["id"])
 
     def launch(self, path: str) -> None:
-        """Takes something in the catalog from its design to the market."""
+        """Takes something in the catalog from its design to the market; an offering with a second person's approval."""
         for status in ("In test", "Active", "Launched"):
+            if status == "Launched" and "/productOffering/" in path:
+                self.act("approveProductOffering", {"id": path.rpartition("/")[2]}, role="reviewer")
             self.persist("PATCH", path, {"lifecycleStatus": status}, role="catalog-manager")
+
+    def act(self, action: str, body: Any, *, role: str = "catalog-manager") -> Any:
+        """Something that a catalog's manager does beside the resources."""
+        api = "migration" if "igrat" in action else "publication"
+        return self.persist("POST", f"/{api}/v1/{action}", body, role=role)
 
     def customer(self, given: str, family: str) -> tuple[str, str]:
         """A person who is a customer with a billing account in KGS; the ids of customer and account."""

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 import catalog.store
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.publication.guards import Guards
 from catalog.qualification.api import SaleGuard
 from chassis import clients
 from chassis.auth import token_source
@@ -28,6 +29,8 @@ from chassis.server import Registration
 from chassis.timers import Timers
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
+from orders.migration.api import Migrations
+from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.fulfilment import Fulfilment
@@ -35,7 +38,7 @@ from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -68,7 +71,12 @@ class Shop:
     offset: Path
     provisioning: NullProvisioning
     agent: Caller
+    # A manager of the catalog in Bishkek, and people who are managers and agents: of all branches, and of Osh.
+    manager: Caller
+    head_office: Caller
+    osh: Caller
     fulfilment: Fulfilment
+    migrating: Migrating
     timers: Timers
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -120,7 +128,7 @@ class Shop:
         made = self.world.manager.create(
             catalog_pb2.ProductOffering(
                 name=f"offering {next(self._numbers)}",
-                lifecycle_status=ACTIVE,
+                lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_LAUNCHED,
                 is_bundle=bool(bundles),
                 product_offering_price=prices,
                 bundled_product_offering=[catalog_pb2.BundledProductOffering(id=part) for part in bundles],
@@ -255,7 +263,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
             serving(
                 "catalog",
                 [
-                    (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares)),
+                    (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares, Guards())),
                     (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(wares, SaleGuard(wares))),
                 ],
                 issuer,
@@ -266,7 +274,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
         channels = {name: stack.enter_context(grpc.insecure_channel(at)) for name, at in addresses.items()}
         environment = {**issuer.environment, **{f"{name.upper()}_ADDRESS": at for name, at in addresses.items()}}
         yield World(
-            Client(channels["catalog"], issuer.token(["catalog-manager"], ["bishkek"])),
+            Client(channels["catalog"], issuer.token(["admin"], ["bishkek"])),
             customers_address,
             lambda service, branch: Caller(channels[service], issuer.token(["agent"], [branch])),
             Settings.from_environment("orders", environment),
@@ -283,16 +291,35 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     capture = Capture(
         pricing_pb2_grpc.PricingServiceStub(to_catalog), customers_pb2_grpc.CustomerServiceStub(to_customers)
     )
+    offerings = catalog_pb2_grpc.CatalogServiceStub(to_catalog)
     provisioning = NullProvisioning()
     fulfilment = Fulfilment(capture, provisioning)
+    migrating = Migrating(capture, offerings)
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]
-    timers = Timers(database, fulfilment.timers(), service="orders")
+    timers = Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders")
     with serving("orders", registrations, issuer) as address, grpc.insecure_channel(address) as channel:
         agent = Caller(channel, issuer.token(["agent"], ["bishkek"]))
-        yield Shop(world, database, offset, provisioning, agent, fulfilment, timers)
+        people = {
+            branch: Caller(channel, issuer.token(["catalog-manager", "agent"], [branch])) for branch in ("osh", "*")
+        }
+        manager = Caller(channel, issuer.token(["catalog-manager"], ["bishkek"]))
+        yield Shop(
+            world,
+            database,
+            offset,
+            provisioning,
+            agent,
+            manager,
+            people["*"],
+            people["osh"],
+            fulfilment,
+            migrating,
+            timers,
+        )
     to_catalog.close()
     to_customers.close()
     database.close()

@@ -14,6 +14,9 @@ _EVERY_BRANCH = "*"
 # A call may find the services still warming up.
 _TIMEOUT_SECONDS = 30.0
 _LIFECYCLE = ("In design", "In test", "Active", "Launched")
+# Those who make things, and the one who looks at an offering before it is published.
+_MAKER, _REVIEWER = "demo", "demo-reviewer"
+_APPROVE = "/publication/v1/approveProductOffering"
 
 
 class DemoError(Exception):
@@ -48,8 +51,10 @@ KINDS = (
 _CATALOG = KINDS[-1]
 
 
-def load_demo(gateway_url: str, token: Callable[[str, str], str]) -> int:
-    """Loads what isn't there yet and returns how many things that were; `token` gives one for a role and a branch.
+def load_demo(gateway_url: str, token: Callable[[str, str, str], str]) -> int:
+    """Loads what isn't there yet and returns how many things that were.
+
+    `token` gives one for a role, a branch and a person.
 
     Every request has its Idempotency-Key: a load that was interrupted continues where it stopped. Raises DemoError.
     """
@@ -62,10 +67,10 @@ def load_demo(gateway_url: str, token: Callable[[str, str], str]) -> int:
 
 
 class _Loader:
-    def __init__(self, client: httpx.Client, token: Callable[[str, str], str]) -> None:
+    def __init__(self, client: httpx.Client, token: Callable[[str, str, str], str]) -> None:
         self._client = client
         self._token = token
-        self._tokens: dict[tuple[str, str], str] = {}
+        self._tokens: dict[tuple[str, str, str], str] = {}
         self._ids: dict[str, str] = {}
 
     def is_complete(self) -> bool:
@@ -86,6 +91,9 @@ class _Loader:
         if kind.name == "productOffering":
             # An offering goes the way of every offering: from an idea to its launch, each step through its guards.
             for status in _LIFECYCLE:
+                if status == "Launched":
+                    approval = {"id": created["id"], "note": "demo"}
+                    self._send(kind, branch, "POST", _APPROVE, approval, f"demo{name}:approval", _REVIEWER)
                 path, key = f"{kind.path}/{created['id']}", f"demo{name}:{status}"
                 self._send(kind, branch, "PATCH", path, {"lifecycleStatus": status}, key)
 
@@ -97,8 +105,10 @@ class _Loader:
             return [self._resolved(item) for item in value]
         return self._ids.get(value, value) if isinstance(value, str) else value
 
-    def _send(self, kind: Kind, branch: str, method: str, path: str, body: Any = None, key: str = "") -> Any:
-        caller = (kind.role, branch)
+    def _send(
+        self, kind: Kind, branch: str, method: str, path: str, body: Any = None, key: str = "", who: str = _MAKER
+    ) -> Any:
+        caller = (kind.role, branch, who)
         if caller not in self._tokens:
             self._tokens[caller] = self._token(*caller)
         headers = {"Authorization": f"Bearer {self._tokens[caller]}"}

@@ -1,6 +1,7 @@
 """Starts the catalog service."""
 
 import sys
+from decimal import Decimal
 
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
@@ -8,6 +9,10 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.publication.api import Publication
+from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
+from catalog.publication.events import Plans, Watch
+from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
@@ -25,6 +30,7 @@ from svyaz.catalog.v1 import (
     preview_pb2_grpc,
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
+    publication_pb2_grpc,
     qualification_pb2_grpc,
     rating_pb2_grpc,
     recommendation_pb2_grpc,
@@ -44,6 +50,8 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    guards = Guards(Decimal(settings.environment.get("CATALOG_LARGE_DISCOUNT_PERCENT", LARGE_DISCOUNT_PERCENT)))
+    items = CatalogItems(database, guards)
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
@@ -51,7 +59,8 @@ def main() -> None:
     server.run(
         settings,
         [
-            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
+            (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+            (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
             (
                 qualification_pb2_grpc.add_QualificationServiceServicer_to_server,
@@ -73,7 +82,8 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
-            Timers(database, previews.timers(), service="catalog", workers=1),
+            Timers(database, {**previews.timers(), **Plans(items).timers()}, service="catalog", workers=1),
+            Watch(database),
         ],
     )
 

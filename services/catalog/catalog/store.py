@@ -6,13 +6,14 @@ from catalog.holding import store as holding
 from catalog.preview import store as preview
 from catalog.pricing import store as pricing
 from catalog.product import store as product
+from catalog.publication import store as publication
 from catalog.qualification import store as qualification
 from catalog.recommendation import store as recommendation
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
+__all__ = ["AUTHORSHIP", "PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **product.RESOURCES,
@@ -23,6 +24,8 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
 PREVIEWS = (preview.preview, preview.preview_group, preview.preview_difference)
+# Of what is sold: who changed and who approved it.
+AUTHORSHIP = publication.authorship
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -17,6 +17,7 @@ from chassis.clients import call
 from chassis.config import Settings
 from chassis.errors import DomainError
 from gateway import problems
+from gateway.actions import ACTIONS, Action
 from gateway.auth import Door, request_id
 from gateway.backends import Backends
 from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
@@ -25,7 +26,6 @@ from gateway.resources import RESOURCES
 from gateway.scalars import encode_json
 from gateway.subscriptions import HUBS, Hub
 from gateway.tmfjson import Dialect, descriptor_of
-from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
 
 access = logging.getLogger("gateway.access")
 
@@ -49,7 +49,8 @@ def create_app(settings: Settings) -> Flask:
             _add_resource(app, door, Collection(resource, dialect, backends))
         for hub in HUBS:
             _add_resource(app, door, Hub(hub, dialect, backends))
-    _add_pricing(app, door, dialects[0], backends)
+    for action in ACTIONS:
+        _add_action(app, door, action, dialects[0], backends)
     _add_windows(app, backends, dialects[0])
     _observe(app)
     _refuse(app)
@@ -84,21 +85,25 @@ def _add_resource(app: Flask, door: Door, collection: Collection) -> None:
         _serve(app, door, f"{collection.path}/<id>", method, on_item, collection.attribute_path)
 
 
-def _add_pricing(app: Flask, door: Door, dialect: Dialect, backends: Backends) -> None:
-    asked = descriptor_of(pricing_pb2.PriceRequest)
+def _add_action(app: Flask, door: Door, action: Action, dialect: Dialect, backends: Backends) -> None:
+    asked = descriptor_of(action.request)
+    # A call that may be sent again says which one it is, as for the resources.
+    keyed = "request_id" in asked.fields_by_name
 
-    def price() -> Response:
-        wanted = dialect.message(pricing_pb2.PriceRequest, body())
-        stub = backends.stub(pricing_pb2_grpc.PricingServiceStub, "catalog")
-        priced = call(stub.Price, wanted)
-        return Response(encode_json(dialect.json(priced)), content_type=problems.JSON)
+    def act() -> Response:
+        wanted: Any = dialect.message(action.request, body())
+        if keyed and not wanted.request_id:
+            wanted.request_id = request.headers.get("Idempotency-Key", "")
+        stub = backends.stub(action.stub, action.backend)
+        answer = call(getattr(stub, action.method.name), wanted)
+        return Response(encode_json(dialect.json(answer)), content_type=problems.JSON)
 
-    _serve(app, door, "/pricing/v1/price", "POST", price, lambda path: dialect.attribute_path(asked, path))
+    _serve(app, door, action.path, "POST", act, lambda path: dialect.attribute_path(asked, path))
 
 
 def _add_windows(app: Flask, backends: Backends, dialect: Dialect) -> None:
     """What is open to everybody: the description of the API, and the probes."""
-    described = encode_json(document((*RESOURCES, *HUBS), dialect))
+    described = encode_json(document((*RESOURCES, *HUBS), ACTIONS, dialect))
 
     @app.get("/openapi.json")
     def openapi() -> Response:

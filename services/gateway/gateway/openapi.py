@@ -5,10 +5,10 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from gateway.actions import Action
 from gateway.resources import CREATE, DELETE, GET, LIST, UPDATE, Resource
 from gateway.scalars import spellings
 from gateway.tmfjson import Dialect, descriptor_of
-from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import options_pb2
 
 _JSON = "application/json"
@@ -41,23 +41,24 @@ _ERROR = {
 }
 
 
-def document(resources: Iterable[Resource], dialect: Dialect) -> dict[str, Any]:
-    """The OpenAPI document of the resources in one dialect."""
+def document(resources: Iterable[Resource], actions: Iterable[Action], dialect: Dialect) -> dict[str, Any]:
+    """The OpenAPI document of the resources and the other calls in one dialect."""
     schemas = _Schemas(dialect)
     paths: dict[str, Any] = {}
     for resource in resources:
         path = resource.path(dialect.version)
         paths[path] = _collection(resource, schemas)
         paths[path + "/{id}"] = _item(resource, schemas)
-    paths["/pricing/v1/price"] = {
-        "post": {
-            "operationId": "price",
-            "tags": ["pricing"],
-            "summary": "Prices a set of offerings, and says why",
-            "requestBody": _body(schemas.reference(descriptor_of(pricing_pb2.PriceRequest))),
-            "responses": _responses({"200": _content(schemas.reference(descriptor_of(pricing_pb2.PriceResponse)))}),
+    for action in actions:
+        paths[action.path] = {
+            "post": {
+                "operationId": f"{action.method.name[0].lower()}{action.method.name[1:]}",
+                "tags": [action.path.split("/")[1]],
+                "summary": action.summary,
+                "requestBody": _body(schemas.reference(descriptor_of(action.request))),
+                "responses": _responses({"200": _content(schemas.reference(descriptor_of(action.response)))}),
+            }
         }
-    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "Svyaz", "version": "1", "description": "TM Forum Open APIs, dialect " + dialect.version},

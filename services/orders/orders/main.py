@@ -21,15 +21,17 @@ from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.inventory.api import Inventory
+from orders.migration.api import Migrations
+from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
 
 
 def main() -> None:
@@ -45,8 +47,10 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    catalog = channel(settings.addresses["catalog"], tokens)
+    offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
     capture = Capture(
-        pricing_pb2_grpc.PricingServiceStub(channel(settings.addresses["catalog"], tokens)),
+        pricing_pb2_grpc.PricingServiceStub(catalog),
         customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
     )
     provisioning = NullProvisioning(
@@ -54,8 +58,10 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     fulfilment = Fulfilment(capture, provisioning)
+    migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
+    launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
     server.run(
@@ -64,9 +70,10 @@ def main() -> None:
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
+            (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [customers], service="orders"),
+                Operations(database, [customers, launched], service="orders"),
             ),
         ],
         database=database,
@@ -79,8 +86,9 @@ def main() -> None:
             Sealer(database, confirm=Witness(bus).confirm),
             # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that
             # waits for its network wants more.
-            Timers(database, fulfilment.timers(), service="orders", workers=timer_workers),
+            Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders", workers=timer_workers),
             customers,
+            launched,
         ],
     )
 

@@ -6,12 +6,13 @@ from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.billing import store as billing
 from orders.inventory import store as inventory
+from orders.migration import store as migration
 from orders.ordering import store as ordering
 from orders.schema import mapper, metadata
 
 __all__ = ["RESOURCES", "billing", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**ordering.RESOURCES, **inventory.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**ordering.RESOURCES, **inventory.RESOURCES, **migration.RESOURCES}
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -197,7 +197,10 @@ class Selection:
             # Who holds it goes on holding it, whether or not it is still sold.
             why = f"is {offer.status}" if offer.status in _NOT_HELD else None
         else:
-            why = sale_obstacle(offer.status, offer.valid_for, self.context.at, offer.is_sellable or not alone)
+            sellable = offer.is_sellable or not alone
+            # By the first rules what is Active was sold too.
+            on_the_market = alone and not self.first_rules
+            why = sale_obstacle(offer.status, offer.valid_for, self.context.at, sellable, alone=on_the_market)
         return f"isn't complete: {offer.broken[0]}" if why is None and offer.broken else why
 
     def _version(self, asked: Offer, item: Item, subject: str, notes: list[ReceiptStep]) -> Offer:
@@ -209,7 +212,8 @@ class Selection:
         sold = [
             version
             for version in ([first] if first is not None else []) + further
-            if sale_obstacle(version.status, version.valid_for, self.context.at) is None
+            # One that is only approved takes nobody's place; asked for itself, it may be a part of something.
+            if sale_obstacle(version.status, version.valid_for, self.context.at, alone=version is not asked) is None
         ]
         self.considered |= {version.id: version for version in (asked, *sold)}
         if not sold:

@@ -1,6 +1,6 @@
 """What the catalog can be asked to do: one method, one use case, one transaction."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from catalog.product import store
 from catalog.product.domain import (
@@ -23,10 +23,14 @@ from chassis.resources import Collection, StandardMethods
 from svyaz.catalog.v1 import catalog_pb2
 
 
-def _creating(unit: Unit, item: CatalogItem) -> None:
-    # Nothing can refer to what has no id yet, so one that refers to nothing is free of every rule about others.
-    if list(item.references()):
-        _check_among_others(unit, item)
+class Guards(Protocol):
+    """What has to hold for publishing; it is handed in, since publishing knows of products and not the reverse."""
+
+    def creating(self, unit: Unit, item: CatalogItem) -> None:
+        """Refuses a new thing by raising."""
+
+    def changed(self, unit: Unit, item: CatalogItem) -> None:
+        """Refuses a changed thing by raising."""
 
 
 def _check_among_others(unit: Unit, item: CatalogItem) -> None:
@@ -49,19 +53,31 @@ def _deleting(unit: Unit, item: CatalogItem) -> None:
     store.refer(unit, item, ())
 
 
-def _collection(database: Database, cls: type[CatalogItem], message: Any) -> Collection[Any, Any]:
-    return Collection(database, cls, message, creating=_creating, changed=_check_among_others, deleting=_deleting)
-
-
 class CatalogItems(StandardMethods):
     """TMF620."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, guards: Guards) -> None:
+        self._guards = guards
         super().__init__(
             catalog_pb2.DESCRIPTOR.services_by_name["CatalogService"],
-            _collection(database, Catalog, catalog_pb2.Catalog),
-            _collection(database, Category, catalog_pb2.Category),
-            _collection(database, ProductSpecification, catalog_pb2.ProductSpecification),
-            _collection(database, ProductOffering, catalog_pb2.ProductOffering),
-            _collection(database, ProductOfferingPrice, catalog_pb2.ProductOfferingPrice),
+            self._collection(database, Catalog, catalog_pb2.Catalog),
+            self._collection(database, Category, catalog_pb2.Category),
+            self._collection(database, ProductSpecification, catalog_pb2.ProductSpecification),
+            self._collection(database, ProductOffering, catalog_pb2.ProductOffering),
+            self._collection(database, ProductOfferingPrice, catalog_pb2.ProductOfferingPrice),
         )
+
+    def _collection(self, database: Database, cls: type[CatalogItem], message: Any) -> Collection[Any, Any]:
+        return Collection(database, cls, message, creating=self.creating, changed=self.changed, deleting=_deleting)
+
+    def creating(self, unit: Unit, item: CatalogItem) -> None:
+        """What has to hold for a new thing; raises FailedPrecondition."""
+        # Nothing can refer to what has no id yet, so one that refers to nothing is free of every rule about others.
+        if list(item.references()):
+            _check_among_others(unit, item)
+        self._guards.creating(unit, item)
+
+    def changed(self, unit: Unit, item: CatalogItem) -> None:
+        """What has to hold for a thing that has been changed in this unit; raises FailedPrecondition."""
+        _check_among_others(unit, item)
+        self._guards.changed(unit, item)

@@ -68,13 +68,19 @@ class LifecycleStatus(StrEnum):
 
     @property
     def released(self) -> bool:
-        """Whether it is, or was, for sale: its drafts are behind it."""
+        """Whether it is, or was, approved: its drafts are behind it."""
         return self in _RELEASED
+
+    @property
+    def published(self) -> bool:
+        """Whether it is, or may have been, on the market."""
+        return self in _PUBLISHED
 
 
 _S = LifecycleStatus
 _LIVE = frozenset({_S.ACTIVE, _S.LAUNCHED})
 _RELEASED = frozenset({_S.ACTIVE, _S.LAUNCHED, _S.RETIRED, _S.OBSOLETE})
+_PUBLISHED = frozenset({_S.LAUNCHED, _S.RETIRED, _S.OBSOLETE})
 DRAFTS: frozenset[str] = frozenset(set(_S) - _RELEASED)
 
 # What was released never becomes a draft again, since it may have been sold as it was.
@@ -120,6 +126,8 @@ class CatalogItem(Aggregate):
     """What everything in the catalog has: a name, a lifecycle, a period of validity."""
 
     STATE: ClassVar[str | None] = "lifecycle_status"
+    # What may still change of it once it is published; None: everything, since nobody buys it.
+    CHANGEABLE: ClassVar[frozenset[str] | None] = None
 
     description: str | None = None
     last_update: datetime | None = None
@@ -145,7 +153,8 @@ class CatalogItem(Aggregate):
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes the changes and stamps them with their instant.
 
-        Raises FailedPrecondition BAD_TRANSITION, INCOMPLETE; InvalidArgument for values that contradict each other.
+        Raises FailedPrecondition BAD_TRANSITION, INCOMPLETE, PUBLISHED; InvalidArgument for values that contradict
+        each other.
         """
         # The time of the last update is ours: whatever a caller thinks that it was doesn't count.
         news = {
@@ -159,6 +168,8 @@ class CatalogItem(Aggregate):
                     "REQUIRED", "a status can't be taken away", violations=[Violation("lifecycle_status", "required")]
                 )
             require_transition(f"{type(self).__name__} {self.id}", TRANSITIONS, self.status, news["lifecycle_status"])
+        if self.status.published:
+            check_unchanged(self, {name: getattr(self, name) for name in news}, news)
         super().revise(news, at)
         self._check()
         self.last_update = at
@@ -246,9 +257,15 @@ class ProductSpecification(CatalogItem):
         yield from _references("product_specification_relationship", ProductSpecification, others)
 
 
+# Attributes of every sold thing that say nothing of what is sold, or only for how long.
+_UNSOLD = frozenset({"description", "last_update", "lifecycle_status", "valid_for", "extensions"})
+
+
 @dataclass(kw_only=True, eq=False)
 class ProductOfferingPrice(CatalogItem):
     """A charge, or an alteration of charges; `price` without tax, `percentage` and tax rates in percent."""
+
+    CHANGEABLE: ClassVar[frozenset[str] | None] = _UNSOLD
 
     is_bundle: bool | None = None
     percentage: Decimal | None = None
@@ -325,6 +342,9 @@ class ProductOffering(CatalogItem):
     """A product as it is sold: at these prices, to these people, in these places and times."""
 
     IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"series"})
+    CHANGEABLE: ClassVar[frozenset[str] | None] = _UNSOLD | {
+        "attachment", "category", "planned_transition", "status_reason",
+    }  # fmt: skip
 
     is_bundle: bool | None = None
     is_sellable: bool | None = None
@@ -354,7 +374,7 @@ class ProductOffering(CatalogItem):
 
     def sellable(self, at: datetime) -> bool:
         """Whether it can be sold by itself at the instant, as far as it knows."""
-        return sale_obstacle(self.status, self.valid_for, at, self.is_sellable is not False) is None
+        return sale_obstacle(self.status, self.valid_for, at, self.is_sellable is not False, alone=True) is None
 
     def references(self) -> Iterable[Reference]:
         spec = self.product_specification
@@ -436,15 +456,43 @@ def alters(relation: ProductOfferingPriceRelationship) -> bool:
     )
 
 
-def sale_obstacle(status: str | None, valid_for: TimePeriod | None, at: datetime, sellable: bool = True) -> str | None:
-    """Why a thing of that status and validity can't be sold at the instant; None: it can."""
-    if status not in _LIVE:
+def sale_obstacle(
+    status: str | None, valid_for: TimePeriod | None, at: datetime, sellable: bool = True, *, alone: bool = False
+) -> str | None:
+    """Why a thing of that status and validity can't be sold at the instant; None: it can.
+
+    What is sold `alone` is on the market, Launched; what is sold as a part of something may be Active.
+    """
+    if status not in _LIVE or (alone and status != LifecycleStatus.LAUNCHED):
         return f"is {status}"
     if not sellable:
         return "isn't sold by itself"
     if valid_for is not None and not valid_for.covers(at):
         return "isn't valid at that time"
     return None
+
+
+def check_unchanged(item: CatalogItem, before: Mapping[str, Any], after: Mapping[str, Any], why: str = "") -> None:
+    """Lets nothing that was sold change in place; of a validity only the end may. `why` it counts as published.
+
+    Raises FailedPrecondition PUBLISHED naming the attributes.
+    """
+    if item.CHANGEABLE is None:
+        return
+    names = [name for name in after if name not in item.CHANGEABLE and before[name] != after[name]]
+    if "valid_for" in after and _start(before["valid_for"]) != _start(after["valid_for"]):
+        names.append("valid_for.start_date_time")
+    if names:
+        raise FailedPrecondition(
+            "PUBLISHED",
+            f"{type(item).__name__} {item.id} is {why or item.status}: {', '.join(names)} can't change any more; "
+            "make a new version of the offering, with prices of its own",
+            violations=[Violation(name, "published: change it in a new version") for name in names],
+        )
+
+
+def _start(period: TimePeriod | None) -> datetime | None:
+    return period.start_date_time if period is not None else None
 
 
 def check_parts(item: CatalogItem, found: Mapping[tuple[type[CatalogItem], str], LifecycleStatus | None]) -> None:

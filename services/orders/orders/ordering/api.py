@@ -137,7 +137,7 @@ class Orders(StandardMethods):
             order = convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch)
             order.check(unit.at)
             unit.add(order)
-            return composed(order, self._place(unit, order, captured))
+            return composed(order, place(unit, order, captured))
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
 
@@ -167,7 +167,7 @@ class Orders(StandardMethods):
                     unit.delete(item)
                 if "order_total_price" not in changes:
                     order.order_total_price = ()
-                self._place(unit, order, captured)
+                place(unit, order, captured)
             elif order.state in UNSTARTED and changes:
                 if missing is not None:
                     store.wait_for(unit, order, missing)
@@ -217,20 +217,20 @@ class Orders(StandardMethods):
         else:
             order.revise({"state": state}, unit.at)
 
-    @staticmethod
-    def _place(unit: Unit, order: ProductOrder, captured: Captured) -> list[ProductOrderItem]:
-        """Adds the items, what is missing and the receipt, and sets the order going."""
-        items = rows(order, captured.items, _ids())
-        for item in items:
-            item.charge = captured.charges.get(item.item.id or "", ())
-            unit.add(item)
-        if not order.order_total_price:
-            order.order_total_price = captured.total
-        store.wait_for(unit, order, captured.missing)
-        if captured.receipt is not None:
-            store.keep_receipt(unit, order, captured.receipt)
-        _set_going(unit, order, captured.missing)
-        return items
+
+def place(unit: Unit, order: ProductOrder, captured: Captured) -> list[ProductOrderItem]:
+    """Adds the items, what is missing and the receipt, and sets the order going."""
+    items = rows(order, captured.items, _ids())
+    for item in items:
+        item.charge = captured.charges.get(item.item.id or "", ())
+        unit.add(item)
+    if not order.order_total_price:
+        order.order_total_price = captured.total
+    store.wait_for(unit, order, captured.missing)
+    if captured.receipt is not None:
+        store.keep_receipt(unit, order, captured.receipt)
+    _set_going(unit, order, captured.missing)
+    return items
 
 
 def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:

@@ -78,9 +78,12 @@ class Capture:
         self._catalog = catalog
         self._customers = customers
 
-    def capture(self, order: ProductOrder, items: Sequence[OrderItem], products: Products) -> Captured:
+    def capture(
+        self, order: ProductOrder, items: Sequence[OrderItem], products: Products, *, exact_version: bool = False
+    ) -> Captured:
         """Validates and prices the order.
 
+        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER;
         FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items.
         """
@@ -94,6 +97,7 @@ class Capture:
                     id=item.id or "",
                     product_offering_id=(item.product_offering.id or "") if item.product_offering else "",
                     quantity=1 if item.quantity is None else item.quantity,
+                    exact_version=exact_version or _holds(item, products),
                 )
                 for _, item in to_price
             ],
@@ -164,6 +168,13 @@ def _place(items: Iterable[OrderItem]) -> list[str]:
         if item.product is not None and item.product.place
     }
     return list(stated.pop()) if len(stated) == 1 else []
+
+
+def _holds(item: OrderItem, products: Products) -> bool:
+    """Whether the item changes a product within its offering: it stays with the version that was bought."""
+    product = _product(item, products)
+    wanted = item.product_offering.id if item.product_offering is not None else None
+    return product is not None and wanted is not None and _offering_id(product) == wanted
 
 
 def _product(item: OrderItem, products: Products) -> Product | None:

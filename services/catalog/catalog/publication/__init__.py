@@ -1,0 +1,1 @@
+"""How things of the catalog come to the market, change there and leave it."""

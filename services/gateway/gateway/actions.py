@@ -1,0 +1,75 @@
+"""Calls that are no resource's standard methods: POST a request, get the answer, both in the dialect's JSON."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc, publication_pb2, publication_pb2_grpc
+from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Action:
+    """A method of a service, at a path of its own."""
+
+    path: str
+    stub: Callable[..., Any]
+    method: MethodDescriptor
+    summary: str
+
+    @property
+    def backend(self) -> str:
+        """The name of the service's process."""
+        return self.method.containing_service.full_name.split(".")[1].replace("_", "-")
+
+    @cached_property
+    def request(self) -> type[Message]:
+        """What is posted."""
+        return GetMessageClass(self.method.input_type)
+
+    @cached_property
+    def response(self) -> type[Message]:
+        """What is answered."""
+        return GetMessageClass(self.method.output_type)
+
+
+def _action(path: str, stub: Callable[..., Any], module: Any, name: str, summary: str) -> Action:
+    service = getattr(stub, "__name__", "").removesuffix("Stub")
+    return Action(path, stub, module.DESCRIPTOR.services_by_name[service].methods_by_name[name], summary)
+
+
+def _publication(name: str, summary: str) -> Action:
+    path = f"/publication/v1/{name[0].lower()}{name[1:]}"
+    return _action(path, publication_pb2_grpc.PublicationServiceStub, publication_pb2, name, summary)
+
+
+def _migration(name: str, summary: str) -> Action:
+    path = f"/migration/v1/{name[0].lower()}{name[1:]}"
+    return _action(path, migration_pb2_grpc.MigrationServiceStub, migration_pb2, name, summary)
+
+
+ACTIONS = (
+    _action(
+        "/pricing/v1/price",
+        pricing_pb2_grpc.PricingServiceStub,
+        pricing_pb2,
+        "Price",
+        "Prices a set of offerings, and says why",
+    ),
+    _publication("ApproveProductOffering", "A second person's word for an offering, as it is now"),
+    _publication("ApproveProductOfferingPrice", "A second person's word for a price, as it is now"),
+    _publication("ListAuthorship", "Who changed an offering or a price, and who approved it"),
+    _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
+    _publication("LintProductOffering", "What of an offering would never apply, and why"),
+    _migration("MigrateProducts", "Moves the products of old offerings to a new one, by an order each"),
+    _migration("GetProductMigration", "How far a migration has come"),
+    _migration("PauseProductMigration", "Takes no further order for a migration"),
+    _migration("ResumeProductMigration", "Goes on with a migration"),
+    _migration("RetryProductMigration", "Tries the products again whose orders failed"),
+    _migration("ListMigratedProducts", "What has become of each product of a migration"),
+)

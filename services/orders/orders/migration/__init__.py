@@ -1,0 +1,1 @@
+"""Subscribers of one offering become subscribers of another."""

@@ -1,0 +1,160 @@
+"""What can be asked of migrations."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from chassis import calls, clients
+from chassis.convert import enum_prefix, from_timestamp, to_message
+from chassis.db import Database, Unit
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
+from chassis.resources import Collection, StandardMethods
+from chassis.timers import cancel_timer, set_timer
+from chassis.types import COMMON, new_id
+from orders.migration import store
+from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
+from orders.migration.steps import MIGRATE, start
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from svyaz.orders.v1 import migration_pb2
+from svyaz.type.v1 import requests_pb2
+
+MOST_PRODUCTS = 1000
+_PREFIX = enum_prefix(migration_pb2.MigratedProductState.DESCRIPTOR)
+
+
+def _replies(unit: Unit, migrations: Sequence[ProductMigration]) -> Sequence[migration_pb2.ProductMigration]:
+    # One that has just been asked for has found nothing yet, and its unit has looked at nothing.
+    counted = store.progress(unit, [one.id for one in migrations if not unit.adds(one)])
+    messages = []
+    for migration in migrations:
+        message = to_message(migration, migration_pb2.ProductMigration)
+        states = counted.get(migration.id, {})
+        message.progress.total = sum(states.values())
+        for state, count in states.items():
+            setattr(message.progress, state.value, count)
+        messages.append(message)
+    return messages
+
+
+class Migrations(StandardMethods):
+    """Migrations of products from old offerings to a new one."""
+
+    def __init__(self, database: Database, catalog: catalog_pb2_grpc.CatalogServiceStub) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._migrations = Collection(database, ProductMigration, migration_pb2.ProductMigration, replies=_replies)
+        super().__init__(migration_pb2.DESCRIPTOR.services_by_name["MigrationService"], self._migrations)
+
+    def MigrateProducts(
+        self, request: migration_pb2.MigrateProductsRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """Begins a migration, now or later."""
+        remembered = self._database.remembered(request, migration_pb2.ProductMigration)
+        if remembered is not None:
+            return remembered
+        branch = self._branch(request.branch)
+        at = from_timestamp(request.start_at) if request.HasField("start_at") else None
+        migration_of: dict[str, Any] = {
+            "branch": branch,
+            "description": request.description or None,
+            "from_offering": tuple(dict.fromkeys(request.from_offering)),
+            "to_offering": request.to_offering or None,
+            "start_at": at,
+        }
+        ProductMigration(id="", **migration_of).check(self._database.clock.now())
+        self._check_sellable(request)
+
+        def work(unit: Unit) -> migration_pb2.ProductMigration:
+            migration = ProductMigration(id=new_id(), **migration_of)
+            start(unit, migration)
+            return self._migrations.reply(unit, migration)
+
+        return self._database.transact(request, migration_pb2.ProductMigration, work)
+
+    def _branch(self, named: str) -> str:
+        if named != COMMON:
+            return self._database.branch_for_create(ProductMigration, named)
+        if not calls.current().principal.every_branch:
+            raise PermissionDenied("BRANCH_FORBIDDEN", "only who may see every branch migrates the products of all")
+        return COMMON
+
+    def _check_sellable(self, request: migration_pb2.MigrateProductsRequest) -> None:
+        """Raises InvalidArgument UNKNOWN_OFFERING, FailedPrecondition OFFERING_NOT_SELLABLE."""
+        try:
+            offering = clients.call(self._catalog.GetProductOffering, requests_pb2.GetRequest(id=request.to_offering))
+        except NotFound as error:
+            violations = [Violation("to_offering", error.message)]
+            raise InvalidArgument("UNKNOWN_OFFERING", error.message, violations=violations) from error
+        if offering.lifecycle_status != catalog_pb2.LIFECYCLE_STATUS_LAUNCHED:
+            why = f"offering {offering.id} isn't Launched"
+            raise FailedPrecondition("OFFERING_NOT_SELLABLE", why, violations=[Violation("to_offering", why)])
+
+    def PauseProductMigration(
+        self, request: migration_pb2.ProductMigrationRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """Takes no further order; raises FailedPrecondition BAD_TRANSITION."""
+
+        def pause(unit: Unit, migration: ProductMigration) -> None:
+            migration.move(MigrationState.PAUSED, unit.at, f"paused by {unit.call.principal.subject}")
+            cancel_timer(unit, migration.id, MIGRATE)
+
+        return self._change(request, pause)
+
+    def ResumeProductMigration(
+        self, request: migration_pb2.ProductMigrationRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """Goes on; raises FailedPrecondition BAD_TRANSITION."""
+
+        def resume(unit: Unit, migration: ProductMigration) -> None:
+            if migration.state is not MigrationState.PAUSED:
+                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't paused")
+            migration.resume(unit.at)
+            assert migration.start_at is not None
+            set_timer(unit, migration.id, MIGRATE, max(migration.start_at, unit.at), migration.branch)
+
+        return self._change(request, resume)
+
+    def RetryProductMigration(
+        self, request: migration_pb2.ProductMigrationRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """Tries again those that failed, and looks for new ones; raises FailedPrecondition BAD_TRANSITION."""
+
+        def retry(unit: Unit, migration: ProductMigration) -> None:
+            if migration.state is not MigrationState.COMPLETED:
+                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't over yet")
+            store.try_again(unit, migration)
+            store.begin_scan(unit, migration)
+            migration.move(MigrationState.IN_PROGRESS, unit.at)
+            set_timer(unit, migration.id, MIGRATE, unit.at, migration.branch)
+
+        return self._change(request, retry)
+
+    def _change(
+        self,
+        request: migration_pb2.ProductMigrationRequest,
+        change: Callable[[Unit, ProductMigration], None],
+    ) -> migration_pb2.ProductMigration:
+        def work(unit: Unit) -> migration_pb2.ProductMigration:
+            migration = unit.get(ProductMigration, request.id)
+            if not unit.call.principal.may_see(migration.branch):
+                raise PermissionDenied("BRANCH_FORBIDDEN", "the migration is of branches that aren't yours")
+            change(unit, migration)
+            return self._migrations.reply(unit, migration)
+
+        return self._database.transact(request, migration_pb2.ProductMigration, work)
+
+    def ListMigratedProducts(
+        self, request: migration_pb2.ListMigratedProductsRequest, context: Any
+    ) -> migration_pb2.ListMigratedProductsResponse:
+        """What has become of each product that the caller may see; raises NotFound, InvalidArgument LIMIT."""
+        limit = request.limit if request.HasField("limit") else 100
+        if not 1 <= limit <= MOST_PRODUCTS:
+            violations = [Violation("limit", f"from 1 to {MOST_PRODUCTS:,}")]
+            raise InvalidArgument("LIMIT", "a page has 1 to 1,000 products", violations=violations)
+        names = migration_pb2.MigratedProductState.Name
+        states = [MigratedProductState[names(state).removeprefix(_PREFIX)] for state in request.state if state]
+        with self._database.unit() as unit:
+            unit.get(ProductMigration, request.id)
+            found = store.products(unit, request.id, states, request.after, limit)
+        return migration_pb2.ListMigratedProductsResponse(
+            items=[to_message(one, migration_pb2.MigratedProduct) for one in found]
+        )

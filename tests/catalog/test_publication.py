@@ -1,0 +1,589 @@
+"""Publishing over gRPC, on PostgreSQL: two people, versions, plans, and what is held."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from catalog import schema
+from catalog.holding.store import holding
+from catalog.product.api import CatalogItems
+from catalog.product.domain import LifecycleStatus
+from catalog.product.values import BundlePricing, BundlePricingMode, POPAlteration, ProductPriceValue
+from catalog.publication.domain import FIRST_LOOK, LAST_LOOK, needs_approval, next_look, next_version
+from catalog.publication.events import NOT_APPLIED, OVERDUE, Plans, Watch
+from catalog.publication.guards import LATE_HOLDERS, PLANNED, Guards
+from catalog.store import RESOURCES, metadata
+from chassis.clock import Clock
+from chassis.db import Database, Unit
+from chassis.errors import Aborted, FailedPrecondition, NotFound
+from chassis.events import acting
+from chassis.timers import Timers
+from chassis.types import new_id
+from svyaz.catalog.v1 import catalog_pb2 as pb
+from svyaz.catalog.v1 import publication_pb2
+from svyaz.type.v1 import values_pb2
+from tests.catalog.conftest import Client
+from tests.catalog.test_api import (
+    ACTIVE,
+    IN_DESIGN,
+    IN_TEST,
+    LAUNCHED,
+    RETIRED,
+    a_monthly_price,
+    an_offering,
+    bundled,
+    refused,
+)
+from tests.catalog.things import BEFORE, NOW, a_discount, a_price, by_value
+from tests.catalog.things import an_offering as a_plain_offering
+from tests.conftest import ServiceDatabase
+
+OBSOLETE = pb.LIFECYCLE_STATUS_OBSOLETE
+DAY = timedelta(days=1)
+
+
+def stamp(at: datetime) -> Timestamp:
+    made = Timestamp()
+    made.FromDatetime(at.replace(tzinfo=None))
+    return made
+
+
+def in_time(delta: timedelta) -> Timestamp:
+    return stamp(datetime.now(UTC) + delta)
+
+
+def in_test(author: Client, *prices: pb.ProductOfferingPrice, **more: Any) -> Any:
+    return author.create(an_offering(*prices, **{"lifecycle_status": IN_TEST, **more}))
+
+
+def launched(author: Client, reviewer: Client, *prices: pb.ProductOfferingPrice, **more: Any) -> Any:
+    offering = in_test(author, *prices, **more)
+    reviewer.approve(offering)
+    return author.move(offering, ACTIVE, LAUNCHED)
+
+
+def a_version(client: Client, offering: Any, **more: Any) -> Any:
+    request = publication_pb2.CreateProductOfferingVersionRequest(id=offering.id, **more)
+    return client.call("CreateProductOfferingVersion", request)
+
+
+def lint(client: Client, offering: Any) -> list[str]:
+    found = client.call("LintProductOffering", publication_pb2.LintProductOfferingRequest(id=offering.id))
+    return [finding.field for finding in found.finding]
+
+
+# --- a second person -------------------------------------------------------------------------------------------------
+
+
+def test_an_offering_is_published_by_two_people(author: Client, reviewer: Client) -> None:
+    offering = author.move(in_test(author), ACTIVE)
+    error = refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
+    assert [one.field for one in error.violations] == ["lifecycle_status"]
+    refused(FailedPrecondition, "OWN_WORK", lambda: author.approve(offering))
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: reviewer.move(offering, LAUNCHED))
+    approval = reviewer.approve(offering, note="seen")
+    assert (approval.approver, list(approval.author), approval.note) == ("reviewer", ["author"], "seen")
+    assert author.move(offering, LAUNCHED).lifecycle_status == LAUNCHED
+
+
+def test_an_approval_is_of_what_was_there(author: Client, reviewer: Client) -> None:
+    price = author.create(a_monthly_price(500))
+    offering = in_test(author, price)
+    refused(Aborted, "STALE_ETAG", lambda: reviewer.approve(offering, etag="7"))
+    reviewer.approve(offering, etag=offering.etag)
+    dearer = pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=900))
+    changes: list[tuple[Any, str]] = [
+        (pb.ProductOffering(id=offering.id, name="Fibre 1000"), "name"),
+        (dearer, "price"),
+    ]
+    for change, path in changes:
+        author.update(change, path)
+        author.move(offering, ACTIVE)
+        refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
+        reviewer.approve(offering)
+    # What says nothing of what is sold doesn't matter.
+    author.update(pb.ProductOffering(id=offering.id, description="Quick"), "description")
+    author.move(offering, LAUNCHED)
+
+
+def test_who_changed_a_price_does_not_approve_the_offering(author: Client, reviewer: Client) -> None:
+    discount = author.create(
+        pb.ProductOfferingPrice(name="d", price_type="discount", percentage="5", lifecycle_status=ACTIVE)
+    )
+    link = pb.ProductOfferingPriceRelationship(id=discount.id, relationship_type="discountedBy")
+    offering = in_test(author, author.create(a_monthly_price(500, pop_relationship=[link])))
+    reviewer.update(pb.ProductOfferingPrice(id=discount.id, percentage="7"), "percentage")
+    refused(FailedPrecondition, "OWN_WORK", lambda: reviewer.approve(offering))
+
+
+def test_authors_are_those_since_the_last_approval(
+    author: Client, reviewer: Client, client_for: Callable[..., Client]
+) -> None:
+    third = client_for(["admin"], "third")
+    offering = in_test(author)
+    reviewer.update(pb.ProductOffering(id=offering.id, name="Mine"), "name")
+    refused(FailedPrecondition, "OWN_WORK", lambda: reviewer.approve(offering))
+    assert list(third.approve(offering).author) == ["author", "reviewer"]
+    author.update(pb.ProductOffering(id=offering.id, name="His"), "name")
+    assert list(reviewer.approve(offering).author) == ["author"]
+    listed = author.call("ListAuthorship", publication_pb2.ListAuthorshipRequest(id=offering.id))
+    assert [(one.kind, one.subject) for one in listed.items] == [
+        (publication_pb2.AUTHORSHIP_KIND_APPROVAL, "reviewer"),
+        (publication_pb2.AUTHORSHIP_KIND_CHANGE, "author"),
+        (publication_pb2.AUTHORSHIP_KIND_APPROVAL, "third"),
+        (publication_pb2.AUTHORSHIP_KIND_CHANGE, "reviewer"),
+        (publication_pb2.AUTHORSHIP_KIND_CHANGE, "author"),
+    ]
+    assert listed.approved
+    author.update(pb.ProductOffering(id=offering.id, name="Ours"), "name")
+    assert not author.call("ListAuthorship", publication_pb2.ListAuthorshipRequest(id=offering.id)).approved
+    refused(NotFound, "NOT_FOUND", lambda: author.call("ListAuthorship", publication_pb2.ListAuthorshipRequest(id="x")))
+
+
+def test_nothing_is_approved_after_the_fact(author: Client, reviewer: Client) -> None:
+    offering = launched(author, reviewer)
+    refused(FailedPrecondition, "NOTHING_TO_APPROVE", lambda: reviewer.approve(offering))
+
+
+def test_only_an_admin_creates_what_is_published_already(author: Client, manager: Client) -> None:
+    for thing in (an_offering(lifecycle_status=LAUNCHED), a_monthly_price(lifecycle_status=LAUNCHED)):
+        refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda thing=thing: author.create(thing))  # type: ignore[misc]
+        assert manager.create(thing).lifecycle_status == LAUNCHED
+
+
+def test_a_large_discount_needs_a_second_person_before_it_counts(
+    author: Client, reviewer: Client, manager: Client
+) -> None:
+    def a_discount_of(percent: str, **more: Any) -> pb.ProductOfferingPrice:
+        return pb.ProductOfferingPrice(name="d", price_type="discount", percentage=percent, **more)
+
+    refused(
+        FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.create(a_discount_of("30", lifecycle_status=ACTIVE))
+    )
+    author.create(a_discount_of("29.99", lifecycle_status=ACTIVE))
+    large = author.create(a_discount_of("30", lifecycle_status=IN_TEST))
+    error = refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(large, ACTIVE))
+    assert [one.field for one in error.violations] == ["percentage"]
+    refused(FailedPrecondition, "OWN_WORK", lambda: author.approve(large))
+    reviewer.approve(large)
+    author.move(large, ACTIVE)
+    # One that counts already doesn't become large.
+    bigger = pb.ProductOfferingPrice(id=large.id, percentage="90")
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.update(bigger, "percentage"))
+    manager.create(a_discount_of("50", lifecycle_status=ACTIVE))
+
+
+@pytest.mark.parametrize(
+    ("thing", "fields"),
+    [
+        (a_discount("d", "30"), ["percentage"]),
+        (a_discount("d", "-30"), ["percentage"]),
+        (a_discount("d", "29"), []),
+        (a_price("d", price_type="surcharge", percentage=Decimal(50), period=None), []),
+        (a_discount("d", amount="900 KGS"), []),
+    ],
+)
+def test_what_a_large_discount_is(thing: Any, fields: list[str]) -> None:
+    assert [one.field for one in needs_approval(thing, Decimal(30))] == fields
+    thing.lifecycle_status = thing.lifecycle_status.IN_DESIGN
+    assert needs_approval(thing, Decimal(30)) == []
+
+
+def test_a_large_discount_inside_an_offering() -> None:
+    half = ProductPriceValue(percentage=Decimal(50))
+    price = by_value(ProductPriceValue(), POPAlteration(price_type="discount", price=half))
+    surcharge = by_value(ProductPriceValue(), POPAlteration(price_type="surcharge", price=half))
+    bundle = BundlePricing(mode=BundlePricingMode.DISCOUNT, percentage=Decimal(40))
+    offering = a_plain_offering("o", surcharge, price, lifecycle_status=LifecycleStatus.ACTIVE, bundle_pricing=bundle)
+    assert [one.field for one in needs_approval(offering, Decimal(30))] == [
+        "product_offering_price[1].price_alteration[0].price.percentage",
+        "bundle_pricing.percentage",
+    ]
+
+
+# --- what is published stays -----------------------------------------------------------------------------------------
+
+
+def test_what_is_published_does_not_change_in_place(author: Client, reviewer: Client) -> None:
+    price = author.create(a_monthly_price(500))
+    offering = launched(author, reviewer, price)
+    error = refused(
+        FailedPrecondition,
+        "PUBLISHED",
+        lambda: author.update(
+            pb.ProductOffering(id=offering.id, name="Other", is_sellable=False), "name", "is_sellable"
+        ),
+    )
+    assert sorted(one.field for one in error.violations) == ["is_sellable", "name"]
+    assert "new version" in error.message
+    sold = pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=1))
+    error = refused(FailedPrecondition, "PUBLISHED", lambda: author.update(sold, "price"))
+    assert offering.id in error.message
+    period = values_pb2.TimePeriod(start_date_time=in_time(DAY))
+    error = refused(
+        FailedPrecondition,
+        "PUBLISHED",
+        lambda: author.update(pb.ProductOffering(id=offering.id, valid_for=period), "valid_for"),
+    )
+    assert [one.field for one in error.violations] == ["valid_for.start_date_time"]
+    # Even after its end: it is what was sold.
+    author.move(offering, RETIRED)
+    refused(
+        FailedPrecondition, "PUBLISHED", lambda: author.update(pb.ProductOffering(id=offering.id, name="x"), "name")
+    )
+
+
+def test_what_may_still_change_of_it(author: Client, reviewer: Client) -> None:
+    price = author.create(a_monthly_price(500))
+    offering = launched(author, reviewer, price)
+    end = values_pb2.TimePeriod(end_date_time=in_time(DAY))
+    plan = pb.PlannedTransition(lifecycle_status=RETIRED, at=in_time(2 * DAY))
+    changed = pb.ProductOffering(id=offering.id, description="d", valid_for=end, planned_transition=[plan])
+    assert author.update(changed, "description", "valid_for", "planned_transition").description == "d"
+    author.update(pb.ProductOfferingPrice(id=price.id, description="d", valid_for=end), "description", "valid_for")
+
+
+def test_what_is_only_approved_may_change(author: Client) -> None:
+    price = author.create(a_monthly_price(500))
+    offering = author.create(an_offering(price))
+    author.update(pb.ProductOffering(id=offering.id, name="Other"), "name")
+    author.update(pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=1)), "price")
+
+
+def test_a_part_of_what_is_published_is_published_too(author: Client, reviewer: Client) -> None:
+    discount = author.create(
+        pb.ProductOfferingPrice(name="d", price_type="discount", percentage="5", lifecycle_status=ACTIVE)
+    )
+    link = pb.ProductOfferingPriceRelationship(id=discount.id, relationship_type="discountedBy")
+    part = author.create(an_offering(author.create(a_monthly_price(500, pop_relationship=[link]))))
+    bundle = launched(author, reviewer, bundled_product_offering=bundled(part))
+    for change, path in [
+        (pb.ProductOfferingPrice(id=discount.id, percentage="7"), "percentage"),
+        (pb.ProductOffering(id=part.id, name="x"), "name"),
+    ]:
+        error = refused(FailedPrecondition, "PUBLISHED", lambda c=change, p=path: author.update(c, p))  # type: ignore[misc]
+        assert bundle.id in error.message
+
+
+# --- versions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_version_is_a_draft_of_the_same_series(author: Client, reviewer: Client) -> None:
+    price = author.create(a_monthly_price(500))
+    first = launched(author, reviewer, price, version="1.2", description="Quick")
+    start = in_time(DAY)
+    policy = pb.ExistingSubscribers(policy=pb.EXISTING_SUBSCRIBERS_POLICY_MIGRATE)
+    second = a_version(author, first, valid_from=start, existing_subscribers=policy)
+    assert (second.series, second.version, second.lifecycle_status) == (first.id, "2.0", IN_DESIGN)
+    assert (second.name, second.description, second.etag) == (first.name, "Quick", "1")
+    assert second.valid_for.start_date_time == start
+    assert second.existing_subscribers == policy
+    assert [one.id for one in second.product_offering_price] == [price.id]
+    author.move(second, IN_TEST)
+    reviewer.approve(second)
+    author.move(second, ACTIVE, LAUNCHED)
+    third = a_version(author, second)
+    assert (third.series, third.version, third.HasField("valid_for")) == (first.id, "3.0", False)
+    assert a_version(author, first).version == "4.0"
+    assert both_live(author, first, second)
+
+
+def both_live(author: Client, *versions: Any) -> bool:
+    return all(author.get(version).lifecycle_status == LAUNCHED for version in versions)
+
+
+def test_a_draft_needs_no_version(author: Client) -> None:
+    refused(FailedPrecondition, "NOT_PUBLISHED", lambda: a_version(author, author.create(an_offering())))
+    refused(NotFound, "NOT_FOUND", lambda: a_version(author, pb.ProductOffering(id="gone")))
+
+
+def test_a_version_with_prices_of_its_own(author: Client, reviewer: Client) -> None:
+    discount = author.create(
+        pb.ProductOfferingPrice(name="d", price_type="discount", percentage="5", lifecycle_status=ACTIVE)
+    )
+    link = pb.ProductOfferingPriceRelationship(id=discount.id, relationship_type="discountedBy")
+    price = author.create(a_monthly_price(500, pop_relationship=[link]))
+    first = launched(author, reviewer, price)
+    second = a_version(author, first, copy_prices=True)
+    (copy,) = second.product_offering_price
+    assert copy.id != price.id
+    copied = author.get(pb.ProductOfferingPrice(id=copy.id))
+    assert (copied.price, copied.lifecycle_status) == (price.price, IN_DESIGN)
+    assert copied.pop_relationship[0].id != discount.id
+    other = author.get(pb.ProductOfferingPrice(id=copied.pop_relationship[0].id))
+    assert (other.percentage, other.lifecycle_status) == ("5", IN_DESIGN)
+    author.update(pb.ProductOfferingPrice(id=copy.id, price=values_pb2.Money(unit="KGS", units=1)), "price")
+    assert author.get(price).price == price.price
+
+
+def test_a_version_that_does_not_say_when_begins_when_it_is_launched(author: Client, reviewer: Client) -> None:
+    first = launched(author, reviewer)
+    second = author.move(a_version(author, first), IN_TEST)
+    reviewer.approve(second)
+    before = datetime.now(UTC)
+    begun = author.move(second, ACTIVE, LAUNCHED).valid_for.start_date_time.ToDatetime(UTC)
+    assert before <= begun <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("versions", "following"),
+    [
+        ([None], "2"),
+        (["1"], "2"),
+        (["1.0"], "2.0"),
+        (["1.4", "3.1"], "4.0"),
+        (["9", "10"], "11"),
+        (["2024 b"], "2025 b"),
+        (["v1"], "v2"),
+        (["Classic"], "Classic 2"),
+        ([], "2"),
+    ],
+)
+def test_the_next_version(versions: list[str | None], following: str) -> None:
+    assert next_version(versions) == following
+
+
+# --- lint ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_would_never_apply_is_said_at_any_time_and_refused_when_it_goes_live(author: Client) -> None:
+    price = author.create(a_monthly_price(500, phase=["trial"]))
+    offering = in_test(author, price)
+    assert lint(author, offering) == ["product_offering_price[0].phase[0]"]
+    error = refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.move(offering, ACTIVE))
+    assert [one.field for one in error.violations] == ["product_offering_price[0].phase[0]"]
+    refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.create(an_offering(price)))
+    author.update(pb.ProductOffering(id=offering.id, phase=[pb.OfferingPhase(name="trial")]), "phase")
+    assert lint(author, offering) == []
+    author.move(offering, ACTIVE)
+    refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.update(pb.ProductOffering(id=offering.id), "phase"))
+    impossible = pb.PriceCondition(subject="colour", operator=pb.CONDITION_OPERATOR_PRESENT)
+    refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.create(a_monthly_price(5, condition=[impossible])))
+
+
+def test_a_version_in_the_shadow_of_another_is_not_published(author: Client, reviewer: Client) -> None:
+    first = launched(author, reviewer, valid_for=values_pb2.TimePeriod(start_date_time=stamp(NOW)))
+    second = author.move(a_version(author, first, valid_from=stamp(BEFORE)), IN_TEST)
+    reviewer.approve(second)
+    author.move(second, ACTIVE)
+    error = refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.move(second, LAUNCHED))
+    assert [one.field for one in error.violations] == ["valid_for.start_date_time"]
+
+
+# --- plans -----------------------------------------------------------------------------------------------------------
+
+
+class Future:
+    """The same catalog at a later time."""
+
+    def __init__(self, database: Database, offset: Path) -> None:
+        self.database = database
+        self._offset = offset
+        items = CatalogItems(database, Guards())
+        self.plans = Plans(items)
+        self._timers = Timers(database, self.plans.timers(), service="catalog")
+        self.watch = Watch(database)
+
+    def after(self, delta: timedelta) -> None:
+        """Lets what is due by then be done."""
+        self._offset.write_text(str(delta.total_seconds()))
+        while True:
+            claims, _ = self._timers._claim(100)
+            if not claims:
+                return
+            for claim in claims:
+                self._timers._in_transaction(claim)
+
+    def timer(self, offering: Any, purpose: str) -> datetime | None:
+        """When the offering is thought of next."""
+        with self.unit() as unit:
+            timer = metadata.tables["timer"]
+            due: datetime | None = unit.session.scalar(
+                sa.select(timer.c.due).where(timer.c.aggregate_id == offering.id, timer.c.purpose == purpose)
+            )
+            return due
+
+    @contextmanager
+    def unit(self) -> Iterator[Unit]:
+        with acting("catalog", "test"), self.database.unit() as unit:
+            yield unit
+
+
+@pytest.fixture(scope="module")
+def made(database_for: Callable[..., ServiceDatabase]) -> ServiceDatabase:
+    """The database of this module's services: the one of the fixture `database`."""
+    return database_for("catalog")
+
+
+@pytest.fixture(scope="module")
+def database(made: ServiceDatabase) -> Iterator[Database]:
+    opened = Database(made.url, clock=Clock(), metadata=metadata, resources=RESOURCES)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def future(made: ServiceDatabase, tmp_path: Path) -> Iterator[Future]:
+    offset = tmp_path / "offset"
+    offset.write_text("0")
+    opened = Database(made.url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
+    yield Future(opened, offset)
+    opened.close()
+
+
+def planning(*plans: tuple[Any, timedelta]) -> list[pb.PlannedTransition]:
+    return [pb.PlannedTransition(lifecycle_status=status, at=in_time(delta)) for status, delta in plans]
+
+
+def events_of(future: Future, offering: Any) -> list[str]:
+    event = schema.log.event
+    with future.unit() as unit:
+        query = sa.select(event.c.type).where(event.c.aggregate_id == offering.id).order_by(event.c.version)
+        return list(unit.session.scalars(query))
+
+
+def test_plans_are_carried_out_in_their_time(author: Client, reviewer: Client, future: Future) -> None:
+    offering = in_test(author, planned_transition=planning((RETIRED, 3 * DAY), (ACTIVE, DAY), (LAUNCHED, 2 * DAY)))
+    reviewer.approve(offering)
+    for days, status, left in [(0.5, IN_TEST, 3), (1.5, ACTIVE, 2), (2.5, LAUNCHED, 1), (3.5, RETIRED, 0)]:
+        future.after(days * DAY)
+        now = author.get(offering)
+        assert (now.lifecycle_status, len(now.planned_transition)) == (status, left)
+    assert future.timer(offering, PLANNED) is None
+
+
+def test_a_plan_that_is_refused_says_why_and_is_told(author: Client, future: Future) -> None:
+    offering = in_test(author, planned_transition=planning((ACTIVE, DAY), (LAUNCHED, 2 * DAY)))
+    future.watch.measure()
+    before = NOT_APPLIED.labels("refused")._value.get()
+    future.after(3 * DAY)
+    now = author.get(offering)
+    assert now.lifecycle_status == ACTIVE
+    (plan,) = now.planned_transition
+    assert (plan.lifecycle_status, plan.refused.split(":")[0]) == (LAUNCHED, "APPROVAL_REQUIRED")
+    assert events_of(future, offering)[-1] == "ProductOfferingPlannedTransitionRefusedEvent"
+    future.watch.measure()
+    assert NOT_APPLIED.labels("refused")._value.get() == before + 1
+    # It isn't tried again by itself; taken away, it is forgotten.
+    future.after(4 * DAY)
+    assert author.get(offering).lifecycle_status == ACTIVE
+    author.update(pb.ProductOffering(id=offering.id), "planned_transition")
+    future.watch.measure()
+    assert NOT_APPLIED.labels("refused")._value.get() == before
+
+
+def test_a_plan_that_nobody_thinks_of_is_seen(author: Client, future: Future) -> None:
+    in_test(author, planned_transition=planning((ACTIVE, DAY)))
+    future.watch.measure()
+    before = NOT_APPLIED.labels("overdue")._value.get()
+    future._offset.write_text(str((DAY + 2 * OVERDUE).total_seconds()))
+    future.watch.measure()
+    assert NOT_APPLIED.labels("overdue")._value.get() == before + 1
+    future.after(DAY + 2 * OVERDUE)
+
+
+def test_a_plan_may_be_changed_and_taken_away(author: Client, future: Future) -> None:
+    offering = in_test(author, planned_transition=planning((ACTIVE, DAY)))
+    later = pb.ProductOffering(id=offering.id, planned_transition=planning((ACTIVE, 5 * DAY)))
+    author.update(later, "planned_transition")
+    future.after(2 * DAY)
+    assert author.get(offering).lifecycle_status == IN_TEST
+    author.update(pb.ProductOffering(id=offering.id), "planned_transition")
+    assert future.timer(offering, PLANNED) is None
+    future.after(6 * DAY)
+    assert author.get(offering).lifecycle_status == IN_TEST
+
+
+def test_nothing_is_planned_for_the_past(author: Client) -> None:
+    offering = in_test(author)
+    past = pb.ProductOffering(id=offering.id, planned_transition=planning((ACTIVE, -DAY)))
+    error = refused(FailedPrecondition, "NEVER_APPLIES", lambda: author.update(past, "planned_transition"))
+    assert [one.field for one in error.violations] == ["planned_transition[0].at"]
+
+
+# --- what is held ----------------------------------------------------------------------------------------------------
+
+
+def hold(future: Future, offering: Any, branch: str = "osh", *, live: bool = True) -> str:
+    """Somebody gets the offering, as the inventory's event tells."""
+    key = new_id()
+    row = {
+        "id": key, "branch": branch, "version": 1, "live": live, "product_offering_id": offering.id, "quantity": 1,
+        "characteristic": sa.text("'{}'"), "term": "", "place": [], "market_segment": [],
+    }  # fmt: skip
+    with future.unit() as unit:
+        unit.session.execute(sa.insert(holding).values(**row, seen_at=unit.at))
+    return key
+
+
+def let_go(future: Future, key: str) -> None:
+    with future.unit() as unit:
+        unit.session.execute(sa.update(holding).where(holding.c.id == key).values(live=False))
+
+
+def test_an_offering_that_is_held_does_not_retire_in_whatever_branch(
+    author: Client, reviewer: Client, future: Future
+) -> None:
+    offering = launched(author, reviewer)
+    keys = [hold(future, offering, branch) for branch in ("osh", "osh", "bishkek")]
+    hold(future, offering, live=False)
+    error = refused(FailedPrecondition, "HAS_HOLDERS", lambda: author.move(offering, RETIRED))
+    # The number, and nothing of where.
+    assert error.metadata == {"holders": "3"}
+    assert "osh" not in error.message
+    for key in keys:
+        let_go(future, key)
+    author.move(offering, RETIRED)
+
+
+def test_a_planned_retirement_is_checked_when_its_time_comes(author: Client, reviewer: Client, future: Future) -> None:
+    free, held = (launched(author, reviewer) for _ in range(2))
+    for offering in (free, held):
+        plan = pb.ProductOffering(id=offering.id, planned_transition=planning((RETIRED, DAY)))
+        author.update(plan, "planned_transition")
+    hold(future, held)
+    future.after(2 * DAY)
+    assert author.get(free).lifecycle_status == RETIRED
+    now = author.get(held)
+    assert now.lifecycle_status == LAUNCHED
+    assert now.planned_transition[0].refused.startswith("HAS_HOLDERS")
+
+
+def test_who_gets_it_after_its_retirement_by_an_order_from_before_is_told_of(
+    author: Client, reviewer: Client, future: Future
+) -> None:
+    offering = author.move(launched(author, reviewer), RETIRED)
+    future.after(2 * FIRST_LOOK)
+    assert author.get(offering).status_reason == ""
+    key = hold(future, offering)
+    future.watch.measure()
+    before = NOT_APPLIED.labels("held")._value.get()
+    future.after(10 * FIRST_LOOK)
+    assert author.get(offering).status_reason.startswith("held: 1 live")
+    assert events_of(future, offering)[-1] == "ProductOfferingHeldAfterRetirementEvent"
+    future.watch.measure()
+    assert NOT_APPLIED.labels("held")._value.get() == before + 1
+    refused(FailedPrecondition, "HAS_HOLDERS", lambda: author.move(offering, OBSOLETE))
+    let_go(future, key)
+    future.after(60 * FIRST_LOOK)
+    assert author.get(offering).status_reason == ""
+    future.after(2 * LAST_LOOK)
+    assert future.timer(offering, LATE_HOLDERS) is None
+    author.move(offering, OBSOLETE)
+
+
+def test_a_retired_offering_is_looked_at_ever_more_seldom_for_a_month() -> None:
+    looks = [NOW]
+    while (following := next_look(NOW, looks[-1])) is not None:
+        looks.append(following)
+    assert looks[1] - NOW == FIRST_LOOK
+    assert all(later - NOW == 2 * (earlier - NOW) for earlier, later in pairwise(looks[1:]))
+    assert LAST_LOOK / 2 < looks[-1] - NOW <= LAST_LOOK

@@ -1,0 +1,379 @@
+"""Subscribers of an old offering become those of a new one: one order each, whatever happens meanwhile."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from chassis.cloudevents import ReceivedEvent
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from chassis.events import acting
+from orders.migration import steps
+from orders.migration.domain import ProductMigration
+from svyaz.catalog.v1 import catalog_pb2
+from svyaz.orders.v1 import migration_pb2
+from svyaz.type.v1 import values_pb2
+from tests.orders.conftest import ORDER, PRODUCT, Shop, item
+from tests.serving import Caller
+
+MIGRATION = "svyaz.orders.v1.MigrationService/"
+DAY = timedelta(days=1)
+LAUNCHED = catalog_pb2.LIFECYCLE_STATUS_LAUNCHED
+
+
+def subscribed(shop: Shop, offering: str, quantity: int = 1) -> tuple[str, str]:
+    """A new customer who has the offering; ids of account and product."""
+    customer, account = shop.customer()
+    order = shop.completed(customer, account, item("1", "ADD", offering, quantity=quantity))
+    return account, shop.products(order.id)[offering].id
+
+
+def migrate(shop: Shop, old: str, new: str, caller: Caller | None = None, **more: Any) -> str:
+    made = (caller or shop.manager)(MIGRATION + "MigrateProducts", from_offering=[old], to_offering=new, **more)
+    return str(made.id)
+
+
+def seen(shop: Shop, migration: str, caller: Caller | None = None) -> migration_pb2.ProductMigration:
+    found = (caller or shop.manager)(MIGRATION + "GetProductMigration", id=migration)
+    assert isinstance(found, migration_pb2.ProductMigration)
+    return found
+
+
+def state(shop: Shop, migration: str) -> str:
+    return migration_pb2.MigrationState.Name(seen(shop, migration).state).removeprefix("MIGRATION_STATE_")
+
+
+def rows(shop: Shop, migration: str, **more: Any) -> list[Any]:
+    return list(shop.manager(MIGRATION + "ListMigratedProducts", id=migration, **more).items)
+
+
+def offering_of(shop: Shop, product: str) -> str:
+    return str(shop.agent(PRODUCT + "GetProduct", id=product).product_offering.id)
+
+
+def orders_of(shop: Shop, migration: str) -> list[Any]:
+    found = shop.agent(ORDER + "ListProductOrders", filter=[{"path": "category", "value": ["migration"]}]).items
+    return [order for order in found if order.external_id.startswith(migration)]
+
+
+def work(shop: Shop) -> None:
+    """Until the migration that waits for its orders has seen their end."""
+    shop.work()
+    shop.later(timedelta(seconds=2))
+    shop.later(timedelta(seconds=2))
+
+
+def test_every_subscriber_is_moved_by_one_order_and_charged_the_new_price(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    held = [subscribed(shop, old) for _ in range(3)]
+    elsewhere = subscribed(shop, shop.offering(shop.price(70)))
+    migration = migrate(shop, old, new)
+    work(shop)
+    assert state(shop, migration) == "COMPLETED"
+    done = seen(shop, migration).progress
+    assert (done.total, done.completed, done.waiting, done.ordered, done.failed) == (3, 3, 0, 0, 0)
+    assert {row.product_id for row in rows(shop, migration)} == {product for _, product in held}
+    orders = orders_of(shop, migration)
+    assert sorted(order.external_id for order in orders) == sorted(f"{migration}/{product}" for _, product in held)
+    assert {row.product_order_id for row in rows(shop, migration)} == {order.id for order in orders}
+    for account, product in held:
+        assert offering_of(shop, product) == new
+        assert shop.told(account) == [
+            ("RecurringChargeStart", "500"),
+            ("RecurringChargeStop", "500"),
+            ("RecurringChargeChange", "600"),
+        ]
+    assert shop.told(elsewhere[0]) == [("RecurringChargeStart", "70")]
+
+
+def test_how_many_a_product_is_stays(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    account, _ = subscribed(shop, old, quantity=3)
+    migrate(shop, old, new)
+    work(shop)
+    assert shop.told(account)[-1] == ("RecurringChargeChange", "1800")
+
+
+def test_a_step_that_is_repeated_takes_no_second_order(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    subscribed(shop, old)
+    migration = migrate(shop, old, new)
+    for _ in range(3):
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            shop.migrating.step(migration, unit)
+    assert len(orders_of(shop, migration)) == 1
+    # A second migration finds what the first has under way, and leaves it alone once it is moved.
+    again = migrate(shop, old, new)
+    work(shop)
+    assert len(orders_of(shop, migration)) == 1
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        shop.migrating.step(migration, unit)
+    assert state(shop, again) == "COMPLETED"
+
+
+def test_the_same_request_is_one_migration(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    first = migrate(shop, old, new, request_id="once")
+    assert migrate(shop, old, new, request_id="once") == first
+
+
+def test_a_product_that_cannot_be_moved_says_why_and_does_not_keep_the_others(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    _, product = subscribed(shop, old)
+    customer, _ = shop.customer()
+    dollars = shop.account(customer, "USD")
+    foreign = shop.product(
+        status="PRODUCT_STATUS_ACTIVE",
+        product_offering={"id": old},
+        billing_account={"id": dollars},
+        related_party=[{"id": customer, "role": "customer"}],
+    )
+    migration = migrate(shop, old, new)
+    work(shop)
+    assert state(shop, migration) == "COMPLETED"
+    (failed,) = rows(shop, migration, state=["MIGRATED_PRODUCT_STATE_FAILED"])
+    assert (failed.product_id, failed.product_order_id) == (foreign, "")
+    assert "CURRENCY_MISMATCH" in failed.reason
+    assert offering_of(shop, product) == new
+    # Once it can be, it is tried again.
+    _, som = shop.customer()
+    shop.agent(
+        PRODUCT + "UpdateProduct",
+        product={"id": foreign, "billing_account": {"id": shop.account(customer)}},
+        update_mask={"paths": ["billing_account"]},
+    )
+    shop.manager(MIGRATION + "RetryProductMigration", id=migration)
+    work(shop)
+    assert offering_of(shop, foreign) == new
+    assert seen(shop, migration).progress.failed == 0
+    assert som
+
+
+def test_a_failed_order_is_a_failed_product(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    _, product = subscribed(shop, old)
+    shop.provisioning.failing = frozenset({new})
+    migration = migrate(shop, old, new)
+    work(shop)
+    (failed,) = rows(shop, migration)
+    assert failed.state == migration_pb2.MIGRATED_PRODUCT_STATE_FAILED
+    assert (failed.reason, offering_of(shop, product)) == ("its order is failed", old)
+
+
+def test_what_ends_before_its_turn_is_left_alone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 0)
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    customer, account = shop.customer()
+    order = shop.completed(customer, account, item("1", "ADD", old))
+    product = shop.products(order.id)[old].id
+    migration = migrate(shop, old, new)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        shop.migrating.step(migration, unit)
+    assert seen(shop, migration).progress.waiting == 1
+    shop.manager(MIGRATION + "PauseProductMigration", id=migration)
+    shop.completed(customer, account, item("1", "DELETE", product=product))
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 20)
+    shop.manager(MIGRATION + "ResumeProductMigration", id=migration)
+    work(shop)
+    (row,) = rows(shop, migration)
+    assert (row.state, row.reason) == (migration_pb2.MIGRATED_PRODUCT_STATE_SKIPPED, "it is terminated")
+    assert state(shop, migration) == "COMPLETED"
+
+
+def test_it_goes_on_in_batches_and_can_be_paused_between_them(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 2)
+    monkeypatch.setattr(steps, "LOOKED_AT_ONCE", 2)
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    for _ in range(5):
+        subscribed(shop, old)
+    migration = migrate(shop, old, new)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        shop.migrating.step(migration, unit)
+    assert seen(shop, migration).progress.ordered == 2
+    paused = shop.manager(MIGRATION + "PauseProductMigration", id=migration)
+    assert paused.status_reason == "paused by developer"
+    with pytest.raises(FailedPrecondition) as refused:
+        shop.manager(MIGRATION + "PauseProductMigration", id=migration)
+    assert refused.value.reason == "BAD_TRANSITION"
+    work(shop)
+    assert len(orders_of(shop, migration)) == 2
+    assert state(shop, migration) == "PAUSED"
+    shop.manager(MIGRATION + "ResumeProductMigration", id=migration)
+    work(shop)
+    work(shop)
+    assert state(shop, migration) == "COMPLETED"
+    assert seen(shop, migration).progress.completed == 5
+
+
+def test_what_becomes_a_product_meanwhile_is_found_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    subscribed(shop, old)
+    migration = migrate(shop, old, new)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        shop.migrating.step(migration, unit)
+    _, late = subscribed(shop, old)
+    work(shop)
+    assert offering_of(shop, late) == new
+    assert seen(shop, migration).progress.completed == 2
+
+
+def test_it_begins_when_it_is_said_to(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    _, product = subscribed(shop, old)
+    migration = migrate(shop, old, new, start_at=shop.at(DAY))
+    shop.work()
+    assert (state(shop, migration), offering_of(shop, product)) == ("ACKNOWLEDGED", old)
+    shop.manager(MIGRATION + "PauseProductMigration", id=migration)
+    shop.manager(MIGRATION + "ResumeProductMigration", id=migration)
+    shop.work()
+    assert (state(shop, migration), offering_of(shop, product)) == ("ACKNOWLEDGED", old)
+    shop.later(DAY)
+    work(shop)
+    assert (state(shop, migration), offering_of(shop, product)) == ("COMPLETED", new)
+
+
+def test_a_migration_of_nothing_or_to_nothing_is_refused(shop: Shop) -> None:
+    old = shop.offering(shop.price(500))
+    wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (InvalidArgument, "REQUIRED", {"to_offering": old}),
+        (InvalidArgument, "REQUIRED", {"from_offering": [old]}),
+        (InvalidArgument, "SAME_OFFERING", {"from_offering": [old], "to_offering": old}),
+        (InvalidArgument, "UNKNOWN_OFFERING", {"from_offering": [old], "to_offering": "gone"}),
+    ]
+    for error, reason, request in wrong:
+        with pytest.raises(error) as refused:
+            shop.manager(MIGRATION + "MigrateProducts", **request)
+        assert isinstance(refused.value, InvalidArgument)
+        assert refused.value.reason == reason
+        assert refused.value.violations
+
+
+def test_nobody_is_moved_to_what_is_not_on_the_market(shop: Shop) -> None:
+    old = shop.offering(shop.price(500))
+    approved = shop.world.manager.create(
+        catalog_pb2.ProductOffering(name="soon", lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_ACTIVE)
+    )
+    with pytest.raises(FailedPrecondition) as refused:
+        migrate(shop, old, approved.id)
+    assert refused.value.reason == "OFFERING_NOT_SELLABLE"
+
+
+def test_a_migration_stays_in_its_branch_and_head_office_migrates_all(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    _, ours = subscribed(shop, old)
+    customer, account = shop.customer(branch="osh")
+    body: dict[str, Any] = {"status": "PRODUCT_STATUS_ACTIVE", "product_offering": {"id": old}}
+    body |= {"billing_account": {"id": account}, "related_party": [{"id": customer, "role": "customer"}]}
+    theirs = shop.osh(PRODUCT + "CreateProduct", product=body).id
+
+    def offering_in_osh() -> str:
+        return str(shop.osh(PRODUCT + "GetProduct", id=theirs).product_offering.id)
+
+    own = migrate(shop, old, new)
+    work(shop)
+    assert (offering_of(shop, ours), offering_in_osh()) == (new, old)
+    with pytest.raises(PermissionDenied):
+        migrate(shop, old, new, branch="*")
+    everywhere = migrate(shop, old, new, shop.head_office, branch="*")
+    work(shop)
+    assert offering_in_osh() == new
+    # A branch sees that there is one, and its own part of it; it doesn't stop it.
+    assert seen(shop, everywhere).progress.total == 0
+    assert seen(shop, everywhere, shop.head_office).progress.completed == 1
+    with pytest.raises(PermissionDenied):
+        shop.manager(MIGRATION + "RetryProductMigration", id=everywhere)
+    with pytest.raises(NotFound):
+        shop.manager(MIGRATION + "GetProductMigration", id="gone")
+    assert own
+
+
+# --- by the promise of a version -------------------------------------------------------------------------------------
+
+
+def launched(version: catalog_pb2.ProductOffering, kind: str = "StateChange") -> ReceivedEvent:
+    return ReceivedEvent(
+        id=f"event of {version.id}",
+        source="/svyaz/catalog",
+        type=f"ProductOffering{kind}Event",
+        time=datetime.now(UTC),
+        aggregate_type="ProductOffering",
+        aggregate_id=version.id,
+        version=1,
+        branch="*",
+        key=version.id,
+        actor="manager",
+        on_behalf_of=None,
+        schema_revision=1,
+        data_type=version.DESCRIPTOR.full_name,
+        data=version.SerializeToString(),
+        subject="svyaz.catalog.v1.00.ProductOffering",
+        headers={},
+    )
+
+
+def a_version(shop: Shop, first: str, policy: str, som: int, **more: Any) -> catalog_pb2.ProductOffering:
+    made = shop.world.manager.create(
+        catalog_pb2.ProductOffering(
+            name="tariff",
+            version="2",
+            series=first,
+            lifecycle_status=LAUNCHED,
+            valid_for=values_pb2.TimePeriod(start_date_time=shop.at(timedelta(0))),
+            existing_subscribers=catalog_pb2.ExistingSubscribers(
+                policy=f"EXISTING_SUBSCRIBERS_POLICY_{policy}",  # type: ignore[arg-type]
+                **more,
+            ),
+            product_offering_price=[shop.price(som)],
+        )
+    )
+    assert isinstance(made, catalog_pb2.ProductOffering)
+    return made
+
+
+def automatic(shop: Shop) -> list[Any]:
+    found = shop.head_office(MIGRATION + "ListProductMigrations").items
+    return [migration for migration in found if migration.series]
+
+
+def tell(shop: Shop, event: ReceivedEvent) -> None:
+    with acting("orders", "test"), shop.database.unit() as unit:
+        shop.migrating.catalog_changed(event, unit)
+
+
+def test_a_version_that_promises_it_moves_the_subscribers_of_the_older_ones_when_it_says(shop: Shop) -> None:
+    first = shop.offering(shop.price(500))
+    _, product = subscribed(shop, first)
+    later = shop.at(DAY)
+    second = a_version(shop, first, "MIGRATE", 600, effective_date=later)
+    tell(shop, launched(second))
+    (migration,) = automatic(shop)
+    assert (migration.to_offering, migration.branch, migration.start_at) == (second.id, "*", later)
+    shop.work()
+    assert offering_of(shop, product) == first
+    shop.later(DAY)
+    work(shop)
+    assert offering_of(shop, product) == second.id
+    assert list(seen(shop, migration.id, shop.head_office).from_offering) == [first]
+
+
+def test_other_versions_leave_the_subscribers_with_what_they_bought(shop: Shop) -> None:
+    first = shop.offering(shop.price(500))
+    tell(shop, launched(a_version(shop, first, "KEEP", 600)))
+    changed = a_version(shop, first, "MIGRATE", 700)
+    tell(shop, launched(changed, "AttributeValueChange"))
+    changed.lifecycle_status = catalog_pb2.LIFECYCLE_STATUS_RETIRED
+    tell(shop, launched(changed))
+    assert automatic(shop) == []
+
+
+def test_the_table_holds_a_product_of_a_migration_once(shop: Shop) -> None:
+    with acting("orders", "test"), shop.database.unit() as unit:
+        keys = unit.session.scalars(
+            sa.text(
+                "SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid "
+                "AND a.attnum = ANY (i.indkey) WHERE i.indrelid = 'migrated_product'::regclass AND i.indisprimary"
+            )
+        ).all()
+    assert set(keys) == {"migration_id", "product_id"}
+    assert ProductMigration.STATE == "state"
