@@ -9,12 +9,19 @@ import pytest
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
+from catalog.transfer.api import Transfers
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    transfer_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -91,6 +98,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
         ],
         ready=database.ready,
     )

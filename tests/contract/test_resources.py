@@ -25,6 +25,10 @@ PARTICULAR: Mapping[str, Mapping[str, Any]] = {
     # An order ends by its own progress.
     "productOrder": {"completionDate": None, "cancellationDate": None},
     "product": {"status": "created"},
+    # A job begins by itself, and says when.
+    "importJob": dict.fromkeys(("status", "creationDate", "completionDate", "errorLog")),
+    "exportJob": dict.fromkeys(("status", "creationDate", "completionDate", "errorLog"))
+    | {"contentType": "application/json", "path": "/productOffering", "query": "name=one"},
 }
 
 # Deeper down everything repeats itself: products in products, organizations in organizations.

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from catalog.product import store as product
 from catalog.schema import mapper, metadata
+from catalog.transfer import store as transfer
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
 __all__ = ["RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **transfer.RESOURCES}
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

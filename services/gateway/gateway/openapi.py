@@ -5,9 +5,9 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from chassis.scalars import spellings
+from chassis.tmfjson import Dialect, descriptor_of
 from gateway.resources import CREATE, DELETE, GET, LIST, UPDATE, Resource
-from gateway.scalars import spellings
-from gateway.tmfjson import Dialect, descriptor_of
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import options_pb2
 

@@ -9,8 +9,8 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from gateway.tmfjson import descriptor_of
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from chassis.tmfjson import descriptor_of
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 from svyaz.customers.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -78,6 +78,7 @@ class Resource:
 
 
 _NO_CHANGE = frozenset({GET, LIST, CREATE})
+_NO_UPDATE = EVERY - {UPDATE}
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
@@ -88,6 +89,8 @@ RESOURCES = (
     Resource(_CATALOG, "productSpecification", catalog_pb2.ProductSpecification, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOffering", catalog_pb2.ProductOffering, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOfferingPrice", catalog_pb2.ProductOfferingPrice, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "importJob", transfer_pb2.ImportJob, transfer_pb2_grpc.TransferServiceStub, _NO_UPDATE),
+    Resource(_CATALOG, "exportJob", transfer_pb2.ExportJob, transfer_pb2_grpc.TransferServiceStub, _NO_UPDATE),
     Resource(_ORDERING, "productOrder", orders_pb2.ProductOrder, orders_pb2_grpc.OrderServiceStub),
     Resource(
         _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE

@@ -25,10 +25,10 @@ from svyaz.catalog.v1 import catalog_pb2
 def _creating(unit: Unit, item: CatalogItem) -> None:
     # Nothing can refer to what has no id yet, so one that refers to nothing is free of every rule about others.
     if list(item.references()):
-        _check_among_others(unit, item)
+        check_among_others(unit, item)
 
 
-def _check_among_others(unit: Unit, item: CatalogItem) -> None:
+def check_among_others(unit: Unit, item: CatalogItem) -> None:
     """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE or REFERENCED."""
     references = list(item.references())
     lock_references(unit)
@@ -47,7 +47,7 @@ def _deleting(unit: Unit, item: CatalogItem) -> None:
 
 
 def _collection(database: Database, cls: type[CatalogItem], message: Any) -> Collection[Any, Any]:
-    return Collection(database, cls, message, creating=_creating, changed=_check_among_others, deleting=_deleting)
+    return Collection(database, cls, message, creating=_creating, changed=check_among_others, deleting=_deleting)
 
 
 class CatalogItems(StandardMethods):
