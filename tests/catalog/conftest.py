@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from catalog.generation.api import Generation
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -18,6 +19,7 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    generation_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
     transfer_pb2_grpc,
@@ -32,11 +34,13 @@ class Client:
     def __init__(self, channel: grpc.Channel, token: str) -> None:
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
         self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._generation = generation_pb2_grpc.GenerationServiceStub(channel)
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
         """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        stub: Any = self._pricing if name == "Price" else self._catalog
+        method = getattr(self._generation if "Tariff" in name else stub, name)
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -99,6 +103,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+            (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database)),
         ],
         ready=database.ready,
     )

@@ -2,6 +2,7 @@
 
 import sys
 
+from catalog.generation.api import Generation
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -17,7 +18,7 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, transfer_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, generation_pb2_grpc, pricing_pb2_grpc, transfer_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -42,6 +43,7 @@ def main() -> None:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+            (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [], service="catalog"),
