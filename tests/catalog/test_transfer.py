@@ -1,6 +1,7 @@
 """Import and export jobs on the real database: every format, what is refused and reported, and nothing twice."""
 
 import csv
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
+from rich.console import Console
 
 from catalog.product.api import CatalogItems
 from catalog.store import RESOURCES, metadata
@@ -21,6 +23,8 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.server import Registration
 from svyaz.catalog.v1 import catalog_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 from svyaz.type.v1 import requests_pb2
+from svyaz_cli.catalog_files import COMPLETE, Service, export_catalog, import_catalog
+from svyaz_cli.catalog_files import FAILED as UNREAD
 from svyaz_cli.issuer import Issuer
 from tests.catalog.jobs import FAILED, SUCCEEDED, Jobs, attachments, timers
 from tests.conftest import ServiceDatabase
@@ -36,13 +40,17 @@ class Place:
 
     def __init__(self, database: ServiceDatabase, address: str, issuer: Issuer) -> None:
         self.database = database
+        self.address = address
         self._channel = grpc.insecure_channel(address)
         self._issuer = issuer
         self.manager = self.jobs("catalog-manager")
         self.admin = self.jobs("admin")
 
     def jobs(self, *roles: str) -> Jobs:
-        return Jobs(self._channel, self._issuer.token(roles, ["bishkek"]))
+        return Jobs(self._channel, self.token(*roles))
+
+    def token(self, *roles: str) -> str:
+        return self._issuer.token(roles, ["bishkek"])
 
     def rows(self, query: str, *parameters: Any) -> list[Any]:
         with psycopg.connect(self.database.admin_url) as connection:
@@ -379,3 +387,26 @@ def test_a_job_goes_with_its_content_and_what_it_brought_in_stays(place: Place) 
     place.rows("UPDATE import_job SET status = 'Running' RETURNING 1")
     with pytest.raises(FailedPrecondition, match="running"):
         place.manager.call("DeleteImportJob", requests_pb2.DeleteRequest(id=again.id))
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_brings_a_catalog_in_and_writes_it_out(place: Place, shared: Path, tmp_path: Path) -> None:
+    service = Service(address=place.address, token=lambda: place.token("catalog-manager"), patience=5.0)
+    told = io.StringIO()
+    out = Console(file=told, width=200)
+
+    def bring_in(*files: Path, report: Path | None = None) -> int:
+        return import_catalog(service, files, format="", source="", report=report, out=out)
+
+    assert bring_in(shared / KILL_BILL / "WeaponsHire.xml", report=tmp_path / "report.csv") == COMPLETE
+    with (tmp_path / "report.csv").open(newline="") as stream:
+        assert [row["code"] for row in csv.DictReader(stream)] == ["UNREACHABLE_RULE"] * 2
+    assert bring_in(shared / KILL_BILL / "CatalogWithValidationErrors.xml") == UNREAD
+    assert "Nothing was brought in: the catalog has 15 errors" in told.getvalue()
+    written = tmp_path / "out.json"
+    assert export_catalog(service, written, path="", query="", out=out) == COMPLETE
+    assert len(json.loads(written.read_text())["productOffering"]) == 16
+    assert bring_in(written) == COMPLETE
+    assert "0 created, 0 changed, 133 unchanged, 0 refused" in told.getvalue()
