@@ -128,5 +128,66 @@ def import_customers(
     raise typer.Exit(status)
 
 
+def _catalog(address: str, token: str) -> Any:
+    """The catalog service as the options name it."""
+    from svyaz_cli.catalog_files import Service
+    from svyaz_cli.home import Home
+    from svyaz_cli.services import SERVICES, port_base
+
+    def development() -> str:
+        return Home.from_environment().issuer().token(["admin"], ["*"], seconds=300, subject="transfer")
+
+    local = f"127.0.0.1:{port_base() + {s.name: s.offset for s in SERVICES}['catalog']}"
+    return Service(address=address or local, token=(lambda: token) if token else development)
+
+
+@imports.command("catalog")
+def import_catalog(
+    file: list[Path] = typer.Argument(help="The files, which make one content.", exists=True, dir_okay=False),
+    format: str = typer.Option("", help="tmforum, killbill or tariffs; told by the files' endings otherwise."),
+    source: str = typer.Option("", help="Whose ids the files' are."),
+    report: Path | None = typer.Option(None, help="Where to write what was refused or reported: a CSV file."),
+    address: str = typer.Option("", envvar="CATALOG_ADDRESS", help="The catalog service; the local one."),
+    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of a manager or admin; a development one."),
+) -> None:
+    """Import a catalog: TM Forum JSON, Kill Bill XML, or an operator's tariff tables (offers.csv and prices.csv).
+
+    Exit status: 0 everything is there, 3 some was refused (the report says why), 1 nothing was brought in.
+    """
+    from rich.console import Console
+
+    from svyaz_cli import catalog_files
+
+    if format and format not in catalog_files.FORMATS:
+        raise typer.BadParameter(f"--format is one of {', '.join(catalog_files.FORMATS)}")
+    service, out = _catalog(address, token), Console(highlight=False)
+
+    def work() -> int:
+        return catalog_files.import_catalog(service, file, format=format, source=source, report=report, out=out)
+
+    raise typer.Exit(catalog_files.run(work, out))
+
+
+@app.command("export-catalog")
+def export_catalog(
+    file: Path = typer.Argument(help="The JSON file to write.", dir_okay=False),
+    path: str = typer.Option("", help="Only this collection, with what it refers to: productOffering, say."),
+    query: str = typer.Option("", help="Only what of it is found so: lifecycleStatus=Launched."),
+    address: str = typer.Option("", envvar="CATALOG_ADDRESS", help="The catalog service; the local one."),
+    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of a manager or admin; a development one."),
+) -> None:
+    """Write the catalog as TM Forum JSON."""
+    from rich.console import Console
+
+    from svyaz_cli import catalog_files
+
+    service, out = _catalog(address, token), Console(highlight=False)
+
+    def work() -> int:
+        return catalog_files.export_catalog(service, file, path=path, query=query, out=out)
+
+    raise typer.Exit(catalog_files.run(work, out))
+
+
 if __name__ == "__main__":
     app()

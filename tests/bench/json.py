@@ -8,9 +8,9 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from chassis.scalars import encode_json
+from chassis.tmfjson import Dialect, parse
 from gateway.resources import RESOURCES
-from gateway.scalars import encode_json
-from gateway.tmfjson import Dialect, parse
 
 GOAL = 3.0
 RUNS = 300

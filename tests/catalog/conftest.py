@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from catalog.generation.api import Generation
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
@@ -16,6 +17,7 @@ from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
+from catalog.transfer.api import Transfers
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
@@ -24,6 +26,7 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    generation_pb2_grpc,
     preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
@@ -34,6 +37,7 @@ from svyaz.catalog.v1 import (
     qualification_pb2_grpc,
     rating_pb2_grpc,
     recommendation_pb2_grpc,
+    transfer_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -52,6 +56,7 @@ class Client:
             rating_pb2_grpc.RatingServiceStub(channel),
             qualification_pb2_grpc.QualificationServiceStub(channel),
             recommendation_pb2_grpc.RecommendationServiceStub(channel),
+            generation_pb2_grpc.GenerationServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -123,7 +128,8 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
     prices = Prices(database, SaleGuard(database))
-    items = CatalogItems(database, Guards())
+    guards = Guards()
+    items = CatalogItems(database, guards)
     server = Server(
         Settings.from_environment("catalog", environment),
         [
@@ -138,6 +144,8 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
+            (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+            (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database, guards)),
         ],
         ready=database.ready,
     )

@@ -10,8 +10,8 @@ from catalog.product.domain import ProductOffering, ProductSpecification
 from catalog.qualification.configuration import Configurable, Selection, configurable, configure
 from catalog.qualification.eligibility import Held, Restrictions, Situation, judge
 from chassis.convert import from_message
+from chassis.tmfjson import Dialect, parse
 from chassis.types import Characteristic, Json
-from gateway.tmfjson import Dialect, parse
 from svyaz.catalog.v1 import catalog_pb2
 from tests.catalog.things import NOW
 

@@ -25,6 +25,7 @@ READ_CATALOG = frozenset({"agent", "catalog-manager", "billing", "admin", "servi
 WRITE_CATALOG = frozenset({"catalog-manager", "admin"})
 WRITE_ACCOUNTS = frozenset({"agent", "billing", "admin"})
 READ_BILLING = frozenset({"billing", "sre", "admin", "service"})
+READ_TRANSFERS = frozenset({"catalog-manager", "admin", "service"})
 ADMIN = frozenset({"admin"})
 
 
@@ -84,6 +85,20 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "PreviewChange": WRITE_CATALOG,
         "GetChangePreview": WRITE_CATALOG | {"billing"},
         "ListPreviewedProducts": WRITE_CATALOG | {"billing"},
+    },
+    "svyaz.catalog.v1.TransferService": {
+        name: roles
+        for name, roles in {
+            **standard(READ_TRANSFERS, WRITE_CATALOG, "ImportJob/ImportJobs", "ExportJob/ExportJobs"),
+            "ListImportFindings": READ_TRANSFERS,
+            "GetExportContent": READ_TRANSFERS,
+        }.items()
+        if not name.startswith("Update")
+    },
+    "svyaz.catalog.v1.GenerationService": {
+        **standard(READ_TRANSFERS, WRITE_CATALOG, "TariffTemplate/TariffTemplates"),
+        "PreviewTariffFamily": WRITE_CATALOG,
+        "GenerateTariffFamily": WRITE_CATALOG,
     },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"

@@ -33,6 +33,10 @@ PARTICULAR: Mapping[str, Mapping[str, Any]] = {
         "qualificationResult": None,
         "state": None,
     },
+    # A job begins by itself, and says when.
+    "importJob": dict.fromkeys(("status", "creationDate", "completionDate", "errorLog")),
+    "exportJob": dict.fromkeys(("status", "creationDate", "completionDate", "errorLog"))
+    | {"contentType": "application/json", "path": "/productOffering", "query": "name=one"},
     "queryProductRecommendation": {"recommendationItem": None, "state": None},
 }
 ANSWERS = {

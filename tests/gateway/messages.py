@@ -7,8 +7,8 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import strategies as st
 
-from gateway.scalars import encode_json
-from gateway.tmfjson import Dialect
+from chassis.scalars import encode_json
+from chassis.tmfjson import Dialect
 from svyaz.type.v1 import options_pb2
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import InvalidArgument
+from chassis.scalars import encode_json
+from chassis.tmfjson import Dialect, descriptor_of, parse, select
 from gateway.resources import RESOURCES, Resource
-from gateway.scalars import encode_json
-from gateway.tmfjson import Dialect, descriptor_of, parse, select
 from svyaz.catalog.v1 import catalog_pb2, pricing_pb2
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2

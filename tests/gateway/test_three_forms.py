@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 
 from chassis import convert
+from chassis.scalars import encode_json
+from chassis.tmfjson import Dialect, parse
 from gateway.resources import RESOURCES
-from gateway.scalars import encode_json
-from gateway.tmfjson import Dialect, parse
 from orders.ordering.domain import ProductOrder
 from orders.ordering.values import OrderItem
 from svyaz.orders.v1 import orders_pb2

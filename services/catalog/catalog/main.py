@@ -3,6 +3,7 @@
 import sys
 from decimal import Decimal
 
+from catalog.generation.api import Generation
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
@@ -16,6 +17,10 @@ from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
+from catalog.transfer.api import Transfers
+from catalog.transfer.exports import Exports
+from catalog.transfer.files import Folder
+from catalog.transfer.imports import Imports
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
@@ -27,6 +32,7 @@ from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
+    generation_pb2_grpc,
     preview_pb2_grpc,
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
@@ -34,6 +40,7 @@ from svyaz.catalog.v1 import (
     qualification_pb2_grpc,
     rating_pb2_grpc,
     recommendation_pb2_grpc,
+    transfer_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
@@ -56,6 +63,13 @@ def main() -> None:
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
     prices = Prices(database, SaleGuard(database))
+    folder = Folder(settings.environment.get("CATALOG_TRANSFER_DIRECTORY", ""))
+    timers = {
+        **previews.timers(),
+        **Plans(items).timers(),
+        **Imports(folder, created=guards.creating, changed=items.changed).timers(),
+        **Exports(folder).timers(),
+    }
     server.run(
         settings,
         [
@@ -73,6 +87,8 @@ def main() -> None:
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
+            (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+            (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database, guards)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),
@@ -82,7 +98,8 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
-            Timers(database, {**previews.timers(), **Plans(items).timers()}, service="catalog", workers=1),
+            # Imports wait for each other in any case: they take references under one lock.
+            Timers(database, timers, service="catalog", workers=2),
             Watch(database),
         ],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from catalog.generation import store as generation
 from catalog.holding import store as holding
 from catalog.preview import store as preview
 from catalog.pricing import store as pricing
@@ -10,6 +11,7 @@ from catalog.publication import store as publication
 from catalog.qualification import store as qualification
 from catalog.recommendation import store as recommendation
 from catalog.schema import mapper, metadata
+from catalog.transfer import store as transfer
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
@@ -20,6 +22,8 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **pricing.RESOURCES,
     **qualification.RESOURCES,
     **recommendation.RESOURCES,
+    **transfer.RESOURCES,
+    **generation.RESOURCES,
 }
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)

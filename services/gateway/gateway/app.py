@@ -16,6 +16,8 @@ from chassis.calls import using
 from chassis.clients import call
 from chassis.config import Settings
 from chassis.errors import DomainError
+from chassis.scalars import encode_json
+from chassis.tmfjson import Dialect, descriptor_of
 from gateway import problems
 from gateway.actions import ACTIONS, Action
 from gateway.auth import Door, request_id
@@ -23,9 +25,7 @@ from gateway.backends import Backends
 from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
 from gateway.openapi import document
 from gateway.resources import RESOURCES
-from gateway.scalars import encode_json
 from gateway.subscriptions import HUBS, Hub
-from gateway.tmfjson import Dialect, descriptor_of
 
 access = logging.getLogger("gateway.access")
 

@@ -9,12 +9,12 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from chassis.clients import call
 from chassis.errors import InvalidArgument, Violation
+from chassis.scalars import IllTypedError, encode_json, instant_in
+from chassis.tmfjson import Dialect, bad_attributes, descriptor_of, parse, select
 from gateway import query
 from gateway.backends import Backends
 from gateway.problems import JSON
 from gateway.resources import CREATE, DELETE, GET, LIST, UPDATE, Resource
-from gateway.scalars import IllTypedError, encode_json, instant_in
-from gateway.tmfjson import Dialect, bad_attributes, descriptor_of, parse, select
 
 _MERGE = "application/merge-patch+json"
 _LONGEST_KEY = 255

@@ -5,10 +5,10 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from chassis.scalars import spellings
+from chassis.tmfjson import Dialect, descriptor_of
 from gateway.actions import Action
 from gateway.resources import CREATE, DELETE, GET, LIST, UPDATE, Resource
-from gateway.scalars import spellings
-from gateway.tmfjson import Dialect, descriptor_of
 from svyaz.type.v1 import options_pb2
 
 _JSON = "application/json"

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 
 from chassis.errors import DomainError
-from gateway.scalars import encode_json
+from chassis.scalars import encode_json
 
 JSON = "application/json"
 

@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 from google.protobuf.descriptor import Descriptor
 
 from chassis.errors import InvalidArgument, Violation
-from gateway.tmfjson import Dialect
+from chassis.tmfjson import Dialect
 from svyaz.type.v1 import requests_pb2
 
 Filter = requests_pb2.Filter

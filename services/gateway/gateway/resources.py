@@ -9,7 +9,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from gateway.tmfjson import descriptor_of
+from chassis.tmfjson import descriptor_of
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
@@ -17,6 +17,8 @@ from svyaz.catalog.v1 import (
     qualification_pb2_grpc,
     recommendation_pb2,
     recommendation_pb2_grpc,
+    transfer_pb2,
+    transfer_pb2_grpc,
 )
 from svyaz.customers.v1 import (
     account_pb2,
@@ -85,6 +87,7 @@ class Resource:
 
 
 _NO_CHANGE = frozenset({GET, LIST, CREATE})
+_NO_UPDATE = EVERY - {UPDATE}
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
@@ -96,6 +99,8 @@ RESOURCES = (
     Resource(_CATALOG, "productSpecification", catalog_pb2.ProductSpecification, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOffering", catalog_pb2.ProductOffering, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOfferingPrice", catalog_pb2.ProductOfferingPrice, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_CATALOG, "importJob", transfer_pb2.ImportJob, transfer_pb2_grpc.TransferServiceStub, _NO_UPDATE),
+    Resource(_CATALOG, "exportJob", transfer_pb2.ExportJob, transfer_pb2_grpc.TransferServiceStub, _NO_UPDATE),
     Resource(
         _QUALIFICATION,
         "productOfferingQualification",

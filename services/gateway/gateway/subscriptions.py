@@ -6,9 +6,9 @@ from typing import Any
 from flask import Response
 
 from chassis.errors import NotFound
+from chassis.tmfjson import descriptor_of
 from gateway.collection import Collection
 from gateway.resources import CREATE, DELETE, GET, LIST, RESOURCES, Resource
-from gateway.tmfjson import descriptor_of
 from svyaz.hub.v1 import hub_pb2, hub_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 

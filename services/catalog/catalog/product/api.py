@@ -33,7 +33,7 @@ class Guards(Protocol):
         """Refuses a changed thing by raising."""
 
 
-def _check_among_others(unit: Unit, item: CatalogItem) -> None:
+def check_among_others(unit: Unit, item: CatalogItem) -> None:
     """Raises FailedPrecondition CYCLE, UNRESOLVED_REFERENCE, NOT_IN_SPECIFICATION or REFERENCED."""
     references = list(item.references())
     lock_references(unit)
@@ -74,10 +74,10 @@ class CatalogItems(StandardMethods):
         """What has to hold for a new thing; raises FailedPrecondition."""
         # Nothing can refer to what has no id yet, so one that refers to nothing is free of every rule about others.
         if list(item.references()):
-            _check_among_others(unit, item)
+            check_among_others(unit, item)
         self._guards.creating(unit, item)
 
     def changed(self, unit: Unit, item: CatalogItem) -> None:
         """What has to hold for a thing that has been changed in this unit; raises FailedPrecondition."""
-        _check_among_others(unit, item)
+        check_among_others(unit, item)
         self._guards.changed(unit, item)

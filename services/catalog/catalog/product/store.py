@@ -62,8 +62,8 @@ _BY_NAME = {cls.__name__: resource.table for cls, resource in RESOURCES.items()}
 # --- references ------------------------------------------------------------------------------------------------------
 
 
-def refer(unit: Unit, item: CatalogItem, targets: Iterable[Reference]) -> None:
-    """Remembers what the item refers to now, instead of what it did before."""
+def refer(unit: Unit, item: CatalogItem, targets: Iterable[Reference], *, new: bool = False) -> None:
+    """Remembers what the item refers to now, instead of what it did before; a `new` one's with the next flush."""
     rows = {
         (target.field, target.id): {
             "field": target.field,
@@ -75,7 +75,10 @@ def refer(unit: Unit, item: CatalogItem, targets: Iterable[Reference]) -> None:
         for target in targets
         if target.id
     }
-    references.refer_now(unit, item.id, rows.values())
+    if new:
+        references.refer(unit, item.id, rows.values(), new=True)
+    else:
+        references.refer_now(unit, item.id, rows.values())
 
 
 def referrers(unit: Unit, item: CatalogItem) -> list[tuple[str, str]]:

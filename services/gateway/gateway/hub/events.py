@@ -15,12 +15,12 @@ from chassis.clients import call
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.errors import NotFound
+from chassis.scalars import encode_json, instant_out
+from chassis.tmfjson import descriptor_of
 from chassis.types import COMMON
 from gateway.hub import store
 from gateway.hub.matching import DIALECT, wanted
 from gateway.resources import RESOURCES, Resource
-from gateway.scalars import encode_json, instant_out
-from gateway.tmfjson import descriptor_of
 from svyaz.orders.v1 import orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 

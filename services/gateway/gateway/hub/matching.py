@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from chassis.errors import InvalidArgument, Violation
+from chassis.scalars import IllTypedError, instant_in
+from chassis.tmfjson import Dialect, descriptor_of, select
 from gateway import query
 from gateway.query import Filter
 from gateway.resources import RESOURCES, Resource
-from gateway.scalars import IllTypedError, instant_in
-from gateway.tmfjson import Dialect, descriptor_of, select
 
 _LONGEST_QUERY = 2_000
 _MOST_CONDITIONS = 50

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "catalog_0004"
-down_revision = "catalog_0008"
+down_revision = "catalog_0009"
 branch_labels = None
 depends_on = None
 

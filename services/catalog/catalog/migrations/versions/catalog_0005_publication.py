@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "catalog_0005"
-down_revision = "catalog_0001"
+down_revision = "catalog_0004"
 branch_labels = None
 depends_on = None
 

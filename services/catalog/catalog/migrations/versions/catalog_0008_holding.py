@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from chassis.db import isolate
 
 revision = "catalog_0008"
-down_revision = "catalog_0001"
+down_revision = "catalog_0002"
 branch_labels = None
 depends_on = None
 

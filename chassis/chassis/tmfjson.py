@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from chassis.errors import InvalidArgument, Violation
-from gateway.scalars import (
+from chassis.scalars import (
     Convert,
     IllTypedError,
     Number,

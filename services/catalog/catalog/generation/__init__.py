@@ -1,0 +1,1 @@
+"""Tariff templates: a grid and formulas become a family of offerings."""

@@ -1,0 +1,87 @@
+"""Tables of templates, and of which offering each cell of a template's grid has become."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from catalog.generation.domain import TariffTemplate
+from catalog.schema import metadata
+from chassis.db import Resource, Unit, aggregate_table
+from chassis.types import Aggregate
+from svyaz.catalog.v1 import generation_pb2
+
+tariff_template = aggregate_table(metadata, "tariff_template", TariffTemplate)
+generated_offering = sa.Table(
+    "generated_offering",
+    metadata,
+    sa.Column("template_id", sa.Text, primary_key=True),
+    sa.Column("cell", sa.Text, primary_key=True),
+    # The newest version.
+    sa.Column("offering_id", sa.Text, nullable=False),
+    # Index of the template's price → id.
+    sa.Column("price", JSONB, nullable=False),
+    # Of what the template said of the cell.
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("retirement_proposed", sa.Boolean, nullable=False),
+)
+
+# The catalog is common to all branches.
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    TariffTemplate: Resource(generation_pb2.TariffTemplate, tariff_template, common=True),
+}
+
+
+@dataclass(slots=True)
+class Member:
+    """What a cell has become."""
+
+    offering_id: str
+    digest: str
+    prices: dict[int, str] = field(default_factory=dict)
+    retirement_proposed: bool = False
+
+
+def members(unit: Unit, template_id: str) -> dict[str, Member]:
+    """Cell → what it has become."""
+    table = generated_offering
+    rows = unit.session.execute(sa.select(table).where(table.c.template_id == template_id).order_by(table.c.cell))
+    return {
+        row.cell: Member(
+            row.offering_id,
+            row.digest,
+            {int(index): key for index, key in json.loads(row.price).items()},
+            row.retirement_proposed,
+        )
+        for row in rows
+    }
+
+
+def keep(unit: Unit, template_id: str, cells: Mapping[str, Member]) -> None:
+    """Remembers what the cells have become."""
+    if not cells:
+        return
+    table = generated_offering
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in ("offering_id", "price", "digest", "retirement_proposed")}
+    unit.session.execute(
+        statement.on_conflict_do_update(index_elements=["template_id", "cell"], set_=changed),
+        [
+            {
+                "template_id": template_id,
+                "cell": cell,
+                "offering_id": member.offering_id,
+                "price": json.dumps({str(index): key for index, key in member.prices.items()}),
+                "digest": member.digest,
+                "retirement_proposed": member.retirement_proposed,
+            }
+            for cell, member in cells.items()
+        ],
+    )
+
+
+def forget(unit: Unit, template_id: str) -> None:
+    """Forgets the template's family; its offerings stay what they are."""
+    unit.session.execute(sa.delete(generated_offering).where(generated_offering.c.template_id == template_id))

@@ -1,0 +1,1 @@
+"""The catalog out of and into files: import and export jobs, and the formats that they read and write."""

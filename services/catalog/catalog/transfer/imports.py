@@ -1,0 +1,466 @@
+"""Carries imports out: reads the content, gives its things ids, and brings them in, a batch in each transaction.
+
+Each step is the handler of a timer, in whose transaction the job's progress is kept: a process that dies loses the
+step that it was in, and another takes it up. What has been brought in is remembered by source, kind and key, with a
+digest of what it was: the same again is left alone, something else under the same key is a change.
+"""
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from catalog.product import store as products
+from catalog.product.api import check_among_others
+from catalog.product.domain import CONTAINMENT, TRANSITIONS, CatalogItem, LifecycleStatus, check_parts
+from catalog.transfer import killbill_items, store, tariffs, tmforum
+from catalog.transfer.domain import (
+    ATTACHED,
+    Content,
+    ContentError,
+    Element,
+    File,
+    Finding,
+    FindingKind,
+    ImportJob,
+    JobState,
+    TransferFormat,
+)
+from catalog.transfer.files import Folder, named
+from catalog.transfer.references import in_order, refer_to_ours
+from chassis import convert
+from chassis.auth import EVERY_BRANCH
+from chassis.calls import Call
+from chassis.db import MAX_EVENT_BYTES, Unit
+from chassis.errors import DomainError
+from chassis.references import lock_references
+from chassis.timers import TimerHandler, set_timer
+from chassis.types import new_id
+
+IMPORT = "import"
+BATCH = 500
+# The first versions of series, where a source names series and not their first versions.
+SERIES = "Series"
+
+Check = Callable[[Unit, CatalogItem], None]
+
+_READERS: Mapping[TransferFormat, Callable[[Sequence[File]], Content]] = {
+    TransferFormat.TM_FORUM: tmforum.read,
+    TransferFormat.KILL_BILL: killbill_items.read,
+    TransferFormat.OPERATOR_TARIFFS: tariffs.read,
+}
+_BY_CONTENT = {
+    "json": TransferFormat.TM_FORUM,
+    "xml": TransferFormat.KILL_BILL,
+    "csv": TransferFormat.OPERATOR_TARIFFS,
+}
+# The id and the stamps are ours; a status has rules of its own, and a version stays in its series.
+_KEPT = frozenset({"id", "branch", "revision", "last_update", "lifecycle_status", "series"})
+
+
+def on_behalf_of(job: ImportJob) -> Call:
+    """Whose changes those of the job are."""
+    return Call.background("catalog", f"timer/{IMPORT}", branches=(EVERY_BRANCH,), on_behalf_of=job.requested_by)
+
+
+def _nothing(unit: Unit, item: CatalogItem) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class _Ready:
+    """An element as it will be here."""
+
+    node: tuple[str, str]
+    item: CatalogItem
+    place: str
+    digest: bytes
+    states_status: bool
+
+
+@dataclass
+class _Plan:
+    """A job's content as it will be here, in the order in which it is brought in."""
+
+    source: str
+    elements: list[_Ready] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    refused: int = 0
+    rows_read: int = 0
+    rules_resolved: int = 0
+    rules_reported: int = 0
+
+
+@dataclass
+class _Outcome:
+    """What has become of a batch."""
+
+    created: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def refuse(self, element: _Ready, error: DomainError) -> None:
+        """Notes why the element wasn't brought in."""
+        faults = [(fault.field, fault.description) for fault in error.violations] or [("", error.message)]
+        for name, reason in faults:
+            self._find(FindingKind.REFUSED, error.reason, element, name, reason)
+
+    def report(self, code: str, element: _Ready, name: str, reason: str) -> None:
+        """Notes what is otherwise than it was written."""
+        self._find(FindingKind.REPORTED, code, element, name, reason)
+
+    def _find(self, kind: FindingKind, code: str, element: _Ready, name: str, reason: str) -> None:
+        self.findings.append(
+            Finding(kind=kind, code=code, reason=reason, place=element.place, element=element.node[1], field=name)
+        )
+
+
+class Imports:
+    """The steps of import jobs. `created` and `changed` are asked of each thing in its transaction; they refuse it by
+    raising a DomainError."""
+
+    def __init__(
+        self, folder: Folder, *, created: Check = _nothing, changed: Check = check_among_others, batch: int = BATCH
+    ) -> None:
+        self._folder = folder
+        self._created = created
+        self._changed = changed
+        self._batch = batch
+        # What was read last, so that a batch needn't read the whole content again.
+        self._last: tuple[str, _Plan] | None = None
+        self._lock = threading.Lock()
+
+    def timers(self) -> Mapping[str, TimerHandler]:
+        """Purpose → handler."""
+        return {IMPORT: self.step}
+
+    def step(self, job_id: str, unit: Unit) -> None:
+        """Takes the job one step further."""
+        job = unit.find(ImportJob, job_id)
+        if job is None or (job.status is not None and job.status.final):
+            return
+        with unit.on_behalf(on_behalf_of(job)):
+            if job.status is not JobState.RUNNING:
+                job.move(JobState.RUNNING, unit.at)
+            elif job.total is None:
+                self._begin(unit, job)
+            else:
+                self._bring_in(unit, job)
+            if job.status is JobState.RUNNING:
+                set_timer(unit, job.id, IMPORT, unit.at, job.branch)
+
+    # --- reading ---
+
+    def _begin(self, unit: Unit, job: ImportJob) -> None:
+        """Reads everything and reserves ids; nothing of the catalog is written yet."""
+        try:
+            if not (job.url or "").startswith(ATTACHED):
+                # Kept with the job, so that it is the same to its end.
+                store.keep_content(unit, job.id, self._folder.read(job.url or ""))
+                unit.flush()
+            plan = self._plan(unit, job, first=True)
+        except ContentError as error:
+            store.add_findings(unit, job.id, error.findings)
+            job.log(error.findings)
+            refused = sum(finding.kind is FindingKind.REFUSED for finding in error.findings)
+            job.count(refused=refused)
+            job.fail("\n".join(filter(None, (error.reason, job.error_log))), unit.at)
+            return
+        store.add_findings(unit, job.id, plan.findings)
+        job.log(plan.findings)
+        job.source = plan.source
+        job.count(
+            total=len(plan.elements),
+            done=0,
+            created=0,
+            changed=0,
+            unchanged=0,
+            refused=plan.refused,
+            rows_read=plan.rows_read,
+            rules_resolved=plan.rules_resolved,
+            rules_reported=plan.rules_reported,
+        )
+        if not plan.elements:
+            job.move(JobState.SUCCEEDED, unit.at)
+
+    def _plan(self, unit: Unit, job: ImportJob, *, first: bool = False) -> _Plan:
+        """What the job's content says. The same whenever it is read, but for the findings of the first time."""
+        with self._lock:
+            if self._last is not None and self._last[0] == job.id and not first:
+                return self._last[1]
+        plan = _Planning(unit, job, first).plan(self._read(unit, job))
+        with self._lock:
+            self._last = (job.id, plan)
+        return plan
+
+    @staticmethod
+    def _read(unit: Unit, job: ImportJob) -> Content:
+        files = store.content(unit, job.id)
+        if not files:
+            raise ContentError("there is no content")
+        return _READERS[_format(job, files)](files)
+
+    # --- writing ---
+
+    def _bring_in(self, unit: Unit, job: ImportJob) -> None:
+        plan = self._plan(unit, job)
+        done = job.done or 0
+        some = plan.elements[done : done + self._batch]
+        outcome = self._batch_of(unit, job.id, plan, some)
+        store.add_findings(unit, job.id, outcome.findings)
+        job.log(outcome.findings)
+        refused = len(some) - outcome.created - outcome.changed - outcome.unchanged
+        job.count(
+            done=len(some),
+            created=outcome.created,
+            changed=outcome.changed,
+            unchanged=outcome.unchanged,
+            refused=refused,
+        )
+        if (job.done or 0) >= (job.total or 0):
+            job.move(JobState.SUCCEEDED, unit.at)
+            with self._lock:
+                self._last = None
+
+    def _batch_of(self, unit: Unit, job_id: str, plan: _Plan, some: Sequence[_Ready]) -> _Outcome:
+        lock_references(unit)
+        outcome = _Outcome()
+        known = store.known(unit, job_id, plan.source, [element.node for element in some])
+        there = _existing(unit, ((type(e.item), e.item.id) for e in some if not _is_new(e, known[e.node])))
+        parts = (part for element in some if element.item.status.live for part in element.item.parts())
+        statuses = products.statuses(unit, parts)
+        for element in some:
+            here = known[element.node]
+            if here.digest == element.digest:
+                outcome.unchanged += 1
+                continue
+            try:
+                if (type(element.item), element.item.id) not in there:
+                    self._create(unit, element, here, statuses)
+                    outcome.created += 1
+                elif self._change(unit, element, outcome):
+                    outcome.changed += 1
+                else:
+                    outcome.unchanged += 1
+            except DomainError as error:
+                outcome.refuse(element, error)
+            else:
+                store.done(unit, plan.source, *element.node, element.digest)
+        return outcome
+
+    def _create(
+        self,
+        unit: Unit,
+        element: _Ready,
+        here: store.Known,
+        statuses: dict[tuple[type[CatalogItem], str], LifecycleStatus | None],
+    ) -> None:
+        # A copy: should the transaction fail, the step begins anew with what was read.
+        item = dataclasses.replace(element.item)
+        item.check(unit.at)
+        if here.fresh or not any(reference.field in CONTAINMENT for reference in item.references()):
+            # Nothing here referred to its id before this job, whose own things were looked at for cycles together.
+            check_parts(item, statuses)
+            self._created(unit, item)
+            products.refer(unit, item, item.references(), new=True)
+        else:
+            unit.flush()
+            _undone_by_refusal(unit, lambda: check_among_others(unit, item))
+            self._created(unit, item)
+        unit.add(item)
+        statuses[type(item), item.id] = item.status
+
+    def _change(self, unit: Unit, element: _Ready, outcome: _Outcome) -> bool:
+        """Whether anything was to be changed in what is there."""
+        item = unit.get(type(element.item), element.item.id)
+        wanted = {
+            one.name: getattr(element.item, one.name)
+            for one in dataclasses.fields(item)
+            if one.name not in _KEPT and getattr(item, one.name) != getattr(element.item, one.name)
+        }
+        status = element.item.status
+        if status is not item.status:
+            if status in TRANSITIONS[item.status]:
+                wanted["lifecycle_status"] = status
+            elif element.states_status:
+                reason = f"it stays {item.status}: from there it can't become {status}"
+                outcome.report("STATUS_KEPT", element, "lifecycle_status", reason)
+        if not wanted:
+            return False
+
+        def revise() -> None:
+            item.revise(wanted, unit.at)
+            self._changed(unit, item)
+
+        try:
+            _undone_by_refusal(unit, revise)
+        except DomainError:
+            unit.session.refresh(item)
+            raise
+        return True
+
+
+def _is_new(element: _Ready, here: store.Known) -> bool:
+    """Whether it can't be here yet: the job gave it its id, which wasn't one of ours already, and hasn't used it."""
+    return here.fresh and here.digest is None and here.id != element.node[1]
+
+
+def _undone_by_refusal(unit: Unit, work: Callable[[], None]) -> None:
+    unit.session.execute(_SAVE)
+    try:
+        work()
+    except DomainError:
+        unit.session.execute(_UNDO)
+        raise
+    unit.session.execute(_RELEASE)
+
+
+_SAVE, _UNDO, _RELEASE = (
+    sa.text(statement)
+    for statement in ("SAVEPOINT element", "ROLLBACK TO SAVEPOINT element", "RELEASE SAVEPOINT element")
+)
+
+
+def _format(job: ImportJob, files: Sequence[File]) -> TransferFormat:
+    if job.format is not None:
+        return job.format
+    stated = (job.content_type or "").partition(";")[0].strip().lower()
+    for word, found in _BY_CONTENT.items():
+        if stated.endswith(word):
+            return found
+    if not stated or stated == "application/octet-stream":
+        for word, found in _BY_CONTENT.items():
+            if len(named(files, f".{word}")) == len(files):
+                return found
+    raise ContentError("nothing says what the content is: state its format")
+
+
+class _Planning:
+    """Makes a plan of content."""
+
+    def __init__(self, unit: Unit, job: ImportJob, first: bool) -> None:
+        self._unit = unit
+        self._job = job
+        self._first = first
+
+    def plan(self, content: Content) -> _Plan:
+        """Ids are given to all of its things, if they have none yet."""
+        source = self._job.source or content.source
+        plan = _Plan(source, rows_read=content.rows_read)
+        elements, turning = in_order(content.elements)
+        for element in turning:
+            content.refuse("CYCLE", "it would contain itself", place=element.place, element=element.key)
+        if self._first:
+            self._reserve(source, elements)
+            self._missing(source, content)
+        ids = self._ids(source, elements)
+        unresolved = self._ready(plan, content, elements, ids)
+        if content.counts_references:
+            every = sum(1 for element in elements for _ in element.item.references())
+            content.rules_resolved, content.rules_reported = every - unresolved, unresolved
+        plan.findings = content.findings
+        # Elements, of which one may have several faults.
+        plan.refused = len({(one.place, one.element) for one in content.findings if one.kind is FindingKind.REFUSED})
+        plan.rules_resolved, plan.rules_reported = content.rules_resolved, content.rules_reported
+        return plan
+
+    def _reserve(self, source: str, elements: Sequence[Element]) -> None:
+        """An id for each; one that is ours already stays what it is."""
+        ours = _existing(self._unit, ((type(element.item), element.key) for element in elements))
+        wanted = {
+            (element.kind, element.key): element.key if (type(element.item), element.key) in ours else new_id()
+            for element in elements
+        }
+        store.reserve(self._unit, self._job.id, source, wanted)
+        known = store.known(self._unit, self._job.id, source, wanted)
+        firsts: dict[tuple[str, str], str] = {}
+        for element in elements:
+            series = getattr(element.item, "series", None)
+            if series and (element.kind, series) not in wanted:
+                firsts.setdefault((SERIES, series), known[element.kind, element.key].id)
+        if firsts:
+            store.reserve(self._unit, self._job.id, source, firsts)
+
+    def _missing(self, source: str, content: Content) -> None:
+        """Offerings that an earlier file of the source had and this one hasn't: somebody must decide about them."""
+        if not content.complete:
+            return
+        names = {element.key.partition("@")[0] for element in content.elements if element.kind == "ProductOffering"}
+        for key in sorted(store.keys_of(self._unit, source, "ProductOffering")):
+            if key.partition("@")[0] not in names:
+                content.report("NOT_IN_FILE", "an earlier file had it; retire it here if it is gone", element=key)
+
+    def _ids(self, source: str, elements: Sequence[Element]) -> Mapping[tuple[str, str], str]:
+        """(kind, key) → id, of the elements and of what they refer to."""
+        nodes = {(element.kind, element.key) for element in elements}
+        others: dict[tuple[type[CatalogItem], str], None] = {}
+        for element in elements:
+            for reference in element.item.references():
+                if reference.id:
+                    nodes.add((reference.cls.__name__, reference.id))
+                    others[reference.cls, reference.id] = None
+                    if reference.field == "series":
+                        nodes.add((SERIES, reference.id))
+        known = store.known(self._unit, self._job.id, source, nodes)
+        ids = {node: here.id for node, here in known.items()}
+        elsewhere = [(cls, key) for cls, key in others if (cls.__name__, key) not in ids]
+        for cls, key in _existing(self._unit, elsewhere):
+            ids[cls.__name__, key] = key
+        return ids
+
+    def _ready(
+        self, plan: _Plan, content: Content, elements: Sequence[Element], ids: Mapping[tuple[str, str], str]
+    ) -> int:
+        """Adds what can be brought in; how many references lead nowhere."""
+        unresolved = 0
+
+        def resolve(cls: type[CatalogItem], key: str) -> str | None:
+            return ids.get((cls.__name__, key)) or (
+                ids.get((SERIES, key)) if cls.__name__ == "ProductOffering" else None
+            )
+
+        for element in elements:
+            node, item = (element.kind, element.key), element.item
+            states_status = item.lifecycle_status is not None
+            item.lifecycle_status = self._job.status_of(item)
+            for reference in item.references():
+                if resolve(reference.cls, reference.id) is None:
+                    unresolved += 1
+                    reason = f"there is no {reference.cls.__name__} {reference.id!r}"
+                    content.report(
+                        "UNRESOLVED_REFERENCE", reason, place=element.place, element=element.key, field=reference.path
+                    )
+            try:
+                data = convert.to_message(item, products.RESOURCES[type(item)].message).SerializeToString(
+                    deterministic=True
+                )
+            except DomainError as error:
+                tmforum.refuse(content, error, element.place, element.key)
+                continue
+            if len(data) > MAX_EVENT_BYTES - _ROOM:
+                content.refuse("TOO_LARGE", f"it has {len(data)} bytes", place=element.place, element=element.key)
+                continue
+            item.id = ids[node]
+            refer_to_ours(item, resolve)
+            plan.elements.append(_Ready(node, item, element.place, hashlib.sha256(data).digest(), states_status))
+        return unresolved
+
+
+# Ids of ours may be longer than a source's.
+_ROOM = 64 * 1024
+
+
+def _existing(unit: Unit, nodes: Iterable[tuple[type[CatalogItem], str]]) -> set[tuple[type[CatalogItem], str]]:
+    """Those that the catalog has."""
+    by_class: dict[type[CatalogItem], list[str]] = {}
+    for cls, key in nodes:
+        by_class.setdefault(cls, []).append(key)
+    return {
+        (cls, key)
+        for cls, keys in by_class.items()
+        for key in store.existing(unit, products.RESOURCES[cls].table, keys)
+    }

@@ -1,0 +1,413 @@
+"""Import and export jobs on the real database: every format, what is refused and reported, and nothing twice."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psycopg
+import pytest
+from rich.console import Console
+
+from catalog.product.api import CatalogItems
+from catalog.publication.guards import Guards
+from catalog.store import RESOURCES, metadata
+from catalog.transfer.api import Transfers
+from chassis.clock import Clock
+from chassis.db import Database
+from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.server import Registration
+from svyaz.catalog.v1 import catalog_pb2_grpc, transfer_pb2, transfer_pb2_grpc
+from svyaz.type.v1 import requests_pb2
+from svyaz_cli.catalog_files import COMPLETE, Service, export_catalog, import_catalog
+from svyaz_cli.catalog_files import FAILED as UNREAD
+from svyaz_cli.issuer import Issuer
+from tests.catalog.jobs import FAILED, SUCCEEDED, Jobs, attachments, timers
+from tests.conftest import ServiceDatabase
+from tests.serving import serving
+
+REFUSED, REPORTED = transfer_pb2.FINDING_KIND_REFUSED, transfer_pb2.FINDING_KIND_REPORTED
+TARIFFS, KILL_BILL = "data/russian_operator_tariffs", "data/killbill_catalogs"
+TABLES = ("catalog", "category", "product_specification", "product_offering", "product_offering_price")
+
+
+class Place:
+    """A catalog service with a database of its own, which carries jobs out."""
+
+    def __init__(self, database: ServiceDatabase, address: str, issuer: Issuer) -> None:
+        self.database = database
+        self.address = address
+        self._channel = grpc.insecure_channel(address)
+        self._issuer = issuer
+        self.manager = self.jobs("catalog-manager")
+        self.admin = self.jobs("admin")
+
+    def jobs(self, *roles: str) -> Jobs:
+        return Jobs(self._channel, self.token(*roles))
+
+    def token(self, *roles: str) -> str:
+        return self._issuer.token(roles, ["bishkek"])
+
+    def rows(self, query: str, *parameters: Any) -> list[Any]:
+        with psycopg.connect(self.database.admin_url) as connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def counts(self) -> dict[str, int]:
+        tables = (*TABLES, "reference")
+        return {table: self.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+@pytest.fixture
+def place_for(
+    database_for: Callable[..., ServiceDatabase], issuer: Issuer, tmp_path: Path
+) -> Iterator[Callable[[], Place]]:
+    """Makes places."""
+    with ExitStack() as stack:
+
+        def make() -> Place:
+            own = database_for("catalog")
+            database = Database(own.url, clock=Clock(), metadata=metadata, resources=RESOURCES)
+            stack.callback(database.close)
+            registrations: list[Registration] = [
+                (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database, Guards())),
+                (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+            ]
+            address = stack.enter_context(serving("catalog", registrations, issuer))
+            runner = timers(database, str(tmp_path))
+            runner.start()
+            stack.callback(runner.stop)
+            place = Place(own, address, issuer)
+            stack.callback(place.close)
+            return place
+
+        yield make
+
+
+@pytest.fixture
+def place(place_for: Callable[[], Place]) -> Place:
+    return place_for()
+
+
+def document(**collections: Any) -> tuple[str, bytes]:
+    return "catalog.json", json.dumps(collections).encode()
+
+
+# --- operators' tariff tables ----------------------------------------------------------------------------------------
+
+
+def tables(shared: Path) -> tuple[Path, Path]:
+    return shared / TARIFFS / "offers.csv", shared / TARIFFS / "prices.csv"
+
+
+@pytest.mark.slow
+def test_every_tariff_and_every_rule_is_brought_in_or_reported(place: Place, shared: Path) -> None:
+    job = place.manager.bring_in(*tables(shared))
+    assert (job.status, job.source) == (SUCCEEDED, "MTS"), job.error_log
+    assert job.rows_read == 317 + 2339
+    assert (job.total, job.created, job.refused) == (2809, 2809, 0)
+    assert job.rules_resolved + job.rules_reported == rules_of(tables(shared)[0]) == 1_965
+    assert job.rules_reported == 14 + 258
+    findings = place.manager.findings(job.id)
+    assert Counter(finding.code for finding in findings) == {"UNKNOWN_OFFER": 14, "ASYMMETRIC": 258, "NOT_MAPPABLE": 1}
+    assert all(finding.place and finding.element and finding.reason for finding in findings)
+    assert place.counts() == {
+        "catalog": 0,
+        "category": 3,
+        "product_specification": 3,
+        "product_offering": 317,
+        "product_offering_price": 2486,
+        "reference": place.counts()["reference"],
+    }
+    statuses = dict(place.rows("SELECT lifecycle_status, count(*) FROM product_offering GROUP BY 1"))
+    assert statuses == {"In design": 280, "Retired": 37}
+    assert place.rows("SELECT 1 FROM product_offering WHERE name = 'Везде как дома'")
+    again = place.manager.bring_in(*tables(shared))
+    assert (again.created, again.changed, again.unchanged) == (0, 0, 2809)
+
+
+def rules_of(offers: Path) -> int:
+    """How many rules the table states."""
+    with offers.open(newline="") as stream:
+        return sum(
+            len(row["prerequisites"].split())
+            + len(row["forbidden_to_switch_on"].split())
+            + sum(len(ids) for ids in json.loads(row["incompatibility_groups"] or "{}").values())
+            for row in csv.DictReader(stream)
+        )
+
+
+# --- Kill Bill -------------------------------------------------------------------------------------------------------
+
+
+def test_an_invalid_catalog_is_rejected_with_every_error(place: Place, shared: Path) -> None:
+    job = place.admin.bring_in(shared / KILL_BILL / "CatalogWithValidationErrors.xml")
+    assert job.status == FAILED
+    codes = Counter(finding.code for finding in place.admin.findings(job.id, REFUSED))
+    assert codes == {
+        "SELF_REFERENCE": 2,
+        "UNKNOWN_PRODUCT": 1,
+        "BAD_DURATION": 2,
+        "PHASE_ORDER": 2,
+        "DUPLICATE_RULE": 6,
+        "MISSING_DEFAULT_RULE": 2,
+    }
+    assert len(job.error_log.splitlines()) == 16
+    assert set(place.counts().values()) == {0}
+
+
+@pytest.mark.parametrize("name", ["SpyCarAdvanced", "WeaponsHire", "UsageExperimental", "discount-and-evergreen"])
+def test_a_catalog_of_kill_bill_is_brought_in_whole(place: Place, shared: Path, name: str) -> None:
+    job = place.manager.bring_in(shared / KILL_BILL / f"{name}.xml")
+    assert (job.status, job.refused, job.created) == (SUCCEEDED, 0, job.total), job.error_log
+    again = place.manager.bring_in(shared / KILL_BILL / f"{name}.xml")
+    assert (again.created, again.changed, again.unchanged) == (0, 0, job.total)
+
+
+def test_versions_of_a_catalog_are_versions_of_its_offerings(place: Place, shared: Path) -> None:
+    files = [shared / KILL_BILL / f"WaterUtility-v{number}.xml" for number in (2, 1, 3)]
+    job = place.manager.bring_in(*files)
+    assert (job.status, job.source, job.refused) == (SUCCEEDED, "MyCatalog", 0), job.error_log
+    check_water(place)
+
+
+def test_versions_may_come_one_after_the_other(place: Place, shared: Path) -> None:
+    for number in (1, 2, 3):
+        job = place.manager.bring_in(shared / KILL_BILL / f"WaterUtility-v{number}.xml")
+        assert (job.status, job.refused) == (SUCCEEDED, 0), job.error_log
+    check_water(place)
+
+
+def check_water(place: Place) -> None:
+    found = place.rows(
+        "SELECT id, series, valid_for->>'start_date_time', existing_subscribers FROM product_offering"
+        " WHERE name = 'water-monthly' ORDER BY version"
+    )
+    (first, none, *_), *later = found
+    assert none is None
+    assert [series for _, series, *_ in later] == [first, first]
+    assert [start[:10] for *_, start, _ in found] == ["2018-01-01", "2018-04-01", "2018-07-01"]
+    assert [policy["policy"] for *_, policy in found] == ["keep", "migrate", "migrate"]
+    assert [policy["effective_date"][:10] for *_, policy in later] == ["2018-05-01", "2018-08-01"]
+
+
+# --- TM Forum JSON ---------------------------------------------------------------------------------------------------
+
+
+def normal(data: bytes) -> dict[str, Any]:
+    """A catalog with each thing under its name instead of its id, and without what is ours."""
+    whole = json.loads(data)
+    names = {item["id"]: f"{kind} {item['name']}" for kind, items in whole.items() for item in items}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items() if key not in ("href", "lastUpdate")}
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return {kind: sorted(json.dumps(plain(item), sort_keys=True) for item in items) for kind, items in whole.items()}
+
+
+@pytest.mark.parametrize("name", ["SpyCarAdvanced", "WeaponsHire", "UsageExperimental"])
+def test_what_was_exported_is_imported_as_an_equal_catalog(
+    place_for: Callable[[], Place], shared: Path, name: str
+) -> None:
+    here, there = place_for(), place_for()
+    here.manager.bring_in(shared / KILL_BILL / f"{name}.xml")
+    exported, data = here.manager.export()
+    assert exported.status == SUCCEEDED, exported.error_log
+    assert exported.size == len(data)
+    job = there.admin.bring_in(("catalog.json", data))
+    assert (job.status, job.refused, job.rules_reported) == (SUCCEEDED, 0, 0), job.error_log
+    assert job.created == exported.done
+    assert normal(there.manager.export()[1]) == normal(data)
+    assert here.counts() == there.counts()
+    # At home it is what it was.
+    home = here.manager.bring_in(("catalog.json", data))
+    assert (home.created, home.changed, home.unchanged) == (0, 0, exported.done)
+
+
+def test_what_a_manager_brings_in_is_a_draft_and_what_an_admin_does_is_as_it_was(
+    place_for: Callable[[], Place],
+) -> None:
+    content = document(
+        productOfferingPrice=[
+            {"id": "p", "name": "p", "lifecycleStatus": "Launched", "price": {"unit": "KGS", "value": 5}}
+        ],
+        productOffering=[
+            {"id": "o", "name": "o", "lifecycleStatus": "Launched", "productOfferingPrice": [{"id": "p"}]},
+            {"id": "r", "name": "r", "lifecycleStatus": "Retired"},
+        ],
+    )
+    for role, launched in (("manager", "In design"), ("admin", "Launched")):
+        place = place_for()
+        job = getattr(place, role).bring_in(content)
+        assert (job.status, job.created) == (SUCCEEDED, 3), job.error_log
+        assert dict(place.rows("SELECT name, lifecycle_status FROM product_offering")) == {
+            "o": launched,
+            "r": "Retired",
+        }
+    with pytest.raises(InvalidArgument, match="admin"):
+        place_for().manager.bring_in(content, initial_status=6)
+
+
+def test_each_refused_element_says_where_and_why(place: Place) -> None:
+    content = document(
+        productOffering=[
+            {"id": "fine", "name": "fine", "category": [{"id": "nowhere"}]},
+            {"id": "nameless"},
+            {"name": "without an id"},
+            {"id": "wrong", "name": 5, "isBundle": "yes"},
+            {"id": "fine", "name": "again"},
+            {"id": "a", "name": "a", "bundledProductOffering": [{"id": "b"}]},
+            {"id": "b", "name": "b", "bundledProductOffering": [{"id": "a"}]},
+            {"id": "parted", "name": "parted", "lifecycleStatus": "Launched", "productOfferingPrice": [{"id": "lost"}]},
+            "text",
+        ],
+        surprises=[1],
+    )
+    job = place.admin.bring_in(content)
+    assert (job.status, job.created) == (SUCCEEDED, 1)
+    refused = {(f.element, f.field, f.code) for f in place.admin.findings(job.id, REFUSED)}
+    assert refused == {
+        ("nameless", "name", "BAD_ATTRIBUTE"),
+        ("", "id", "REQUIRED"),
+        ("wrong", "name", "BAD_ATTRIBUTE"),
+        ("wrong", "isBundle", "BAD_ATTRIBUTE"),
+        ("fine", "id", "DUPLICATE"),
+        ("a", "", "CYCLE"),
+        ("b", "", "CYCLE"),
+        ("parted", "product_offering_price[0]", "UNRESOLVED_REFERENCE"),
+        ("", "", "MALFORMED"),
+    }
+    assert job.refused == 8
+    assert Counter(f.code for f in place.admin.findings(job.id, REPORTED)) == {
+        "UNRESOLVED_REFERENCE": 2,
+        "UNKNOWN_COLLECTION": 1,
+    }
+    assert "catalog.json#productOffering[3]: wrong isBundle: must be true or false" in job.error_log
+    # What was refused comes in under the id that was kept for it, once it is mended.
+    mended = place.admin.bring_in(document(productOffering=[{"id": "wrong", "name": "right"}]))
+    assert (mended.created, mended.refused) == (1, 0)
+
+
+def test_what_has_changed_in_the_source_is_changed_here(place: Place) -> None:
+    def content(description: str, extra: str = "") -> tuple[str, bytes]:
+        spec = {"id": "s", "name": "s", "description": description}
+        return document(productSpecification=[spec, {"id": "t", "name": "t"}][: 1 if extra else 2])
+
+    assert place.manager.bring_in(content("one")).created == 2
+    changed = place.manager.bring_in(content("two"))
+    assert (changed.created, changed.changed, changed.unchanged) == (0, 1, 1)
+    assert place.rows("SELECT description FROM product_specification WHERE name = 's'") == [("two",)]
+    log = place.rows("SELECT type, actor, on_behalf_of FROM event WHERE aggregate_type = 'ProductSpecification'")
+    assert Counter(kind for kind, *_ in log) == {
+        "ProductSpecificationCreateEvent": 2,
+        "ProductSpecificationAttributeValueChangeEvent": 1,
+    }
+    assert {(actor, behalf is not None) for _, actor, behalf in log} == {("service:catalog", True)}
+    other = place.manager.bring_in(content("one"), source="another system")
+    assert other.created == 2
+
+
+def test_a_query_exports_what_it_finds_with_all_that_it_refers_to(place: Place) -> None:
+    place.manager.bring_in(
+        document(
+            productSpecification=[{"id": "s", "name": "s"}, {"id": "t", "name": "t"}],
+            productOfferingPrice=[{"id": "p", "name": "p", "price": {"unit": "KGS", "value": 5}}],
+            productOffering=[
+                {"id": "o", "name": "o", "productSpecification": {"id": "s"}, "productOfferingPrice": [{"id": "p"}]},
+                {"id": "other", "name": "other", "productSpecification": {"id": "t"}},
+            ],
+        )
+    )
+    job, data = place.manager.export(path="/productCatalogManagement/v4/productOffering", query="name=o")
+    assert job.done == 3
+    assert {kind: [item["name"] for item in items] for kind, items in json.loads(data).items() if items} == {
+        "productSpecification": ["s"],
+        "productOfferingPrice": ["p"],
+        "productOffering": ["o"],
+    }
+    for wrong in ({"path": "/customer"}, {"query": "name=o"}, {"content_type": "text/csv"}):
+        with pytest.raises(InvalidArgument):
+            place.manager.export(**wrong)
+
+
+# --- where content comes from ----------------------------------------------------------------------------------------
+
+
+def test_files_come_from_one_directory_and_go_there(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_bytes(document(category=[{"id": "c", "name": "c"}])[1])
+    (tmp_path.parent / "secret.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to(tmp_path.parent / "secret.json")
+    job = place.manager.ended(place.manager.create(transfer_pb2.ImportJob(url="file:in.json")).id)
+    assert (job.status, job.created) == (SUCCEEDED, 1), job.error_log
+    exported, data = place.manager.export(url="file:out.json")
+    assert exported.status == SUCCEEDED
+    assert (tmp_path / "out.json").read_bytes() == data
+    for url in ("file:../secret.json", "file:link.json", "file:///etc/passwd", "file:none.json", "http://127.0.0.1/"):
+        failed = place.manager.ended(place.manager.create(transfer_pb2.ImportJob(url=url)).id)
+        assert failed.status == FAILED, url
+        assert "root:" not in failed.error_log
+
+
+def test_what_isnt_content_is_said_so(place: Place) -> None:
+    bomb = b'<?xml version="1.0"?><!DOCTYPE c [<!ENTITY a "aa">]><catalog>&a;</catalog>'
+    for name, data in {
+        "a.json": b"{",
+        "b.xml": b"<catalog>",
+        "c.xml": bomb,
+        "d.xml": b"<html/>",
+        "offers.csv": b"id\n1\n",
+        "e.txt": b"?",
+        "f.json": b"\xff",
+    }.items():
+        job = place.manager.bring_in((name, data))
+        assert job.status == FAILED, name
+        assert job.error_log, name
+    for attachment in ([], attachments(("a.json", b"")), attachments(("a.json.gz", b"no gzip"))):
+        with pytest.raises(InvalidArgument):
+            place.manager.create(transfer_pb2.ImportJob(url="cid:a", attachment=attachment))
+
+
+def test_a_job_goes_with_its_content_and_what_it_brought_in_stays(place: Place) -> None:
+    job = place.manager.bring_in(document(category=[{"id": "c", "name": "c"}]))
+    assert [one.content for one in job.attachment] == [""]
+    place.manager.call("DeleteImportJob", requests_pb2.DeleteRequest(id=job.id))
+    assert place.rows("SELECT count(*) FROM transfer_content") == [(0,)]
+    again = place.manager.bring_in(document(category=[{"id": "c", "name": "c"}]))
+    assert (again.created, again.unchanged) == (0, 1)
+    place.rows("UPDATE import_job SET status = 'Running' RETURNING 1")
+    with pytest.raises(FailedPrecondition, match="running"):
+        place.manager.call("DeleteImportJob", requests_pb2.DeleteRequest(id=again.id))
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_brings_a_catalog_in_and_writes_it_out(place: Place, shared: Path, tmp_path: Path) -> None:
+    service = Service(address=place.address, token=lambda: place.token("catalog-manager"), patience=5.0)
+    told = io.StringIO()
+    out = Console(file=told, width=200)
+
+    def bring_in(*files: Path, report: Path | None = None) -> int:
+        return import_catalog(service, files, format="", source="", report=report, out=out)
+
+    assert bring_in(shared / KILL_BILL / "WeaponsHire.xml", report=tmp_path / "report.csv") == COMPLETE
+    with (tmp_path / "report.csv").open(newline="") as stream:
+        assert [row["code"] for row in csv.DictReader(stream)] == ["UNREACHABLE_RULE"] * 2
+    assert bring_in(shared / KILL_BILL / "CatalogWithValidationErrors.xml") == UNREAD
+    assert "Nothing was brought in: the catalog has 15 errors" in told.getvalue()
+    written = tmp_path / "out.json"
+    assert export_catalog(service, written, path="", query="", out=out) == COMPLETE
+    assert len(json.loads(written.read_text())["productOffering"]) == 16
+    assert bring_in(written) == COMPLETE
+    assert "0 created, 0 changed, 133 unchanged, 0 refused" in told.getvalue()
