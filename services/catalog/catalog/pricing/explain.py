@@ -69,6 +69,7 @@ _RUSSIAN_UNITS = {
         "package": "пакет пакета пакетов пакета",
         "event": "событие события событий события",
         "unit": "единица единицы единиц единицы",
+        "time": "раз раза раз раза",
         "s": "секунда секунды секунд секунды",
         "min": "минута минуты минут минуты",
         "h": "час часа часов часа",
@@ -164,7 +165,8 @@ _RUSSIAN_REASONS = [
     (r"there is no such coupon", "такого купона нет"),
     (r"it has expired", "срок действия истёк"),
     (r"it isn't valid yet", "срок действия ещё не наступил"),
-    (r"it has been used up", "все его использования исчерпаны"),
+    (r"it has been used (?P<times>\d+) times", "он уже использован {times}"),
+    (r"the customer has used it (?P<times>\d+) times", "клиент уже использовал его {times}"),
     (r"(?P<condition>.+) doesn't hold: it is unknown", "условие не выполнено: {condition} (значение неизвестно)"),
     (r"(?P<condition>.+) doesn't hold: it is (?P<code>.+)", "условие не выполнено: {condition} (сейчас {code})"),
     (r"(?P<condition>.+) doesn't hold", "условие не выполнено: {condition}"),
@@ -529,7 +531,7 @@ class _Sentence:
             return self._language.quoted(value.replace(" or ", " или "))
         if name in ("money", "rival"):
             return self._money(value)
-        if name == "span":
-            return self._counted(value)
+        if name in ("span", "times"):
+            return self._counted(value if name == "span" else f"{value} time")
         words: Mapping[str, Mapping[str, str]] = {"status": _STATUSES, "day": _WEEKDAYS}
         return words.get(name, {}).get(value, value)
