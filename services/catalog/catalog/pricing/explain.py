@@ -298,8 +298,9 @@ ACTIONS = frozenset(_ENGLISH.sentences) - {"ALTERATION_DOWN", "ALTERATION_UP", "
 def explain(receipt: Receipt, language: str) -> list[str]:
     """The receipt's steps in words, in their order.
 
-    Raises InvalidArgument UNSUPPORTED_LANGUAGE; UNKNOWN_ENGINE for a receipt that isn't of the catalog; UNKNOWN_STEP
-    naming the steps that there are no words for, or that don't state what their action does.
+    Raises InvalidArgument UNSUPPORTED_LANGUAGE; UNKNOWN_ENGINE for a receipt that isn't of the catalog;
+    MALFORMED_RECEIPT; UNKNOWN_STEP naming the steps that there are no words for, or that don't state what their action
+    does.
     """
     found = _LANGUAGES.get(re.split("[-_]", language.lower())[0])
     if found is None:
@@ -326,7 +327,11 @@ class _Names:
     def __init__(self, receipt: Receipt) -> None:
         self._names: dict[str, str] = {}
         self._items: dict[str, str] = {}
-        inputs = json.loads(receipt.inputs.text)
+        try:
+            inputs = json.loads(receipt.inputs.text)
+        except ValueError as error:
+            why = "what it rests on isn't JSON"
+            raise InvalidArgument("MALFORMED_RECEIPT", why, violations=[Violation("receipt.inputs", why)]) from error
         self._collect(inputs)
         items = inputs.get("items") if isinstance(inputs, dict) else None
         for i, item in enumerate(items if isinstance(items, list) else ()):
