@@ -254,8 +254,13 @@ REASONS = {
     "orderNumber = 1 doesn't hold: it is unknown": "условие не выполнено: orderNumber = 1 (значение неизвестно)",
     "segment = vip doesn't hold": "условие не выполнено: segment = vip",
     "it is for marketSegment eq vip": "условие не выполнено: marketSegment eq vip",
+    "there is no such coupon": "такого купона нет",
+    "it isn't valid yet": "срок действия ещё не наступил",
+    "it has been used 100 times": "он уже использован 100 раз",
+    "the customer has used it 2 times": "клиент уже использовал его 2 раза",
+    "its promotion isn't on offer": "акция не проводится",
     # What somebody else says stays as it was said.
-    "the coupon WELCOME is used up": "«the coupon WELCOME is used up»",
+    "the moon is full": "«the moon is full»",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Usage rated and charges prorated over gRPC."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -137,6 +138,33 @@ def test_the_usage_of_an_offering_is_rated_with_receipts_and_totals(agent: Clien
     assert "PACKAGES_CHARGED" in {step.action for step in answer.receipt.step}
     replayed = agent.call("ReplayUsage", rating_pb2.ReplayUsageRequest(receipt=answer.receipt))
     assert replayed.SerializeToString(deterministic=True) == answer.SerializeToString(deterministic=True)
+
+
+def test_a_receipt_is_explained(agent: Client, plan: Any) -> None:
+    receipts = [
+        agent.call("RateUsage", request(plan, *ROWS)).receipt,
+        agent.price(pricing_pb2.PriceRequestItem(id="1", product_offering_id=plan["offering"])).receipt,
+        agent.call(
+            "Prorate",
+            rating_pb2.ProrateRequest(
+                amount=kgs(70), recurring_charge_period="week", start="2026-03-04", target="2026-03-04"
+            ),
+        ).receipt,
+    ]
+    for receipt in receipts:
+        for language, word in (("en", "[a-z]{4}"), ("ru-KG", "[а-я]")):
+            asked = pricing_pb2.ExplainPriceRequest(receipt=receipt, language=language)
+            lines = agent.call("ExplainPrice", asked).line
+            assert len(lines) == len(receipt.step)
+            assert any(re.search(word, line) for line in lines)
+    unsupported = pricing_pb2.ExplainPriceRequest(receipt=receipts[0], language="fr")
+    assert refusal(agent, "ExplainPrice", unsupported) == ("UNSUPPORTED_LANGUAGE", ["language"])
+    receipts[0].step[0].action = "NOBODY_KNOWS"
+    unknown = pricing_pb2.ExplainPriceRequest(receipt=receipts[0], language="ru")
+    assert refusal(agent, "ExplainPrice", unknown) == ("UNKNOWN_STEP", ["receipt.step[0]"])
+    receipts[0].inputs = b"{"
+    malformed = pricing_pb2.ExplainPriceRequest(receipt=receipts[0], language="ru")
+    assert refusal(agent, "ExplainPrice", malformed)[0].startswith("MALFORMED")
 
 
 def test_a_period_is_rated_call_by_call_and_by_prices_as_they_were_sold(agent: Client, plan: Any) -> None:

@@ -8,8 +8,7 @@ from catalog.pricing import messages, store
 from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
 from catalog.pricing.explain import explain
 from catalog.pricing.pricing import price, replay
-from catalog.pricing.receipts import Receipt
-from chassis.convert import from_message
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
@@ -48,7 +47,20 @@ class Prices:
 
     def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
         """See `catalog.pricing.explain.explain`."""
-        receipt = from_message(request.receipt, Receipt)
+        given = request.receipt
+        steps = tuple(
+            ReceiptStep(
+                step.subject,
+                step.action,
+                step.rule,
+                step.before if step.HasField("before") else None,
+                step.after if step.HasField("after") else None,
+                step.reason if step.HasField("reason") else None,
+            )
+            for step in given.step
+        )
+        # What isn't UTF-8 isn't JSON either, and is refused as such.
+        receipt = Receipt(given.engine, given.revision, Json(given.inputs.decode(errors="replace")), steps)
         return pricing_pb2.ExplainPriceResponse(line=explain(receipt, request.language))
 
 

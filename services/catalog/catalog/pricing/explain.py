@@ -69,6 +69,7 @@ _RUSSIAN_UNITS = {
         "package": "пакет пакета пакетов пакета",
         "event": "событие события событий события",
         "unit": "единица единицы единиц единицы",
+        "time": "раз раза раз раза",
         "s": "секунда секунды секунд секунды",
         "min": "минута минуты минут минуты",
         "h": "час часа часов часа",
@@ -164,7 +165,8 @@ _RUSSIAN_REASONS = [
     (r"there is no such coupon", "такого купона нет"),
     (r"it has expired", "срок действия истёк"),
     (r"it isn't valid yet", "срок действия ещё не наступил"),
-    (r"it has been used up", "все его использования исчерпаны"),
+    (r"it has been used (?P<times>\d+) times", "он уже использован {times}"),
+    (r"the customer has used it (?P<times>\d+) times", "клиент уже использовал его {times}"),
     (r"(?P<condition>.+) doesn't hold: it is unknown", "условие не выполнено: {condition} (значение неизвестно)"),
     (r"(?P<condition>.+) doesn't hold: it is (?P<code>.+)", "условие не выполнено: {condition} (сейчас {code})"),
     (r"(?P<condition>.+) doesn't hold", "условие не выполнено: {condition}"),
@@ -296,8 +298,9 @@ ACTIONS = frozenset(_ENGLISH.sentences) - {"ALTERATION_DOWN", "ALTERATION_UP", "
 def explain(receipt: Receipt, language: str) -> list[str]:
     """The receipt's steps in words, in their order.
 
-    Raises InvalidArgument UNSUPPORTED_LANGUAGE; UNKNOWN_ENGINE for a receipt that isn't of the catalog; UNKNOWN_STEP
-    naming the steps that there are no words for, or that don't state what their action does.
+    Raises InvalidArgument UNSUPPORTED_LANGUAGE; UNKNOWN_ENGINE for a receipt that isn't of the catalog;
+    MALFORMED_RECEIPT; UNKNOWN_STEP naming the steps that there are no words for, or that don't state what their action
+    does.
     """
     found = _LANGUAGES.get(re.split("[-_]", language.lower())[0])
     if found is None:
@@ -324,7 +327,11 @@ class _Names:
     def __init__(self, receipt: Receipt) -> None:
         self._names: dict[str, str] = {}
         self._items: dict[str, str] = {}
-        inputs = json.loads(receipt.inputs.text)
+        try:
+            inputs = json.loads(receipt.inputs.text)
+        except ValueError as error:
+            why = "what it rests on isn't JSON"
+            raise InvalidArgument("MALFORMED_RECEIPT", why, violations=[Violation("receipt.inputs", why)]) from error
         self._collect(inputs)
         items = inputs.get("items") if isinstance(inputs, dict) else None
         for i, item in enumerate(items if isinstance(items, list) else ()):
@@ -529,7 +536,7 @@ class _Sentence:
             return self._language.quoted(value.replace(" or ", " или "))
         if name in ("money", "rival"):
             return self._money(value)
-        if name == "span":
-            return self._counted(value)
+        if name in ("span", "times"):
+            return self._counted(value if name == "span" else f"{value} time")
         words: Mapping[str, Mapping[str, str]] = {"status": _STATUSES, "day": _WEEKDAYS}
         return words.get(name, {}).get(value, value)
