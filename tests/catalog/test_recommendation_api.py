@@ -98,6 +98,45 @@ def test_the_next_best_offer_has_its_reasons(database: Database, admin: Client, 
     assert not recommended(agent, "nobody", category=[ref(category)]).recommendation_item
 
 
+def test_what_is_used_decides_which_tariff_is_cheaper(database: Database, admin: Client, agent: Client) -> None:
+    category = admin.create(catalog_pb2.Category(name="tariffs", lifecycle_status=LAUNCHED))
+    by_minute = admin.create(
+        catalog_pb2.ProductOfferingPrice(
+            name="a minute",
+            lifecycle_status=LAUNCHED,
+            price_type="usage",
+            price=values_pb2.Money(unit="KGS"),
+            pricing_model=catalog_pb2.PricingModel(
+                model_type=catalog_pb2.PRICING_MODEL_TYPE_PER_UNIT,
+                usage_type="voice",
+                tier=[catalog_pb2.PriceTier(unit_amount="2")],
+            ),
+        )
+    )
+    start = offered(
+        admin,
+        "only what is used",
+        category=[ref(category)],
+        product_offering_price=[catalog_pb2.ProductOfferingPriceRefOrValue(id=by_minute.id)],
+    )
+    package = priced(
+        admin, "package", 290, category=[ref(category)], product_offering_relationship=related("replaces", start)
+    )
+    who = new_id()
+    heard(database, a_product(start.id, who))
+
+    def used(minutes: str) -> Any:
+        usage = [_R.UsedQuantity(usage_type="voice", amount=minutes)]
+        return recommended(agent, who, category=[ref(category)], usage=usage).recommendation_item
+
+    (found,) = used("500")
+    assert found.product_offering.id == package.id
+    assert from_money(found.monthly_saving).value == 710
+    assert [(why.code, why.weight) for why in found.reason] == [("CHEAPER", "0.710")]
+    # Who calls little is well off.
+    assert not used("100")
+
+
 def test_a_discount_is_recommended_from_what_holders_accepted(database: Database, admin: Client, agent: Client) -> None:
     offering = offered(admin, "discounted")
 

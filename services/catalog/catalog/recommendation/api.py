@@ -1,5 +1,6 @@
 """What can be asked of recommendations."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -20,9 +21,10 @@ from catalog.recommendation.recommendation import (
     CoHolding,
     recommend_discounts,
 )
+from catalog.recommendation.values import UsedQuantity
 from chassis.convert import from_message, from_money, to_message
 from chassis.db import Database, Unit
-from chassis.errors import DomainError
+from chassis.errors import DomainError, InvalidArgument
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json, new_id
 from svyaz.catalog.v1 import pricing_pb2, recommendation_pb2
@@ -31,6 +33,8 @@ from svyaz.type.v1 import receipt_pb2, values_pb2
 _Message = recommendation_pb2.QueryProductRecommendation
 # Prices a request as `PricingService.Price` does.
 Pricer = Callable[[pricing_pb2.PriceRequest], pricing_pb2.PriceResponse]
+# The place of a kind of usage in a refusal.
+_USAGE = re.compile(r"usage\[(\d+)\]")
 _MONTHS = {"month": 1, "2 month": 2, "3 month": 3, "6 month": 6, "12 month": 12, "year": 12}
 
 
@@ -119,16 +123,9 @@ class Recommendations(StandardMethods):
         )
         if not verdict.replaces:
             return plain
-        then = self._monthly([pricing_pb2.PriceRequestItem(product_offering_id=offering.id)], question, "")
-        leaving = [one for one in held if one.product_id in verdict.replaces]
-        today = self._monthly(
-            [
-                pricing_pb2.PriceRequestItem(product_offering_id=one.product_offering_id, exact_version=True)
-                for one in leaving
-            ],
-            question,
-            then[0] if then is not None else "",
-        )
+        then = self._monthly([offering.id], question, "")
+        leaving = [one.product_offering_id for one in held if one.product_id in verdict.replaces]
+        today = self._monthly(leaving, question, then[0] if then is not None else "", exact_version=True)
         if then is None or today is None or then[0] != today[0]:
             return plain
         return Candidate(
@@ -142,11 +139,38 @@ class Recommendations(StandardMethods):
         )
 
     def _monthly(
-        self, items: Iterable[pricing_pb2.PriceRequestItem], question: QueryProductRecommendation, currency: str
+        self, ids: Iterable[str], question: QueryProductRecommendation, currency: str, *, exact_version: bool = False
     ) -> tuple[str, Decimal] | None:
-        """What these cost a month for the usage, with tax, and in what currency; None: it can't be told."""
+        """What these cost a month for the usage, with tax, and in what currency; None: it can't be told.
+
+        What is used is charged by the first of them that has a price for it; what none has a price for is included.
+        """
+        waiting = list(question.usage)
+        monthly = Decimal()
+        for key in ids:
+            item = pricing_pb2.PriceRequestItem(id="1", product_offering_id=key, exact_version=exact_version)
+            try:
+                priced, charged = self._priced(item, waiting, question, currency)
+            except DomainError:
+                # What can't be priced (in that currency, at that time) can't be compared.
+                return None
+            found = _monthly_total(priced)
+            if found is None or (currency and currency != found[0]):
+                return None
+            waiting = [used for used in waiting if used not in charged]
+            currency, monthly = found[0], monthly + found[1]
+        return (currency, monthly) if currency else None
+
+    def _priced(
+        self,
+        item: pricing_pb2.PriceRequestItem,
+        usage: Sequence[UsedQuantity],
+        question: QueryProductRecommendation,
+        currency: str,
+    ) -> tuple[pricing_pb2.PriceResponse, Sequence[UsedQuantity]]:
+        """The price of the item for as much of the usage as it has prices for, and which that is."""
         request = pricing_pb2.PriceRequest(
-            item=items,
+            item=[item],
             context=pricing_pb2.PricingContext(
                 currency=currency,
                 branch=question.branch,
@@ -154,22 +178,19 @@ class Recommendations(StandardMethods):
                 market_segment=[name for one in question.market_segment for name in (one.id, one.name) if name],
             ),
         )
-        for i, item in enumerate(request.item):
-            item.id = str(i + 1)
-        # Used once, whatever the customer has several of.
         request.item[0].usage.extend(
             pricing_pb2.UsageQuantity(
-                usage_type=used.usage_type or "", amount=f"{used.amount:f}", units=used.units or ""
+                usage_type=used.usage_type or "", amount=f"{used.amount or 0:f}", units=used.units or ""
             )
-            for used in question.usage
-            if used.amount is not None
+            for used in usage
         )
         try:
-            priced = self._pricer(request)
-        except DomainError:
-            # What can't be priced (in that currency, at that time) can't be compared.
-            return None
-        return _monthly_total(priced)
+            return self._pricer(request), usage
+        except InvalidArgument as error:
+            unpriced = {int(n) for wrong in error.violations for n in _USAGE.findall(wrong.field)}
+            if error.reason != "USAGE_NOT_PRICED" or not unpriced:
+                raise
+        return self._priced(item, [used for k, used in enumerate(usage) if k not in unpriced], question, currency)
 
     def RecommendDiscount(
         self, request: recommendation_pb2.RecommendDiscountRequest, context: Any
