@@ -127,4 +127,6 @@ def test_an_offering_from_its_design_to_its_end(branch: Branch) -> None:
         return branch.send("PATCH", path, body, role="catalog-manager").is_success
 
     eventually(retired, 20, lambda: "the old version still has holders")
-    refused(branch, f"{ORDERING}/productOrder", body, "OFFERING_NOT_SELLABLE", method="POST", role="agent")
+    asked = {"item": [{"id": "1", "productOfferingId": first}]}
+    priced = branch.persist("POST", "/pricing/v1/price", asked)
+    assert priced["item"][0]["productOffering"]["id"] == second["id"]
