@@ -23,7 +23,7 @@ from chassis.convert import to_timestamp
 from chassis.db import Database
 from chassis.events import acting
 from chassis.server import Registration
-from chassis.timers import Timers
+from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
 from orders.ordering.api import Orders
@@ -193,8 +193,9 @@ class Shop:
             claims, _ = self.timers._claim(100)
             if not claims:
                 return
-            for claim in claims:
-                self.timers._in_transaction(claim)
+            for turn in map(list, turns(claims)):
+                while turn:
+                    del turn[: self.timers._in_transaction(turn)]
 
     def due(self, aggregate_id: str, purpose: str) -> timedelta | None:
         """In how much time the timer is due."""
@@ -287,7 +288,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
     ]
-    timers = Timers(database, fulfilment.timers(), service="orders")
+    timers = Timers(database, fulfilment.timers(), service="orders", read_ahead=fulfilment.read_ahead)
     with serving("orders", registrations, issuer) as address, grpc.insecure_channel(address) as channel:
         agent = Caller(channel, issuer.token(["agent"], ["bishkek"]))
         yield Shop(world, database, offset, provisioning, agent, fulfilment, timers)

@@ -79,7 +79,13 @@ def main() -> None:
             Sealer(database, confirm=Witness(bus).confirm),
             # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that
             # waits for its network wants more.
-            Timers(database, fulfilment.timers(), service="orders", workers=timer_workers),
+            Timers(
+                database,
+                fulfilment.timers(),
+                service="orders",
+                workers=timer_workers,
+                read_ahead=fulfilment.read_ahead,
+            ),
             customers,
         ],
     )

@@ -70,12 +70,13 @@ CHARGED, SEALED = "charged", "sealed"
 
 # --- writing a charge ------------------------------------------------------------------------------------------------
 
-_INSERT = sa.text(
-    """
+_INSERT = """
     INSERT INTO charge_event (event_id, account, branch, partition, type, occurred_at, recorded_at, traceparent, draft)
-    VALUES (:event_id, :account, :branch, :partition, :type, :occurred_at, :recorded_at, :traceparent, :draft)
-    """
-)
+    VALUES (
+        %(event_id)s, %(account)s, %(branch)s, %(partition)s, %(type)s, %(occurred_at)s, %(recorded_at)s,
+        %(traceparent)s, %(draft)s
+    )
+"""
 
 
 def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
@@ -98,7 +99,7 @@ def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
         for charge in charges
     ]
     if rows:
-        unit.session.execute(_INSERT, rows)
+        unit.later(_INSERT, *rows)
         unit.after_commit(partial(unit.database.wake, CHARGED))
 
 
