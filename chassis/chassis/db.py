@@ -123,7 +123,7 @@ class Unit:
         assert isinstance(driver, psycopg.Connection)
         # BEGIN and the settings in one round trip.
         with driver.pipeline(), driver.cursor() as cursor:
-            cursor.execute(_ENTER, enter_parameters(self.call))
+            cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
         self._driver = driver
         return session, driver
 
@@ -652,6 +652,14 @@ def _body_hash(request: Message) -> bytes:
 _PROBE_TIMEOUT = sa.text("SELECT set_config('statement_timeout', '2s', true)")
 _ENTER = """
     SELECT set_config('svyaz.branches', %(branches)s, true), set_config('statement_timeout', %(timeout)s, true)
+"""
+# What a service does by itself looks a few rows up by their keys, always in the same statements. Planning them for each
+# execution cost the server more than executing them; planned once, perhaps while the tables were still empty, they
+# mustn't read these whole once they are full: so the plan may only go by the indexes.
+_BY_ITSELF = f"""
+    {_ENTER.rstrip()}, set_config('plan_cache_mode', 'force_generic_plan', true),
+        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+        set_config('enable_mergejoin', 'off', true)
 """
 
 

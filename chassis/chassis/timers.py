@@ -99,6 +99,8 @@ class Timers:
         self._service = service
         self._table = bus_tables(database.metadata).timer
         self._workers = workers
+        # Looked for only then, so that under load there is more than one for each purpose.
+        self._enough = workers * QUEUED // 2
         self._executor: ThreadPoolExecutor | None = None
         self._wake = threading.Event()
         self._stopping = False
@@ -138,8 +140,8 @@ class Timers:
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
-        free = self._workers * QUEUED - self._running
-        if free < self._workers:
+        free = self._free()
+        if free < self._enough:
             # Whoever ends wakes us.
             return POLL_SECONDS
         claims, pause = self._claim(max(1, free // max(1, len(self._handlers))))
@@ -153,9 +155,11 @@ class Timers:
     def _ended(self, count: int, _: "Future[None]") -> None:
         with self._lock:
             self._running -= count
-            free = self._workers * QUEUED - self._running
-        if free >= self._workers:
+        if self._free() >= self._enough:
             self._wake.set()
+
+    def _free(self) -> int:
+        return self._workers * QUEUED - self._running
 
     def _claim(self, batch: int) -> tuple[list[_Claim], float]:
         """Takes what is due, for everybody else out of the way for a while; and after how many seconds to look again.
@@ -235,7 +239,7 @@ class Timers:
                     "generations": [claim.generation for claim in turn],
                     "dues": [claim.due for claim in turn],
                 },
-                prepare=False,
+                prepare=True,
             ).fetchall()
         return {row[0] for row in rows}
 

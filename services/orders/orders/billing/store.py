@@ -105,13 +105,12 @@ def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
 
 # --- sealing ---------------------------------------------------------------------------------------------------------
 
-# The settings, for the statements that follow: a sealer that stands still inside its transaction (a stopped process, a
-# lost network) mustn't hold up its partitions for longer; a plan made while the tables were empty would be bad later.
+# The setting: a sealer that stands still inside its transaction (a stopped process, a lost network) mustn't hold up its
+# partitions for longer.
 _LOCK = sa.text(
     """
     WITH settings AS MATERIALIZED (
-        SELECT set_config('idle_in_transaction_session_timeout', '10s', true),
-            set_config('plan_cache_mode', 'force_custom_plan', true)
+        SELECT set_config('idle_in_transaction_session_timeout', '10s', true)
     )
     SELECT coalesce(array_agg(p), '{}') AS partitions,
         -- Changes with every start of the server, and with every loading of a dump.
@@ -282,8 +281,6 @@ def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: S
 # --- sending ---------------------------------------------------------------------------------------------------------
 
 
-# As the relay asks for it; a plan made while the table was empty would be a bad one later.
-_PLAN = sa.text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
 _UNSENT = sa.text(
     """
     SELECT position, event_id, account, branch, partition, type, occurred_at, traceparent, epoch, sequence,
@@ -301,7 +298,6 @@ def unsent(
 ) -> Sequence[sa.Row[Any]]:
     """Sealed events that the stream hasn't acknowledged, in the order of sealing, but those in `known` and those of the
     accounts in `held`."""
-    session.execute(_PLAN)
     parameters = {"after": after, "known": list(known), "held": list(held), "limit": limit}
     return session.execute(_UNSENT, parameters).all()
 

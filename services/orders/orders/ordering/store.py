@@ -66,15 +66,15 @@ def read_ahead(unit: Unit, order_ids: Sequence[str]) -> None:
     below, and `unit.find`, then find it in the unit."""
     wanted = {"orders": list(order_ids)}
     # Held, since the unit itself lets go of what nobody uses.
-    held: list[Aggregate] = list(unit.load(ProductOrder, "id = ANY (%(orders)s)", wanted, prepare=False))
+    held: list[Aggregate] = list(unit.load(ProductOrder, "id = ANY (%(orders)s)", wanted))
     by_order = items_by_order(unit, order_ids)
     product_ids = [item.product_id for items in by_order.values() for item in items if item.product_id]
     if product_ids:
-        held += unit.load(Product, "id = ANY (%(products)s)", {"products": product_ids}, prepare=False)
+        held += unit.load(Product, "id = ANY (%(products)s)", {"products": product_ids})
     unit.known["read ahead"] = held
     with unit.cursor() as cursor:
-        receipts = dict(cursor.execute(_RECEIPTS, wanted, prepare=False).fetchall())
-        waits = cursor.execute(_WAITS, wanted, prepare=False).fetchall()
+        receipts = dict(cursor.execute(_RECEIPTS, wanted).fetchall())
+        waits = cursor.execute(_WAITS, wanted).fetchall()
     for order_id in order_ids:
         unit.known[_ITEMS, order_id] = by_order.get(order_id, [])
         unit.known[_RECEIPTS, order_id] = receipts.get(order_id)
@@ -95,7 +95,6 @@ def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[Produ
         ProductOrderItem,
         "product_order_id = ANY (%(orders)s) ORDER BY product_order_id, position",
         {"orders": list(order_ids)},
-        prepare=False,
     )
     return {order_id: list(items) for order_id, items in groupby(rows, key=lambda row: row.product_order_id)}
 
@@ -169,7 +168,7 @@ def awaited_by(unit: Unit, order_id: str) -> Sequence[str]:
     if known is not None:
         return known
     with unit.cursor() as cursor:
-        return [what for _, what in cursor.execute(_WAITS, {"orders": [order_id]}, prepare=False)]
+        return [what for _, what in cursor.execute(_WAITS, {"orders": [order_id]})]
 
 
 def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
@@ -195,5 +194,5 @@ def receipt_of(unit: Unit, order_id: str) -> bytes | None:
         known: bytes | None = unit.known[_RECEIPTS, order_id]
         return known
     with unit.cursor() as cursor:
-        row = cursor.execute(_RECEIPTS, {"orders": [order_id]}, prepare=False).fetchone()
+        row = cursor.execute(_RECEIPTS, {"orders": [order_id]}).fetchone()
     return row[1] if row is not None else None
