@@ -31,9 +31,14 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, orders_pb2_grpc
 
+SWITCH_SECONDS = 0.001
+
 
 def main() -> None:
     """Serves, or does what the command line says: `migrate`, `open-epoch`."""
+    # A sealer or relay wants the interpreter for a moment at a time, many times for each charge; beside a thread that
+    # carries orders out it waits so long for it.
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = Settings.from_environment("orders")
     if commands.run("orders", settings, sys.argv[1:]):
         return
