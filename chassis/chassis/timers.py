@@ -36,7 +36,7 @@ DEBOUNCE_SECONDS = 0.003
 QUEUED = 16
 # Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
-TURN, TURN_SECONDS = 8, 0.02
+TURN, TURN_SECONDS = 8, 0.04
 # What a runner has taken is free again after so long, should the runner die.
 CLAIM_SECONDS = 30.0
 OUTAGE_SECONDS = 5.0
