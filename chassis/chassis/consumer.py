@@ -49,8 +49,9 @@ TICK_SECONDS = 0.5
 MEASURE_SECONDS = 5.0
 # Events handled in one transaction at most, and of one lane, so that a long one keeps nobody waiting.
 TURN, LANE_TURN = 64, 16
-# Transactions begin at least so far apart: events that come faster share one.
-SPACING_SECONDS = 0.025
+# Transactions begin at least so far apart, and so many times as far as one took, within a bound: events that come
+# faster share one, the more the busier the machine is, and leave it to callers.
+SPACING_SECONDS, SPACING, LONGEST_SPACING_SECONDS = 0.025, 4.0, 0.25
 # A worker that is busy for so long doesn't keep the others from what has come meanwhile.
 BESIDE_SECONDS = 0.05
 # How long an event that comes too early, or keeps losing races, is tried again before its key is parked.
@@ -102,6 +103,8 @@ class _Reading:
     ready: deque[str] = field(default_factory=deque)
     busy_workers: int = 0
     given_at: float = 0.0
+    # How long the last transaction took.
+    took: float = 0.0
     dispatching: asyncio.TimerHandle | None = None
     # The consumer's own count, by which a lost message shows.
     delivered: int = 0
@@ -357,7 +360,8 @@ class Consumer:
             reading.dispatching.cancel()
             reading.dispatching = None
         while reading.ready and reading.busy_workers < self._workers:
-            pause = BESIDE_SECONDS if reading.busy_workers else SPACING_SECONDS
+            spacing = min(max(SPACING_SECONDS, SPACING * reading.took), LONGEST_SPACING_SECONDS)
+            pause = max(BESIDE_SECONDS, spacing) if reading.busy_workers else spacing
             early = reading.given_at + pause - time.monotonic()
             if early > 0 and len(reading.ready) < TURN:
                 reading.dispatching = self._bus.loop.call_later(early, self._dispatch, reading)
@@ -379,7 +383,12 @@ class Consumer:
             Reader(self._lease.name, reading.epoch, beginning_known=reading.whole),
             impatient,
         )
-        future.add_done_callback(lambda done: self._handled(reading, batch, done.result()))
+
+        def handled(done: "asyncio.Future[Sequence[Outcome | None]]") -> None:
+            reading.took = time.monotonic() - now
+            self._handled(reading, batch, done.result())
+
+        future.add_done_callback(handled)
 
     @staticmethod
     def _gathered(reading: _Reading) -> list[_Pending]:

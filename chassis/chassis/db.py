@@ -1,7 +1,7 @@
 """Aggregates in PostgreSQL: one row each, isolated by branch, every change an event in the same transaction."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.orm import Session, make_transient_to_detached
-from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
+from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.util import identity_key
 
 from chassis import calls, convert
 from chassis.clock import Clock
@@ -40,6 +41,9 @@ from chassis.schema import (
 )
 from chassis.schema import (
     TypedJson as TypedJson,
+)
+from chassis.schema import (
+    Way as Way,
 )
 from chassis.schema import (
     Xid8 as Xid8,
@@ -101,7 +105,9 @@ class Unit:
         self.known: dict[object, Any] = {}
         self._engine = database.background if call.unattended else database.engine
         self._session: Session | None = None
+        self._driver: psycopg.Connection[tuple[Any, ...]] | None = None
         self._new: list[Aggregate] = []
+        self._deleted: list[Aggregate] = []
         self._announced: dict[int, str] = {}
         self._after_commit: list[Callable[[], None]] = []
         self._later: list[_Writes] = []
@@ -109,16 +115,50 @@ class Unit:
     @property
     def session(self) -> Session:
         """The transaction as the mapper's session."""
-        if self._session is None:
-            self._session = Session(self._engine, autoflush=False, expire_on_commit=False)
-            # BEGIN and the settings in one round trip.
-            with self.connection().pipeline(), self.connection().cursor() as cursor:
-                cursor.execute(_ENTER, enter_parameters(self.call))
-        return self._session
+        return self._begun()[0] if self._session is None else self._session
+
+    def _begun(self) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]]]":
+        self._session = session = Session(self._engine, autoflush=False, expire_on_commit=False)
+        driver = session.connection().connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        # BEGIN and the settings in one round trip.
+        with driver.pipeline(), driver.cursor() as cursor:
+            cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
+        self._driver = driver
+        return session, driver
 
     def find(self, cls: type[A], id: str) -> A | None:
         """The aggregate, or None when there is none that the caller may see."""
-        return self.session.get(cls, id)
+        known = self._loaded(cls, id)
+        if known is not None:
+            return known
+        return next(iter(self.load(cls, "id = %(id)s", {"id": id})), None)
+
+    def load(
+        self, cls: type[A], condition: str, parameters: Mapping[str, Any], *, prepare: bool | None = None
+    ) -> list[A]:
+        """The aggregates of a condition (SQL, with psycopg's placeholders; it may end in an ORDER BY); one that this
+        unit has loaded before is as the unit has left it. `prepare` as psycopg's."""
+        way = self.database.ways[cls]
+        with self.cursor() as cursor:
+            rows = cursor.execute(way.selection(condition), parameters, prepare=prepare).fetchall()
+        return [self._known(cls, way.aggregate(row)) for row in rows]
+
+    def _loaded(self, cls: type[A], id: str) -> A | None:
+        return self.session.identity_map.get(identity_key(cls, id))
+
+    def _known(self, cls: type[A], found: Any) -> A:
+        known = self._loaded(cls, found.id)
+        if known is not None:
+            return known
+        self._remember(found)
+        aggregate: A = found
+        return aggregate
+
+    def _remember(self, aggregate: Aggregate) -> None:
+        """What has the state of its row is known to the session, without asking the database."""
+        make_transient_to_detached(aggregate)
+        self.session.add(aggregate)
 
     def get(self, cls: type[A], id: str, etag: str = "") -> A:
         """The aggregate; raises NotFound, or Aborted STALE_ETAG when it has moved on from `etag`."""
@@ -142,13 +182,13 @@ class Unit:
 
     def delete(self, aggregate: Aggregate) -> None:
         """Deletes the aggregate; its history stays."""
-        self.session.delete(aggregate)
+        self._deleted.append(aggregate)
 
     def connection(self) -> "psycopg.Connection[tuple[Any, ...]]":
         """The driver's own connection, inside this transaction."""
-        driver = self.session.connection().connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        return driver
+        if self._driver is None:
+            return self._begun()[1]
+        return self._driver
 
     def cursor(self) -> "psycopg.Cursor[tuple[Any, ...]]":
         """A cursor of the driver, for hot statements and for those that mustn't be prepared. Answers come in binary,
@@ -160,7 +200,7 @@ class Unit:
         """What is changed in the block is logged as this caller's, who may see the same branches as the unit's own."""
         before, self.call = self.call, call
         yield
-        if self._new or self._changed():
+        if self._new or self._deleted or self._changed():
             self.flush()
         self.call = before
 
@@ -181,22 +221,29 @@ class Unit:
 
     def flush(self) -> None:
         """Writes everything changed so far, with its events; commit does it by itself."""
-        changed = self._changed()
-        if changed:
-            # An UPDATE or DELETE says how many rows it met: each waits for its answer.
-            try:
-                self.session.flush()
-            except StaleDataError as error:
-                raise _Conflict from error
-        created = self._new
-        writes = self._writes(changed)
+        changed, deleted, created = self._changed(), self._deleted, self._new
+        self._deleted = []
+        ways = self.database.ways
+        guarded = [ways[type(aggregate)].update(aggregate, names) for aggregate, names in changed]
+        guarded += [ways[type(aggregate)].delete(aggregate) for aggregate in deleted]
+        log = [(aggregate, _kind_of_change(aggregate, names)) for aggregate, names in changed]
+        log += [(aggregate, "Delete") for aggregate in deleted]
+        for aggregate, _ in log:
+            set_committed_value(aggregate, "revision", aggregate.revision + 1)
+        writes = self._writes(log)
         if not writes:
             return
         with self.connection().pipeline(), self.connection().cursor() as cursor:
+            met = [self.connection().execute(statement, values) for statement, values in guarded]
             _execute(cursor, writes)
-        for aggregate in created:
-            make_transient_to_detached(aggregate)
-            self.session.add(aggregate)
+        # Somebody else was faster where no row was met; what was sent after it goes with the transaction.
+        if any(one.rowcount != 1 for one in met):
+            raise _Conflict
+        for aggregate, _ in log:
+            self.session.expunge(aggregate)
+            make_transient(aggregate)
+        for aggregate in (*created, *(aggregate for aggregate, _ in changed)):
+            self._remember(aggregate)
 
     def commit(self) -> None:
         """Writes what is left to be written, and ends the transaction."""
@@ -213,47 +260,41 @@ class Unit:
         if self._session is not None:
             self._session.close()
 
-    def _changed(self) -> list[tuple[Aggregate, str, int]]:
-        """(aggregate, kind of its event, version) of those that the database knows in another state."""
-        session = self._session
-        if session is None:
+    def _changed(self) -> list[tuple[Aggregate, Sequence[str]]]:
+        """Those that the database knows in another state, with the attributes that differ."""
+        if self._session is None:
             return []
-        return [
-            *(
-                (aggregate, _kind_of_change(aggregate), 0)
-                for aggregate in session.dirty
-                if session.is_modified(aggregate)
-            ),
-            *((aggregate, "Delete", aggregate.revision + 1) for aggregate in session.deleted),
-        ]
+        gone = set(map(id, self._deleted))
+        dirty: Iterable[Aggregate] = (one for one in self._session.dirty if id(one) not in gone)
+        different = [(aggregate, names) for aggregate in dirty if (names := _differing(aggregate))]
+        # In one order everywhere, so that two who change the same wait for each other instead of deadlocking.
+        return sorted(different, key=lambda change: (type(change[0]).__name__, change[0].id))
 
-    def _writes(self, changed: Sequence[tuple[Aggregate, str, int]]) -> "Sequence[_Writes]":
+    def _writes(self, changed: "Sequence[_Change]") -> "Sequence[_Writes]":
         """The new aggregates, the log of these and of those that have changed, and what was given for later."""
         created, self._new = self._new, []
         later, self._later = self._later, []
         # Past the mapper, which needs several times as long for what is known to be new.
         writes = [self.database.insertion(aggregate) for aggregate in created]
         if created or changed:
-            writes += self._log([*((aggregate, "Create", 1) for aggregate in created), *changed])
+            writes += self._log([*((aggregate, "Create") for aggregate in created), *changed])
             self.after_commit(self.database.wake)
         self._announced.clear()
         return [*writes, *later]
 
-    def _log(self, changed: Iterable[tuple[Aggregate, str, int]]) -> "Sequence[_Writes]":
+    def _log(self, changed: "Iterable[_Change]") -> "Sequence[_Writes]":
         principal = self.call.principal
         carrier: dict[str, str] = {}
         inject(carrier)
         rows: list[dict[str, Any]] = []
-        for aggregate, kind, version in changed:
+        for aggregate, kind in changed:
             resource = self.database.resources[type(aggregate)]
             message = convert.to_message(aggregate, resource.message)
-            if kind == "Delete" and "etag" in message.DESCRIPTOR.fields_by_name:
-                message.etag = str(version)  # type: ignore[attr-defined]
             rows.append(
                 event_row(
                     aggregate,
                     type=f"{type(aggregate).__name__}{self._announced.get(id(aggregate), kind)}Event",
-                    version=version if kind == "Delete" else aggregate.revision,
+                    version=aggregate.revision,
                     data=message.SerializeToString(),
                     data_type=message.DESCRIPTOR.full_name,
                     time=self.at,
@@ -269,6 +310,8 @@ class Unit:
             action()
 
 
+# What has happened to an aggregate, as the name of its event says it.
+_Change = tuple[Aggregate, str]
 # A statement of the driver, and the parameters of each of its executions.
 _Writes = tuple[str | bytes, Sequence[Mapping[str, Any] | Sequence[Any]]]
 
@@ -338,11 +381,15 @@ def missing(cls: type[Aggregate], id: str) -> NotFound:
     return NotFound("NOT_FOUND", f"there is no {cls.__name__} {id!r}", metadata={"resource": cls.__name__, "id": id})
 
 
-def _kind_of_change(aggregate: Aggregate) -> str:
-    state = type(aggregate).STATE
-    if state is not None and sa.inspect(aggregate).attrs[state].history.has_changes():
-        return "StateChange"
-    return "AttributeValueChange"
+def _differing(aggregate: Aggregate) -> Sequence[str]:
+    """The attributes that aren't as they were loaded, in the order of the class."""
+    before, now = sa.inspect(aggregate).committed_state, aggregate.__dict__
+    different = {name for name, value in before.items() if now.get(name) != value}
+    return [name for name in convert.attribute_types(type(aggregate)) if name in different] if different else []
+
+
+def _kind_of_change(aggregate: Aggregate, changed: Collection[str]) -> str:
+    return "StateChange" if type(aggregate).STATE in changed else "AttributeValueChange"
 
 
 @contextmanager
@@ -390,6 +437,7 @@ class Database:
         self.resources = resources
         self.metadata = metadata
         self.log = log_tables(metadata)
+        self.ways = {cls: Way(cls, resource.table) for cls, resource in resources.items()}
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
@@ -604,6 +652,14 @@ def _body_hash(request: Message) -> bytes:
 _PROBE_TIMEOUT = sa.text("SELECT set_config('statement_timeout', '2s', true)")
 _ENTER = """
     SELECT set_config('svyaz.branches', %(branches)s, true), set_config('statement_timeout', %(timeout)s, true)
+"""
+# What a service does by itself looks a few rows up by their keys, always in the same statements. Planning them for each
+# execution cost the server more than executing them; planned once, perhaps while the tables were still empty, they
+# mustn't read these whole once they are full: so the plan may only go by the indexes.
+_BY_ITSELF = f"""
+    {_ENTER.rstrip()}, set_config('plan_cache_mode', 'force_generic_plan', true),
+        set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+        set_config('enable_mergejoin', 'off', true)
 """
 
 

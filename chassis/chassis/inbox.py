@@ -125,7 +125,7 @@ class Inbox:
                 "aggregates": list({event.aggregate_id for event in events}),
                 "keys": list({event.key for event in events}),
             },
-            prepare=False,
+            prepare=True,
         ).fetchone()
         assert row is not None
         lease_epoch, aggregates, epochs, versions, parked = row
@@ -154,7 +154,7 @@ class Inbox:
                     "seen_epochs": [seen[aggregate][0] for aggregate in aggregates if aggregate in seen],
                     "seen": [seen[aggregate][1] for aggregate in aggregates if aggregate in seen],
                 },
-                prepare=False,
+                prepare=True,
             )
             if cursor.rowcount != len(aggregates):
                 raise Aborted("HANDLED_ELSEWHERE", "somebody else handles the same events")

@@ -119,12 +119,11 @@ class EventOutbox:
         """Forgets what the stream has and returns the next unsent events."""
         with acting(self._service, "relay"), self._database.unit() as unit:
             cursor = unit.cursor()
-            # Never prepared: a plan made while the tables were empty would scan them for every row once they are full.
             if sent:
-                cursor.execute(self._SENT, (list(sent),), prepare=False)
+                cursor.execute(self._SENT, (list(sent),), prepare=True)
             if not limit:
                 return ()
-            rows = cursor.execute(self._FETCH, (after, list(known), list(held), limit), prepare=False).fetchall()
+            rows = cursor.execute(self._FETCH, (after, list(known), list(held), limit), prepare=True).fetchall()
         return [self._outgoing(*row) for row in rows]
 
     def _outgoing(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from google.protobuf.message import Message
 from psycopg import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
+from sqlalchemy.orm.attributes import manager_of_class
 
 from chassis import convert
 from chassis.types import Aggregate, Json
@@ -148,12 +150,66 @@ def insertion(cls: type[Aggregate], table: sa.Table) -> tuple[bytes, Callable[[A
     )
 
     def values(aggregate: Aggregate) -> Sequence[Any]:
-        return [
-            value if value is None or encode is None else encode(value)
-            for value, encode in zip(read(aggregate.__dict__), encoders, strict=True)
-        ]
+        return [_encoded(encode, value) for value, encode in zip(read(aggregate.__dict__), encoders, strict=True)]
 
     return statement.as_string(None).encode(), values
+
+
+class Way:
+    """From the rows of a table to its aggregates and back, past the mapper: it needs several times as long for what is
+    one row by its key."""
+
+    def __init__(self, cls: type[Aggregate], table: sa.Table) -> None:
+        self._cls = cls
+        self._table = sql.Identifier(table.name)
+        self._names = list(convert.attribute_types(cls))
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._names))
+        select = sql.SQL("SELECT {columns} FROM {table} WHERE ").format(columns=columns, table=self._table)
+        self._select = select.as_string(None)
+        self._loaders = [_loader(table.c[name].type) for name in self._names]
+        self._parameters = {name: _parameter(table.c[name].type) for name in self._names}
+        self._updates: dict[tuple[str, ...], bytes] = {}
+        delete = sql.SQL("DELETE FROM {table} WHERE id = {id} AND revision = {id}")
+        self._delete = delete.format(table=self._table, id=sql.Placeholder()).as_string(None).encode()
+
+    def selection(self, condition: str) -> str:
+        """The driver's statement that finds the rows of a condition."""
+        return self._select + condition
+
+    def aggregate(self, row: Sequence[Any]) -> Aggregate:
+        """The aggregate that a row holds; its columns as `selection` names them."""
+        # As the mapper would, and not by its __init__: it is no new one.
+        made: Aggregate = manager_of_class(self._cls).new_instance()
+        made.__dict__.update(
+            (name, value if load is None else load(value))
+            for name, value, load in zip(self._names, row, self._loaders, strict=True)
+        )
+        return made
+
+    def update(self, aggregate: Aggregate, changed: Sequence[str]) -> tuple[bytes, Sequence[Any]]:
+        """The driver's statement that saves the changed attributes of an aggregate, with its parameters; it meets no
+        row when somebody else has changed it since. The aggregate's revision is still the one that was loaded."""
+        names = tuple(changed)
+        statement = self._updates.get(names)
+        if statement is None:
+            assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in names]
+            statement = self._updates[names] = (
+                sql.SQL("UPDATE {table} SET revision = revision + 1, {assignments} WHERE id = {id} AND revision = {id}")
+                .format(table=self._table, assignments=sql.SQL(", ").join(assignments), id=sql.Placeholder())
+                .as_string(None)
+                .encode()
+            )
+        stored = aggregate.__dict__
+        values = [_encoded(self._parameters[name], stored[name]) for name in names]
+        return statement, [*values, aggregate.id, aggregate.revision]
+
+    def delete(self, aggregate: Aggregate) -> tuple[bytes, Sequence[Any]]:
+        """As `update`, the statement that deletes it."""
+        return self._delete, [aggregate.id, aggregate.revision]
+
+
+def _encoded(encode: Callable[[Any], Any] | None, value: Any) -> Any:
+    return value if value is None or encode is None else encode(value)
 
 
 def _parameter(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
@@ -162,6 +218,18 @@ def _parameter(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
     if isinstance(kind, EnumText):
         return str
     return None
+
+
+def _loader(kind: sa.types.TypeEngine[Any]) -> Callable[[Any], Any] | None:
+    if isinstance(kind, TypedJson):
+        return partial(_decoded, kind.decode, () if kind.repeated else None)
+    if isinstance(kind, EnumText):
+        return partial(_decoded, kind.kind, None)
+    return None
+
+
+def _decoded(decode: Callable[[Any], Any], absent: Any, value: Any) -> Any:
+    return absent if value is None else decode(value)
 
 
 # --- the log ---------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Setting a timer again replaces it. What was taken for an earlier setting then fi
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,12 +26,17 @@ log = logging.getLogger(__name__)
 
 # A timer's handler: the id of the aggregate, and the transaction in which the timer goes away.
 TimerHandler = Callable[[str, Unit], None]
+# What may read together what the handlers of a purpose would each read by itself, for several ids in one transaction.
+ReadAhead = Callable[[str, Sequence[str], Unit], None]
 
 POLL_SECONDS = 1.0
 SHORTEST_PAUSE = 0.01
 DEBOUNCE_SECONDS = 0.003
 # Timers taken at a time, per worker; the same number for each purpose, so that a flood of one holds up no other.
-QUEUED = 4
+QUEUED = 16
+# Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
+# begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
+TURN, TURN_SECONDS = 8, 0.04
 # What a runner has taken is free again after so long, should the runner die.
 CLAIM_SECONDS = 30.0
 OUTAGE_SECONDS = 5.0
@@ -80,13 +85,22 @@ class Timers:
     """Runs the handlers of due timers; one for each purpose. A purpose without a handler here is left to others."""
 
     def __init__(
-        self, database: Database, handlers: Mapping[str, TimerHandler], *, service: str, workers: int = 4
+        self,
+        database: Database,
+        handlers: Mapping[str, TimerHandler],
+        *,
+        service: str,
+        workers: int = 4,
+        read_ahead: ReadAhead = lambda purpose, ids, unit: None,
     ) -> None:
         self._database = database
         self._handlers = handlers
+        self._read_ahead = read_ahead
         self._service = service
         self._table = bus_tables(database.metadata).timer
         self._workers = workers
+        # Looked for only then, so that under load there is more than one for each purpose.
+        self._enough = workers * QUEUED // 2
         self._executor: ThreadPoolExecutor | None = None
         self._wake = threading.Event()
         self._stopping = False
@@ -126,24 +140,26 @@ class Timers:
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
-        free = self._workers * QUEUED - self._running
-        if free < self._workers:
+        free = self._free()
+        if free < self._enough:
             # Whoever ends wakes us.
             return POLL_SECONDS
         claims, pause = self._claim(max(1, free // max(1, len(self._handlers))))
-        for claim in claims:
+        for turn in turns(claims):
             with self._lock:
-                self._running += 1
-            executor.submit(self._handle, claim).add_done_callback(self._ended)
+                self._running += len(turn)
+            executor.submit(self._handle, turn).add_done_callback(partial(self._ended, len(turn)))
         self._measure()
         return pause
 
-    def _ended(self, _: "Future[None]") -> None:
+    def _ended(self, count: int, _: "Future[None]") -> None:
         with self._lock:
-            self._running -= 1
-            free = self._workers * QUEUED - self._running
-        if free >= self._workers:
+            self._running -= count
+        if self._free() >= self._enough:
             self._wake.set()
+
+    def _free(self) -> int:
+        return self._workers * QUEUED - self._running
 
     def _claim(self, batch: int) -> tuple[list[_Claim], float]:
         """Takes what is due, for everybody else out of the way for a while; and after how many seconds to look again.
@@ -165,30 +181,67 @@ class Timers:
         # Never longer than a second: another replica may set one, or somebody move the clock.
         return [], min(max(float((following - now).total_seconds()), SHORTEST_PAUSE), POLL_SECONDS)
 
-    def _handle(self, claim: _Claim) -> None:
-        if self._stopping:
-            return
-        done = attempt(lambda: self._in_transaction(claim))
-        if isinstance(done, Failure):
-            failed = attempt(lambda: self._put_off(claim, done))
-            if isinstance(failed, Failure):
-                log.warning("a failed timer waits for its claim to end", extra={"fields": {"error": failed.error}})
-        elif done:
-            late = (self._database.clock.now() - claim.due).total_seconds()
-            telemetry.TIMER_LATENESS.labels(self._service, claim.purpose).observe(max(0.0, late))
+    def _handle(self, turn: Sequence[_Claim]) -> None:
+        left = turn
+        while left and not self._stopping:
+            begun = attempt(partial(self._in_transaction, left))
+            if not isinstance(begun, Failure):
+                left = left[begun:]
+            elif len(left) == 1 or begun.kind is Kind.OUTAGE:
+                for claim in left:
+                    self._failed(claim, begun)
+                return
+            else:
+                # A failure takes everything of its transaction with it: one by one, only the bad one is put off.
+                for claim in left:
+                    self._handle([claim])
+                return
 
-    def _in_transaction(self, claim: _Claim) -> bool:
-        with (
-            telemetry.tracer().start_as_current_span(f"timer {claim.purpose}"),
-            acting(self._service, f"timer/{claim.purpose}", claim.branch),
-            self._database.unit() as unit,
-        ):
-            # Whoever deletes the row runs the handler: it was set anew, cancelled or handled if it isn't there.
-            mine = unit.session.execute(sa.delete(self._table).where(*self._same(claim)).returning(self._table.c.due))
-            if mine.first() is None:
-                return False
-            self._handlers[claim.purpose](claim.aggregate_id, unit)
-        return True
+    def _failed(self, claim: _Claim, failure: Failure) -> None:
+        failed = attempt(lambda: self._put_off(claim, failure))
+        if isinstance(failed, Failure):
+            log.warning("a failed timer waits for its claim to end", extra={"fields": {"error": failed.error}})
+
+    def _in_transaction(self, turn: Sequence[_Claim]) -> int:
+        """Carries out the first timers of those, all of one purpose and branch; how many."""
+        purpose, begun, done = turn[0].purpose, time.monotonic(), 0
+        fired: list[_Claim] = []
+        with acting(self._service, f"timer/{purpose}", turn[0].branch), self._database.unit() as unit:
+            # Whoever holds the row runs the handler: it was set anew, cancelled or handled if it isn't there.
+            mine = self._held(unit, turn)
+            if len(mine) > 1:
+                self._read_ahead(purpose, [claim.aggregate_id for claim in turn if claim.aggregate_id in mine], unit)
+            for claim in turn:
+                if done and time.monotonic() - begun > TURN_SECONDS:
+                    break
+                done += 1
+                if claim.aggregate_id in mine:
+                    with telemetry.tracer().start_as_current_span(f"timer {purpose}"):
+                        # Before what the handler sets.
+                        cancel_timer(unit, claim.aggregate_id, purpose)
+                        self._handlers[purpose](claim.aggregate_id, unit)
+                        unit.flush()
+                    fired.append(claim)
+        late = telemetry.TIMER_LATENESS.labels(self._service, purpose)
+        now = self._database.clock.now()
+        for claim in fired:
+            late.observe(max(0.0, (now - claim.due).total_seconds()))
+        return done
+
+    def _held(self, unit: Unit, turn: Sequence[_Claim]) -> Collection[str]:
+        with unit.cursor() as cursor:
+            rows = cursor.execute(
+                _HOLD,
+                {
+                    "purpose": turn[0].purpose,
+                    "aggregates": [claim.aggregate_id for claim in turn],
+                    # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
+                    "generations": [claim.generation for claim in turn],
+                    "dues": [claim.due for claim in turn],
+                },
+                prepare=True,
+            ).fetchall()
+        return {row[0] for row in rows}
 
     def _put_off(self, claim: _Claim, failure: Failure) -> None:
         attempts = claim.attempts + (0 if failure.kind is Kind.OUTAGE else 1)
@@ -208,7 +261,6 @@ class Timers:
             )
 
     def _same(self, claim: _Claim) -> tuple[sa.ColumnElement[bool], ...]:
-        # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
         table = self._table
         return (
             table.c.aggregate_id == claim.aggregate_id,
@@ -228,6 +280,23 @@ class Timers:
         telemetry.TIMERS_GIVEN_UP.labels(self._service).set(given_up)
 
 
+def turns(claims: Sequence[_Claim]) -> Iterator[Sequence[_Claim]]:
+    """The claims by purpose and branch, so many at a time as are carried out in one transaction."""
+    alike: dict[tuple[str, str], list[_Claim]] = {}
+    for claim in claims:
+        alike.setdefault((claim.purpose, claim.branch), []).append(claim)
+    for group in alike.values():
+        yield from (group[first : first + TURN] for first in range(0, len(group), TURN))
+
+
+# In one order, so that two who hold the same wait for each other instead of deadlocking.
+_HOLD = """
+    SELECT timer.aggregate_id
+    FROM unnest(%(aggregates)s::text[], %(generations)s::bigint[], %(dues)s::timestamptz[])
+        AS claimed (aggregate_id, generation, due)
+    JOIN timer USING (aggregate_id, generation, due)
+    WHERE timer.purpose = %(purpose)s ORDER BY timer.aggregate_id FOR UPDATE OF timer
+"""
 _PURPOSES = sa.bindparam("purposes", type_=postgresql.ARRAY(sa.Text))
 _CLAIM = sa.text(
     """

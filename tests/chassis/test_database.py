@@ -76,3 +76,23 @@ def test_a_read_is_answered_although_every_idle_session_has_died(database: Datab
         for _ in range(3):
             assert database.rows("SELECT 1 WHERE 'id' = ANY (WANTED)", ["id"]) == [(1,)]
             things.cut_connections(database)
+
+
+def test_what_a_service_does_by_itself_goes_by_the_indexes_even_where_the_plan_was_made_for_an_empty_table(
+    database: Database,
+) -> None:
+    settings = sa.text("SELECT current_setting('plan_cache_mode'), current_setting('enable_seqscan')")
+    look = "SELECT 1 FROM inbox, unnest({}::text[]) AS wanted WHERE handler = 'test' AND aggregate_id = wanted"
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        assert unit.session.execute(settings).one() == ("force_generic_plan", "off")
+        with unit.cursor() as cursor:
+            cursor.execute(f"PREPARE look (text[]) AS {look.format('$1')}")
+            plan = str(cursor.execute("EXPLAIN EXECUTE look (ARRAY['a', 'b'])").fetchall())
+            cursor.execute("DEALLOCATE look")
+        assert "inbox_pkey" in plan
+        assert "Seq Scan" not in plan
+    call = Call(Principal("somebody", frozenset({"service"}), ("*",)), "Read", time.monotonic() + 7)
+    with using(call), database.unit() as unit:
+        assert unit.session.execute(settings).one() == ("auto", "on")
+    with database.background.connect() as connection:
+        assert connection.execute(settings).one() == ("auto", "on")

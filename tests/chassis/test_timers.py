@@ -1,7 +1,8 @@
 """Timers: each fires once, when it is due, as it was last set."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.events import acting
-from chassis.timers import TimerHandler, Timers, cancel_timer, set_timer
+from chassis.timers import TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, turns
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
@@ -101,7 +102,7 @@ def test_a_timer_that_was_taken_and_then_set_anew_or_cancelled_does_nothing(data
         cancel_timer(unit, "cancelled-and-set", "remind")
     put(database, "cancelled-and-set", seconds=3600)
     for claim in claims:
-        timers._handle(claim)
+        timers._handle([claim])
     assert fired.all() == []
     assert sorted(row.aggregate_id for row in rows(database)) == ["cancelled-and-set", "moved"]
 
@@ -123,7 +124,7 @@ def test_one_timer_claimed_twice_is_handled_once(database: Database, fired: Fire
     put(database, "thing")
     timers = Timers(database, {"remind": fired}, service=things.SERVICE)
     claims = timers._claim(10)[0] * 2
-    threads = [threading.Thread(target=timers._handle, args=(claim,)) for claim in claims]
+    threads = [threading.Thread(target=timers._handle, args=([claim],)) for claim in claims]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -190,3 +191,41 @@ def test_a_look_for_due_timers_stays_cheap_with_many_open(database: Database, fi
         assert "timer_purpose_not_before" in "\n".join(row[0] for row in plan)
     with running(database, remind=fired):
         things.eventually(lambda: len(fired.all()) == 1, 2)
+
+
+def test_timers_that_are_due_together_share_a_transaction_and_what_they_read(database: Database) -> None:
+    put(database, "one", "two", "three")
+    put(database, "elsewhere", branch="osh")
+    transactions: dict[str, str] = {}
+    ahead: list[Sequence[str]] = []
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        transactions[aggregate_id] = str(unit.session.scalar(sa.text("SELECT pg_current_xact_id()")))
+
+    timers = Timers(
+        database,
+        {"remind": fire},
+        service=things.SERVICE,
+        read_ahead=lambda purpose, ids, unit: ahead.append((purpose, *ids)),
+    )
+    for turn in turns(timers._claim(10)[0]):
+        timers._handle(turn)
+    assert len({transactions[name] for name in ("one", "two", "three")}) == 1
+    assert transactions["elsewhere"] != transactions["one"]
+    assert [sorted(ids) for ids in ahead] == [["one", "remind", "three", "two"]]
+    assert rows(database) == []
+
+
+def test_a_transaction_that_lasts_takes_no_further_timers(database: Database) -> None:
+    put(database, "one", "two", "three")
+    transactions: list[str] = []
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        transactions.append(str(unit.session.scalar(sa.text("SELECT pg_current_xact_id()"))))
+        time.sleep(TURN_SECONDS * 1.1)
+
+    timers = Timers(database, {"remind": fire}, service=things.SERVICE)
+    for turn in turns(timers._claim(10)[0]):
+        timers._handle(turn)
+    assert len(transactions) == len(set(transactions)) == 3
+    assert rows(database) == []

@@ -26,7 +26,7 @@ from chassis.convert import to_timestamp
 from chassis.db import Database
 from chassis.events import acting
 from chassis.server import Registration
-from chassis.timers import Timers
+from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
@@ -203,8 +203,9 @@ class Shop:
             claims, _ = self.timers._claim(100)
             if not claims:
                 return
-            for claim in claims:
-                self.timers._in_transaction(claim)
+            for turn in map(list, turns(claims)):
+                while turn:
+                    del turn[: self.timers._in_transaction(turn)]
 
     def due(self, aggregate_id: str, purpose: str) -> timedelta | None:
         """In how much time the timer is due."""
@@ -300,7 +301,12 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]
-    timers = Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders")
+    timers = Timers(
+        database,
+        {**fulfilment.timers(), **migrating.timers()},
+        service="orders",
+        read_ahead=fulfilment.read_ahead,
+    )
     with serving("orders", registrations, issuer) as address, grpc.insecure_channel(address) as channel:
         agent = Caller(channel, issuer.token(["agent"], ["bishkek"]))
         people = {

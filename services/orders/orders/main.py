@@ -33,9 +33,14 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
 
+SWITCH_SECONDS = 0.001
+
 
 def main() -> None:
     """Serves, or does what the command line says: `migrate`, `open-epoch`."""
+    # A sealer or relay wants the interpreter for a moment at a time, many times for each charge; beside a thread that
+    # carries orders out it waits so long for it.
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = Settings.from_environment("orders")
     if commands.run("orders", settings, sys.argv[1:]):
         return
@@ -86,7 +91,13 @@ def main() -> None:
             Sealer(database, confirm=Witness(bus).confirm),
             # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that
             # waits for its network wants more.
-            Timers(database, {**fulfilment.timers(), **migrating.timers()}, service="orders", workers=timer_workers),
+            Timers(
+                database,
+                {**fulfilment.timers(), **migrating.timers()},
+                service="orders",
+                workers=timer_workers,
+                read_ahead=fulfilment.read_ahead,
+            ),
             customers,
             launched,
         ],

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import sqlalchemy as sa
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from prometheus_client import Gauge
 
@@ -79,7 +78,7 @@ class BillingOutbox:
             gauge.set(0)
 
 
-def _outgoing(row: sa.Row[Any]) -> Outgoing:
+def _outgoing(row: Any) -> Outgoing:
     headers = {
         MESSAGE_ID: message_id(row.event_id, row.epoch),
         "ce-specversion": "1.0",

@@ -72,6 +72,11 @@ class Fulfilment:
             CANCEL: self.cancel,
         }
 
+    def read_ahead(self, purpose: str, ids: Sequence[str], unit: Unit) -> None:
+        """Reads what the timers of a purpose will ask for, when they are carried out in one transaction."""
+        if purpose != CANCEL:
+            store.read_ahead(unit, ids)
+
     def advance(self, order_id: str, unit: Unit) -> None:
         """Starts an order that lacks nothing; lets one that does wait for its customer, visibly."""
         order = unit.find(ProductOrder, order_id)

@@ -9,6 +9,7 @@ from chassis import queries
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate
+from orders.inventory.domain import Product
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.schema import metadata
 from svyaz.orders.v1 import orders_pb2
@@ -50,26 +51,50 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
 }
 
 
-_WAIT = "INSERT INTO order_wait (product_order_id, awaited, branch) VALUES (%(order)s, %(awaited)s, %(branch)s)"
+_WAITS = """
+    SELECT product_order_id, awaited FROM order_wait WHERE product_order_id = ANY (%(orders)s) ORDER BY 1, 2
+"""
+_RECEIPTS = "SELECT product_order_id, receipt FROM order_receipt WHERE product_order_id = ANY (%(orders)s)"
 _KEEP_RECEIPT = """
     INSERT INTO order_receipt (product_order_id, branch, receipt) VALUES (%(order)s, %(branch)s, %(receipt)s)
     ON CONFLICT (product_order_id) DO UPDATE SET receipt = excluded.receipt
 """
 
 
+def read_ahead(unit: Unit, order_ids: Sequence[str]) -> None:
+    """Reads several orders with all that carrying them on asks for, in as many statements as one takes; the functions
+    below, and `unit.find`, then find it in the unit."""
+    wanted = {"orders": list(order_ids)}
+    # Held, since the unit itself lets go of what nobody uses.
+    held: list[Aggregate] = list(unit.load(ProductOrder, "id = ANY (%(orders)s)", wanted))
+    by_order = items_by_order(unit, order_ids)
+    product_ids = [item.product_id for items in by_order.values() for item in items if item.product_id]
+    if product_ids:
+        held += unit.load(Product, "id = ANY (%(products)s)", {"products": product_ids})
+    unit.known["read ahead"] = held
+    with unit.cursor() as cursor:
+        receipts = dict(cursor.execute(_RECEIPTS, wanted).fetchall())
+        waits = cursor.execute(_WAITS, wanted).fetchall()
+    for order_id in order_ids:
+        unit.known[_ITEMS, order_id] = by_order.get(order_id, [])
+        unit.known[_RECEIPTS, order_id] = receipts.get(order_id)
+        unit.known[_WAITS, order_id] = [what for waiting, what in waits if waiting == order_id]
+
+
 def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
     """The items of an order, in their places; those added in this unit included once it has been flushed."""
-    return items_by_order(unit, [order_id]).get(order_id, [])
+    known: list[ProductOrderItem] | None = unit.known.get((_ITEMS, order_id))
+    return known if known is not None else items_by_order(unit, [order_id]).get(order_id, [])
 
 
 def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[ProductOrderItem]]:
     """The items of several orders."""
     if not order_ids:
         return {}
-    rows = unit.session.scalars(
-        sa.select(ProductOrderItem)
-        .where(product_order_item.c.product_order_id.in_(order_ids))
-        .order_by(product_order_item.c.product_order_id, product_order_item.c.position)
+    rows = unit.load(
+        ProductOrderItem,
+        "product_order_id = ANY (%(orders)s) ORDER BY product_order_id, position",
+        {"orders": list(order_ids)},
     )
     return {order_id: list(items) for order_id, items in groupby(rows, key=lambda row: row.product_order_id)}
 
@@ -121,6 +146,7 @@ def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> bool:
     before = set() if unit.adds(order) else set(awaited_by(unit, order.id))
     wanted = dict.fromkeys(awaited)
     gone = before - wanted.keys()
+    unit.known.pop((_WAITS, order.id), None)
     if gone:
         own = order_wait.c.product_order_id == order.id
         unit.session.execute(sa.delete(order_wait).where(own, order_wait.c.awaited.in_(gone)))
@@ -132,14 +158,17 @@ def wait_for(unit: Unit, order: ProductOrder, awaited: Iterable[str]) -> bool:
 
 def stop_waiting(unit: Unit, order_id: str) -> None:
     """The order waits for nothing any more."""
+    unit.known.pop((_WAITS, order_id), None)
     unit.session.execute(sa.delete(order_wait).where(order_wait.c.product_order_id == order_id))
 
 
 def awaited_by(unit: Unit, order_id: str) -> Sequence[str]:
     """What the order waits for."""
-    return unit.session.scalars(
-        sa.select(order_wait.c.awaited).where(order_wait.c.product_order_id == order_id).order_by(order_wait.c.awaited)
-    ).all()
+    known: Sequence[str] | None = unit.known.get((_WAITS, order_id))
+    if known is not None:
+        return known
+    with unit.cursor() as cursor:
+        return [what for _, what in cursor.execute(_WAITS, {"orders": [order_id]})]
 
 
 def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
@@ -161,7 +190,9 @@ def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) 
 
 def receipt_of(unit: Unit, order_id: str) -> bytes | None:
     """The pricing receipt of an order, if one has been kept."""
-    receipt: bytes | None = unit.session.scalar(
-        sa.select(order_receipt.c.receipt).where(order_receipt.c.product_order_id == order_id)
-    )
-    return receipt
+    if (_RECEIPTS, order_id) in unit.known:
+        known: bytes | None = unit.known[_RECEIPTS, order_id]
+        return known
+    with unit.cursor() as cursor:
+        row = cursor.execute(_RECEIPTS, {"orders": [order_id]}).fetchone()
+    return row[1] if row is not None else None
