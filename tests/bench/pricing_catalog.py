@@ -2,7 +2,7 @@
 
 A cold `OfferBook` reads and compiles the whole catalog from PostgreSQL; then random offerings are priced, out of 10,000
 and out of 100 in turns. The base is written into `holding` as the consumer would have filled it: 20 offerings, 12
-branches, a characteristic that has a price, terms, quantities, prices as sold of several ages, discounts for a time, and
+branches, a characteristic that has a price, terms, quantities, prices as sold of several ages, discounts for a time and
 a serial number that nobody shares. The preview runs in a process of its own, whose memory is looked at while it works;
 1,000 random products are then priced singly.
 """

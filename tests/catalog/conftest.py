@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from catalog.holding.api import Holdings
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
@@ -19,6 +20,7 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    holding_pb2_grpc,
     preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
@@ -36,6 +38,7 @@ class Client:
         self._stubs = (
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
+            holding_pb2_grpc.HoldingServiceStub(channel),
             preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
         )
@@ -109,6 +112,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],

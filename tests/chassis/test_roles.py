@@ -53,6 +53,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         READ_CATALOG, WRITE_CATALOG, "PriceList/PriceLists", "TaxRate/TaxRates"
     ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
+    "svyaz.catalog.v1.HoldingService": {"RebuildHoldings": ADMIN},
     "svyaz.catalog.v1.PreviewService": {
         "PreviewChange": WRITE_CATALOG,
         "GetChangePreview": WRITE_CATALOG | {"billing"},

@@ -2,6 +2,7 @@
 
 import sys
 
+from catalog.holding.api import Holdings
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
@@ -17,7 +18,13 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
-from svyaz.catalog.v1 import catalog_pb2_grpc, preview_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    holding_pb2_grpc,
+    preview_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -41,6 +48,7 @@ def main() -> None:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (
