@@ -2,7 +2,7 @@
 
 A cold `OfferBook` reads and compiles the whole catalog from PostgreSQL; then random offerings are priced, out of 10,000
 and out of 100 in turns. The base is written into `holding` as the consumer would have filled it: 20 offerings, 12
-branches, a characteristic that has a price, terms, quantities, prices as sold of several ages, discounts for a time, and
+branches, a characteristic that has a price, terms, quantities, prices as sold of several ages, discounts for a time and
 a serial number that nobody shares. The preview runs in a process of its own, whose memory is looked at while it works;
 1,000 random products are then priced singly.
 """
@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from catalog.holding.domain import SoldAlteration, SoldPrice
 from catalog.preview import store as previews
 from catalog.preview.difference import difference
 from catalog.preview.domain import Subscription
-from catalog.preview.job import Previews
+from catalog.preview.job import STEP, Previews
 from catalog.pricing.pricing import Item, PricingContext, price
 from catalog.pricing.store import OfferBook
 from catalog.store import RESOURCES, metadata
@@ -36,6 +37,7 @@ from chassis import calls, migrate
 from chassis.clock import Clock
 from chassis.db import Database
 from chassis.schema import TypedJson
+from chassis.timers import cancel_timer
 from chassis.types import Characteristic, Json
 from svyaz.catalog.v1 import catalog_pb2, preview_pb2
 from svyaz_cli.embedded import Postgres, free_port
@@ -234,7 +236,7 @@ def begin(database: Database, preview_id: str) -> None:
         previews.add(unit, preview_id, ["*"], request_of().SerializeToString(), NOW)
 
 
-def work(url: str, preview_id: str, told: Any) -> None:
+def work(url: str, preview_id: str) -> tuple[float, int]:
     """Takes all steps of the preview, in a process of its own, and tells how long that took and its peak memory."""
     database = catalog_database(url)
     steps, process, peak = Previews(database), psutil.Process(), [0]
@@ -251,25 +253,21 @@ def work(url: str, preview_id: str, told: Any) -> None:
     while running:
         with as_service(), database.unit() as unit:
             steps.step(preview_id, unit)
-            set_again = unit.cursor().execute("DELETE FROM timer WHERE aggregate_id = %s RETURNING 1", (preview_id,))
+            # We take the next step at once.
+            cancel_timer(unit, preview_id, STEP)
         with as_service(), database.unit() as unit:
             running = previews.row_of(unit, preview_id).ended_at is None
-        del set_again
     spent = time.perf_counter() - begun
     over.set()
     watching.join()
-    told.put((spent, peak[0]))
     database.close()
+    return spent, peak[0]
 
 
 def previewed(url: str, preview_id: str) -> tuple[float, float]:
     """Seconds and MB of a preview of what is there."""
-    context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    process = context.Process(target=work, args=(url, preview_id, told))
-    process.start()
-    spent, peak = told.get()
-    process.join()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+        spent, peak = apart.submit(work, url, preview_id).result()
     return spent, peak / 2**20
 
 

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from catalog.generation.api import Generation
+from catalog.holding.api import Holdings
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
@@ -27,6 +28,7 @@ from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
     generation_pb2_grpc,
+    holding_pb2_grpc,
     preview_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
@@ -50,6 +52,7 @@ class Client:
         self._stubs = (
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
+            holding_pb2_grpc.HoldingServiceStub(channel),
             preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             publication_pb2_grpc.PublicationServiceStub(channel),
@@ -141,6 +144,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 Recommendations(database, lambda request: prices.Price(request, None)),
             ),
+            (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),

@@ -11,16 +11,19 @@ import pytest
 
 from catalog.holding import store
 from catalog.holding.domain import HoldingStatus
-from catalog.holding.events import heard_again, orders_changed
+from catalog.holding.events import orders_changed
+from catalog.holding.heard import heard_again
 from chassis import calls
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import PermissionDenied
 from chassis.types import Json, new_id
+from svyaz.catalog.v1 import holding_pb2
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
+from tests.catalog.conftest import Client
 
 ACTIVE, SUSPENDED = inventory_pb2.PRODUCT_STATUS_ACTIVE, inventory_pb2.PRODUCT_STATUS_SUSPENDED
 TERMINATED, CANCELLED = inventory_pb2.PRODUCT_STATUS_TERMINATED, inventory_pb2.PRODUCT_STATUS_CANCELLED
@@ -294,6 +297,28 @@ def test_hearing_it_again_mends_and_undoes_nothing_newer(database: Database) -> 
     with as_of(database, "*") as unit:
         heard_again(listed(old, 1, what="Delete"), unit)
     assert len(of_customer(database, "patient")) == 1
+
+
+def test_a_rebuilding_forgets_what_the_log_does_not_know(database: Database, client_for: Callable[..., Client]) -> None:
+    known, invented = a_product("rebuilt", "somebody"), a_product("rebuilt", "nobody")
+    for product in (known, invented):
+        heard(database, product, branch="osh")
+    everywhere = client_for(["admin"], ["*"])
+
+    def rebuild(**fields: Any) -> holding_pb2.RebuildHoldingsResponse:
+        answer = everywhere.call("RebuildHoldings", holding_pb2.RebuildHoldingsRequest(**fields))
+        assert isinstance(answer, holding_pb2.RebuildHoldingsResponse)
+        return answer
+
+    began = rebuild(event=[listed(known, 1, branch="osh")]).began_at
+    assert holders(database, "rebuilt") == {"rebuilt": 2}
+    live = a_product("rebuilt", "meanwhile")
+    heard(database, live)
+    assert rebuild(forget_unseen_since=began).forgotten > 0
+    assert holders(database, "rebuilt") == {"rebuilt": 2}
+    assert of_customer(database, "nobody", "osh") == []
+    with pytest.raises(PermissionDenied):
+        client_for(["admin"]).call("RebuildHoldings", holding_pb2.RebuildHoldingsRequest())
 
 
 def test_after_a_restore_a_lower_version_is_the_later_one(database: Database) -> None:

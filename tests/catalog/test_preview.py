@@ -465,6 +465,7 @@ def singly(held: Holding) -> Subscription:
 
 def a_base(database: Database, manager: Client, chance: random.Random, number: int) -> Iterator[pb.ProductOffering]:
     """Offerings with versions, and so many random products of them; the drafts of the next versions."""
+    fast = pb.PriceCondition(subject="characteristic.speed", operator=pb.CONDITION_OPERATOR_GTE, value=b"100")
     series = []
     for _ in range(4):
         first = manager.create(an_offering(manager.create(a_monthly_price(chance.randrange(300, 900)))))
@@ -479,6 +480,7 @@ def a_base(database: Database, manager: Client, chance: random.Random, number: i
             manager,
             first,
             manager.create(a_monthly_price(chance.randrange(300, 900))),
+            manager.create(a_monthly_price(chance.randrange(50, 100), condition=[fast])),
             version="3",
             existing_subscribers=migrating(AT + timedelta(days=chance.randrange(60))),
         )

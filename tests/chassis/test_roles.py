@@ -81,6 +81,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "CreateQueryProductRecommendation": WRITE_PARTIES,
         "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
     },
+    "svyaz.catalog.v1.HoldingService": {"RebuildHoldings": ADMIN},
     "svyaz.catalog.v1.PreviewService": {
         "PreviewChange": WRITE_CATALOG,
         "GetChangePreview": WRITE_CATALOG | {"billing"},

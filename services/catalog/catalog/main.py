@@ -4,6 +4,7 @@ import sys
 from decimal import Decimal
 
 from catalog.generation.api import Generation
+from catalog.holding.api import Holdings
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
@@ -33,6 +34,7 @@ from chassis.timers import Timers
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
     generation_pb2_grpc,
+    holding_pb2_grpc,
     preview_pb2_grpc,
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
@@ -84,6 +86,7 @@ def main() -> None:
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 Recommendations(database, lambda request: prices.Price(request, None)),
             ),
+            (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),

@@ -233,7 +233,11 @@ def _compiled(unit: Unit, ids: set[str]) -> tuple[dict[str, _Kept], dict[str, fr
             frozenset(charge.price_list for charge in offer.charges if charge.price_list),
             frozenset(charge.tax_category for charge in offer.charges if charge.tax_category),
         )
-    return result, {key: frozenset(o.id for o in offerings if o.series == key) for key in ids}
+    versions: dict[str, set[str]] = {key: set() for key in ids}
+    for offering in offerings:
+        if offering.series in versions:
+            versions[offering.series].add(offering.id)
+    return result, {key: frozenset(found) for key, found in versions.items()}
 
 
 def prices(unit: Unit, ids: Iterable[str]) -> dict[str, ProductOfferingPrice]:
