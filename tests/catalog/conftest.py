@@ -1,6 +1,7 @@
 """The catalog service on a real database, called over gRPC."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -8,13 +9,22 @@ import pytest
 
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions
+from catalog.promotion.domain import ApprovalThresholds
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    promotion_pb2,
+    promotion_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 
@@ -23,13 +33,16 @@ class Client:
     """Calls as somebody; a refusal is raised as the error that the service raised."""
 
     def __init__(self, channel: grpc.Channel, token: str) -> None:
-        self._catalog = catalog_pb2_grpc.CatalogServiceStub(channel)
-        self._pricing = pricing_pb2_grpc.PricingServiceStub(channel)
+        self._stubs = (
+            catalog_pb2_grpc.CatalogServiceStub(channel),
+            pricing_pb2_grpc.PricingServiceStub(channel),
+            promotion_pb2_grpc.PromotionServiceStub(channel),
+        )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of either service."""
-        method = getattr(self._pricing if name == "Price" else self._catalog, name)
+        """Calls a method of whichever service has it."""
+        method = getattr(next(stub for stub in self._stubs if hasattr(stub, name)), name)
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -38,12 +51,12 @@ class Client:
     def create(self, message: Any, **more: str) -> Any:
         """Creates what the message says; answers with it as it is then."""
         name, field = _names(message)
-        return self.call(f"Create{name}", getattr(catalog_pb2, f"Create{name}Request")(**{field: message}, **more))
+        return self.call(f"Create{name}", _request(f"Create{name}Request")(**{field: message}, **more))
 
     def update(self, message: Any, *paths: str, **more: str) -> Any:
         """Changes those fields of the thing with the message's id."""
         name, field = _names(message)
-        request = getattr(catalog_pb2, f"Update{name}Request")(**{field: message}, **more)
+        request = _request(f"Update{name}Request")(**{field: message}, **more)
         request.update_mask.paths.extend(paths)
         return self.call(f"Update{name}", request)
 
@@ -69,6 +82,10 @@ class Client:
         return response
 
 
+def _request(name: str) -> Any:
+    return getattr(promotion_pb2 if hasattr(promotion_pb2, name) else catalog_pb2, name)
+
+
 def _names(message: Any) -> tuple[str, str]:
     name = message.DESCRIPTOR.name
     return name, "".join(f"_{c.lower()}" if c.isupper() and i else c.lower() for i, c in enumerate(name))
@@ -91,6 +108,10 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (
+                promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+                Promotions(database, ApprovalThresholds(Decimal(50), {"KGS": Decimal(1000)})),
+            ),
         ],
         ready=database.ready,
     )
@@ -101,16 +122,16 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="module")
-def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[[Sequence[str]], Client]:
-    """Somebody with those roles in the branch Bishkek."""
+def client_for(channel: grpc.Channel, issuer: Issuer) -> Callable[..., Client]:
+    """Somebody with those roles in the branch Bishkek, or another one."""
 
-    def make(roles: Sequence[str]) -> Client:
-        return Client(channel, issuer.token(roles, ["bishkek"]))
+    def make(roles: Sequence[str], branch: str = "bishkek", subject: str = "developer") -> Client:
+        return Client(channel, issuer.token(roles, [branch], subject=subject))
 
     return make
 
 
 @pytest.fixture(scope="module")
-def manager(client_for: Callable[[Sequence[str]], Client]) -> Client:
+def manager(client_for: Callable[..., Client]) -> Client:
     """The catalog's manager."""
     return client_for(["catalog-manager"])

@@ -50,6 +50,12 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ProductOfferingPrice/ProductOfferingPrices",
     ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
+    "svyaz.catalog.v1.PromotionService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
+        "GenerateCoupons": WRITE_CATALOG,
+        "RedeemCoupon": frozenset({"agent", "admin", "service"}),
+        "ReleaseCoupons": frozenset({"agent", "admin", "service"}),
+    },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
     ),

@@ -1,9 +1,12 @@
 """Starts the catalog service."""
 
+import os
 import sys
 
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions
+from catalog.promotion.domain import ApprovalThresholds
 from catalog.store import RESOURCES, metadata
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -12,7 +15,7 @@ from chassis.config import Settings
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -35,12 +38,23 @@ def main() -> None:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
             (
+                promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+                Promotions(database, _approval_thresholds()),
+            ),
+            (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [], service="catalog"),
             ),
         ],
         database=database,
         background=[Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG")],
+    )
+
+
+def _approval_thresholds() -> ApprovalThresholds:
+    """From which discount on a promotion needs a second person."""
+    return ApprovalThresholds.parse(
+        os.environ.get("PROMOTION_APPROVAL_PERCENTAGE", "50"), os.environ.get("PROMOTION_APPROVAL_AMOUNTS", "")
     )
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 from catalog.product import store as product
+from catalog.promotion import store as promotion
 from catalog.schema import mapper, metadata
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["RESOURCES", "metadata"]
+__all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **promotion.RESOURCES}
+# The tables that are under the policies of branches, beside the log.
+ISOLATED = promotion.ISOLATED
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gateway.tmfjson import descriptor_of
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, promotion_pb2, promotion_pb2_grpc
 from svyaz.customers.v1 import (
     account_pb2,
     account_pb2_grpc,
@@ -81,6 +81,7 @@ _NO_CHANGE = frozenset({GET, LIST, CREATE})
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
+_PROMOTION = "promotionManagement"
 
 RESOURCES = (
     Resource(_CATALOG, "catalog", catalog_pb2.Catalog, catalog_pb2_grpc.CatalogServiceStub),
@@ -88,6 +89,7 @@ RESOURCES = (
     Resource(_CATALOG, "productSpecification", catalog_pb2.ProductSpecification, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOffering", catalog_pb2.ProductOffering, catalog_pb2_grpc.CatalogServiceStub),
     Resource(_CATALOG, "productOfferingPrice", catalog_pb2.ProductOfferingPrice, catalog_pb2_grpc.CatalogServiceStub),
+    Resource(_PROMOTION, "promotion", promotion_pb2.Promotion, promotion_pb2_grpc.PromotionServiceStub),
     Resource(_ORDERING, "productOrder", orders_pb2.ProductOrder, orders_pb2_grpc.OrderServiceStub),
     Resource(
         _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE

@@ -23,7 +23,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from catalog.pricing.money import EXACT, minor_unit, rounded, split
-from chassis.types import TimePeriod
+from chassis.types import Duration, TimePeriod
 
 _ZERO, _HUNDRED = Decimal(0), Decimal(100)
 _ALWAYS = TimePeriod()
@@ -115,7 +115,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An amount or a percentage off; `note` is said with it, such as for how many periods."""
+    """An amount or a percentage off; of recurring charges for a `duration`, or (None) for as long as they run."""
 
     off: Off
     percentage: Decimal | None = None
@@ -123,7 +123,12 @@ class Action:
     filter: Filter = Filter()
     # Units don't fall below this by it.
     floor: Decimal = _ZERO
-    note: str = ""
+    duration: Duration | None = None
+
+    @property
+    def note(self) -> str:
+        """For how long, in words."""
+        return f"for {self.duration.amount} {self.duration.units or 'periods'}" if self.duration else ""
 
 
 @dataclass(frozen=True, slots=True)
