@@ -242,7 +242,8 @@ def _before(start: datetime | None, end: datetime | None) -> bool:
 
 
 def _reversed(path: str, period: TimePeriod | None) -> Iterable[Violation]:
-    if period is not None and not _before(period.start_date_time, period.end_date_time):
+    start, end = (period.start_date_time, period.end_date_time) if period is not None else (None, None)
+    if start is not None and end is not None and end < start:
         yield Violation(path, "it ends before it starts")
 
 
