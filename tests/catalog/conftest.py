@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 import pytest
 
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
-from catalog.promotion.api import Promotions
+from catalog.promotion.api import Promotions, PromotionsOnPrices
 from catalog.promotion.domain import ApprovalThresholds
 from catalog.store import RESOURCES, metadata
 from chassis.clients import domain_error
@@ -22,6 +22,8 @@ from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
     pricing_pb2,
     pricing_pb2_grpc,
+    pricing_rules_pb2,
+    pricing_rules_pb2_grpc,
     promotion_pb2,
     promotion_pb2_grpc,
 )
@@ -36,13 +38,14 @@ class Client:
         self._stubs = (
             catalog_pb2_grpc.CatalogServiceStub(channel),
             pricing_pb2_grpc.PricingServiceStub(channel),
+            pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             promotion_pb2_grpc.PromotionServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
     def call(self, name: str, request: Any) -> Any:
-        """Calls a method of whichever service has it."""
-        method = getattr(next(stub for stub in self._stubs if hasattr(stub, name)), name)
+        """Calls a method of any of the services."""
+        method = next(getattr(stub, name) for stub in self._stubs if hasattr(stub, name))
         try:
             return method(request, metadata=self._metadata, timeout=30)
         except grpc.RpcError as error:
@@ -83,7 +86,8 @@ class Client:
 
 
 def _request(name: str) -> Any:
-    return getattr(promotion_pb2 if hasattr(promotion_pb2, name) else catalog_pb2, name)
+    contracts = (catalog_pb2, pricing_rules_pb2, promotion_pb2)
+    return getattr(next(contract for contract in contracts if hasattr(contract, name)), name)
 
 
 def _names(message: Any) -> tuple[str, str]:
@@ -107,11 +111,12 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
         Settings.from_environment("catalog", environment),
         [
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
-            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database)),
+            (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database, PromotionsOnPrices(database))),
             (
                 promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
                 Promotions(database, ApprovalThresholds(Decimal(50), {"KGS": Decimal(1000)})),
             ),
+            (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
         ],
         ready=database.ready,
     )

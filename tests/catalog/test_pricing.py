@@ -3,12 +3,16 @@
 import json
 from dataclasses import replace
 from decimal import Context, Decimal
+from pathlib import Path
 
 import pytest
+from google.protobuf.json_format import Parse
 
+from catalog.pricing.messages import response
 from catalog.pricing.money import rounded
 from catalog.pricing.offers import charge_period
-from catalog.pricing.pricing import Item, PriceComponent, Pricing, ReceiptStep, replay
+from catalog.pricing.pricing import Item, PriceComponent, Pricing, replay
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
     BundledProductOfferingPriceRelationship,
@@ -17,7 +21,8 @@ from catalog.product.values import (
     ProductPriceValue,
 )
 from chassis.errors import FailedPrecondition, InvalidArgument
-from chassis.types import Duration, Money, ProductSpecificationRef
+from chassis.types import Duration, Json, Money, ProductSpecificationRef
+from svyaz.catalog.v1.pricing_pb2 import PriceResponse
 from tests.catalog.things import (
     AFTER,
     BEFORE,
@@ -96,7 +101,7 @@ def test_all_prices_of_an_offering_apply_and_totals_are_kept_apart() -> None:
 def test_the_specification_is_named_for_who_orders() -> None:
     pricing = quote(an_offering(product_specification=ProductSpecificationRef(id="s", name="Fibre")))
     assert pricing.item[0].product_specification is not None
-    assert (pricing.item[0].product_specification.id, pricing.item[0].component) == ("s", ())
+    assert (pricing.item[0].product_specification.id, pricing.item[0].component) == ("s", [])
 
 
 # --- alterations -----------------------------------------------------------------------------------------------------
@@ -365,11 +370,11 @@ def test_what_is_free_costs_nothing_in_any_currency() -> None:
     assert quote(an_offering(), currency="USD").total == ()
 
 
-def test_usage_is_not_charged_by_being_ordered() -> None:
-    prices = [a_price("p", "500 KGS"), a_price("minute", "1 KGS", None, price_type="usage")]
-    pricing = quote(an_offering("o", *refs("p", "minute")), prices)
+def test_what_is_charged_elsewhere_is_not_charged_by_being_ordered() -> None:
+    prices = [a_price("p", "500 KGS"), a_price("deposit", "1 KGS", None, price_type="deposit")]
+    pricing = quote(an_offering("o", *refs("p", "deposit")), prices)
     assert charge(pricing).name == "p"
-    assert steps(pricing, "REJECTED")[0].reason == "usage isn't charged by being ordered"
+    assert steps(pricing, "REJECTED")[0].reason == "deposit isn't charged by being ordered"
 
 
 @pytest.mark.parametrize(
@@ -381,7 +386,8 @@ def test_usage_is_not_charged_by_being_ordered() -> None:
         ("quarterly", 1, "3 month"),
         ("half-yearly", 1, "6 month"),
         ("annual", 0, "year"),
-        ("fortnight", 1, "fortnight"),
+        ("fortnight", 1, "2 week"),
+        ("blue moon", 1, "blue moon"),
         (None, 1, ""),
     ],
 )
@@ -526,6 +532,14 @@ def test_a_receipt_holds_all_that_the_answer_rests_on_and_no_more() -> None:
     assert inputs["items"] == [{"id": "1", "product_offering_id": "o", "quantity": 2}]
     assert [offer["id"] for offer in inputs["offers"]] == ["o"]
     assert inputs["offers"][0]["charges"][0]["amount"] == "500"
+
+
+def test_a_receipt_of_the_first_revision_gives_the_same_bytes_still() -> None:
+    kept = Parse((Path(__file__).parent / "fixtures/price_of_revision_1.json").read_text(), PriceResponse())
+    assert kept.receipt.revision == "1"
+    pricing = replay(Receipt(kept.receipt.engine, kept.receipt.revision, Json(kept.receipt.inputs.decode()), ()))
+    assert response(pricing) == kept
+    assert response(pricing).SerializeToString(deterministic=True) == kept.SerializeToString(deterministic=True)
 
 
 def test_a_receipt_of_another_engine_is_not_replayed() -> None:

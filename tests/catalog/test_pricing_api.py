@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from catalog.pricing.pricing import Receipt, ReceiptStep, replay
+from catalog.pricing import messages
+from catalog.pricing.pricing import replay
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from chassis import reading
-from chassis.convert import to_message
 from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.types import Json
@@ -93,7 +94,7 @@ def test_a_price_with_a_discount_and_tax_and_its_receipt(manager: Client) -> Non
         Json(response.receipt.inputs.decode()),
         tuple(ReceiptStep(s.subject, s.action, s.rule) for s in response.receipt.step),
     )
-    again = to_message(replay(receipt), pricing_pb2.PriceResponse)
+    again = messages.response(replay(receipt))
     assert again.SerializeToString(deterministic=True) == response.SerializeToString(deterministic=True)
 
 

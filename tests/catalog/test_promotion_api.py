@@ -376,7 +376,7 @@ def test_an_order_uses_a_coupon_once_and_gives_it_back(manager: Client, agent: C
     assert (used.promotion_id, used.order_id, used.customer_id, used.branch) == (opened.id, order, "c", "bishkek")
     assert redeem(agent, code, order) == used
     assert manager.get(made).redeemed == 1
-    error = refused(lambda: redeem(agent, code, new_id()), FailedPrecondition, "COUPON_EXHAUSTED")
+    error = refused(lambda: redeem(agent, code, new_id()), InvalidArgument, "COUPON_EXHAUSTED")
     assert error.metadata["code"] == code
     refused(lambda: manager.delete(made), FailedPrecondition, "COUPON_USED")
     assert release(agent, order) == [code]
@@ -391,7 +391,7 @@ def test_a_customer_uses_a_coupon_as_often_as_allowed(manager: Client, agent: Cl
     refused(lambda: redeem(agent, code, orders[0], ""), InvalidArgument, "CUSTOMER_REQUIRED")
     redeem(agent, code, orders[0])
     redeem(agent, code, orders[1])
-    refused(lambda: redeem(agent, code, orders[2]), FailedPrecondition, "COUPON_EXHAUSTED")
+    refused(lambda: redeem(agent, code, orders[2]), InvalidArgument, "COUPON_EXHAUSTED")
     redeem(agent, code, orders[2], "another")
     assert release(agent, orders[0]) == [code]
     redeem(agent, code, orders[3])

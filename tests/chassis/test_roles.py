@@ -49,6 +49,9 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ProductOffering/ProductOfferings",
         "ProductOfferingPrice/ProductOfferingPrices",
     ),
+    "svyaz.catalog.v1.PricingRulesService": standard(
+        READ_CATALOG, WRITE_CATALOG, "PriceList/PriceLists", "TaxRate/TaxRates"
+    ),
     "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
     "svyaz.catalog.v1.PromotionService": {
         **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),

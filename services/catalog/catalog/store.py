@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from catalog.pricing import store as pricing
 from catalog.product import store as product
 from catalog.promotion import store as promotion
 from catalog.schema import mapper, metadata
@@ -10,7 +11,7 @@ from chassis.types import Aggregate
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **promotion.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {**product.RESOURCES, **pricing.RESOURCES, **promotion.RESOURCES}
 # The tables that are under the policies of branches, beside the log.
 ISOLATED = promotion.ISOLATED
 

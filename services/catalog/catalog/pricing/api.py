@@ -1,33 +1,73 @@
-"""What a price is asked for."""
+"""What a price is asked for, and what prices rest on beside the offerings."""
 
-from typing import Any
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from catalog.pricing import store
-from catalog.pricing.pricing import Item, PricingContext, Receipt, price, replay
-from chassis.convert import from_message, from_timestamp, to_message
-from chassis.db import Database
-from svyaz.catalog.v1 import pricing_pb2
+from catalog.pricing import messages, store
+from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
+from catalog.pricing.offers import Offer
+from catalog.pricing.pricing import parse_context, price, replay
+from catalog.pricing.receipts import Receipt
+from catalog.pricing.values import Pricing, PricingContext
+from chassis.db import Database, Unit
+from chassis.resources import Collection, StandardMethods
+from chassis.types import Json
+from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
+
+
+class Further(Protocol):
+    """What is done with an answer before it is given: promotions, say."""
+
+    def apply(self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer]) -> Pricing:
+        """The answer by what is known now; what it rests on is added to the receipt's inputs."""
+        ...
+
+    def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
+        """The same answer again, from nothing but a receipt's inputs."""
+        ...
 
 
 class Prices:
     """What it costs, and why."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *further: Further) -> None:
         self._database = database
         self._book = store.OfferBook()
+        self._further = further
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`."""
-        asked = request.context
-        items = [
-            Item(item.id, item.product_offering_id, item.quantity if item.HasField("quantity") else 1)
-            for item in request.item
-        ]
-        offers = self._book.offers(self._database, {item.product_offering_id for item in items})
-        at = from_timestamp(asked.at) if asked.HasField("at") else self._database.clock.now()
-        pricing = price(items, offers, PricingContext(at, asked.currency, asked.branch, asked.customer_id))
-        return to_message(pricing, pricing_pb2.PriceResponse)
+        items = messages.items_of(request.item)
+        offers, rules = self._book.read(self._database, {item.product_offering_id for item in items})
+        asked = messages.context_of(request.context, self._database.clock.now())
+        pricing = price(items, offers, asked, rules)
+        for one in self._further:
+            pricing = one.apply(pricing, asked, offers)
+        return messages.response(pricing)
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""
-        return to_message(replay(from_message(request.receipt, Receipt)), pricing_pb2.PriceResponse)
+        given = request.receipt
+        text = given.inputs.decode()
+        pricing = replay(Receipt(given.engine, given.revision, Json(text), ()))
+        if self._further:
+            inputs = json.loads(text)
+            for one in self._further:
+                pricing = one.replay(pricing, parse_context(inputs["context"]), inputs)
+        return messages.response(pricing)
+
+
+class PricingRules(StandardMethods):
+    """What prices rest on beside the offerings."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(
+            pricing_rules_pb2.DESCRIPTOR.services_by_name["PricingRulesService"],
+            Collection(database, PriceList, pricing_rules_pb2.PriceList, deleting=_deleting_list),
+            Collection(database, TaxRate, pricing_rules_pb2.TaxRate, deleting=lambda unit, rate: check_draft(rate)),
+        )
+
+
+def _deleting_list(unit: Unit, price_list: PriceList) -> None:
+    check_unused(price_list, store.prices_of_list(unit, price_list.id))

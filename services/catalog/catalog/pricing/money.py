@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+from math import floor
 
 # Amounts stay exact until they are rounded on purpose.
 EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+# For numbers of any length that are only written down.
+_UNBOUNDED = Context(prec=1_000)
 _ZERO = Decimal(0)
 
 # Decimals of the minor unit where they aren't two (ISO 4217 list one). Not from babel: CLDR says what people write
@@ -23,8 +27,12 @@ def minor_unit(currency: str) -> Decimal:
     return _STEP.get(currency, _CENT)
 
 
-def rounded(amount: Decimal, currency: str) -> Decimal:
+def rounded(amount: Decimal | Fraction, currency: str) -> Decimal:
     """The amount in whole minor units of its currency, half away from zero; never a negative zero."""
+    if isinstance(amount, Fraction):
+        step = minor_unit(currency)
+        units = floor(abs(amount) / Fraction(step) + Fraction(1, 2))
+        return EXACT.multiply(Decimal(-units if amount < 0 else units), step) + _ZERO
     return amount.quantize(minor_unit(currency), context=EXACT) + _ZERO
 
 
@@ -51,3 +59,19 @@ def split(total: Decimal, weights: Sequence[Decimal], step: Decimal) -> list[Dec
         counts[i] += 1
     sign = -1 if total < 0 else 1
     return [EXACT.multiply(count * sign, step) + _ZERO for count in counts]
+
+
+def number(value: Decimal | Fraction) -> str:
+    """The number as a receipt states it, exactly: `12.50`, or `1/3` for what no decimals can say."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    left, places = value.denominator, 0
+    for prime in (2, 5):
+        count = 0
+        while left % prime == 0:
+            left //= prime
+            count += 1
+        places = max(places, count)
+    if left != 1:
+        return f"{value.numerator}/{value.denominator}"
+    return format(Decimal((value * 10**places).numerator).scaleb(-places, context=_UNBOUNDED), "f")

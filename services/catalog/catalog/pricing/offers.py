@@ -1,22 +1,45 @@
 """What pricing knows of an offering: compiled once from the catalog's things, then priced any number of times."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
+from catalog.pricing import conditions, periods, tiers
+from catalog.pricing.conditions import Condition
+from catalog.pricing.money import minor_unit
 from catalog.product.domain import (
     CHARGES,
+    LifecycleStatus,
     ProductOffering,
     ProductOfferingPrice,
     ProductSpecification,
     alters,
     kind_of_price,
 )
-from catalog.product.values import POPAlteration, ProductOfferingPriceRefOrValue, ProductPriceValue
+from catalog.product.values import (
+    BundledProductOffering,
+    BundlePricing,
+    BundlePricingMode,
+    OfferingPhase,
+    POPAlteration,
+    PriceCondition,
+    ProductOfferingPriceRefOrValue,
+    ProductOfferingTerm,
+    ProductPriceValue,
+)
+from chassis.errors import InvalidArgument
 from chassis.types import Duration, EntityRef, TimePeriod
+
+# Kinds of price that are listed with an offering though ordering it doesn't charge them: what is charged by being
+# used, and what is charged for leaving before a term is over.
+USAGE, TERMINATION = "usage", "earlyTermination"
+# Status → no obstacle to being sold, or part of what is.
+_LIVE = frozenset(status.value for status in LifecycleStatus if status.live)
 
 # How often a recurring charge recurs, in the spellings that occur; others are kept as they are.
 _PERIODS = {
@@ -24,10 +47,15 @@ _PERIODS = {
     for period, names in {
         (1, "day"): "day days daily",
         (1, "week"): "week weeks weekly",
+        (2, "week"): "biweekly fortnight fortnights fortnightly",
+        (30, "day"): "thirtydays",
         (1, "month"): "month months monthly",
+        (2, "month"): "bimonthly bimestrial",
         (3, "month"): "quarter quarters quarterly",
-        (6, "month"): "halfyear halfyearly semiannual semiannually",
+        (4, "month"): "triannual",
+        (6, "month"): "halfyear halfyearly semiannual semiannually biannual",
         (1, "year"): "year years yearly annual annually",
+        (2, "year"): "biennial",
     }.items()
     for name in names.split()
 }
@@ -53,6 +81,27 @@ class Alteration:
     note: str
     # From when the charge begins; None: for as long as it runs.
     duration: Duration | None
+    conditions: tuple[Condition, ...] = ()
+    # Of one group only the best counts; empty: none.
+    group: str = ""
+    may_be_negative: bool = False
+    # The phases and terms that it is for; none: all.
+    phases: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    # What a receipt says of it.
+    reason: str | None = None
+
+    def holds_always(self) -> bool:
+        """Whether it counts at any time, for anybody."""
+        return (
+            self.status in _LIVE
+            and self.valid_for == TimePeriod()
+            and not (self.conditions or self.group or self.duration or self.phases or self.terms)
+        )
+
+
+# Alterations of one priority, and those before the next priority that don't count, each with the reason.
+Level = tuple[Sequence[Alteration], Sequence[tuple[Alteration, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +120,49 @@ class Charge:
     status: str
     valid_for: TimePeriod
     alterations: tuple[Alteration, ...]
+    # How a quantity becomes an amount; None: so many times the amount.
+    model: tiers.Model | None = None
+    usage_type: str = ""
+    conditions: tuple[Condition, ...] = ()
+    phases: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    # What the tax is looked up by when there is no rate; empty: nothing is known of a tax.
+    tax_category: str = ""
+    # The price list that it belongs to; empty: the general one.
+    price_list: str = ""
+    # Prices with one key replace each other where lists compete.
+    key: str = ""
+    # The currency's smallest amount.
+    minor_unit: Decimal = Decimal()
+    # It counts at any time, for anybody, and so do its alterations: these by priority. None: each needs a look.
+    levels: tuple[Level, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An offering that a bundle is made of; `most` None: as many as one likes."""
+
+    id: str
+    number: int
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of a holder's time; no duration: without end."""
+
+    name: str
+    duration: Duration | None
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A commitment that can be chosen; no duration: without end."""
+
+    name: str
+    duration: Duration | None
+    valid_for: TimePeriod
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +177,25 @@ class Offer:
     status: str
     valid_for: TimePeriod
     charges: tuple[Charge, ...]
-    bundled: tuple[tuple[str, int], ...]
-    # References that lead nowhere.
+    parts: tuple[Part, ...]
+    # References that lead nowhere, and what can't be understood.
     broken: tuple[str, ...]
+    # The id of the first version.
+    series: str
+    phases: tuple[Phase, ...]
+    terms: tuple[Term, ...]
+    # Only its own prices count, none of its parts'.
+    overrides: bool
+    # Off every charge of its parts, in percent.
+    parts_discount: Decimal | None
+    # Each kind of charge with the currencies that it has a price in, where all charges count for anybody; None: it
+    # depends.
+    currencies: tuple[frozenset[str], ...] | None
     # The same as canonical JSON (RFC 8785): what a receipt quotes.
     text: str = field(repr=False)
 
 
-_ONLY_OF_ALTERATIONS = ("percentage", "meant", "priority")
+_ONLY_OF_ALTERATIONS = ("percentage", "meant", "priority", "duration", "note", "group", "may_be_negative")
 
 
 def price_ids(offering: ProductOffering) -> Iterable[str]:
@@ -123,14 +226,16 @@ def compile_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferin
             found = [_embedded_charge(f"{offering.id}#{i}", price, price.price)]
         for data in found:
             data["alterations"] += embedded
-            # A price without an amount is no charge of its own but alters those beside it.
-            (charges if data["amount"] is not None or data["percentage"] is None else everywhere).append(data)
+            # A percentage is no charge of its own but alters those beside it, unless it is one of what is used.
+            alters_others = data["amount"] is None and data["percentage"] is not None and "model" not in data
+            (everywhere if alters_others else charges).append(data)
     for data in charges:
         data["alterations"] += [_as_alteration(price) for price in everywhere]
         data["alterations"].sort(key=lambda a: (a["priority"], a["rule"]))
         for name in _ONLY_OF_ALTERATIONS:
-            del data[name]
+            data.pop(name, None)
     spec = offering.product_specification
+    broken += _impossible(offering, charges)
     return parse_offer(
         {
             "id": offering.id,
@@ -140,12 +245,72 @@ def compile_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferin
             "is_bundle": bool(offering.is_bundle or offering.bundled_product_offering),
             "is_sellable": offering.is_sellable is not False,
             "status": offering.status.value,
-            "valid_for": _window(offering.valid_for),
+            "valid_for": window(offering.valid_for),
             "charges": charges,
-            "bundled": [{"id": b.id or "", "number": b.default_number} for b in offering.bundled_product_offering],
-            "broken": broken,
+            "bundled": [_part(bundled) for bundled in offering.bundled_product_offering],
+            "broken": list(dict.fromkeys(broken)),
+            **_stated(
+                series=offering.series,
+                phases=[_phase(phase) for phase in offering.phase],
+                terms=[_term(term) for term in offering.product_offering_term if term.name],
+                bundle_pricing=_bundle_pricing(offering.bundle_pricing),
+            ),
         }
     )
+
+
+def _stated(**attributes: Any) -> dict[str, Any]:
+    """What has been stated of them: what hasn't is left out, so that older receipts say the same."""
+    return {name: value for name, value in attributes.items() if value}
+
+
+def _part(bundled: BundledProductOffering) -> dict[str, Any]:
+    option = bundled.bundled_product_offering_option
+    data: dict[str, Any] = {"id": bundled.id or "", "number": bundled.default_number}
+    if option is not None and (option.number_rel_offer_lower_limit, option.number_rel_offer_upper_limit) != (
+        None,
+        None,
+    ):
+        data["least"] = option.number_rel_offer_lower_limit or 0
+        if option.number_rel_offer_upper_limit is not None:
+            data["most"] = option.number_rel_offer_upper_limit
+    return data
+
+
+def _phase(phase: OfferingPhase) -> dict[str, Any]:
+    name = phase.name or (phase.phase_type.value if phase.phase_type is not None else "")
+    return {"name": name, **_stated(duration=_span(phase.duration))}
+
+
+def _term(term: ProductOfferingTerm) -> dict[str, Any]:
+    return {"name": term.name, "valid_for": window(term.valid_for), **_stated(duration=_span(term.duration))}
+
+
+def _bundle_pricing(pricing: BundlePricing | None) -> dict[str, str]:
+    if pricing is None or pricing.mode is None or pricing.mode is BundlePricingMode.SUM:
+        return {}
+    return {"mode": pricing.mode.value, **_stated(percentage=_text(pricing.percentage))}
+
+
+def _impossible(offering: ProductOffering, charges: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    names = [_phase(phase)["name"] for phase in offering.phase]
+    for phase in offering.phase[:-1]:
+        if phase.duration is None or not phase.duration.amount:
+            yield f"its phase {phase.name} never ends, so none after it begins"
+    lasting = [phase.duration for phase in offering.phase] + [term.duration for term in offering.product_offering_term]
+    for duration in lasting:
+        span = _span(duration)
+        if span is not None and not periods.understood(Duration(**span)):
+            yield f"{span['units']!r} is no unit of time that a phase or term can last"
+    percentage = offering.bundle_pricing.percentage if offering.bundle_pricing is not None else None
+    if percentage is not None and not 0 <= abs(percentage) <= 100:
+        yield f"its parts can't be discounted by {percentage} %"
+    if len(set(names)) < len(names):
+        yield "two of its phases have one name"
+    for charge in charges:
+        for name in charge.get("phases", ()):
+            if name not in names:
+                yield f"price {charge['rule']} is for a phase {name!r}, which isn't there"
 
 
 def _flattened(
@@ -157,6 +322,7 @@ def _flattened(
         broken.append(f"there is no price {id!r}" if price is None else f"price {id} contains itself")
         return []
     alterations = []
+    broken += _misunderstood(price)
     for relation in price.pop_relationship:
         if not alters(relation):
             continue
@@ -164,14 +330,65 @@ def _flattened(
         if other is None:
             broken.append(f"there is no price {relation.id!r}")
         else:
+            broken += _misunderstood(other)
             surcharge = (relation.relationship_type or "").lower().startswith("surcharge")
             alterations.append(_as_alteration(_charge_of(other), surcharge=surcharge))
     own = [_charge_of(price)] if price.price is not None or not price.bundled_pop_relationship else []
     for part in price.bundled_pop_relationship:
-        own += _flattened(part.id or "", prices, broken, (*above, id))
+        own += [_inside(data, price) for data in _flattened(part.id or "", prices, broken, (*above, id))]
     for data in own:
         data["alterations"] += alterations
     return own
+
+
+def _inside(data: dict[str, Any], whole: ProductOfferingPrice) -> dict[str, Any]:
+    """A price that another is made of: it counts where both do."""
+    outer = _applicability(whole)
+    stated = {**outer, **data}
+    if "conditions" in outer:
+        stated["conditions"] = [*outer["conditions"], *data.get("conditions", ())]
+    return stated
+
+
+def _applicability(price: ProductOfferingPrice) -> dict[str, Any]:
+    """When it counts, apart from status and validity."""
+    return _stated(
+        conditions=[conditions.plain(condition) for condition in price.condition if _fault(condition) is None],
+        phases=sorted(price.phase),
+        terms=sorted(term.name for term in price.product_offering_term if term.name),
+        price_list=price.price_list,
+        charge=price.charge,
+    )
+
+
+def _model(price: ProductOfferingPrice) -> dict[str, Any] | None:
+    """How the quantity becomes an amount; None: so many times the amount, or nobody can tell (see `_misunderstood`)."""
+    if price.pricing_model is None:
+        return None
+    try:
+        return tiers.compile_model(
+            price.pricing_model,
+            amount=price.price.value if price.price is not None else None,
+            percentage=price.percentage,
+            unit_of_measure=price.unit_of_measure,
+        )
+    except InvalidArgument:
+        return None
+
+
+def _misunderstood(price: ProductOfferingPrice) -> Iterable[str]:
+    faults = (_fault(condition) for condition in price.condition)
+    yield from (f"price {price.id} has a condition that can't be: {fault}" for fault in faults if fault is not None)
+    if price.pricing_model is not None and _model(price) is None:
+        yield f"price {price.id} has a pricing model that can't be reckoned with"
+
+
+def _fault(condition: PriceCondition) -> str | None:
+    try:
+        conditions.plain(condition)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _charge_of(price: ProductOfferingPrice) -> dict[str, Any]:
@@ -188,11 +405,21 @@ def _charge_of(price: ProductOfferingPrice) -> dict[str, Any]:
         "currency": (money.unit or "") if money is not None else "",
         "amount": _text(money.value) if money is not None else None,
         "percentage": _text(price.percentage) if price.percentage else None,
-        "gross": False,
+        "gross": bool(price.tax_included),
         "tax_rate": _text(sum(rates, Decimal())) if rates else None,
         "status": price.status.value,
-        "valid_for": _window(price.valid_for),
+        "valid_for": window(price.valid_for),
         "alterations": [],
+        "note": _lasting(price.application_duration),
+        **_applicability(price),
+        **_stated(
+            group=price.exclusivity_group,
+            may_be_negative=price.may_be_negative,
+            duration=_span(price.application_duration),
+            tax_category=price.tax_category,
+            model=_model(price),
+            usage_type=price.pricing_model.usage_type if price.pricing_model is not None else None,
+        ),
     }
 
 
@@ -209,8 +436,9 @@ def _embedded_charge(rule: str, price: ProductOfferingPriceRefOrValue, value: Pr
         "tax_rate": _text(value.tax_rate),
         # A price inside an offering lives and dies with it.
         "status": price.lifecycle_status or "Active",
-        "valid_for": _window(price.valid_for),
+        "valid_for": window(price.valid_for),
         "alterations": [],
+        **_stated(tax_category=value.tax_category),
     }
 
 
@@ -226,7 +454,6 @@ def _amount_of(value: ProductPriceValue) -> dict[str, Any]:
 
 
 def _embedded_alteration(rule: str, alteration: POPAlteration, value: ProductPriceValue) -> dict[str, Any]:
-    duration = alteration.application_duration
     data = {
         "rule": alteration.id or rule,
         "id": alteration.id or "",
@@ -236,11 +463,15 @@ def _embedded_alteration(rule: str, alteration: POPAlteration, value: ProductPri
         "priority": alteration.priority or 0,
         **_amount_of(value),
         "status": "Active",
-        "valid_for": _window(alteration.valid_for),
-        "note": f"for {duration.amount} {duration.units or 'periods'}" if duration and duration.amount else "",
-        "duration": _span(duration) if duration and duration.amount else None,
+        "valid_for": window(alteration.valid_for),
+        "note": _lasting(alteration.application_duration),
+        "duration": _span(alteration.application_duration),
     }
     return _as_alteration(data)
+
+
+def _lasting(duration: Duration | None) -> str:
+    return f"for {duration.amount} {duration.units or 'periods'}" if duration and duration.amount else ""
 
 
 def _as_alteration(data: Mapping[str, Any], *, surcharge: bool = False) -> dict[str, Any]:
@@ -253,17 +484,20 @@ def _as_alteration(data: Mapping[str, Any], *, surcharge: bool = False) -> dict[
         **signed,
         "kind": data["meant"],
         "note": data.get("note", ""),
-        **({"duration": data["duration"]} if data.get("duration") else {}),
+        **_stated(**{name: data.get(name) for name in _OF_ALTERATIONS}),
     }
+
+
+_OF_ALTERATIONS = ("duration", "conditions", "phases", "terms", "group", "may_be_negative")
 
 
 def _meant(price_type: str | None) -> str:
     """The kind of charge that an alteration is for, when its price type says so; `discount`, say, doesn't."""
     kind = kind_of_price(price_type, None) if price_type else ""
-    return kind if kind in CHARGES else ""
+    return kind if kind in (*CHARGES, USAGE) else ""
 
 
-def _window(period: TimePeriod | None) -> list[str]:
+def window(period: TimePeriod | None) -> list[str]:
     return ["", ""] if period is None else [instant(period.start_date_time), instant(period.end_date_time)]
 
 
@@ -286,6 +520,8 @@ _CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",
 def parse_offer(data: Mapping[str, Any]) -> Offer:
     """An offer from its plain form: the only way that one is made, so that a receipt's offers are the same."""
     spec = data["specification"]
+    charges = tuple(_parse_charge(charge) for charge in data["charges"])
+    bundle_pricing = data.get("bundle_pricing", {})
     return Offer(
         id=data["id"],
         ref=EntityRef(
@@ -302,46 +538,118 @@ def parse_offer(data: Mapping[str, Any]) -> Offer:
         is_bundle=data["is_bundle"],
         is_sellable=data["is_sellable"],
         status=data["status"],
-        valid_for=_period(data["valid_for"]),
-        charges=tuple(_parse_charge(charge) for charge in data["charges"]),
-        bundled=tuple((bundled["id"], bundled["number"]) for bundled in data["bundled"]),
+        valid_for=period_of(data["valid_for"]),
+        charges=charges,
+        parts=tuple(_parse_part(part) for part in data["bundled"]),
         broken=tuple(data["broken"]),
+        series=data.get("series") or data["id"],
+        phases=tuple(Phase(phase["name"], _duration(phase)) for phase in data.get("phases", ())),
+        terms=tuple(Term(t["name"], _duration(t), period_of(t["valid_for"])) for t in data.get("terms", ())),
+        overrides=bundle_pricing.get("mode") == BundlePricingMode.OVERRIDE,
+        parts_discount=_decimal(bundle_pricing.get("percentage"))
+        if bundle_pricing.get("mode") == BundlePricingMode.DISCOUNT
+        else None,
+        currencies=currencies_by_kind(charges) if all(charge.levels is not None for charge in charges) else None,
         text=canonical(data),
     )
 
 
+def currencies_by_kind(charges: Iterable[Charge]) -> tuple[frozenset[str], ...]:
+    """The currencies in which each kind of charge has a price."""
+    kinds: dict[str, set[str]] = {}
+    for charge in charges:
+        kinds.setdefault(charge.key, set()).add(charge.currency)
+    return tuple(frozenset(currencies) for currencies in kinds.values())
+
+
+def _parse_part(data: Mapping[str, Any]) -> Part:
+    number = data["number"]
+    # Limits that nobody stated leave nothing to choose.
+    return Part(data["id"], number, data.get("least", number), data.get("most") if "least" in data else number)
+
+
 def _parse_charge(data: Mapping[str, Any]) -> Charge:
-    return Charge(
+    alterations = tuple(_parse_alteration(alteration) for alteration in data["alterations"])
+    kind, phases = _kind(data["kind"]), tuple(data.get("phases", ()))
+    usage_type = data.get("usage_type", "")
+    amount = _decimal(data["amount"])
+    model = tiers.parse_model(data["model"]) if "model" in data else None
+    stated = tuple(conditions.parse(condition) for condition in data.get("conditions", ()))
+    terms, price_list = tuple(data.get("terms", ())), data.get("price_list", "")
+    charge = Charge(
         rule=data["rule"],
         ref=_price_ref(data),
         name=data["name"],
-        kind=data["kind"],
+        kind=kind,
         period=data["period"],
         currency=data["currency"],
-        amount=_decimal(data["amount"]),
+        amount=amount,
         gross=data["gross"],
         tax_rate=_decimal(data["tax_rate"]),
         status=data["status"],
-        valid_for=_period(data["valid_for"]),
-        alterations=tuple(
-            Alteration(
-                rule=a["rule"],
-                ref=_price_ref(a),
-                name=a["name"],
-                priority=a["priority"],
-                kind=a["kind"],
-                percentage=_decimal(a["percentage"]),
-                amount=_decimal(a["amount"]),
-                gross=a["gross"],
-                currency=a["currency"],
-                status=a["status"],
-                valid_for=_period(a["valid_for"]),
-                note=a["note"],
-                duration=Duration(**a["duration"]) if a.get("duration") else None,
-            )
-            for a in data["alterations"]
-        ),
+        valid_for=period_of(data["valid_for"]),
+        alterations=alterations,
+        model=model,
+        usage_type=usage_type,
+        conditions=stated,
+        phases=phases,
+        terms=terms,
+        tax_category=data.get("tax_category", ""),
+        price_list=price_list,
+        key=" ".join((data.get("charge") or f"{kind} {data['period']} {usage_type}", *phases)),
+        minor_unit=minor_unit(data["currency"]),
     )
+    plain = (
+        kind in CHARGES
+        and amount is not None
+        and model is None
+        and not (usage_type or stated or phases or terms or price_list or charge.tax_category)
+        and charge.status in _LIVE
+        and charge.valid_for == TimePeriod()
+        and all(
+            a.holds_always() and a.kind in ("", kind) and (a.percentage is not None or a.currency == charge.currency)
+            for a in alterations
+        )
+    )
+    if not plain:
+        return charge
+    by_priority = groupby(alterations, key=lambda alteration: alteration.priority)
+    return replace(charge, levels=tuple((tuple(level), ()) for _, level in by_priority))
+
+
+def _kind(kind: str) -> str:
+    """The kind in our spelling; one that we don't know stays as it is."""
+    if kind.startswith(USAGE):
+        return USAGE
+    return TERMINATION if kind.startswith(("earlytermination", "terminat")) else kind
+
+
+def _parse_alteration(data: Mapping[str, Any]) -> Alteration:
+    return Alteration(
+        rule=data["rule"],
+        ref=_price_ref(data),
+        name=data["name"],
+        priority=data["priority"],
+        kind=data["kind"],
+        percentage=_decimal(data["percentage"]),
+        amount=_decimal(data["amount"]),
+        gross=data["gross"],
+        currency=data["currency"],
+        status=data["status"],
+        valid_for=period_of(data["valid_for"]),
+        note=data["note"],
+        duration=_duration(data),
+        conditions=tuple(conditions.parse(condition) for condition in data.get("conditions", ())),
+        group=data.get("group", ""),
+        may_be_negative=data.get("may_be_negative", False),
+        phases=tuple(data.get("phases", ())),
+        terms=tuple(data.get("terms", ())),
+        reason="; ".join(filter(None, (data["name"], data["note"]))) or None,
+    )
+
+
+def _duration(data: Mapping[str, Any]) -> Duration | None:
+    return Duration(**data["duration"]) if "duration" in data else None
 
 
 def _price_ref(data: Mapping[str, Any]) -> EntityRef | None:
@@ -350,7 +658,7 @@ def _price_ref(data: Mapping[str, Any]) -> EntityRef | None:
     return EntityRef(id=data["id"], name=data["name"] or None, at_referred_type=ProductOfferingPrice.__name__)
 
 
-def _period(window: Sequence[str]) -> TimePeriod:
+def period_of(window: Sequence[str]) -> TimePeriod:
     start, end = (datetime.fromisoformat(text) if text else None for text in window)
     return TimePeriod(start_date_time=start, end_date_time=end)
 
@@ -367,12 +675,14 @@ def charge_period(name: str | None, length: int | None) -> str:
     return unit if count == 1 else f"{count} {unit}"
 
 
-def _span(duration: Duration) -> dict[str, Any]:
-    count, unit = _counted(duration.units or "", duration.amount or 1)
+def _span(duration: Duration | None) -> dict[str, Any] | None:
+    if duration is None or not duration.amount:
+        return None
+    count, unit = _counted(duration.units or "", duration.amount)
     return {"amount": count, "units": unit}
 
 
 def _counted(name: str, number: int) -> tuple[int, str]:
     """So many of a period, by its regular name: 2 quarters are 6 of `month`."""
-    count, unit = _PERIODS.get(name.lower().replace("-", "").replace(" ", ""), (1, name.lower()))
+    count, unit = _PERIODS.get(re.sub("[-_ ]", "", name.lower()), (1, name.lower()))
     return count * number, unit

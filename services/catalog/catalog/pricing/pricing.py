@@ -7,218 +7,223 @@ How it counts:
   Banker's rounding would spare a bias over millions of ties, but a customer who checks a bill would find it wrong.
 * The amount of an alteration is what it adds to the rounded amount, so list amount and alterations sum exactly.
 * Alterations apply by ascending priority; those of one priority all reckon from the same amount, so that their order
-  can't matter. A discount never takes a charge below zero; a charge that is negative by itself (a credit) has no floor.
+  can't matter. Of an exclusivity group the one counts with which the charge comes out lowest; of several groups all
+  combinations are compared. A discount never takes a charge below zero unless it says that it may; a charge that is
+  negative by itself (a credit) has no floor.
 * An alteration is a discount whatever its sign (TM Forum's own example discounts by 20, others write -20), unless it is
   called a surcharge. A fixed one is per unit.
-* Tax is reckoned on the rounded amount of a line. Where the catalog states the amount with tax, that amount is kept to
-  the cent and the one without is derived.
-* Prices of one offering all apply, except that of several currencies one is used; each kind of charge (one-time,
-  monthly …) must then have a price in it, lest the rest be sold for nothing.
+* Tax is reckoned on the rounded amount of a line, by the price's own rate, else by that of its category in the
+  narrowest place that has one; a category without any is refused. Where the catalog states the amount with tax, that
+  amount is kept to the cent and the one without is derived.
+* Prices of one offering all apply, except that of several currencies one is used, and that of several price lists for
+  one charge the customer's most specific one is (by agreement before segment before branch before the general one);
+  each kind of charge (one-time, monthly …) must then have a price in the currency, lest the rest be sold for nothing.
+* A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own; a percentage off its
+  parts is reckoned on what those of one kind come to together, rounded once and split over them to the cent.
+* Of an offering with phases, the charges of all phases are listed, or those of the one that the product is in. Only
+  what is due from the beginning is in the totals, and nothing that is charged by use or by leaving unless it was given.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal, localcontext
-from itertools import groupby
+from itertools import product
+from math import prod
+from typing import Any
 
-from catalog.pricing.money import EXACT, rounded
-from catalog.pricing.offers import Alteration, Charge, Offer, canonical, instant, parse_offer
-from catalog.product.domain import CHARGES, DRAFTS, sale_obstacle
+from catalog.pricing import tiers
+from catalog.pricing.money import EXACT, minor_unit, split
+from catalog.pricing.offers import TERMINATION, USAGE, Alteration, Charge, Level, Offer, canonical, instant, parse_offer
+from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep
+from catalog.pricing.rules import NO_RULES, Rules, Tax, parse_rules, plain_price_list, plain_tax
+from catalog.pricing.selection import Held, Line, Selection, field_of
+from catalog.pricing.usage import period_amount
+from catalog.pricing.values import (
+    AppliedAlteration,
+    BundledSelection,
+    Item,
+    PriceComponent,
+    PricedItem,
+    PriceTotal,
+    Pricing,
+    PricingContext,
+    Stage,
+    UsageQuantity,
+)
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import Duration, EntityRef, Json, Money
+from chassis.types import Characteristic, Json, Money
+
+__all__ = [
+    "ENGINE",
+    "REVISION",
+    "AppliedAlteration",
+    "BundledSelection",
+    "Item",
+    "PriceComponent",
+    "PriceTotal",
+    "PricedItem",
+    "Pricing",
+    "PricingContext",
+    "Receipt",
+    "ReceiptStep",
+    "UsageQuantity",
+    "price",
+    "replay",
+]
 
 ENGINE = "catalog.pricing"
-# Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
-REVISION = "1"
+# Raised with every change of a rule; a receipt is replayed by the rules of its own revision.
+REVISION = "2"
+# Its inputs say less, and usage prices weren't listed; whatever else it knew counts as it did.
+_FIRST_REVISION = "1"
 
-_HUNDRED, _ZERO = Decimal(100), Decimal(0)
-MAX_LINES = 1_000
+_HUNDRED, _ONE, _ZERO = Decimal(100), Decimal(1), Decimal(0)
 _MAX_NUMBER = 2**31 - 1
+# The priority of what a bundle takes off its parts: after everything else.
+_LAST = 2**31 - 1
+# Of exclusivity groups: what is compared grows with their product.
+_MOST_COMBINATIONS = 1_000
 
 
-# --- what is asked ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """So many of an offering; `id` is the caller's own name for it."""
-
-    id: str
-    product_offering_id: str
-    quantity: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class PricingContext:
-    """For whom and when; `currency` empty: the one that the offering is priced in."""
-
-    at: datetime
-    currency: str = ""
-    branch: str = ""
-    customer_id: str = ""
-
-
-# --- what is answered ------------------------------------------------------------------------------------------------
-# Not frozen, though nobody changes them: they are made by the ten thousand, and freezing makes that six times slower.
-
-
-@dataclass(slots=True)
-class ReceiptStep:
-    """One thing that was done, by what rule, and the amount before and after."""
-
-    subject: str
-    action: str
-    rule: str
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
-
-
-@dataclass(slots=True)
-class Receipt:
-    """How the answer came about; `replay` gives the same answer from it."""
-
-    engine: str
-    revision: str
-    inputs: Json
-    step: tuple[ReceiptStep, ...]
-
-
-@dataclass(slots=True)
-class AppliedAlteration:
-    """What one alteration added to a charge (negative: a discount)."""
-
-    product_offering_price: EntityRef | None
-    name: str
-    priority: int
-    percentage: Decimal | None
-    amount: Money
-    application_duration: Duration | None = None
-
-
-@dataclass(slots=True)
-class PriceComponent:
-    """One charge of an item for its whole quantity; list amount and amount are rounded and without tax."""
-
-    product_offering_price: EntityRef | None
-    name: str
-    price_type: str
-    recurring_charge_period: str
-    list_amount: Money
-    amount: Money
-    tax_rate: Decimal | None
-    tax_included_amount: Money
-    alteration: tuple[AppliedAlteration, ...]
-
-
-@dataclass(slots=True)
-class PricedItem:
-    """An item with its charges, and those of the offerings that it bundles."""
-
-    id: str
-    product_offering: EntityRef
-    product_specification: EntityRef | None
-    quantity: int
-    is_bundle: bool
-    component: tuple[PriceComponent, ...]
-    bundled_item: tuple["PricedItem", ...]
-
-
-@dataclass(slots=True)
-class PriceTotal:
-    """What all items come to, of one currency, kind and charge period."""
-
-    price_type: str
-    recurring_charge_period: str
-    amount: Money
-    tax_included_amount: Money
-
-
-@dataclass(slots=True)
-class Pricing:
-    """The answer and its receipt."""
-
-    item: tuple[PricedItem, ...]
-    total: tuple[PriceTotal, ...]
-    receipt: Receipt
-
-
-# --- the engine ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Line:
-    """An offering in its place: below its bundle, in its number, with the charges that hold at the instant."""
-
-    offer: Offer
-    subject: str
-    quantity: int
-    charges: list[Charge]
-    rejected: list[ReceiptStep]
-    bundled: list["_Line"]
-
-    def all(self) -> Iterable["_Line"]:
-        yield self
-        for line in self.bundled:
-            yield from line.all()
-
-
-def price(items: Sequence[Item], offers: Mapping[str, Offer], context: PricingContext) -> Pricing:
-    """The price of the items, all of whose offerings (with what they bundle) are in `offers`.
+def price(
+    items: Sequence[Item], offers: Mapping[str, Offer], context: PricingContext, rules: Rules = NO_RULES
+) -> Pricing:
+    """The price of the items, all of whose offerings (with what they bundle, in every version) are in `offers`.
 
     Raises InvalidArgument UNKNOWN_OFFERING, INVALID_QUANTITY, DUPLICATE_ITEM, TOO_MANY_LINES, NO_PRICE_IN_CURRENCY,
-    CURRENCY_REQUIRED; FailedPrecondition OFFERING_NOT_SELLABLE: each naming the items at fault.
+    CURRENCY_REQUIRED, BUNDLED_SELECTION, UNKNOWN_TERM, USAGE_NOT_PRICED, PRICE_DEPENDS; FailedPrecondition
+    OFFERING_NOT_SELLABLE, NO_TAX_RATE, TOO_MANY_ALTERNATIVES: each naming the items at fault.
     """
-    _check_items(items, offers)
-    with localcontext(EXACT):
-        lines = _lines(items, offers, context.at)
-        steps: list[ReceiptStep] = []
-        totals: dict[tuple[str, str, str], list[Decimal]] = {}
-        priced = tuple(
-            _priced(line, currency, context.at, steps, totals, item.id)
-            for item, line, currency in zip(items, lines, _currencies(items, lines, context.currency), strict=True)
-        )
-    return Pricing(
-        item=priced,
-        total=tuple(
-            PriceTotal(kind, period, Money(unit=currency, value=net), Money(unit=currency, value=gross))
-            for (currency, kind, period), (net, gross) in sorted(totals.items())
-        ),
-        receipt=Receipt(ENGINE, REVISION, Json(_inputs(items, lines, context)), tuple(steps)),
-    )
+    return _price(items, offers, context, rules, REVISION)
 
 
 def replay(receipt: Receipt) -> Pricing:
-    """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
-    if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
+    """The same answer again, from nothing but the receipt's inputs.
+
+    Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more.
+    """
+    if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     inputs = json.loads(receipt.inputs.text)
-    context = inputs["context"]
-    return price(
-        [Item(item["id"], item["product_offering_id"], item["quantity"]) for item in inputs["items"]],
+    return _price(
+        [_parse_item(item) for item in inputs["items"]],
         {offer["id"]: parse_offer(offer) for offer in inputs["offers"]},
-        PricingContext(
-            at=datetime.fromisoformat(context["at"]),
-            currency=context["currency"],
-            branch=context["branch"],
-            customer_id=context["customer_id"],
-        ),
+        parse_context(inputs["context"]),
+        parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ())),
+        receipt.revision,
     )
 
 
-def _inputs(items: Sequence[Item], lines: Sequence[_Line], context: PricingContext) -> str:
-    used = {line.offer.id: line.offer.text for top in lines for line in top.all()}
-    asked = [{"id": i.id, "product_offering_id": i.product_offering_id, "quantity": i.quantity} for i in items]
-    about = {
+def _price(
+    items: Sequence[Item], offers: Mapping[str, Offer], context: PricingContext, rules: Rules, revision: str
+) -> Pricing:
+    _check_items(items, offers)
+    with localcontext(EXACT):
+        selection = Selection(offers, rules, context, revision == _FIRST_REVISION)
+        lines = selection.lines(items)
+        calculation = _Calculation(selection)
+        priced = tuple(
+            calculation.priced(line, currency, item.id)
+            for item, line, currency in zip(items, lines, _currencies(items, lines, context.currency), strict=True)
+        )
+        calculation.check()
+        total = totals(priced)
+    inputs = _inputs(items, lines, selection, calculation.taxes)
+    return Pricing(priced, total, Receipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
+
+
+# --- receipts --------------------------------------------------------------------------------------------------------
+# What hasn't been stated isn't written, so that receipts of the first revision are written as they were.
+
+
+def _inputs(items: Sequence[Item], lines: Sequence[Line], selection: Selection, taxes: Mapping[str, Tax]) -> str:
+    used = {line.offer.id: line.offer for top in lines for line in top.all()} | selection.considered
+    texts = ",".join(used[key].text for key in sorted(used))
+    lists = {charge.price_list for offer in used.values() if offer.currencies is None for charge in offer.charges}
+    rules: dict[str, list[dict[str, Any]]] = {
+        "price_lists": [
+            plain_price_list(selection.rules.price_lists[key])
+            for key in sorted(lists)
+            if key in selection.rules.price_lists
+        ],
+        "tax_rates": [plain_tax(taxes[category]) for category in sorted(taxes)],
+    }
+    further = "".join(f',"{name}":{canonical(values)}' for name, values in rules.items() if values)
+    asked = [_plain_item(item) for item in items]
+    about = canonical(_plain_context(selection.context))
+    return f'{{"context":{about},"items":{canonical(asked)},"offers":[{texts}]{further}}}'
+
+
+def _plain_item(item: Item) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "id": item.id,
+        "product_offering_id": item.product_offering_id,
+        "quantity": item.quantity,
+    }
+    if item.characteristic:
+        data["characteristic"] = [
+            {"name": c.name or "", "value_type": c.value_type or "", "value": c.value.text if c.value else "null"}
+            for c in item.characteristic
+        ]
+    if item.term:
+        data["term"] = item.term
+    if item.exact_version:
+        data["exact_version"] = True
+    if item.bundled:
+        data["bundled"] = [[choice.product_offering_id, choice.number] for choice in item.bundled]
+    if item.usage:
+        data["usage"] = [[used.usage_type, format(used.amount, "f"), used.units] for used in item.usage]
+    if item.started_at is not None:
+        data["started_at"] = instant(item.started_at)
+    return data
+
+
+def _parse_item(data: Mapping[str, Any]) -> Item:
+    started = data.get("started_at")
+    return Item(
+        data["id"],
+        data["product_offering_id"],
+        data["quantity"],
+        characteristic=tuple(
+            Characteristic(name=c["name"] or None, value_type=c["value_type"] or None, value=Json(c["value"]))
+            for c in data.get("characteristic", ())
+        ),
+        term=data.get("term", ""),
+        exact_version=data.get("exact_version", False),
+        bundled=tuple(BundledSelection(key, number) for key, number in data.get("bundled", ())),
+        usage=tuple(UsageQuantity(kind, Decimal(amount), units) for kind, amount, units in data.get("usage", ())),
+        started_at=datetime.fromisoformat(started) if started else None,
+    )
+
+
+def _plain_context(context: PricingContext) -> dict[str, Any]:
+    data: dict[str, Any] = {
         "at": instant(context.at),
         "branch": context.branch,
         "currency": context.currency,
         "customer_id": context.customer_id,
     }
-    offers = ",".join(used[key] for key in sorted(used))
-    return f'{{"context":{canonical(about)},"items":{canonical(asked)},"offers":[{offers}]}}'
+    for name in ("market_segment", "place", "coupon"):
+        values = getattr(context, name)
+        if values:
+            data[name] = list(values)
+    for name in ("channel", "agreement_id"):
+        if getattr(context, name):
+            data[name] = getattr(context, name)
+    if context.orders_before is not None:
+        data["orders_before"] = context.orders_before
+    return data
+
+
+def parse_context(data: Mapping[str, Any]) -> PricingContext:
+    """A context from its plain form in a receipt's inputs."""
+    several = {name: tuple(data.get(name, ())) for name in ("market_segment", "place", "coupon")}
+    return PricingContext(**{**data, **several, "at": datetime.fromisoformat(data["at"])})
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
 
 
 def _check_items(items: Sequence[Item], offers: Mapping[str, Offer]) -> None:
@@ -226,9 +231,14 @@ def _check_items(items: Sequence[Item], offers: Mapping[str, Offer]) -> None:
     seen: set[str] = set()
     for i, item in enumerate(items):
         if item.product_offering_id not in offers:
-            unknown.append(Violation(_field(i), f"there is no offering {item.product_offering_id!r}"))
+            unknown.append(Violation(field_of(i), f"there is no offering {item.product_offering_id!r}"))
         if not 0 < item.quantity <= _MAX_NUMBER:
             numbers.append(Violation(f"item[{i}].quantity", f"{item.quantity} isn't a number of things to be had"))
+        numbers += [
+            Violation(f"item[{i}].usage[{k}].amount", f"{used.amount} can't have been used")
+            for k, used in enumerate(item.usage)
+            if used.amount < 0
+        ]
         if item.id and item.id in seen:
             doubles.append(Violation(f"item[{i}].id", f"another item is called {item.id!r}"))
         seen.add(item.id)
@@ -237,89 +247,7 @@ def _check_items(items: Sequence[Item], offers: Mapping[str, Offer]) -> None:
             raise InvalidArgument(reason, wrong[0].description, violations=wrong)
 
 
-def _field(index: int) -> str:
-    return f"item[{index}].product_offering_id"
-
-
-class _NotSellableError(Exception):
-    def __init__(self, offer: Offer | None, why: str) -> None:
-        super().__init__(why)
-        self.offer = offer
-        self.why = why
-
-
-def _lines(items: Sequence[Item], offers: Mapping[str, Offer], at: datetime) -> list[_Line]:
-    lines: list[_Line] = []
-    wrong: list[Violation] = []
-    metadata: dict[str, str] = {}
-    room = [MAX_LINES]
-    for i, item in enumerate(items):
-        offer = offers[item.product_offering_id]
-        try:
-            lines.append(_line(offer, item.id or f"item[{i}]", item.quantity, offers, at, (), room))
-        except _NotSellableError as error:
-            wrong.append(Violation(_field(i), error.why))
-            blamed = error.offer or offer
-            metadata = metadata or {"product_offering_id": blamed.id, "lifecycle_status": blamed.status}
-    if wrong:
-        raise FailedPrecondition("OFFERING_NOT_SELLABLE", wrong[0].description, violations=wrong, metadata=metadata)
-    return lines
-
-
-def _line(
-    offer: Offer,
-    subject: str,
-    quantity: int,
-    offers: Mapping[str, Offer],
-    at: datetime,
-    above: tuple[str, ...],
-    room: list[int],
-) -> _Line:
-    room[0] -= 1
-    if room[0] < 0 or quantity > _MAX_NUMBER:
-        raise InvalidArgument("TOO_MANY_LINES", f"more than {MAX_LINES} lines, or 2³¹ of one offering")
-    why = sale_obstacle(offer.status, offer.valid_for, at, offer.is_sellable or bool(above))
-    if why is None and offer.broken:
-        why = f"isn't complete: {offer.broken[0]}"
-    if why is not None:
-        raise _NotSellableError(offer, f"offering {offer.id} {why}")
-    draft = next((charge for charge in offer.charges if charge.status in DRAFTS), None)
-    if draft is not None:
-        # Left out, it would be sold for less than it is meant to cost.
-        raise _NotSellableError(offer, f"offering {offer.id} has a price {draft.rule} that is {draft.status}")
-    charges: list[Charge] = []
-    rejected: list[ReceiptStep] = []
-    for charge in offer.charges:
-        reason = _idle(charge, at)
-        if reason is None:
-            charges.append(charge)
-        else:
-            rejected.append(ReceiptStep(subject, "REJECTED", charge.rule, reason=reason))
-    if offer.charges and not charges:
-        raise _NotSellableError(offer, f"offering {offer.id} has no price that holds at that time")
-    bundled = []
-    for key, number in offer.bundled:
-        part = offers.get(key)
-        if part is None or key in above or key == offer.id:
-            raise _NotSellableError(
-                offer,
-                f"offering {offer.id} bundles {key!r}, which " + ("isn't there" if part is None else "bundles it"),
-            )
-        if number:
-            bundled.append(_line(part, f"{subject}/{key}", quantity * number, offers, at, (*above, offer.id), room))
-    return _Line(offer, subject, quantity, charges, rejected, bundled)
-
-
-def _idle(charge: Charge, at: datetime) -> str | None:
-    """Why a charge doesn't count."""
-    if charge.kind not in CHARGES:
-        return f"{charge.kind} isn't charged by being ordered"
-    if charge.amount is None:
-        return "it has no amount"
-    return sale_obstacle(charge.status, charge.valid_for, at)
-
-
-def _currencies(items: Sequence[Item], lines: Sequence[_Line], wanted: str) -> list[str]:
+def _currencies(items: Sequence[Item], lines: Sequence[Line], wanted: str) -> list[str]:
     """One currency for each item, its bundled offerings included."""
     chosen: list[str] = []
     absent, ambiguous = [], []
@@ -331,189 +259,388 @@ def _currencies(items: Sequence[Item], lines: Sequence[_Line], wanted: str) -> l
             chosen.append(wanted or next(iter(possible)))
         elif wanted or not possible:
             what = wanted or "any one currency"
-            absent.append(Violation(_field(i), f"offering {items[i].product_offering_id} isn't priced in {what}"))
+            absent.append(Violation(field_of(i), f"offering {items[i].product_offering_id} isn't priced in {what}"))
         else:
             names = ", ".join(sorted(possible))
-            ambiguous.append(Violation(_field(i), f"offering {items[i].product_offering_id} is priced in {names}"))
+            ambiguous.append(Violation(field_of(i), f"offering {items[i].product_offering_id} is priced in {names}"))
     for reason, wrong in (("NO_PRICE_IN_CURRENCY", absent), ("CURRENCY_REQUIRED", ambiguous)):
         if wrong:
             raise InvalidArgument(reason, wrong[0].description, violations=wrong, metadata={"currency": wanted})
     return chosen
 
 
-def _possible_currencies(line: _Line) -> set[str] | None:
+def _possible_currencies(line: Line) -> frozenset[str] | None:
     """The currencies in which every kind of charge has a price; None when nothing is charged at all."""
-    result: set[str] | None = None
+    result: frozenset[str] | None = None
     for part in line.all():
-        kinds: dict[tuple[str, str], set[str]] = {}
-        for charge in part.charges:
-            kinds.setdefault((charge.kind, charge.period), set()).add(charge.currency)
-        for currencies in kinds.values():
+        for currencies in part.currencies:
             result = currencies if result is None else result & currencies
     return result
 
 
-def _priced(
-    line: _Line,
-    currency: str,
-    at: datetime,
-    steps: list[ReceiptStep],
-    totals: dict[tuple[str, str, str], list[Decimal]],
-    id: str,
-) -> PricedItem:
-    steps += line.rejected
-    components = []
-    for charge in line.charges:
-        if charge.currency != currency:
-            steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=f"it is in {charge.currency}"))
-            continue
-        component = _component(line, charge, at, steps)
-        total = totals.setdefault((currency, charge.kind, charge.period), [_ZERO, _ZERO])
-        total[0] += component.amount.value or _ZERO
-        total[1] += component.tax_included_amount.value or _ZERO
-        components.append(component)
-    return PricedItem(
-        id,
-        line.offer.ref,
-        line.offer.specification,
-        line.quantity,
-        line.offer.is_bundle,
-        tuple(components),
-        tuple(_priced(part, currency, at, steps, totals, part.subject) for part in line.bundled),
-    )
+# --- the calculation -------------------------------------------------------------------------------------------------
 
 
-def _component(line: _Line, charge: Charge, at: datetime, steps: list[ReceiptStep]) -> PriceComponent:
-    """The charge for the line's quantity. Works on the amount as it is quoted: with tax if the catalog has it so."""
-    currency, subject, quantity = charge.currency, line.subject, line.quantity
-    taxed = 1 + (charge.tax_rate or _ZERO) / _HUNDRED
-    divisor = taxed if charge.gross else Decimal(1)
+class _Calculation:
+    """What the chosen charges come to, step by step."""
 
-    # There is one: charges without were left out.
-    quoted = amount = charge.amount or _ZERO
-    steps.append(
-        ReceiptStep(
-            subject,
-            "PRICE_FOUND",
-            charge.rule,
-            None,
-            f"{amount:f} {currency}",
-            "tax included" if charge.gross else None,
+    def __init__(self, selection: Selection) -> None:
+        self.steps: list[ReceiptStep] = []
+        # The rates that were looked up, by category.
+        self.taxes: dict[str, Tax] = {}
+        self._selection = selection
+        self._untaxed: list[Violation] = []
+
+    def check(self) -> None:
+        """Raises FailedPrecondition NO_TAX_RATE when a rate was looked up in vain."""
+        if self._untaxed:
+            raise FailedPrecondition("NO_TAX_RATE", self._untaxed[0].description, violations=self._untaxed)
+
+    def priced(self, line: Line, currency: str, id: str) -> PricedItem:
+        """A line with its charges, and those of the lines below it, under the name that the caller knows it by."""
+        steps = self.steps
+        steps += line.notes
+        outranked: Mapping[str, str] = {}
+        if line.offer.currencies is None and line.held:
+            outranked = self._selection.outranked(line, currency)
+        components: list[PriceComponent] = []
+        for held in line.held:
+            charge = held[0]
+            if charge.currency != currency:
+                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=f"it is in {charge.currency}"))
+            elif charge.rule in outranked:
+                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=outranked[charge.rule]))
+            else:
+                components.append(self._component(line, held))
+        item = PricedItem(
+            id,
+            line.offer.ref,
+            line.offer.specification,
+            line.quantity,
+            line.offer.is_bundle,
+            components,
+            [self.priced(part, currency, part.subject) for part in line.bundled],
         )
-    )
-    if quantity != 1:
-        before, amount = amount, amount * quantity
-        steps.append(
-            ReceiptStep(
-                subject, "QUANTITY", charge.rule, f"{before:f} {currency}", f"{amount:f} {currency}", f"× {quantity}"
-            )
+        if line.offer.parts_discount:
+            self._discount_parts(line.offer, item)
+        return item
+
+    def _component(self, line: Line, held: Held) -> PriceComponent:
+        """The charge for the line's quantity, reckoned as the catalog quotes it: with tax if it has it so."""
+        charge, stage, levels = held
+        if charge.kind == USAGE and self._used(line, charge) is None:
+            return self._unused(line, charge, stage)
+        steps, subject, rule = self.steps, line.subject, charge.rule
+        currency, minor, gross = charge.currency, charge.minor_unit, charge.gross
+        tax_rate, tax_rule = (charge.tax_rate, rule) if not charge.tax_category else self._tax(charge, line)
+        taxed = _ONE if tax_rate is None else 1 + tax_rate / _HUNDRED
+
+        quoted = amount = self._quoted(line, charge)
+        net = amount / taxed if gross else amount
+        listed = shown = net.quantize(minor) + _ZERO
+        if listed != net and charge.alterations:
+            steps.append(AmountStep(subject, "ROUNDED", rule, net, listed, currency, "list amount"))
+
+        applied: list[AppliedAlteration] = []
+        if charge.alterations:
+            for level, rejected in levels if levels is not None else self._levels(line, charge, stage, quoted, taxed):
+                if rejected:
+                    self._reject(subject, rejected)
+                effects, cut = _effects(level, amount, quoted, line.quantity, gross, taxed)
+                for alteration, effect in zip(level, effects, strict=True):
+                    before, amount = amount, amount + effect
+                    net = amount / taxed if gross else amount
+                    rounded = net.quantize(minor) + _ZERO
+                    reason = alteration.reason
+                    if cut:
+                        if alteration is level[-1] and not amount:
+                            # As plain as it is.
+                            amount = _ZERO
+                        reason = f"{reason}; not below zero" if reason else "not below zero"
+                    steps.append(
+                        AmountStep(subject, "ALTERATION_APPLIED", alteration.rule, before, amount, currency, reason)
+                    )
+                    applied.append(
+                        AppliedAlteration(
+                            alteration.ref,
+                            alteration.name,
+                            alteration.priority,
+                            alteration.percentage,
+                            currency,
+                            rounded - shown,
+                            alteration.duration,
+                        )
+                    )
+                    shown = rounded
+        if shown != net:
+            steps.append(AmountStep(subject, "ROUNDED", rule, net, shown, currency))
+        included = shown
+        if tax_rate is not None:
+            included = (amount if gross else shown * taxed).quantize(minor) + _ZERO
+            steps.append(AmountStep(subject, "TAX_ADDED", tax_rule, shown, included, currency, f"{tax_rate:f} %"))
+        return PriceComponent(
+            rule,
+            charge.ref,
+            charge.name,
+            charge.kind,
+            charge.period,
+            currency,
+            listed,
+            shown,
+            tax_rate,
+            included,
+            applied,
+            gross,
+            charge.usage_type,
+            stage,
         )
-    listed = shown = rounded(amount / divisor, currency)
-    if listed * divisor != amount and charge.alterations:
-        _note_rounding(steps, subject, charge, amount / divisor, listed, "list amount")
 
-    applied: list[AppliedAlteration] = []
-    for _, group in groupby(_applicable(line, charge, at, steps), key=lambda alteration: alteration.priority):
-        level = list(group)
-        effects = [_effect(alteration, amount, quantity, charge, taxed) for alteration in level]
-        reached = amount + sum(effects)
-        cut = quoted >= 0 and reached < 0
-        if cut:
-            _cut(effects, -reached)
-            reached = _ZERO
-        running = amount
-        for k, (alteration, effect) in enumerate(zip(level, effects, strict=True)):
-            after = reached if k == len(level) - 1 else running + effect
-            now = rounded(after / divisor, currency)
-            steps.append(
-                ReceiptStep(
-                    subject,
-                    "ALTERATION_APPLIED",
-                    alteration.rule,
-                    f"{running:f} {currency}",
-                    f"{after:f} {currency}",
-                    "; ".join(filter(None, (alteration.name, alteration.note, "not below zero" if cut else "")))
-                    or None,
-                )
-            )
-            applied.append(
-                AppliedAlteration(
-                    alteration.ref,
-                    alteration.name,
-                    alteration.priority,
-                    alteration.percentage,
-                    Money(unit=currency, value=now - shown),
-                    alteration.duration,
-                )
-            )
-            running, shown = after, now
-        amount = reached
+    def _quoted(self, line: Line, charge: Charge) -> Decimal:
+        """What the catalog asks for the line's quantity, or for what was used, before alterations."""
+        steps, subject, rule, currency = self.steps, line.subject, charge.rule, charge.currency
+        included = "tax included" if charge.gross else None
+        if charge.model is not None or charge.kind == USAGE:
+            return self._by_model(line, charge, included)
+        # There is one: charges without were left out.
+        amount = charge.amount or _ZERO
+        steps.append(AmountStep(subject, "PRICE_FOUND", rule, None, amount, currency, included))
+        quantity = line.quantity
+        if quantity != 1:
+            before, amount = amount, amount * quantity
+            steps.append(AmountStep(subject, "QUANTITY", rule, before, amount, currency, f"× {quantity}"))
+        return amount
 
-    if shown * divisor != amount:
-        _note_rounding(steps, subject, charge, amount / divisor, shown, None)
-    included = shown
-    if charge.tax_rate is not None:
-        included = rounded(amount if charge.gross else shown * taxed, currency)
-        steps.append(
-            ReceiptStep(
-                subject,
-                "TAX_ADDED",
-                charge.rule,
-                f"{shown:f} {currency}",
-                f"{included:f} {currency}",
-                f"{charge.tax_rate:f} %",
-            )
-        )
-    return PriceComponent(
-        charge.ref,
-        charge.name,
-        charge.kind,
-        charge.period,
-        Money(unit=currency, value=listed),
-        Money(unit=currency, value=shown),
-        charge.tax_rate,
-        Money(unit=currency, value=included),
-        tuple(applied),
-    )
-
-
-def _applicable(line: _Line, charge: Charge, at: datetime, steps: list[ReceiptStep]) -> Iterable[Alteration]:
-    for alteration in charge.alterations:
-        reason = sale_obstacle(alteration.status, alteration.valid_for, at)
-        if reason is None and alteration.kind and alteration.kind != charge.kind:
-            reason = f"it is for {alteration.kind} charges"
-        if reason is None and alteration.percentage is None and alteration.currency != charge.currency:
-            reason = f"it is in {alteration.currency}" if alteration.currency else "it has no amount"
-        if reason is None:
-            yield alteration
+    def _by_model(self, line: Line, charge: Charge, included: str | None) -> Decimal:
+        """By the tiers of the quantity ordered, or of what was used."""
+        currency = charge.currency
+        used = self._used(line, charge)
+        assert charge.model is not None
+        if used is None:
+            amount, parts = tiers.amount(charge.model, Decimal(line.quantity))
+            self.steps += tiers.receipt_steps(parts, line.subject, charge.rule, currency)
         else:
-            steps.append(ReceiptStep(line.subject, "REJECTED", alteration.rule, reason=reason))
+            exact, counted = period_amount(charge.model, used.amount, used.units, currency)
+            amount = EXACT.divide(exact.numerator, exact.denominator)
+            self.steps += [replace(step, subject=line.subject, rule=charge.rule) for step in counted]
+        self.steps.append(AmountStep(line.subject, "PRICE_FOUND", charge.rule, None, amount, currency, included))
+        return amount
+
+    @staticmethod
+    def _used(line: Line, charge: Charge) -> UsageQuantity | None:
+        if not charge.usage_type:
+            return None
+        return next((used for used in line.item.usage if used.usage_type == charge.usage_type), None)
+
+    def _unused(self, line: Line, charge: Charge, stage: Stage | None) -> PriceComponent:
+        """A usage price as it is listed: what it asks for each unit, and that nothing is due yet."""
+        what = f"for each {charge.usage_type or 'unit'} used" if charge.model is None else "by what is used"
+        step = AmountStep(
+            line.subject, "PRICE_LISTED", charge.rule, None, charge.amount or _ZERO, charge.currency, what
+        )
+        self.steps.append(step)
+        nothing = _ZERO.quantize(charge.minor_unit)
+        rate = None if not charge.tax_category and charge.tax_rate is None else self._tax(charge, line)[0]
+        return PriceComponent(
+            charge.rule,
+            charge.ref,
+            charge.name,
+            USAGE,
+            charge.period,
+            charge.currency,
+            nothing,
+            nothing,
+            rate,
+            nothing,
+            [],
+            charge.gross,
+            charge.usage_type,
+            stage,
+        )
+
+    def _tax(self, charge: Charge, line: Line) -> tuple[Decimal | None, str]:
+        """The rate in percent and what it was found by: the price itself, or its category."""
+        if charge.tax_rate is not None:
+            return charge.tax_rate, charge.rule
+        category, context = charge.tax_category, self._selection.context
+        tax = self.taxes.get(category) or self._selection.rules.tax(category, context)
+        if tax is None:
+            where = f" in {', '.join(context.place)}" if context.place else ", and no place is stated"
+            why = f"there is no tax rate of the category {category!r} at that time{where}: price {charge.rule} needs it"
+            self._untaxed.append(Violation(field_of(line.index), why))
+            return None, charge.rule
+        self.taxes[category] = tax
+        return tax.rate, tax.id
+
+    def _levels(
+        self, line: Line, charge: Charge, stage: Stage | None, quoted: Decimal, taxed: Decimal
+    ) -> Sequence[Level]:
+        """The alterations that count, by priority; those before the first of them that don't are noted at once."""
+        levels, first = self._selection.levels(line, charge, stage)
+        self._reject(line.subject, first)
+        return self._best(line, charge, levels, quoted, taxed)
+
+    def _reject(self, subject: str, rejected: Iterable[tuple[Alteration, str]]) -> None:
+        for alteration, reason in rejected:
+            self.steps.append(ReceiptStep(subject, "REJECTED", alteration.rule, reason=reason))
+
+    def _best(
+        self, line: Line, charge: Charge, levels: Sequence[Level], quoted: Decimal, taxed: Decimal
+    ) -> Sequence[Level]:
+        """The levels with one alteration of each exclusivity group: those with which the charge comes out lowest."""
+        groups: dict[str, list[Alteration]] = {}
+        for level, _ in levels:
+            for alteration in level:
+                if alteration.group:
+                    groups.setdefault(alteration.group, []).append(alteration)
+        rivals = [group for group in groups.values() if len(group) > 1]
+        if not rivals:
+            return levels
+        if prod(len(group) for group in rivals) > _MOST_COMBINATIONS:
+            why = f"the alterations of price {charge.rule} that exclude each other have too many combinations"
+            raise FailedPrecondition("TOO_MANY_ALTERNATIVES", why, violations=[Violation(field_of(line.index), why)])
+
+        def reached(chosen: Sequence[Alteration]) -> tuple[Decimal, list[tuple[int, str]]]:
+            amount = quoted
+            for level, _ in _without(levels, rivals, chosen):
+                effects, _ = _effects(level, amount, quoted, line.quantity, charge.gross, taxed)
+                amount += sum(effects)
+            # Of equal ones always the same.
+            return amount, [(alteration.priority, alteration.rule) for alteration in chosen]
+
+        best = min(product(*rivals), key=reached)
+        lowest = reached(best)[0].quantize(charge.minor_unit)
+        for k, (group, winner) in enumerate(zip(rivals, best, strict=True)):
+            for loser in group:
+                if loser is not winner:
+                    instead = reached((*best[:k], loser, *best[k + 1 :]))[0].quantize(charge.minor_unit)
+                    reason = (
+                        f"{winner.name or winner.rule} of the group {winner.group} is better: "
+                        f"{lowest:f} {charge.currency} instead of {instead:f}"
+                    )
+                    self._reject(line.subject, [(loser, reason)])
+        return _without(levels, rivals, best)
+
+    def _discount_parts(self, bundle: Offer, item: PricedItem) -> None:
+        """Takes the bundle's percentage off what its parts come to, kind by kind, split over them exactly."""
+        percentage = -abs(bundle.parts_discount or _ZERO)
+        alike: dict[tuple[str, str, Stage | None, bool], list[tuple[str, PriceComponent]]] = {}
+        for part in _below(item):
+            for component in part.component:
+                if _amount(component) > 0 and component.price_type != TERMINATION:
+                    key = (
+                        component.price_type,
+                        component.recurring_charge_period,
+                        component.stage,
+                        component.quoted_gross,
+                    )
+                    alike.setdefault(key, []).append((part.id, component))
+        for found in alike.values():
+            weights = [_amount(component) for _, component in found]
+            currency = found[0][1].currency
+            whole, minor = sum(weights, _ZERO), minor_unit(currency)
+            reason = f"{percentage:f} % of {whole:f} {currency}"
+            shares = split((whole * percentage / _HUNDRED).quantize(minor) + _ZERO, weights, minor)
+            for (subject, component), share in zip(found, shares, strict=True):
+                self._take_off(component, share, bundle, percentage, subject, reason)
+
+    def _take_off(
+        self, component: PriceComponent, share: Decimal, bundle: Offer, percentage: Decimal, subject: str, reason: str
+    ) -> None:
+        before, net, currency, minor = (
+            _amount(component),
+            component.net,
+            component.currency,
+            minor_unit(component.currency),
+        )
+        taxed = _ONE if component.tax_rate is None else 1 + component.tax_rate / _HUNDRED
+        if component.quoted_gross:
+            component.gross = before + share
+            component.net = (component.gross / taxed).quantize(minor) + _ZERO
+        else:
+            component.net = before + share
+            component.gross = (component.net * taxed).quantize(minor) + _ZERO
+        component.alteration.append(
+            AppliedAlteration(bundle.ref, bundle.ref.name or "", _LAST, percentage, currency, component.net - net)
+        )
+        self.steps.append(AmountStep(subject, "BUNDLE_DISCOUNT", bundle.id, before, before + share, currency, reason))
+        if component.tax_rate is not None:
+            self.steps.append(
+                AmountStep(
+                    subject,
+                    "TAX_ADDED",
+                    component.rule,
+                    component.net,
+                    component.gross,
+                    currency,
+                    f"{component.tax_rate:f} %",
+                )
+            )
 
 
-def _effect(alteration: Alteration, amount: Decimal, quantity: int, charge: Charge, taxed: Decimal) -> Decimal:
-    """What the alteration adds to the amount, in the terms (with or without tax) in which the charge is quoted."""
-    if alteration.percentage is not None:
-        return amount * alteration.percentage / _HUNDRED
-    effect = (alteration.amount or _ZERO) * quantity
-    if charge.gross and not alteration.gross:
-        return effect * taxed
-    if alteration.gross and not charge.gross:
-        return effect / taxed
-    return effect
-
-
-def _cut(effects: list[Decimal], excess: Decimal) -> None:
-    """Takes from the discounts, the last first, what they grant in excess."""
+def _effects(
+    level: Sequence[Alteration], amount: Decimal, quoted: Decimal, quantity: int, gross: bool, taxed: Decimal
+) -> tuple[list[Decimal], bool]:
+    """What each alteration of a level adds to the amount, in the terms (with or without tax) in which the charge is
+    quoted, and whether discounts were cut, the last first, so that the charge stays above zero."""
+    effects: list[Decimal] = []
+    # Of what has been granted away already there is no percentage.
+    base = amount if amount > 0 or quoted < 0 else _ZERO
+    for alteration in level:
+        if alteration.percentage is not None:
+            effects.append(base * alteration.percentage / _HUNDRED)
+            continue
+        effect = (alteration.amount or _ZERO) * quantity
+        if gross and not alteration.gross:
+            effect = effect * taxed
+        elif alteration.gross and not gross:
+            effect = effect / taxed
+        effects.append(effect)
+    if quoted < 0 or (excess := -amount - sum(effects, _ZERO)) <= 0:
+        return effects, False
+    cut = False
     for k in reversed(range(len(effects))):
-        spared = min(excess, max(-effects[k], _ZERO))
+        spared = _ZERO if level[k].may_be_negative else min(excess, max(-effects[k], _ZERO))
         effects[k] += spared
         excess -= spared
+        cut = cut or spared > 0
+    return effects, cut
 
 
-def _note_rounding(
-    steps: list[ReceiptStep], subject: str, charge: Charge, before: Decimal, after: Decimal, reason: str | None
-) -> None:
-    currency = charge.currency
-    steps.append(
-        ReceiptStep(subject, "ROUNDED", charge.rule, f"{before:f} {currency}", f"{after:f} {currency}", reason)
+def _without(
+    levels: Sequence[Level], rivals: Sequence[Sequence[Alteration]], chosen: Sequence[Alteration]
+) -> Sequence[Level]:
+    """The levels without those rivals that weren't chosen."""
+    dropped = {id(rival) for group in rivals for rival in group} - {id(alteration) for alteration in chosen}
+    return [([a for a in level if id(a) not in dropped], rejected) for level, rejected in levels]
+
+
+def _amount(component: PriceComponent) -> Decimal:
+    """As the catalog states it, with or without tax."""
+    return component.gross if component.quoted_gross else component.net
+
+
+def _below(item: PricedItem) -> Iterable[PricedItem]:
+    for part in item.bundled_item:
+        yield part
+        yield from _below(part)
+
+
+def totals(items: Iterable[PricedItem]) -> tuple[PriceTotal, ...]:
+    """What is due from the beginning, by currency, kind and period."""
+    sums: dict[tuple[str, str, str], tuple[Decimal, Decimal]] = {}
+    nothing = (_ZERO, _ZERO)
+    for top in items:
+        for item in (top, *_below(top)):
+            for component in item.component:
+                stage = component.stage
+                if (stage is not None and stage.start is not None) or component.price_type == TERMINATION:
+                    continue
+                if component.price_type == USAGE and not component.listed:
+                    continue
+                key = (component.currency, component.price_type, component.recurring_charge_period)
+                net, gross = sums.get(key, nothing)
+                sums[key] = net + component.net, gross + component.gross
+    return tuple(
+        PriceTotal(kind, period, Money(unit=currency, value=net), Money(unit=currency, value=gross))
+        for (currency, kind, period), (net, gross) in sorted(sums.items())
     )

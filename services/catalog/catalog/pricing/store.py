@@ -1,15 +1,36 @@
-"""What pricing reads of the catalog."""
+"""What pricing reads of the catalog, and the tables of price lists and tax rates."""
 
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 
 import sqlalchemy as sa
 
+from catalog.pricing.domain import PriceList, TaxRate
 from catalog.pricing.offers import Offer, compile_offer, price_ids, related_price_ids
+from catalog.pricing.rules import PriceListTerms, Rules, Tax
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.store import any_of, product_offering, product_offering_price
-from chassis.db import Database, Unit
+from catalog.schema import metadata
+from chassis.db import Database, Resource, Unit, aggregate_table
+from chassis.types import Aggregate, TimePeriod
+from svyaz.catalog.v1 import pricing_rules_pb2
+
+price_list = aggregate_table(metadata, "price_list", PriceList)
+tax_rate = aggregate_table(metadata, "tax_rate", TaxRate, sa.Index("tax_rate_category", "tax_category"))
+
+# Common to all branches, as the catalog is.
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    PriceList: Resource(pricing_rules_pb2.PriceList, price_list, common=True),
+    TaxRate: Resource(pricing_rules_pb2.TaxRate, tax_rate, common=True),
+}
+
+
+def prices_of_list(unit: Unit, id: str) -> list[str]:
+    """Some of the prices that belong to the price list."""
+    column = product_offering_price.c
+    return list(unit.session.scalars(sa.select(column.id).where(column.price_list == id).order_by(column.id).limit(10)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +38,91 @@ class _Kept:
     offer: Offer
     # The revision of everything that the offer was compiled from; None: there was no such thing.
     revisions: Mapping[str, int | None]
+    price_lists: frozenset[str]
+    tax_categories: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Current:
+    """What the database says of what is kept."""
+
+    revisions: Mapping[str, int]
+    # Series → its further versions; tax category → its rates; each with its revision.
+    members: Mapping[str, frozenset[tuple[str, int]]]
+
+    def of(self, group: str) -> frozenset[tuple[str, int]]:
+        return self.members.get(group, frozenset())
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one call needs, as far as it is known to be current."""
+
+    offers: dict[str, Offer] = field(default_factory=dict)
+    # The further versions of a series, by the id of the first.
+    versions: dict[str, frozenset[str]] = field(default_factory=dict)
+    # None: there is no such list.
+    price_lists: dict[str, PriceListTerms | None] = field(default_factory=dict)
+    taxes: dict[str, Sequence[Tax]] = field(default_factory=dict)
+
+    def missing_offers(self, wanted: Iterable[str]) -> set[str]:
+        """What isn't there of the wanted offers, of all that they bundle, and of the other versions of all these."""
+        seen: set[str] = set()
+        waiting = list(wanted)
+        while waiting:
+            key = waiting.pop()
+            if key in seen:
+                continue
+            seen.add(key)
+            offer = self.offers.get(key)
+            if offer is not None:
+                waiting += _neighbours(offer, self.versions)
+        return seen - self.offers.keys()
+
+    def missing_rules(self) -> tuple[set[str], set[str]]:
+        """The price lists and the tax categories that the offers name and that aren't there."""
+        dependent = [charge for offer in self.offers.values() if offer.currencies is None for charge in offer.charges]
+        lists = {charge.price_list for charge in dependent if charge.price_list}
+        categories = {charge.tax_category for charge in dependent if charge.tax_category}
+        return lists - self.price_lists.keys(), categories - self.taxes.keys()
+
+    def rules(self) -> Rules:
+        return Rules({key: terms for key, terms in self.price_lists.items() if terms is not None}, self.taxes)
+
+
+def _neighbours(offer: Offer, versions: Mapping[str, frozenset[str]]) -> list[str]:
+    """The parts of an offer and the versions of its series."""
+    return [*(part.id for part in offer.parts), offer.series, *versions.get(offer.series, ())]
 
 
 class OfferBook:
-    """Compiled offers, kept between calls. One query tells which are still current; the others are compiled anew."""
+    """Compiled offers and rules, kept between calls. One query tells which are still current; the others are read
+    anew."""
 
     def __init__(self, most: int = 50_000) -> None:
         self._kept: dict[str, _Kept] = {}
+        self._versions: dict[str, frozenset[str]] = {}
+        # With the revision of each.
+        self._lists: dict[str, tuple[int | None, PriceListTerms | None]] = {}
+        self._taxes: dict[str, tuple[frozenset[tuple[str, int]], Sequence[Tax]]] = {}
         self._most = most
         self._lock = threading.Lock()
 
     def offers(self, database: Database, ids: Iterable[str]) -> dict[str, Offer]:
-        """The offers with these ids, and all that they bundle; those that don't exist are left out."""
+        """The offers of `read`."""
+        return self.read(database, ids)[0]
+
+    def read(self, database: Database, ids: Iterable[str]) -> tuple[dict[str, Offer], Rules]:
+        """The offers with these ids in every version, all that they bundle, and the rules that their prices name; what
+        doesn't exist is left out."""
         wanted = set(ids)
-        kept = self._closure(wanted)
-        current = _revisions(database, {key for entry in kept.values() for key in entry.revisions})
-        found = {
-            key: entry.offer
-            for key, entry in kept.items()
-            if all(current.get(source) == revision for source, revision in entry.revisions.items())
-        }
-        if self._below(wanted, found) - found.keys():
+        found = self._still_current(database, self._closure(wanted))
+        if found.missing_offers(wanted) or any(found.missing_rules()):
             with database.unit() as unit:
                 self._complete(unit, wanted, found)
-        return found
+        return found.offers, found.rules()
 
-    def _complete(self, unit: Unit, wanted: set[str], found: dict[str, Offer]) -> None:
-        """Adds what isn't found yet of the wanted offers and of all that they bundle."""
-        missing = self._below(wanted, found) - found.keys()
-        tried: set[str] = set()
-        while missing:
-            fresh = _compiled(unit, missing)
-            self._keep(fresh)
-            found |= {key: entry.offer for key, entry in fresh.items()}
-            tried |= missing
-            missing = self._below(wanted, found) - found.keys() - tried
-
-    def _closure(self, wanted: set[str]) -> dict[str, _Kept]:
+    def _closure(self, wanted: Iterable[str]) -> dict[str, _Kept]:
         result: dict[str, _Kept] = {}
         waiting = list(wanted)
         while waiting:
@@ -61,44 +130,91 @@ class OfferBook:
             entry = self._kept.get(key)
             if entry is not None and key not in result:
                 result[key] = entry
-                waiting += [bundled for bundled, _ in entry.offer.bundled]
+                waiting += _neighbours(entry.offer, self._versions)
         return result
 
-    @staticmethod
-    def _below(wanted: set[str], offers: Mapping[str, Offer]) -> set[str]:
-        """The wanted ones and what they bundle, as far as it is known."""
-        result: set[str] = set()
-        waiting = list(wanted)
-        while waiting:
-            key = waiting.pop()
-            if key not in result:
-                result.add(key)
-                if key in offers:
-                    waiting += [bundled for bundled, _ in offers[key].bundled]
-        return result
+    def _still_current(self, database: Database, kept: Mapping[str, _Kept]) -> _Found:
+        found = _Found()
+        if not kept:
+            return found
+        lists = {key for entry in kept.values() for key in entry.price_lists}
+        categories = {key for entry in kept.values() for key in entry.tax_categories}
+        current = _current(database, {key for entry in kept.values() for key in entry.revisions}, lists, categories)
+        revisions = current.revisions
+        for key, entry in kept.items():
+            if all(revisions.get(source) == revision for source, revision in entry.revisions.items()):
+                found.offers[key] = entry.offer
+                found.versions[key] = frozenset(version for version, _ in current.of(key))
+        for key in lists & self._lists.keys():
+            revision, terms = self._lists[key]
+            if revision == revisions.get(key):
+                found.price_lists[key] = terms
+        for category in categories & self._taxes.keys():
+            rates, taxes = self._taxes[category]
+            if rates == current.of(category):
+                found.taxes[category] = taxes
+        return found
 
-    def _keep(self, fresh: Mapping[str, _Kept]) -> None:
+    def _complete(self, unit: Unit, wanted: set[str], found: _Found) -> None:
+        """Adds what isn't found yet."""
+        tried: set[str] = set()
+        while missing := found.missing_offers(wanted) - tried:
+            fresh, versions = _compiled(unit, missing)
+            found.offers |= {key: entry.offer for key, entry in fresh.items()}
+            found.versions |= versions
+            self._keep(fresh, versions)
+            tried |= missing
+        lists, categories = found.missing_rules()
+        if lists:
+            read = _price_lists(unit, lists)
+            self._lists |= read
+            found.price_lists |= {key: terms for key, (_, terms) in read.items()}
+        if categories:
+            rates = _taxes(unit, categories)
+            self._taxes |= rates
+            found.taxes |= {category: taxes for category, (_, taxes) in rates.items()}
+
+    def _keep(self, fresh: Mapping[str, _Kept], versions: Mapping[str, frozenset[str]]) -> None:
         with self._lock:
             if len(self._kept) + len(fresh) > self._most:
                 self._kept.clear()
+                self._versions.clear()
             self._kept.update(fresh)
+            self._versions.update(versions)
 
 
-_REVISIONS = """
-    SELECT id, revision FROM product_offering WHERE id = ANY (WANTED)
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+_OFFERS = """
+    SELECT NULL, id, revision FROM product_offering WHERE id = ANY (WANTED)
     UNION ALL
-    SELECT id, revision FROM product_offering_price WHERE id = ANY (WANTED)
+    SELECT NULL, id, revision FROM product_offering_price WHERE id = ANY (WANTED)
+    UNION ALL
+    SELECT series, id, revision FROM product_offering WHERE series = ANY (WANTED)
 """
+_LISTS = " UNION ALL SELECT NULL, id, revision FROM price_list WHERE id = ANY (WANTED)"
+_RATES = " UNION ALL SELECT tax_category, id, revision FROM tax_rate WHERE tax_category = ANY (WANTED)"
 
 
-def _revisions(database: Database, ids: set[str]) -> dict[str, int]:
-    return dict(database.rows(_REVISIONS, sorted(ids))) if ids else {}
+def _current(database: Database, sources: set[str], lists: set[str], categories: set[str]) -> _Current:
+    query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "")
+    revisions: dict[str, int] = {}
+    members: dict[str, set[tuple[str, int]]] = {}
+    for group, key, revision in database.rows(query, sorted(sources | lists | categories)):
+        if group is None:
+            revisions[key] = revision
+        else:
+            members.setdefault(group, set()).add((key, revision))
+    return _Current(revisions, {group: frozenset(found) for group, found in members.items()})
 
 
-def _compiled(unit: Unit, ids: set[str]) -> dict[str, _Kept]:
-    offerings = unit.session.scalars(
-        sa.select(ProductOffering).where(product_offering.c.id == any_of(sorted(ids)))
-    ).all()
+def _compiled(unit: Unit, ids: set[str]) -> tuple[dict[str, _Kept], dict[str, frozenset[str]]]:
+    """The offers of these ids and the further versions of these; which these are, of every id."""
+    wanted = any_of(sorted(ids))
+    query = sa.select(ProductOffering).where(
+        sa.or_(product_offering.c.id == wanted, product_offering.c.series == wanted)
+    )
+    offerings = unit.session.scalars(query).all()
     prices = _prices(unit, {key for offering in offerings for key in price_ids(offering)})
     result: dict[str, _Kept] = {}
     for offering in offerings:
@@ -110,8 +226,14 @@ def _compiled(unit: Unit, ids: set[str]) -> dict[str, _Kept]:
                 price = prices.get(key)
                 revisions[key] = price.revision if price is not None else None
                 waiting += related_price_ids(price) if price is not None else ()
-        result[offering.id] = _Kept(compile_offer(offering, prices), revisions)
-    return result
+        offer = compile_offer(offering, prices)
+        result[offering.id] = _Kept(
+            offer,
+            revisions,
+            frozenset(charge.price_list for charge in offer.charges if charge.price_list),
+            frozenset(charge.tax_category for charge in offer.charges if charge.tax_category),
+        )
+    return result, {key: frozenset(o.id for o in offerings if o.series == key) for key in ids}
 
 
 def _prices(unit: Unit, ids: set[str]) -> dict[str, ProductOfferingPrice]:
@@ -125,3 +247,48 @@ def _prices(unit: Unit, ids: set[str]) -> dict[str, ProductOfferingPrice]:
         tried |= missing
         ids = {key for price in fresh for key in related_price_ids(price)}
     return found
+
+
+def _price_lists(unit: Unit, ids: set[str]) -> dict[str, tuple[int | None, PriceListTerms | None]]:
+    found = unit.session.scalars(sa.select(PriceList).where(price_list.c.id == any_of(sorted(ids)))).all()
+    nothing: dict[str, tuple[int | None, PriceListTerms | None]] = dict.fromkeys(ids, (None, None))
+    return nothing | {one.id: (one.revision, _terms(one)) for one in found}
+
+
+def _terms(found: PriceList) -> PriceListTerms:
+    return PriceListTerms(
+        id=found.id,
+        name=found.name or "",
+        agreement=tuple(reference.id or reference.name or "" for reference in found.agreement),
+        # A customer's segments come by name or id.
+        market_segment=tuple(
+            text for reference in found.market_segment for text in (reference.id, reference.name) if text
+        ),
+        branch=found.customer_branch,
+        priority=found.priority or 0,
+        live=found.status.live,
+        valid_for=found.valid_for or TimePeriod(),
+    )
+
+
+def _taxes(unit: Unit, categories: set[str]) -> dict[str, tuple[frozenset[tuple[str, int]], Sequence[Tax]]]:
+    rates = unit.session.scalars(sa.select(TaxRate).where(tax_rate.c.tax_category == any_of(sorted(categories)))).all()
+    return {
+        category: (
+            frozenset((rate.id, rate.revision) for rate in rates if rate.tax_category == category),
+            [_tax(rate) for rate in rates if rate.tax_category == category and rate.rate is not None],
+        )
+        for category in categories
+    }
+
+
+def _tax(found: TaxRate) -> Tax:
+    return Tax(
+        id=found.id,
+        name=found.name or "",
+        category=found.tax_category or "",
+        place=found.place or "",
+        rate=found.rate or Decimal(),
+        live=found.status.live,
+        valid_for=found.valid_for or TimePeriod(),
+    )

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from catalog.product import pricing_models
 from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingPriceRelationship,
@@ -290,11 +291,23 @@ class ProductOfferingPrice(CatalogItem):
             yield Violation("percentage", "a price is an amount or a percentage, not both")
         for i, tax in enumerate(self.tax):
             yield from _negative(f"tax[{i}].tax_rate", tax.tax_rate)
+        if self.pricing_model is not None:
+            yield from pricing_models.contradictions(self.pricing_model, "pricing_model")
 
     def _omissions(self) -> Iterable[Violation]:
-        if self.price is not None:
+        if self.pricing_model is not None:
+            # The model may say how much; the currency is the price's in any case.
+            money = self.price or Money()
+            yield from _unclear_currency("price", money)
+            yield from pricing_models.omissions(
+                self.pricing_model,
+                "pricing_model",
+                amount=money.value is not None,
+                percentage=bool(self.percentage),
+            )
+        elif self.price is not None:
             yield from _unclear_money("price", self.price)
-        elif not (self.kind not in CHARGES or self.percentage or self.bundled_pop_relationship or self.pricing_model):
+        elif not (self.kind not in CHARGES or self.percentage or self.bundled_pop_relationship):
             yield Violation("price", "it has neither an amount nor a percentage")
         if self.kind == RECURRING and self.price is not None and not self.recurring_charge_period_type:
             yield Violation("recurring_charge_period_type", "a recurring price says how often it recurs")
@@ -551,6 +564,10 @@ def _negative(path: str, rate: Decimal | None) -> Iterable[Violation]:
 def _unclear_money(path: str, money: Money) -> Iterable[Violation]:
     if money.value is None:
         yield Violation(f"{path}.value", "an amount has a value")
+    yield from _unclear_currency(path, money)
+
+
+def _unclear_currency(path: str, money: Money) -> Iterable[Violation]:
     if money.unit is None or not _CURRENCY.fullmatch(money.unit):
         yield Violation(f"{path}.unit", "an amount is in a currency of ISO 4217, such as KGS")
 

@@ -27,8 +27,15 @@ from svyaz.catalog.v1 import catalog_pb2
 catalog = aggregate_table(metadata, "catalog", Catalog)
 category = aggregate_table(metadata, "category", Category)
 product_specification = aggregate_table(metadata, "product_specification", ProductSpecification)
-product_offering = aggregate_table(metadata, "product_offering", ProductOffering)
-product_offering_price = aggregate_table(metadata, "product_offering_price", ProductOfferingPrice)
+product_offering = aggregate_table(
+    metadata, "product_offering", ProductOffering, sa.Index("product_offering_series", "series")
+)
+product_offering_price = aggregate_table(
+    metadata,
+    "product_offering_price",
+    ProductOfferingPrice,
+    sa.Index("product_offering_price_price_list", "price_list"),
+)
 
 # Which field of what refers to what: the same as in the things themselves, but found from the other end.
 references = References(

@@ -377,6 +377,7 @@ class UsageRate(Extensible):
     connect_fee: Decimal | None = None
     step: tuple[RateStep, ...] = ()
     maximum: Decimal | None = None
+    rated_by_start: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -395,3 +396,4 @@ class PricingModel(Extensible):
     period_minimum: Decimal | None = None
     period_maximum: Decimal | None = None
     rate: tuple[UsageRate, ...] = ()
+    free_events: int | None = None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from catalog.pricing.offers import Offer, parse_offer
+from catalog.pricing.values import Pricing, PricingContext
 from catalog.promotion import store
 from catalog.promotion.domain import (
     ApprovalThresholds,
@@ -14,6 +16,8 @@ from catalog.promotion.domain import (
     normal_code,
     use_obstacle,
 )
+from catalog.promotion.engine import Coupon as EnteredCoupon
+from catalog.promotion.pricing import INPUT, Basis, parse_basis, promoted, relevant
 from catalog.promotion.values import Stage
 from chassis import calls
 from chassis.convert import from_message, to_message
@@ -25,6 +29,8 @@ from chassis.types import COMMON, EntityRef, TimePeriod, new_id
 from svyaz.catalog.v1 import promotion_pb2
 
 MAX_GENERATED = 1_000
+# Whoever enters such a coupon has to enter another one, or none.
+_WRONG = frozenset({"COUPON_UNKNOWN", "COUPON_EXPIRED", "COUPON_EXHAUSTED"})
 
 
 class Promotions(StandardMethods):
@@ -193,7 +199,7 @@ def _deleting_coupon(unit: Unit, coupon: Coupon) -> None:
 
 
 def _redeemed(unit: Unit, request: promotion_pb2.RedeemCouponRequest, branch: str) -> CouponRedemption:
-    """Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, CUSTOMER_REQUIRED; FailedPrecondition COUPON_EXHAUSTED,
+    """Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, CUSTOMER_REQUIRED; FailedPrecondition
     COUPON_NOT_YET_VALID, PROMOTION_NOT_RELEASED."""
     code = normal_code(request.code)
     known = store.coupons(unit, [code]).get(code)
@@ -235,11 +241,69 @@ def _redeemed(unit: Unit, request: promotion_pb2.RedeemCouponRequest, branch: st
 
 def refusal(code: str, reason: str, why: str) -> FailedPrecondition | InvalidArgument:
     """The refusal of a coupon: wrong for good, or as things are now."""
-    known: Mapping[str, type[FailedPrecondition | InvalidArgument]] = {
-        "COUPON_UNKNOWN": InvalidArgument,
-        "COUPON_EXPIRED": InvalidArgument,
-    }
     message = f"coupon {code}: {why}"
-    return known.get(reason, FailedPrecondition)(
-        reason, message, violations=[Violation("coupon", message)], metadata={"code": code}
-    )
+    kind = InvalidArgument if reason in _WRONG else FailedPrecondition
+    return kind(reason, message, violations=[Violation("code", message)], metadata={"code": code})
+
+
+class PromotionsOnPrices:
+    """Applies the promotions on offer to what has been priced."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._book = store.PromotionBook()
+
+    def apply(self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer]) -> Pricing:
+        """Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED naming the coupons at fault.
+
+        A coupon that changes nothing for another reason is named in the receipt, with the reason.
+        """
+        terms = self._book.on_offer(self._database)
+        coupons = self._coupons(context) if context.coupon else ()
+        possible = relevant(terms, coupons, context)
+        categories = {}
+        if any(one.by_category for one in possible):
+            categories = store.categories_of(self._database, offers)
+        return promoted(pricing, context, offers, Basis(possible, coupons, categories))
+
+    def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
+        """The same again, from a receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
+        if INPUT not in inputs:
+            return pricing
+        offers = {offer["id"]: parse_offer(offer) for offer in inputs["offers"]}
+        return promoted(pricing, context, offers, parse_basis(inputs[INPUT]))
+
+    def _coupons(self, context: PricingContext) -> tuple[EnteredCoupon, ...]:
+        """The coupons as they were entered, each once."""
+        entered = list(dict.fromkeys(normal_code(code) for code in context.coupon))
+        wrong: list[tuple[str, Violation]] = []
+        found = []
+        with self._database.unit() as unit:
+            known = store.coupons(unit, entered)
+            limited = [coupon.id for coupon in known.values() if coupon.customer_usage_limit is not None]
+            used = store.uses_by_customer(unit, limited, context.customer_id) if limited else {}
+            for i, code in enumerate(entered):
+                coupon = known.get(code)
+                promotion = unit.find(Promotion, coupon.promotion_id) if coupon is not None else None
+                reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
+                if reason in _WRONG:
+                    wrong.append((reason, Violation(f"context.coupon[{i}]", f"coupon {code}: {why}")))
+                elif coupon is not None:
+                    found.append(EnteredCoupon(code, coupon.promotion_id, why or None))
+        if wrong:
+            raise InvalidArgument(
+                wrong[0][0], wrong[0][1].description, violations=[violation for _, violation in wrong]
+            )
+        return tuple(found)
+
+
+def _obstacle(
+    coupon: Coupon | None, promotion: Promotion | None, context: PricingContext, used: int
+) -> tuple[str, str]:
+    if coupon is None:
+        return "COUPON_UNKNOWN", "there is no such coupon"
+    if coupon.usage_limit is not None and (coupon.redeemed or 0) >= coupon.usage_limit:
+        return "COUPON_EXHAUSTED", f"it has been used {coupon.usage_limit} times"
+    if coupon.customer_usage_limit is not None and used >= coupon.customer_usage_limit:
+        return "COUPON_EXHAUSTED", f"the customer has used it {used} times"
+    return use_obstacle(coupon, promotion, context.at) or ("", "")

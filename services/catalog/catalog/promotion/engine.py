@@ -6,9 +6,10 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
 * Cart promotions come one after the other, the smallest priority number first, each judged by the cart as those before
   have left it. Two that could meet have different priorities: else nobody would know which is first, so it is refused.
 * An exclusive promotion wins alone: the first one whose conditions the cart meets is the only one.
-* An amount or percentage off the order is taken from the charges of one basket (one currency, kind and charge period)
-  together. It is split over them in proportion to what they cost, exact to the minor unit by the largest remainder;
-  what a charge can't bear, because its units may not fall below their floor, the others bear.
+* An amount or percentage off the order is taken from the charges of one basket (one currency, kind and charge period,
+  all quoted with tax or all without) together. It is split over them in proportion to what they cost, exact to the
+  minor unit by the largest remainder; what a charge can't bear, because its units may not fall below their floor, the
+  others bear.
 * An amount or percentage off a unit reckons from the price of a unit before cart promotions, so two of 10 % are 20 %.
 * No unit ever falls below its floor, which is 0 unless it has another one; a charge that is a credit is left alone.
 * Percentages are rounded to the minor unit, half away from zero: of a basket once, of a unit once a unit.
@@ -164,7 +165,10 @@ class Promotion:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A charge of the cart: `amount` for `quantity` units of `item`, in whole minor units, before promotions."""
+    """A charge of the cart: `amount` for `quantity` units of `item`, in whole minor units, before promotions.
+
+    `id` is what a receipt calls it by.
+    """
 
     id: str
     item: str
@@ -179,6 +183,10 @@ class Line:
     floor: Decimal = _ZERO
     discounted: bool = False
     delivery: bool = False
+    # The amount includes the tax; what is taken off it does so too.
+    gross: bool = False
+    # What the charge is called.
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,8 @@ class Cart:
     lines: tuple[Line, ...]
     at: datetime
     coupons: tuple[Coupon, ...] = ()
+    # How many things are bought; None: as many as the lines' items say.
+    quantity: int | None = None
     segments: frozenset[str] = frozenset()
     # How many orders the customer placed before; None: unknown.
     orders_before: int | None = None
@@ -425,6 +435,8 @@ class _Promoter:
     def _number(self, condition: Condition, promotion: Promotion) -> Decimal | None:
         items = [p for p in self._lines if not p.line.delivery]
         match condition.fact:
+            case Fact.QUANTITY if self._cart.quantity is not None:
+                return Decimal(self._cart.quantity)
             case Fact.QUANTITY:
                 return Decimal(sum({p.line.item: p.line.quantity for p in items}.values()))
             case Fact.ORDER_NUMBER:
@@ -493,13 +505,13 @@ class _Promoter:
     def _cut_baskets(
         self, fitting: Sequence[Promoted], promotion: Promotion, pattern: int, index: int, action: Action
     ) -> bool:
-        baskets: dict[tuple[str, str, str], list[Promoted]] = {}
+        baskets: dict[tuple[str, str, str, bool], list[Promoted]] = {}
         for promoted in fitting:
             if promoted.amount > 0:
                 line = promoted.line
-                baskets.setdefault((line.currency, line.kind, line.period), []).append(promoted)
+                baskets.setdefault((line.currency, line.kind, line.period, line.gross), []).append(promoted)
         effect = False
-        for (currency, _, _), basket in baskets.items():
+        for (currency, *_), basket in baskets.items():
             total = sum((promoted.amount for promoted in basket), _ZERO)
             if action.percentage is not None:
                 wanted = rounded(total * action.percentage / _HUNDRED, currency)
@@ -538,7 +550,7 @@ class _Promoter:
                 promotion.id,
                 f"{before:f} {line.currency}",
                 f"{promoted.amount:f} {line.currency}",
-                "; ".join(filter(None, (promotion.name, action.note))),
+                "; ".join(filter(None, (promotion.name, line.name, action.note))),
             )
         )
 

@@ -11,7 +11,7 @@ from catalog.product.store import category as category_table
 from catalog.product.store import product_offering as offering_table
 from catalog.product.store import product_specification as specification_table
 from catalog.promotion.domain import RELEASED_WORDS, Coupon, CouponRedemption, Promotion, stage_of
-from catalog.promotion.engine import Condition, Fact, Rule
+from catalog.promotion.engine import Fact
 from catalog.promotion.terms import Terms, entities
 from catalog.promotion.values import Stage
 from catalog.schema import metadata
@@ -126,17 +126,13 @@ def _kind_of(referred_type: str | None, path: str) -> str:
 
 def _compared_with(terms: Terms) -> Iterable[tuple[str, str]]:
     """The ids that conditions compare with, each with the kind of what it is of."""
-    waiting: list[Rule | Condition] = [pattern.rule for pattern in terms.promotion.patterns]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, Rule):
-            waiting += part.conditions
-        elif part.fact is Fact.PRODUCT:
-            yield part.value, ProductOffering.__name__
-        elif part.fact is Fact.CATEGORY:
-            yield part.value, Category.__name__
-        elif part.fact is Fact.CATEGORY_TOTAL:
-            yield part.of, Category.__name__
+    for condition in terms.conditions():
+        if condition.fact is Fact.PRODUCT:
+            yield condition.value, ProductOffering.__name__
+        elif condition.fact is Fact.CATEGORY:
+            yield condition.value, Category.__name__
+        elif condition.fact is Fact.CATEGORY_TOTAL:
+            yield condition.of, Category.__name__
 
 
 class PromotionBook:
@@ -167,6 +163,36 @@ _RELEASED = "SELECT id, revision FROM promotion WHERE released OR id = ANY (WANT
 def _promotions(unit: Unit, ids: Sequence[str]) -> Sequence[Promotion]:
     found = unit.session.scalars(sa.select(Promotion).where(promotion.c.id == any_of(ids))).all()
     return [one for one in found if one.released]
+
+
+_CATEGORIES = """
+    SELECT offering, category FROM (
+        WITH RECURSIVE above (offering, category) AS (
+            (
+                SELECT referrer_id, target_id FROM reference
+                WHERE referrer_type = 'ProductOffering' AND field = 'category' AND referrer_id = ANY (WANTED)
+                UNION
+                SELECT target_id, referrer_id FROM reference
+                WHERE referrer_type = 'Category' AND field = 'product_offering' AND target_id = ANY (WANTED)
+            )
+            UNION
+            SELECT above.offering, CASE field WHEN 'parent_id' THEN target_id ELSE referrer_id END
+            FROM above JOIN reference ON referrer_type = 'Category' AND (
+                (field = 'parent_id' AND referrer_id = above.category)
+                OR (field = 'sub_category' AND target_id = above.category)
+            )
+        )
+        SELECT offering, category FROM above
+    ) AS found
+"""
+
+
+def categories_of(database: Database, offerings: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Offering → its categories and those above them."""
+    found: dict[str, set[str]] = {}
+    for offering, category in database.rows(_CATEGORIES, sorted(set(offerings))):
+        found.setdefault(offering, set()).add(category)
+    return {offering: frozenset(ids) for offering, ids in found.items()}
 
 
 # --- coupons ---------------------------------------------------------------------------------------------------------

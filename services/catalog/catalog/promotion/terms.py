@@ -78,6 +78,23 @@ class Terms:
     promotion: Promotion
     text: str
 
+    @property
+    def by_category(self) -> bool:
+        """Whether it matters what categories an offering is in."""
+        return any(
+            action.filter.categories for pattern in self.promotion.patterns for action in pattern.actions
+        ) or any(condition.fact in (Fact.CATEGORY, Fact.CATEGORY_TOTAL) for condition in self.conditions())
+
+    def conditions(self) -> Iterable[Condition]:
+        """All that is compared."""
+        waiting: list[Rule | Condition] = [pattern.rule for pattern in self.promotion.patterns]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, Rule):
+                waiting += part.conditions
+            else:
+                yield part
+
 
 def parse_terms(data: Mapping[str, Any]) -> Terms:
     """Terms from their plain form: the only way that they are made, so that a receipt's are the same."""

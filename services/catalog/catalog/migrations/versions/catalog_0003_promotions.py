@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "catalog_0003"
-down_revision = "catalog_0001"
+down_revision = "catalog_0002"
 branch_labels = None
 depends_on = None
 

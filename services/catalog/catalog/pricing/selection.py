@@ -1,0 +1,490 @@
+"""Which versions, parts, prices and alterations count for what was asked, and why the others don't."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from catalog.pricing import periods
+from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS, Condition, Facts, Value, unmet, values_of
+from catalog.pricing.offers import (
+    TERMINATION,
+    USAGE,
+    Alteration,
+    Charge,
+    Level,
+    Offer,
+    Part,
+    Term,
+    currencies_by_kind,
+)
+from catalog.pricing.receipts import ReceiptStep
+from catalog.pricing.rules import Rules
+from catalog.pricing.values import Item, PricingContext, Stage
+from catalog.product.domain import CHARGES, DRAFTS, LifecycleStatus, sale_obstacle
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+
+MAX_LINES = 1_000
+_MAX_NUMBER = 2**31 - 1
+# A charge, the phase that it is in, and its alterations by priority if they don't depend on anything.
+Held = tuple[Charge, Stage | None, tuple[Level, ...] | None]
+
+
+@dataclass(slots=True)
+class Line:
+    """An offering in its place: below its bundle, in its number, with the charges that count."""
+
+    offer: Offer
+    item: Item
+    index: int
+    subject: str
+    quantity: int
+    held: Sequence[Held]
+    # What each kind of charge has a price in.
+    currencies: Sequence[frozenset[str]]
+    notes: list[ReceiptStep]
+    bundled: "list[Line]"
+
+    def all(self) -> Iterable["Line"]:
+        """Itself and all below it."""
+        yield self
+        for line in self.bundled:
+            yield from line.all()
+
+
+class _NotSellableError(Exception):
+    def __init__(self, offer: Offer, why: str) -> None:
+        super().__init__(why)
+        self.offer = offer
+        self.why = why
+
+
+class _UnstatedError(Exception):
+    """Prices depend on something that the request doesn't say."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(violations[0].description)
+        self.violations = violations
+
+
+@dataclass
+class Selection:
+    """The choice for one request. `first_rules`: by the rules of receipts of revision 1, which knew no usage."""
+
+    offers: Mapping[str, Offer]
+    rules: Rules
+    context: PricingContext
+    first_rules: bool = False
+    # Every version that could have been chosen where there was a choice, by id.
+    considered: dict[str, Offer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._room = MAX_LINES
+        self._versions: dict[str, list[Offer]] = {}
+        for offer in self.offers.values():
+            if offer.series != offer.id:
+                self._versions.setdefault(offer.series, []).append(offer)
+        self._ranks: dict[str, tuple[int, int, int, int] | None] = {}
+        asked = self.context
+        known: dict[str, Sequence[Value]] = {
+            "marketSegment": asked.market_segment,
+            "agreement": (asked.agreement_id,) if asked.agreement_id else (),
+            "customer": (asked.customer_id,) if asked.customer_id else (),
+        }
+        # Where and how one buys is always somewhere and somehow: what isn't stated isn't known.
+        stated = {"branch": asked.branch, "channel": asked.channel}
+        known |= {subject: (value,) for subject, value in stated.items() if value}
+        if asked.place:
+            known["place"] = asked.place
+        self._known = known
+
+    # --- lines -------------------------------------------------------------------------------------------------------
+
+    def lines(self, items: Sequence[Item]) -> list[Line]:
+        """What is priced for each item. Raises what `catalog.pricing.pricing.price` says of its offerings."""
+        lines: list[Line] = []
+        unsold: list[Violation] = []
+        unstated: list[Violation] = []
+        metadata: dict[str, str] = {}
+        for i, item in enumerate(items):
+            try:
+                lines.append(self._top(i, item))
+            except _NotSellableError as error:
+                unsold.append(Violation(field_of(i), error.why))
+                metadata = metadata or {
+                    "product_offering_id": error.offer.id,
+                    "lifecycle_status": error.offer.status,
+                }
+            except _UnstatedError as error:
+                unstated += error.violations
+        if unsold:
+            raise FailedPrecondition(
+                "OFFERING_NOT_SELLABLE", unsold[0].description, violations=unsold, metadata=metadata
+            )
+        if unstated:
+            raise InvalidArgument("PRICE_DEPENDS", unstated[0].description, violations=unstated)
+        return lines
+
+    def _top(self, index: int, item: Item) -> Line:
+        subject = item.id or f"item[{index}]"
+        notes: list[ReceiptStep] = []
+        offer = self._version(self.offers[item.product_offering_id], item, subject, notes)
+        line = self._line(offer, item, index, subject, item.quantity, (), notes, counted=True)
+        self._check_choices(line, item)
+        return line
+
+    def _line(
+        self,
+        offer: Offer,
+        item: Item,
+        index: int,
+        subject: str,
+        quantity: int,
+        above: tuple[str, ...],
+        notes: list[ReceiptStep],
+        *,
+        counted: bool,
+    ) -> Line:
+        """`counted`: its own prices count, since no bundle around it overrides them."""
+        self._room -= 1
+        if self._room < 0 or quantity > _MAX_NUMBER:
+            raise InvalidArgument("TOO_MANY_LINES", f"more than {MAX_LINES} lines, or 2³¹ of one offering")
+        why = self._unsold(offer, item, alone=not above)
+        if why is not None:
+            raise _NotSellableError(offer, f"offering {offer.id} {why}")
+        if not counted:
+            held: Sequence[Held] = ()
+            currencies: Sequence[frozenset[str]] = ()
+            notes += [_rejected(subject, c.rule, "the prices of the bundle replace it") for c in offer.charges]
+        elif offer.currencies is not None:
+            held, currencies = [(charge, None, charge.levels) for charge in offer.charges], offer.currencies
+        else:
+            held = self._held(offer, item, index, subject, quantity, notes)
+            currencies = currencies_by_kind(charge for charge, _, _ in held)
+        line = Line(offer, item, index, subject, quantity, held, currencies, notes, [])
+        if offer.parts:
+            chosen = {choice.product_offering_id: choice.number for choice in item.bundled}
+            for part in offer.parts:
+                self._add_part(line, part, chosen, above, counted=counted and not offer.overrides)
+        return line
+
+    def _add_part(
+        self, line: Line, part: Part, chosen: Mapping[str, int], above: tuple[str, ...], *, counted: bool
+    ) -> None:
+        offer, found = line.offer, self.offers.get(part.id)
+        if found is None or part.id in above or part.id == offer.id:
+            what = "isn't there" if found is None else "bundles it"
+            raise _NotSellableError(offer, f"offering {offer.id} bundles {part.id!r}, which {what}")
+        subject = f"{line.subject}/{part.id}"
+        notes: list[ReceiptStep] = []
+        version = self._version(found, line.item, subject, notes)
+        number = next((chosen[key] for key in (part.id, version.id) if key in chosen), part.number)
+        if not number:
+            return
+        below = (*above, offer.id)
+        line.bundled.append(
+            self._line(version, line.item, line.index, subject, line.quantity * number, below, notes, counted=counted)
+        )
+
+    def _unsold(self, offer: Offer, item: Item, *, alone: bool) -> str | None:
+        """Why it can't be had; None: it can."""
+        if item.exact_version:
+            # Who holds it goes on holding it, whether or not it is still sold.
+            why = f"is {offer.status}" if offer.status in _NOT_HELD else None
+        else:
+            why = sale_obstacle(offer.status, offer.valid_for, self.context.at, offer.is_sellable or not alone)
+        return f"isn't complete: {offer.broken[0]}" if why is None and offer.broken else why
+
+    def _version(self, asked: Offer, item: Item, subject: str, notes: list[ReceiptStep]) -> Offer:
+        """The version of the series that is sold at the time: of several the one that began last."""
+        further = self._versions.get(asked.series)
+        if further is None or item.exact_version:
+            return asked
+        first = self.offers.get(asked.series)
+        sold = [
+            version
+            for version in ([first] if first is not None else []) + further
+            if sale_obstacle(version.status, version.valid_for, self.context.at) is None
+        ]
+        self.considered |= {version.id: version for version in (asked, *sold)}
+        if not sold:
+            # It will be refused, with the reason.
+            return asked
+        best = max(sold, key=lambda version: (periods.start_of(version.valid_for), version.id))
+        later = f"{_name_of(best)} has begun later"
+        notes += [_rejected(subject, version.id, later) for version in sold if version is not best]
+        if best is not asked:
+            notes.append(ReceiptStep(subject, "VERSION_CHOSEN", best.id, asked.id, best.id, _name_of(best)))
+        return best
+
+    def _check_choices(self, top: Line, item: Item) -> None:
+        """Raises InvalidArgument BUNDLED_SELECTION, UNKNOWN_TERM, USAGE_NOT_PRICED, each naming what is wrong."""
+        if item.bundled:
+            self._check_bundled(top, item)
+        if not (item.term or item.usage):
+            return
+        lines = list(top.all())
+        if item.term and not any(self._term(line.offer, item.term) for line in lines):
+            why = f"offering {top.offer.id} isn't sold with a term {item.term!r} at that time"
+            field = f"item[{top.index}].term"
+            raise InvalidArgument("UNKNOWN_TERM", why, violations=[Violation(field, why)])
+        wrong: list[Violation] = []
+        for k, used in enumerate(item.usage):
+            priced = [line for line in lines if any(charge.usage_type == used.usage_type for charge, _, _ in line.held)]
+            if len(priced) != 1:
+                what = "has no price for" if not priced else "has several parts that price"
+                wrong.append(
+                    Violation(
+                        f"item[{top.index}].usage[{k}].usage_type",
+                        f"offering {top.offer.id} {what} {used.usage_type!r}",
+                    )
+                )
+        if wrong:
+            raise InvalidArgument("USAGE_NOT_PRICED", wrong[0].description, violations=wrong)
+
+    def _check_bundled(self, top: Line, item: Item) -> None:
+        wrong: list[Violation] = []
+        found: dict[str, list[Part]] = {}
+        for line in top.all():
+            for part in line.offer.parts:
+                version = self._version(self.offers[part.id], item, "", [])
+                for key in {part.id, version.id}:
+                    found.setdefault(key, []).append(part)
+        seen: set[str] = set()
+        for k, choice in enumerate(item.bundled):
+            path, key, number = f"item[{top.index}].bundled[{k}]", choice.product_offering_id, choice.number
+            if key in seen:
+                wrong.append(Violation(f"{path}.product_offering_id", f"another number of {key!r} was chosen before"))
+            elif key not in found:
+                wrong.append(Violation(f"{path}.product_offering_id", f"{top.offer.id} isn't made of {key!r}"))
+            for part in found.get(key, ()):
+                if number < part.least or (part.most is not None and number > part.most):
+                    limits = f"from {part.least}" + (f" to {part.most}" if part.most is not None else "")
+                    wrong.append(Violation(f"{path}.number", f"there may be {limits} of {key}, not {number}"))
+                    break
+            seen.add(key)
+        if wrong:
+            raise InvalidArgument("BUNDLED_SELECTION", wrong[0].description, violations=wrong)
+
+    # --- charges -----------------------------------------------------------------------------------------------------
+
+    def _held(
+        self, offer: Offer, item: Item, index: int, subject: str, quantity: int, notes: list[ReceiptStep]
+    ) -> Sequence[Held]:
+        draft = next((charge for charge in offer.charges if charge.status in DRAFTS), None)
+        if draft is not None:
+            # Left out, it would be sold for less than it is meant to cost.
+            raise _NotSellableError(offer, f"offering {offer.id} has a price {draft.rule} that is {draft.status}")
+        facts = self.facts(item, quantity)
+        stages = self._stages(offer, item)
+        held: list[Held] = []
+        undecided: dict[str, list[Condition]] = {}
+        for charge in offer.charges:
+            reason, unstated = self._idle(charge, offer, item, facts)
+            if unstated is not None:
+                undecided.setdefault(charge.key, []).append(unstated)
+            if reason is not None:
+                notes.append(_rejected(subject, charge.rule, reason))
+            elif not charge.phases:
+                held.append((charge, None, charge.levels))
+            else:
+                there = [stages[name] for name in charge.phases if name in stages]
+                held += [(charge, stage, charge.levels) for stage in there]
+                if not there:
+                    notes.append(_rejected(subject, charge.rule, "it is for another phase"))
+        priced = {charge.key for charge, _, _ in held}
+        alone = all(charge.kind == TERMINATION for charge, _, _ in held)
+        missing = [
+            condition
+            for key, conditions in undecided.items()
+            if key not in priced and (len(conditions) > 1 or alone)
+            for condition in conditions
+        ]
+        if missing:
+            raise _UnstatedError([_unstated(index, offer, condition) for condition in dict.fromkeys(missing)])
+        if offer.charges and not held:
+            raise _NotSellableError(offer, f"offering {offer.id} has no price that holds at that time")
+        return held
+
+    def _idle(self, charge: Charge, offer: Offer, item: Item, facts: Facts) -> tuple[str | None, Condition | None]:
+        """Why a charge doesn't count, and the condition that nobody can decide, if it is one."""
+        if charge.kind not in CHARGES and (self.first_rules or charge.kind not in (USAGE, TERMINATION)):
+            return f"{charge.kind} isn't charged by being ordered", None
+        if charge.amount is None and charge.model is None:
+            return "it has no amount", None
+        reason = self._lapsed(charge, item)
+        if reason is None and charge.terms and item.term not in charge.terms:
+            reason = f"it is for the term {' or '.join(charge.terms)}"
+        if reason is None and charge.kind == TERMINATION:
+            reason = self._uncommitted(offer, item)
+        if reason is None and charge.price_list and self.rank(charge.price_list) is None:
+            reason = f"its price list {charge.price_list} isn't this customer's"
+        if reason is not None or not charge.conditions:
+            return reason, None
+        failed = unmet(charge.conditions, facts)
+        if failed is None:
+            return None, None
+        condition, unstated = failed
+        return f"it is for {condition}", condition if unstated else None
+
+    def _lapsed(self, thing: Charge | Alteration, item: Item) -> str | None:
+        if not item.exact_version:
+            return sale_obstacle(thing.status, thing.valid_for, self.context.at)
+        if thing.status in _NOT_HELD:
+            return f"is {thing.status}"
+        return None if thing.valid_for.covers(self.context.at) else "isn't valid at that time"
+
+    def _uncommitted(self, offer: Offer, item: Item) -> str | None:
+        """Why nothing is due for leaving early."""
+        if not item.term:
+            return "no term was chosen"
+        term = self._term(offer, item.term) or self._term(self.offers[item.product_offering_id], item.term)
+        if term is None or term.duration is None or item.started_at is None:
+            return None
+        over = periods.after(item.started_at, term.duration) <= self.context.at
+        return f"the term {term.name} is over" if over else None
+
+    def _term(self, offer: Offer, name: str) -> Term | None:
+        at = self.context.at
+        return next((term for term in offer.terms if term.name == name and term.valid_for.covers(at)), None)
+
+    def rank(self, price_list: str) -> tuple[int, int, int, int] | None:
+        """How much a price list is this customer's own; None: it isn't."""
+        if price_list not in self._ranks:
+            terms = self.rules.price_lists.get(price_list)
+            self._ranks[price_list] = terms.rank(self.context) if terms is not None else None
+        return self._ranks[price_list]
+
+    def outranked(self, line: Line, currency: str) -> dict[str, str]:
+        """Rule → why another price list goes before it: for each charge the customer's most specific list wins."""
+        lists: dict[str, set[str]] = {}
+        for charge, _, _ in line.held:
+            if charge.currency == currency:
+                lists.setdefault(charge.key, set()).add(charge.price_list)
+        best = {key: max(among, key=self._precedence) for key, among in lists.items() if len(among) > 1}
+        return {
+            charge.rule: f"price list {self._list_name(best[charge.key])} has a price for it"
+            for charge, _, _ in line.held
+            if charge.key in best and charge.price_list != best[charge.key]
+        }
+
+    def _precedence(self, price_list: str) -> tuple[bool, tuple[int, int, int, int], list[int]]:
+        # The general list last; of equal ones always the same, the one whose id comes first.
+        rank = self.rank(price_list) if price_list else None
+        return bool(price_list), rank or (0, 0, 0, 0), [-ord(letter) for letter in price_list]
+
+    def _list_name(self, price_list: str) -> str:
+        return self.rules.price_lists[price_list].name or price_list
+
+    # --- phases ------------------------------------------------------------------------------------------------------
+
+    def _stages(self, offer: Offer, item: Item) -> Mapping[str, Stage]:
+        """The phases to be listed: all of a new product's, or the one that a product is in."""
+        if not offer.phases:
+            return {}
+        begins = began = item.started_at or self.context.at
+        stages: dict[str, Stage] = {}
+        starts = periods.starts(began, [phase.duration for phase in offer.phases])
+        for phase, start in zip(offer.phases, starts, strict=True):
+            ends = periods.after(begins, phase.duration) if phase.duration is not None else None
+            in_force = ends is None or self.context.at < ends
+            if item.started_at is None or in_force:
+                stages[phase.name] = Stage(phase.name, start, phase.duration)
+            if item.started_at is not None and in_force:
+                break
+            if ends is not None:
+                begins = ends
+        return stages
+
+    # --- alterations -------------------------------------------------------------------------------------------------
+
+    def levels(
+        self, line: Line, charge: Charge, stage: Stage | None
+    ) -> tuple[Sequence[Level], Sequence[tuple[Alteration, str]]]:
+        """The alterations that count by priority, and those before the first of them that don't."""
+        facts = self.facts(line.item, line.quantity) if any(a.conditions for a in charge.alterations) else {}
+        begun = self._begun(line, stage)
+        first: list[tuple[Alteration, str]] = []
+        levels: list[tuple[list[Alteration], list[tuple[Alteration, str]]]] = []
+        for alteration in charge.alterations:
+            reason = self._inapplicable(alteration, charge, line.item, stage, facts, begun)
+            if reason is not None:
+                (levels[-1][1] if levels else first).append((alteration, reason))
+            elif levels and levels[-1][0][0].priority == alteration.priority:
+                levels[-1][0].append(alteration)
+            else:
+                levels.append(([alteration], []))
+        return levels, first
+
+    def _inapplicable(
+        self,
+        alteration: Alteration,
+        charge: Charge,
+        item: Item,
+        stage: Stage | None,
+        facts: Facts,
+        begun: datetime | None,
+    ) -> str | None:
+        reason = self._lapsed(alteration, item)
+        if reason is None and alteration.kind and alteration.kind != charge.kind:
+            reason = f"it is for {alteration.kind} charges"
+        if reason is None and alteration.percentage is None and alteration.currency != charge.currency:
+            reason = f"it is in {alteration.currency}" if alteration.currency else "it has no amount"
+        if reason is None and alteration.phases and (stage is None or stage.name not in alteration.phases):
+            reason = f"it is for the phase {' or '.join(alteration.phases)}"
+        if reason is None and alteration.terms and item.term not in alteration.terms:
+            reason = f"it is for the term {' or '.join(alteration.terms)}"
+        if reason is None and alteration.duration is not None and begun is not None:
+            lasting = periods.lasting(alteration.duration, charge.period)
+            if lasting is not None and periods.after(begun, lasting) <= self.context.at:
+                reason = f"it was {alteration.note}"
+        if reason is None and alteration.conditions:
+            failed = unmet(alteration.conditions, facts)
+            reason = f"it is for {failed[0]}" if failed is not None else None
+        return reason
+
+    def _begun(self, line: Line, stage: Stage | None) -> datetime | None:
+        """Since when the charge has run; None: it begins now."""
+        started = line.item.started_at
+        if started is None or stage is None or stage.start is None:
+            return started
+        return periods.after(started, stage.start)
+
+    def facts(self, item: Item, quantity: int) -> Facts:
+        """What is known of who buys, where, and what."""
+        facts: dict[str, Sequence[Value]] = {
+            **self._known,
+            "term": (item.term,) if item.term else (),
+            "quantity": (Decimal(quantity),),
+        }
+        for characteristic in item.characteristic:
+            name = f"{CHARACTERISTIC}{characteristic.name}"
+            value = values_of(characteristic.value.text) if characteristic.value is not None else ()
+            facts[name] = (*facts.get(name, ()), *value)
+        return facts
+
+
+# What nobody holds (any more).
+_NOT_HELD = DRAFTS | {LifecycleStatus.OBSOLETE.value}
+
+
+def field_of(index: int) -> str:
+    """Where the request names the offering of an item."""
+    return f"item[{index}].product_offering_id"
+
+
+def _unstated(index: int, offer: Offer, condition: Condition) -> Violation:
+    subject = condition.subject
+    if subject.startswith(CHARACTERISTIC):
+        field = f"item[{index}].characteristic"
+    else:
+        field = SUBJECTS[subject] if SUBJECTS[subject].startswith("context.") else f"item[{index}].{SUBJECTS[subject]}"
+    return Violation(field, f"the price of offering {offer.id} depends on {subject}, which isn't stated")
+
+
+def _rejected(subject: str, rule: str, reason: str) -> ReceiptStep:
+    return ReceiptStep(subject, "REJECTED", rule, reason=reason)
+
+
+def _name_of(version: Offer) -> str:
+    return f"version {version.ref.version or version.id}"

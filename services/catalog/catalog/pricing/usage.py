@@ -1,0 +1,498 @@
+"""What the usage of one charge period costs: events are counted, allowances used up, the rest charged; with a receipt.
+
+In this order, for each price of a usage type:
+
+1. Every event is converted to the units of its price and rounded up to whole event increments.
+2. Models that reckon event by event (rated, percentage, and perUnit unless a flat amount or a period increment makes
+   it one price of the sum): what the free events and the allowance leave of each event is charged by itself, not below
+   event_minimum nor above event_maximum (nothing is charged for what is free), and the charges are added up.
+3. The other models: the sum is rounded up to whole period increments, the allowance taken off, and the rest is priced.
+4. The sum is kept between period_minimum and period_maximum and rounded once to the currency's minor unit, half away
+   from zero; then comes the tax.
+
+A period can be rated in several calls: each takes the state that the one before left and charges only what is new.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from catalog.pricing import tiers
+from catalog.pricing.money import number, rounded
+from catalog.pricing.offers import canonical, instant
+from catalog.pricing.rating import Calendar, rate_event
+from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.tiers import Model
+from catalog.pricing.units import SECOND, factor, seconds
+from catalog.product.pricing_models import reckons_by_event
+from catalog.product.values import PricingModelType
+from chassis.errors import InvalidArgument, Violation
+from chassis.types import EPOCH, Json, Money, Quantity
+
+ENGINE = "catalog.usage"
+# Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
+REVISION = "1"
+MAX_EVENTS = 100_000
+_ZERO = Fraction(0)
+
+
+# --- what is asked ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UsageEvent:
+    """A call, a message, a session: so much of a usage type; `id` is the caller's own name for it.
+
+    `units` empty: those of the price. `destination`: the called number, E.164 with or without +.
+    """
+
+    id: str
+    usage_type: str
+    amount: Decimal
+    units: str = ""
+    at: datetime | None = None
+    destination: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePrice:
+    """A price of one usage type; made from its plain form only (`parse_price`). `tax_rate` in percent."""
+
+    rule: str
+    name: str
+    currency: str
+    gross: bool
+    tax_rate: Decimal | None
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodState:
+    """What a price has counted in a charge period so far: units and events.
+
+    And, of prices that reckon event by event: how many of the units were free, and the others' amount, unrounded.
+    """
+
+    quantity: Fraction
+    events: int
+    free: Fraction
+    amount: Fraction
+
+
+# --- what is answered ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class RatedUsage:
+    """One event under one price: the units that count, how many of them are free, and its own amount, unrounded.
+
+    `amount` is None where the model prices the period's sum only.
+    """
+
+    event: UsageEvent
+    rule: str
+    quantity: Fraction
+    free: Fraction
+    amount: Fraction | None
+    destination: str
+
+
+@dataclass(slots=True)
+class UsageCharge:
+    """What one price charges for the events: rounded; with and without tax."""
+
+    price: UsagePrice
+    events: int
+    # All of the period so far: counted, free of it, charged.
+    quantity: Fraction
+    free: Fraction
+    charged: Fraction
+    amount: Money
+    tax_included_amount: Money
+    state: PeriodState
+
+
+@dataclass(slots=True)
+class UsageRating:
+    """The answer and its receipt."""
+
+    event: tuple[RatedUsage, ...]
+    charge: tuple[UsageCharge, ...]
+    receipt: Receipt
+
+
+def compile_price(
+    model: Mapping[str, Any], *, rule: str, name: str, currency: str, gross: bool, tax_rate: Decimal | None
+) -> dict[str, Any]:
+    """The plain form of a usage price, which `parse_price` takes; `model` in its own plain form."""
+    return {
+        "rule": rule,
+        "name": name,
+        "currency": currency,
+        "gross": gross,
+        "tax_rate": None if tax_rate is None else format(tax_rate, "f"),
+        "model": dict(model),
+    }
+
+
+def parse_price(data: Mapping[str, Any]) -> UsagePrice:
+    """A usage price from its plain form."""
+    return UsagePrice(
+        rule=data["rule"],
+        name=data["name"],
+        currency=data["currency"],
+        gross=data["gross"],
+        tax_rate=None if data["tax_rate"] is None else Decimal(data["tax_rate"]),
+        model=tiers.parse_model(data["model"]),
+    )
+
+
+# --- the engine ------------------------------------------------------------------------------------------------------
+
+
+def rate_usage(
+    prices: Sequence[Mapping[str, Any]],
+    events: Sequence[UsageEvent],
+    *,
+    zone: str,
+    holidays: Iterable[date] = (),
+    before: Mapping[str, PeriodState] | None = None,
+) -> UsageRating:
+    """What the events of one charge period cost by the prices (in their plain form).
+
+    Every price of an event's usage type applies; a price without an event still has what is charged for nothing (a
+    first tier's flat amount, a period's minimum). `zone`: IANA name, for hours of the day. `before`: by price, what
+    earlier calls for the same period left.
+
+    Raises InvalidArgument NO_USAGE_PRICE, UNKNOWN_USAGE_TYPE, INVALID_QUANTITY, DUPLICATE_EVENT, TOO_MANY_EVENTS,
+    UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS: naming the events at fault.
+    """
+    parsed = [parse_price(price) for price in prices]
+    _check(parsed, events)
+    where = _calendar(zone, holidays)
+    states = before or {}
+    rated: list[RatedUsage] = []
+    charges: list[UsageCharge] = []
+    steps: list[ReceiptStep] = []
+    for price in parsed:
+        period = _Period(price, where, states.get(price.rule), steps)
+        for i, event in enumerate(events):
+            if event.usage_type == price.model.usage_type:
+                rated.append(period.count(event, event.id or f"event[{i}]"))
+        charges.append(period.charge())
+    inputs = {
+        "prices": list(prices),
+        "events": [_plain_event(event) for event in events],
+        "zone": zone,
+        "holidays": sorted(day.isoformat() for day in where.holidays),
+        "before": {rule: _plain_state(state) for rule, state in states.items()},
+    }
+    return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, REVISION, Json(canonical(inputs)), tuple(steps)))
+
+
+def replay(receipt: Receipt) -> UsageRating:
+    """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
+    if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
+        raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
+    inputs = json.loads(receipt.inputs.text)
+    return rate_usage(
+        inputs["prices"],
+        [
+            UsageEvent(
+                event["id"],
+                event["usage_type"],
+                Decimal(event["amount"]),
+                event["units"],
+                datetime.fromisoformat(event["at"]) if event["at"] else None,
+                event["destination"],
+            )
+            for event in inputs["events"]
+        ],
+        zone=inputs["zone"],
+        holidays=[date.fromisoformat(day) for day in inputs["holidays"]],
+        before={
+            rule: PeriodState(
+                Fraction(state["quantity"]), state["events"], Fraction(state["free"]), Fraction(state["amount"])
+            )
+            for rule, state in inputs["before"].items()
+        },
+    )
+
+
+def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
+    """What a period's usage comes to when only its sum is known, unrounded and without tax, and how.
+
+    The sum counts as one event for models that reckon by event; hours and destinations are then unknown. Steps have no
+    subject and no rule: the caller's own go there. Raises what `rate_usage` does.
+    """
+    price = UsagePrice("", "", currency, False, None, model)
+    steps: list[ReceiptStep] = []
+    period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps)
+    period.count(UsageEvent("", model.usage_type, quantity, units), "")
+    return period.total(), steps
+
+
+class _Period:
+    """A charge period of one price while its events are counted."""
+
+    def __init__(
+        self, price: UsagePrice, where: Calendar, before: PeriodState | None, steps: list[ReceiptStep]
+    ) -> None:
+        self._price = price
+        self._model = price.model
+        self._where = where
+        self._before = before
+        self._steps = steps
+        state = before or PeriodState(_ZERO, 0, _ZERO, _ZERO)
+        self._quantity, self._events = state.quantity, state.events
+        self._free, self._amount = state.free, state.amount
+        self._by_event = reckons_by_event(
+            price.model.type, flat=any(tier.flat for tier in price.model.tiers), increment=price.model.period_increment
+        )
+        self._allowance = self._converted(price.model.allowance)
+        self._event_increment = self._converted(price.model.event_increment)
+        self._period_increment = self._converted(price.model.period_increment)
+
+    def count(self, event: UsageEvent, subject: str) -> RatedUsage:
+        """Adds an event."""
+        counted = self._counted(event, subject)
+        rated = RatedUsage(event, self._price.rule, counted, _ZERO, None, "")
+        if self._by_event:
+            rated.free = self._left_free(counted)
+            self._free += rated.free
+            self._charge_event(rated, subject)
+        self._quantity += counted
+        self._events += 1
+        return rated
+
+    def total(self) -> Fraction:
+        """The period's amount so far, between its least and its most, unrounded."""
+        return self._bounded(self._amount if self._by_event else self._summed(self._quantity, self._events))
+
+    def charge(self) -> UsageCharge:
+        """What is to be charged now: the period so far, less what was charged before."""
+        currency = self._price.currency
+        exact = self.total()
+        due = rounded(exact, currency)
+        if due != exact:
+            self._note("ROUNDED", self._money(exact), self._money(due))
+        if self._before is not None:
+            already = self._charged_before(self._before)
+            if already:
+                self._note("ALREADY_CHARGED", self._money(due), self._money(due - already))
+            due -= already
+        net, included = due, due
+        if self._price.tax_rate is not None:
+            factor_ = 1 + Fraction(self._price.tax_rate) / 100
+            if self._price.gross:
+                net = rounded(Fraction(due) / factor_, currency)
+            else:
+                included = rounded(Fraction(due) * factor_, currency)
+            self._note("TAX_ADDED", self._money(net), self._money(included), f"{self._price.tax_rate:f} %")
+        quantity = self._in_whole_increments(self._quantity)
+        free = self._free if self._by_event else min(quantity, self._allowance or _ZERO)
+        return UsageCharge(
+            self._price,
+            self._events,
+            quantity,
+            free,
+            quantity - free,
+            Money(unit=currency, value=net),
+            Money(unit=currency, value=included),
+            PeriodState(self._quantity, self._events, self._free, self._amount),
+        )
+
+    def _counted(self, event: UsageEvent, subject: str) -> Fraction:
+        """The event in the price's units, in whole increments."""
+        own = "" if event.units.lower() == self._price.currency.lower() else event.units
+        exact = Fraction(event.amount)
+        if own:
+            try:
+                exact *= factor(own, self._units)
+            except InvalidArgument as error:
+                raise InvalidArgument(
+                    error.reason, f"{subject}: {error.message}", violations=[Violation(f"{subject}.units", own)]
+                ) from error
+        whole = _whole(exact, self._event_increment)
+        if whole != exact:
+            self._note("EVENT_ROUNDED", self._text(exact), self._text(whole), subject=subject)
+        return whole
+
+    def _left_free(self, counted: Fraction) -> Fraction:
+        """How much of the next event is free."""
+        free = counted
+        if self._allowance is None and self._model.free_events is None:
+            return _ZERO
+        if self._model.free_events is not None and self._events >= self._model.free_events:
+            return _ZERO
+        if self._allowance is not None:
+            free = min(free, max(self._allowance - self._quantity, _ZERO))
+        return free
+
+    def _charge_event(self, rated: RatedUsage, subject: str) -> None:
+        if rated.free:
+            left = self._text(rated.quantity - rated.free)
+            self._note("ALLOWANCE_USED", self._text(rated.quantity), left, self._text(rated.free), subject=subject)
+        rated.amount = _ZERO
+        if rated.quantity <= rated.free:
+            return
+        exact = self._event_amount(rated, subject)
+        low, high = self._model.event_minimum, self._model.event_maximum
+        rated.amount = self._kept_between(exact, low, high, "EVENT", subject)
+        self._amount += rated.amount
+
+    def _event_amount(self, rated: RatedUsage, subject: str) -> Fraction:
+        if self._model.type is not PricingModelType.RATED:
+            exact, parts = tiers.amount(self._model, rated.quantity - rated.free)
+            self._steps += tiers.receipt_steps(parts, subject, self._price.rule, self._price.currency)
+            return exact
+        event = rated.event
+        if event.at is None and any(rate.bands for rate in self._model.rates.rates):
+            raise InvalidArgument(
+                "EVENT_TIME_MISSING",
+                f"{subject} doesn't say when it was, and its price depends on the hour",
+                violations=[Violation(f"{subject}.at", "required")],
+            )
+        found = rate_event(
+            self._model.rates,
+            subject=subject,
+            rule=self._price.rule,
+            currency=self._price.currency,
+            destination=event.destination,
+            at=event.at or EPOCH,
+            units=rated.quantity,
+            free=rated.free,
+            unit_seconds=seconds(self._units),
+            where=self._where,
+        )
+        rated.destination = found.destination
+        self._steps += found.step
+        return found.amount
+
+    def _summed(self, quantity: Fraction, events: int) -> Fraction:
+        """What the sum of a period comes to, before the period's least and most."""
+        self._note("USAGE_SUMMED", None, self._text(quantity), str(events))
+        whole = self._in_whole_increments(quantity)
+        if whole != quantity:
+            self._note("PERIOD_ROUNDED", self._text(quantity), self._text(whole))
+        over = max(whole - (self._allowance or _ZERO), _ZERO)
+        if over != whole:
+            self._note("ALLOWANCE_USED", self._text(whole), self._text(over), self._text(whole - over))
+        exact, parts = tiers.amount(self._model, over)
+        self._steps += tiers.receipt_steps(parts, self._subject, self._price.rule, self._price.currency)
+        return exact
+
+    def _bounded(self, exact: Fraction) -> Fraction:
+        return self._kept_between(
+            exact, self._model.period_minimum, self._model.period_maximum, "PERIOD", self._subject
+        )
+
+    def _kept_between(
+        self, exact: Fraction, low: Decimal | None, high: Decimal | None, what: str, subject: str
+    ) -> Fraction:
+        for bound, action, outside in (
+            (low, f"{what}_MINIMUM_APPLIED", low is not None and exact < low),
+            (high, f"{what}_MAXIMUM_APPLIED", high is not None and exact > high),
+        ):
+            if bound is not None and outside:
+                self._note(action, self._money(exact), self._money(bound), subject=subject)
+                return Fraction(bound)
+        return exact
+
+    def _charged_before(self, state: PeriodState) -> Decimal:
+        earlier = _Period(self._price, self._where, state, [])
+        return rounded(earlier.total(), self._price.currency)
+
+    @property
+    def _units(self) -> str:
+        """What the price counts in; rates without a unit of measure count seconds."""
+        return self._model.units or (SECOND if self._model.type is PricingModelType.RATED else "")
+
+    @property
+    def _subject(self) -> str:
+        return self._model.usage_type
+
+    def _converted(self, quantity: Quantity | None) -> Fraction | None:
+        if quantity is None or quantity.amount is None:
+            return None
+        exact = Fraction(quantity.amount)
+        return exact * factor(quantity.units, self._units) if quantity.units else exact
+
+    def _in_whole_increments(self, quantity: Fraction) -> Fraction:
+        return _whole(quantity, self._period_increment)
+
+    def _text(self, quantity: Fraction) -> str:
+        return f"{number(quantity)} {self._units}".rstrip()
+
+    def _money(self, amount: Fraction | Decimal) -> str:
+        return f"{number(amount)} {self._price.currency}"
+
+    def _note(
+        self, action: str, before: str | None, after: str, reason: str | None = None, subject: str | None = None
+    ) -> None:
+        about = self._subject if subject is None else subject
+        self._steps.append(ReceiptStep(about, action, self._price.rule, before, after, reason))
+
+
+def _whole(quantity: Fraction, increment: Fraction | None) -> Fraction:
+    return quantity if not increment else ceil(quantity / increment) * increment
+
+
+def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
+    if not prices:
+        raise InvalidArgument("NO_USAGE_PRICE", "there is no usage price to rate by")
+    if len(events) > MAX_EVENTS:
+        raise InvalidArgument("TOO_MANY_EVENTS", f"more than {MAX_EVENTS} events")
+    known = {price.model.usage_type for price in prices}
+    unknown, negative, doubles = [], [], []
+    seen: set[str] = set()
+    for i, event in enumerate(events):
+        if event.usage_type not in known:
+            unknown.append(Violation(f"event[{i}].usage_type", f"no price is for {event.usage_type!r}"))
+        if not event.amount.is_finite() or event.amount < 0:
+            negative.append(Violation(f"event[{i}].amount", f"{event.amount} isn't a quantity"))
+        if event.id and event.id in seen:
+            doubles.append(Violation(f"event[{i}].id", f"another event is called {event.id!r}"))
+        seen.add(event.id)
+    for reason, wrong in (
+        ("UNKNOWN_USAGE_TYPE", unknown),
+        ("INVALID_QUANTITY", negative),
+        ("DUPLICATE_EVENT", doubles),
+    ):
+        if wrong:
+            raise InvalidArgument(reason, wrong[0].description, violations=wrong)
+
+
+def _calendar(zone: str, holidays: Iterable[date]) -> Calendar:
+    try:
+        return Calendar(ZoneInfo(zone), frozenset(holidays))
+    except (KeyError, ValueError, OSError) as error:
+        raise InvalidArgument(
+            "UNKNOWN_ZONE", f"{zone!r} is no time zone", violations=[Violation("zone", "such as Asia/Bishkek")]
+        ) from error
+
+
+def _plain_event(event: UsageEvent) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "usage_type": event.usage_type,
+        "amount": format(event.amount, "f"),
+        "units": event.units,
+        "at": instant(event.at),
+        "destination": event.destination,
+    }
+
+
+def _plain_state(state: PeriodState) -> dict[str, Any]:
+    return {
+        "quantity": number(state.quantity),
+        "events": state.events,
+        "free": number(state.free),
+        "amount": number(state.amount),
+    }
