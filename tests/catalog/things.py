@@ -7,6 +7,7 @@ from typing import Any
 
 from catalog.pricing.offers import Offer, compile_offer
 from catalog.pricing.pricing import Item, Pricing, PricingContext, price
+from catalog.pricing.rules import NO_RULES, Rules
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
     BundledProductOffering,
@@ -121,11 +122,11 @@ def quote(
     offerings: Iterable[ProductOffering] | ProductOffering,
     prices: Iterable[ProductOfferingPrice] = (),
     *items: Item,
-    currency: str = "",
+    rules: Rules = NO_RULES,
     at: datetime = NOW,
+    **context: Any,
 ) -> Pricing:
-    """Prices the items; without any, one of the first offering."""
+    """Prices the items; without any, one of the first offering. `context`: as in PricingContext."""
     several = [offerings] if isinstance(offerings, ProductOffering) else list(offerings)
-    return price(
-        items or [Item("1", several[0].id)], compiled(several, prices), PricingContext(at=at, currency=currency)
-    )
+    asked = items or [Item("1", several[0].id)]
+    return price(asked, compiled(several, prices), PricingContext(at=at, **context), rules)

@@ -129,8 +129,13 @@ class Selection:
         subject = item.id or f"item[{index}]"
         notes: list[ReceiptStep] = []
         offer = self._version(self.offers[item.product_offering_id], item, subject, notes)
+        if item.term:
+            self._check_term(index, offer, item)
         line = self._line(offer, item, index, subject, item.quantity, (), notes, counted=True)
-        self._check_choices(line, item)
+        if item.bundled:
+            self._check_bundled(line, item)
+        if item.usage:
+            self._check_usage(line, item)
         return line
 
     def _line(
@@ -217,32 +222,38 @@ class Selection:
             notes.append(ReceiptStep(subject, "VERSION_CHOSEN", best.id, asked.id, best.id, _name_of(best)))
         return best
 
-    def _check_choices(self, top: Line, item: Item) -> None:
-        """Raises InvalidArgument BUNDLED_SELECTION, UNKNOWN_TERM, USAGE_NOT_PRICED, each naming what is wrong."""
-        if item.bundled:
-            self._check_bundled(top, item)
-        if not (item.term or item.usage):
-            return
-        lines = list(top.all())
-        if item.term and not any(self._term(line.offer, item.term) for line in lines):
-            why = f"offering {top.offer.id} isn't sold with a term {item.term!r} at that time"
-            field = f"item[{top.index}].term"
-            raise InvalidArgument("UNKNOWN_TERM", why, violations=[Violation(field, why)])
+    def _check_term(self, index: int, offer: Offer, item: Item) -> None:
+        """Raises InvalidArgument UNKNOWN_TERM unless the offering, or one that it bundles, is sold with the term."""
+        waiting, seen = [offer.id], set[str]()
+        while waiting:
+            key = waiting.pop()
+            if key in seen or key not in self.offers:
+                continue
+            seen.add(key)
+            if self._term(self.offers[key], item.term) is not None:
+                return
+            waiting += [part.id for part in self.offers[key].parts]
+        why = f"offering {offer.id} isn't sold with a term {item.term!r} at that time"
+        raise InvalidArgument("UNKNOWN_TERM", why, violations=[Violation(f"item[{index}].term", why)])
+
+    @staticmethod
+    def _check_usage(top: Line, item: Item) -> None:
+        """Raises InvalidArgument USAGE_NOT_PRICED unless exactly one product of the item prices what was used."""
         wrong: list[Violation] = []
         for k, used in enumerate(item.usage):
-            priced = [line for line in lines if any(charge.usage_type == used.usage_type for charge, _, _ in line.held)]
-            if len(priced) != 1:
-                what = "has no price for" if not priced else "has several parts that price"
-                wrong.append(
-                    Violation(
-                        f"item[{top.index}].usage[{k}].usage_type",
-                        f"offering {top.offer.id} {what} {used.usage_type!r}",
-                    )
-                )
+            products = sum(
+                line.quantity
+                for line in top.all()
+                if any(charge.model is not None and charge.usage_type == used.usage_type for charge, _, _ in line.held)
+            )
+            if products != 1:
+                why = f"{products} products of offering {top.offer.id} have a price for {used.usage_type!r}, not one"
+                wrong.append(Violation(f"item[{top.index}].usage[{k}].usage_type", why))
         if wrong:
             raise InvalidArgument("USAGE_NOT_PRICED", wrong[0].description, violations=wrong)
 
     def _check_bundled(self, top: Line, item: Item) -> None:
+        """Raises InvalidArgument BUNDLED_SELECTION naming each number that isn't allowed."""
         wrong: list[Violation] = []
         found: dict[str, list[Part]] = {}
         for line in top.all():
