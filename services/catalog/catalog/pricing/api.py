@@ -19,7 +19,12 @@ from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
 class Further(Protocol):
     """What is done with an answer before it is given: promotions, say."""
 
-    def apply(self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer]) -> Pricing:
+    # What it asks beside the offers (see `store.OfferBook`).
+    beside: str
+
+    def apply(
+        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], beside: store.Beside | None
+    ) -> Pricing:
         """The answer by what is known now; what it rests on is added to the receipt's inputs."""
         ...
 
@@ -33,17 +38,17 @@ class Prices:
 
     def __init__(self, database: Database, *further: Further) -> None:
         self._database = database
-        self._book = store.OfferBook()
+        self._book = store.OfferBook(beside=[one.beside for one in further])
         self._further = further
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`."""
         items = messages.items_of(request.item)
-        offers, rules = self._book.read(self._database, {item.product_offering_id for item in items})
+        offers, rules, beside = self._book.read_beside(self._database, {item.product_offering_id for item in items})
         asked = messages.context_of(request.context, self._database.clock.now())
         pricing = price(items, offers, asked, rules)
         for one in self._further:
-            pricing = one.apply(pricing, asked, offers)
+            pricing = one.apply(pricing, asked, offers, beside)
         return messages.response(pricing)
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:

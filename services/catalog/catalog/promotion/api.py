@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.pricing.offers import Offer, parse_offer
+from catalog.pricing.store import Beside
 from catalog.pricing.values import Pricing, PricingContext
 from catalog.promotion import store
 from catalog.promotion.domain import (
@@ -249,16 +250,20 @@ def refusal(code: str, reason: str, why: str) -> FailedPrecondition | InvalidArg
 class PromotionsOnPrices:
     """Applies the promotions on offer to what has been priced."""
 
+    beside = store.ON_OFFER
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._book = store.PromotionBook()
 
-    def apply(self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer]) -> Pricing:
+    def apply(
+        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], beside: Beside | None
+    ) -> Pricing:
         """Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED naming the coupons at fault.
 
         A coupon that changes nothing for another reason is named in the receipt, with the reason.
         """
-        terms = self._book.on_offer(self._database)
+        terms = self._book.on_offer(self._database, beside)
         coupons = self._coupons(context) if context.coupon else ()
         possible = relevant(terms, coupons, context)
         categories = {}

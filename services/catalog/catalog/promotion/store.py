@@ -141,9 +141,15 @@ class PromotionBook:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[int, Terms]] = {}
 
-    def on_offer(self, database: Database) -> list[Terms]:
-        """The terms of all promotions that are released, valid or not."""
-        current: dict[str, int] = dict(database.rows(_RELEASED, ()))
+    def on_offer(
+        self, database: Database, beside: Mapping[str, Iterable[tuple[str, int]]] | None = None
+    ) -> list[Terms]:
+        """The terms of all promotions that are released, valid or not. `beside`: what ON_OFFER found, if it was asked
+        already."""
+        if beside is None:
+            current = {key: revision for _, key, revision in database.rows(f"{ON_OFFER} OR id = ANY (WANTED)", ())}
+        else:
+            current = dict(beside.get(TAG, ()))
         kept = self._kept
         found = {key: kept[key] for key, revision in current.items() if key in kept and kept[key][0] == revision}
         fresh = sorted(current.keys() - found.keys())
@@ -156,8 +162,9 @@ class PromotionBook:
         return [terms for _, (_, terms) in sorted(found.items())]
 
 
-# Those on offer, whatever is wanted.
-_RELEASED = "SELECT id, revision FROM promotion WHERE released OR id = ANY (WANTED)"
+# Beside other answers: nothing else is tagged so.
+TAG = "svyaz:promotion"
+ON_OFFER = f"SELECT '{TAG}', id, revision FROM promotion WHERE released"  # noqa: S608 (a constant of our own)
 
 
 def _promotions(unit: Unit, ids: Sequence[str]) -> Sequence[Promotion]:
