@@ -163,7 +163,7 @@ def test_known_attributes_are_checked_and_unknown_ones_kept_unless_that_is_refus
         "validFor.endDateTime",
     ]
     strict = api.client.post(PROMOTION, json=a_promotion("strict", x=1), headers={"Prefer": "handling=strict"})
-    assert sorted(paths(strict, 400, "UNKNOWN_ATTRIBUTE")) == ["pattern[0].action[0].code", "x"]
+    assert sorted(paths(strict, 400, "BAD_ATTRIBUTE")) == ["pattern[0].action[0].code", "x"]
     for attribute in ("action", "criteriaGroup"):
         body = a_promotion("empty")
         body["pattern"][0][attribute] = []
