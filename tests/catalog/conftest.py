@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
 from catalog.promotion.domain import ApprovalThresholds
@@ -26,6 +27,7 @@ from svyaz.catalog.v1 import (
     pricing_rules_pb2_grpc,
     promotion_pb2,
     promotion_pb2_grpc,
+    rating_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -40,6 +42,7 @@ class Client:
             pricing_pb2_grpc.PricingServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             promotion_pb2_grpc.PromotionServiceStub(channel),
+            rating_pb2_grpc.RatingServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
 
@@ -117,6 +120,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
                 Promotions(database, ApprovalThresholds(Decimal(50), {"KGS": Decimal(1000)})),
             ),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
         ],
         ready=database.ready,
     )

@@ -287,6 +287,14 @@ def test_a_coupon_opens_its_promotion_or_says_why_not(
         (hidden, "its promotion isn't on offer"),
     ]
     check(manager, answer)
+    told = agent.call("ExplainPrice", pricing_pb2.ExplainPriceRequest(receipt=answer.receipt, language="en")).line
+    assert list(told)[-3:] == [
+        f"The coupon “{code}” counts.",
+        f"The coupon “{other}” doesn't count: quantity > 5 doesn't hold: it is 1.",
+        f"The coupon “{hidden}” doesn't count: its promotion isn't on offer.",
+    ]
+    assert any("the promotion “spring” takes off" in line for line in told)
+    assert agent.call("ExplainPrice", pricing_pb2.ExplainPriceRequest(receipt=answer.receipt, language="ru")).line
     redeem(agent, code, new_id(), "c")
     assert totals(agent.price(item(internet), coupon=[code], customer_id="d"))["oneTime"][0] == "450.00"
     refused(lambda: agent.price(item(internet), coupon=[code], customer_id="c"), InvalidArgument, "COUPON_EXHAUSTED")

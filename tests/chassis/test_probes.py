@@ -37,6 +37,9 @@ class Slow(pricing_pb2_grpc.PricingServiceServicer):
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         raise NotImplementedError
 
+    def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
+        raise NotImplementedError
+
 
 class Served:
     """A server with room for two calls, and its metrics port."""

@@ -52,12 +52,22 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.catalog.v1.PricingRulesService": standard(
         READ_CATALOG, WRITE_CATALOG, "PriceList/PriceLists", "TaxRate/TaxRates"
     ),
-    "svyaz.catalog.v1.PricingService": {"Price": READ_CATALOG, "ReplayPrice": READ_CATALOG},
     "svyaz.catalog.v1.PromotionService": {
         **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
         "GenerateCoupons": WRITE_CATALOG,
         "RedeemCoupon": frozenset({"agent", "admin", "service"}),
         "ReleaseCoupons": frozenset({"agent", "admin", "service"}),
+    },
+    "svyaz.catalog.v1.PricingService": {
+        "Price": READ_CATALOG,
+        "ReplayPrice": READ_CATALOG,
+        "ExplainPrice": READ_CATALOG,
+    },
+    "svyaz.catalog.v1.RatingService": {
+        "RateUsage": READ_CATALOG,
+        "ReplayUsage": READ_CATALOG,
+        "Prorate": READ_CATALOG,
+        "ReplayProration": READ_CATALOG,
     },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"

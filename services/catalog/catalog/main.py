@@ -4,6 +4,7 @@ import os
 import sys
 
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
 from catalog.promotion.domain import ApprovalThresholds
@@ -15,7 +16,13 @@ from chassis.config import Settings
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, pricing_rules_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    promotion_pb2_grpc,
+    rating_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -38,6 +45,7 @@ def main() -> None:
             (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(database, PromotionsOnPrices(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
             (
                 promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
                 Promotions(database, _approval_thresholds()),

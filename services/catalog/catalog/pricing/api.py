@@ -6,9 +6,10 @@ from typing import Any, Protocol
 
 from catalog.pricing import messages, store
 from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
+from catalog.pricing.explain import explain
 from catalog.pricing.offers import Offer
 from catalog.pricing.pricing import parse_context, price, replay
-from catalog.pricing.receipts import Receipt
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.pricing.values import Pricing, PricingContext
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
@@ -61,6 +62,24 @@ class Prices:
             for one in self._further:
                 pricing = one.replay(pricing, parse_context(inputs["context"]), inputs)
         return messages.response(pricing)
+
+    def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
+        """See `catalog.pricing.explain.explain`."""
+        given = request.receipt
+        # Not by the codec: a step may be about the order as a whole, and then has no subject.
+        steps = tuple(
+            ReceiptStep(
+                step.subject,
+                step.action,
+                step.rule,
+                step.before if step.HasField("before") else None,
+                step.after if step.HasField("after") else None,
+                step.reason if step.HasField("reason") else None,
+            )
+            for step in given.step
+        )
+        receipt = Receipt(given.engine, given.revision, Json(given.inputs.decode()), steps)
+        return pricing_pb2.ExplainPriceResponse(line=explain(receipt, request.language))
 
 
 class PricingRules(StandardMethods):

@@ -71,8 +71,8 @@ def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
             {
                 "price_type": total.price_type,
                 "recurring_charge_period": total.recurring_charge_period,
-                "amount": _money(total.amount),
-                "tax_included_amount": _money(total.tax_included_amount),
+                "amount": money(total.amount),
+                "tax_included_amount": money(total.tax_included_amount),
             }
             for total in pricing.total
         ],
@@ -170,8 +170,9 @@ def _text(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-def _money(money: Money) -> dict[str, Any]:
-    return _amount(money.value or Decimal(), money.unit or "")
+def money(amount: Money) -> dict[str, Any]:
+    """An amount of at most nine decimals as a message takes it. Raises InvalidArgument AMOUNT_OUT_OF_RANGE."""
+    return _amount(amount.value or Decimal(), amount.unit or "")
 
 
 def _amount(value: Decimal, currency: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from catalog.pricing import conditions, periods, tiers
 from catalog.pricing.conditions import Condition
-from catalog.pricing.money import minor_unit
+from catalog.pricing.money import EXACT, minor_unit
 from catalog.product.domain import (
     CHARGES,
     LifecycleStatus,
@@ -134,6 +134,9 @@ class Charge:
     key: str = ""
     # The currency's smallest amount.
     minor_unit: Decimal = Decimal()
+    # What the amount without tax is multiplied by to include the price's own tax, and what a receipt says of that.
+    taxed: Decimal = Decimal(1)
+    tax_note: str = ""
     # It counts at any time, for anybody, and so do its alterations: these by priority. None: each needs a look.
     levels: tuple[Level, ...] | None = None
 
@@ -572,7 +575,7 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
     alterations = tuple(_parse_alteration(alteration) for alteration in data["alterations"])
     kind, phases = _kind(data["kind"]), tuple(data.get("phases", ()))
     usage_type = data.get("usage_type", "")
-    amount = _decimal(data["amount"])
+    amount, rate = _decimal(data["amount"]), _decimal(data["tax_rate"])
     model = tiers.parse_model(data["model"]) if "model" in data else None
     stated = tuple(conditions.parse(condition) for condition in data.get("conditions", ()))
     terms, price_list = tuple(data.get("terms", ())), data.get("price_list", "")
@@ -585,7 +588,7 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
         currency=data["currency"],
         amount=amount,
         gross=data["gross"],
-        tax_rate=_decimal(data["tax_rate"]),
+        tax_rate=rate,
         status=data["status"],
         valid_for=period_of(data["valid_for"]),
         alterations=alterations,
@@ -598,6 +601,8 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
         price_list=price_list,
         key=" ".join((data.get("charge") or f"{kind} {data['period']} {usage_type}", *phases)),
         minor_unit=minor_unit(data["currency"]),
+        taxed=taxed_by(rate),
+        tax_note="" if rate is None else f"{rate:f} %",
     )
     plain = (
         kind in CHARGES
@@ -615,6 +620,11 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
         return charge
     by_priority = groupby(alterations, key=lambda alteration: alteration.priority)
     return replace(charge, levels=tuple((tuple(level), ()) for _, level in by_priority))
+
+
+def taxed_by(rate: Decimal | None) -> Decimal:
+    """What an amount without tax is multiplied by to include a tax of so many percent."""
+    return Decimal(1) if rate is None else 1 + EXACT.divide(rate, 100)
 
 
 def _kind(kind: str) -> str:

@@ -35,7 +35,18 @@ from typing import Any
 
 from catalog.pricing import tiers
 from catalog.pricing.money import EXACT, minor_unit, split
-from catalog.pricing.offers import TERMINATION, USAGE, Alteration, Charge, Level, Offer, canonical, instant, parse_offer
+from catalog.pricing.offers import (
+    TERMINATION,
+    USAGE,
+    Alteration,
+    Charge,
+    Level,
+    Offer,
+    canonical,
+    instant,
+    parse_offer,
+    taxed_by,
+)
 from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep
 from catalog.pricing.rules import NO_RULES, Rules, Tax, parse_rules, plain_price_list, plain_tax
 from catalog.pricing.selection import Held, Line, Selection, field_of
@@ -330,11 +341,11 @@ class _Calculation:
         charge, stage, levels = held
         if charge.kind == USAGE and self._used(line, charge) is None:
             return self._unused(line, charge, stage)
-        steps, subject, rule = self.steps, line.subject, charge.rule
+        steps, subject, rule, quantity = self.steps, line.subject, charge.rule, line.quantity
         currency, minor, gross = charge.currency, charge.minor_unit, charge.gross
-        tax_rate, tax_rule = (charge.tax_rate, rule) if not charge.tax_category else self._tax(charge, line)
-        taxed = _ONE if tax_rate is None else 1 + tax_rate / _HUNDRED
-
+        tax_rate, tax_rule, taxed, tax_note = charge.tax_rate, rule, charge.taxed, charge.tax_note
+        if tax_rate is None and charge.tax_category:
+            tax_rate, tax_rule, taxed, tax_note = self._tax(charge, line)
         quoted = amount = self._quoted(line, charge)
         net = amount / taxed if gross else amount
         listed = shown = net.quantize(minor) + _ZERO
@@ -346,7 +357,7 @@ class _Calculation:
             for level, rejected in levels if levels is not None else self._levels(line, charge, stage, quoted, taxed):
                 if rejected:
                     self._reject(subject, rejected)
-                effects, cut = _effects(level, amount, quoted, line.quantity, gross, taxed)
+                effects, cut = _effects(level, amount, quoted, quantity, gross, taxed)
                 for alteration, effect in zip(level, effects, strict=True):
                     before, amount = amount, amount + effect
                     net = amount / taxed if gross else amount
@@ -377,7 +388,7 @@ class _Calculation:
         included = shown
         if tax_rate is not None:
             included = (amount if gross else shown * taxed).quantize(minor) + _ZERO
-            steps.append(AmountStep(subject, "TAX_ADDED", tax_rule, shown, included, currency, f"{tax_rate:f} %"))
+            steps.append(AmountStep(subject, "TAX_ADDED", tax_rule, shown, included, currency, tax_note))
         return PriceComponent(
             rule,
             charge.ref,
@@ -439,7 +450,9 @@ class _Calculation:
         )
         self.steps.append(step)
         nothing = _ZERO.quantize(charge.minor_unit)
-        rate = None if not charge.tax_category and charge.tax_rate is None else self._tax(charge, line)[0]
+        rate = charge.tax_rate
+        if rate is None and charge.tax_category:
+            rate = self._tax(charge, line)[0]
         return PriceComponent(
             charge.rule,
             charge.ref,
@@ -457,19 +470,17 @@ class _Calculation:
             stage,
         )
 
-    def _tax(self, charge: Charge, line: Line) -> tuple[Decimal | None, str]:
-        """The rate in percent and what it was found by: the price itself, or its category."""
-        if charge.tax_rate is not None:
-            return charge.tax_rate, charge.rule
+    def _tax(self, charge: Charge, line: Line) -> tuple[Decimal | None, str, Decimal, str]:
+        """The rate of the charge's category in percent, its id, the factor by which it taxes, and what to say of it."""
         category, context = charge.tax_category, self._selection.context
         tax = self.taxes.get(category) or self._selection.rules.tax(category, context)
         if tax is None:
             where = f" in {', '.join(context.place)}" if context.place else ", and no place is stated"
             why = f"there is no tax rate of the category {category!r} at that time{where}: price {charge.rule} needs it"
             self._untaxed.append(Violation(field_of(line.index), why))
-            return None, charge.rule
+            return None, charge.rule, _ONE, ""
         self.taxes[category] = tax
-        return tax.rate, tax.id
+        return tax.rate, tax.id, taxed_by(tax.rate), f"{tax.rate:f} %"
 
     def _levels(
         self, line: Line, charge: Charge, stage: Stage | None, quoted: Decimal, taxed: Decimal
@@ -552,7 +563,7 @@ class _Calculation:
             component.currency,
             minor_unit(component.currency),
         )
-        taxed = _ONE if component.tax_rate is None else 1 + component.tax_rate / _HUNDRED
+        taxed = taxed_by(component.tax_rate)
         if component.quoted_gross:
             component.gross = before + share
             component.net = (component.gross / taxed).quantize(minor) + _ZERO
@@ -582,6 +593,9 @@ def _effects(
 ) -> tuple[list[Decimal], bool]:
     """What each alteration of a level adds to the amount, in the terms (with or without tax) in which the charge is
     quoted, and whether discounts were cut, the last first, so that the charge stays above zero."""
+    if len(level) == 1 and amount > 0 and (percentage := level[0].percentage) is not None and percentage >= -100:
+        # Most are like that, and none of these takes anything below zero.
+        return [amount * percentage / _HUNDRED], False
     effects: list[Decimal] = []
     # Of what has been granted away already there is no percentage.
     base = amount if amount > 0 or quoted < 0 else _ZERO

@@ -15,17 +15,25 @@ The calendar convention (that of Kill Bill, whose test cases the tests read):
 """
 
 import calendar
+import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
-from catalog.pricing.money import rounded
+from catalog.pricing.money import number, rounded
+from catalog.pricing.offers import canonical
+from catalog.pricing.receipts import Receipt, ReceiptStep
 from chassis.errors import InvalidArgument, Violation
+from chassis.types import Json
+
+ENGINE = "catalog.proration"
+# Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
+REVISION = "1"
 
 _UNITS = {"day": (1, False), "week": (7, False), "month": (1, True), "year": (12, True)}
 _PERIOD = re.compile(r"(?:(\d{1,4}) )?([a-z]+)")
@@ -168,6 +176,124 @@ def changed(period: Part, at: date, billed: Decimal, new: Decimal, currency: str
     credit = prorated(billed, Fraction(left, period.days), currency)
     whole = Fraction(left, period.of_days)
     return Change(whole, billed - credit, credit, prorated(new, whole, currency))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recurring charge to be prorated: `amount` for a whole period, and the dates that count."""
+
+    rule: str
+    amount: Decimal
+    currency: str
+    period: str
+    start: date
+    end: date | None
+    target: date
+    billing_day: int | None = None
+    mode: BillingMode = BillingMode.IN_ADVANCE
+    # A change within a billed period: when, and the new amount for a whole one.
+    changed_at: date | None = None
+    changed_to: Decimal | None = None
+
+
+@dataclass(slots=True)
+class Proration:
+    """What is billed of each part, what a change comes to, and the receipt."""
+
+    part: tuple[tuple[Part, Decimal], ...]
+    amount: Decimal
+    currency: str
+    change: Change | None
+    changed_at: date | None
+    receipt: Receipt
+
+
+def prorate(asked: Asked) -> Proration:
+    """What is billed of a recurring charge up to the target date, each part rounded by itself.
+
+    Raises what `cycle`, `parts` and `changed` do; OUTSIDE_PERIOD also when the change is in no billed part.
+    """
+    billed = parts(cycle(asked.period), asked.start, asked.end, asked.target, asked.billing_day, asked.mode)
+    steps: list[ReceiptStep] = []
+    amounts = [prorated(asked.amount, part.fraction, asked.currency) for part in billed]
+    for part, amount in zip(billed, amounts, strict=True):
+        steps.append(
+            ReceiptStep(
+                f"{part.start}/{part.end}",
+                "PERIOD_BILLED",
+                asked.rule,
+                f"{number(asked.amount)} {asked.currency}",
+                f"{number(amount)} {asked.currency}",
+                str(part.fraction),
+            )
+        )
+    change = _change(asked, billed, amounts, steps)
+    inputs = {field.name: _plain(getattr(asked, field.name)) for field in fields(asked)}
+    return Proration(
+        tuple(zip(billed, amounts, strict=True)),
+        sum(amounts, Decimal(0)),
+        asked.currency,
+        change,
+        asked.changed_at,
+        Receipt(ENGINE, REVISION, Json(canonical(inputs)), tuple(steps)),
+    )
+
+
+def replay(receipt: Receipt) -> Proration:
+    """The same answer again, from nothing but the receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
+    if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
+        raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
+    inputs = json.loads(receipt.inputs.text)
+    dates = ("start", "end", "target", "changed_at")
+    stated = {name: date.fromisoformat(inputs[name]) for name in dates if inputs[name] is not None}
+    return prorate(
+        Asked(
+            rule=inputs["rule"],
+            amount=Decimal(inputs["amount"]),
+            currency=inputs["currency"],
+            period=inputs["period"],
+            start=stated["start"],
+            end=stated.get("end"),
+            target=stated["target"],
+            billing_day=inputs["billing_day"],
+            mode=BillingMode(inputs["mode"]),
+            changed_at=stated.get("changed_at"),
+            changed_to=None if inputs["changed_to"] is None else Decimal(inputs["changed_to"]),
+        )
+    )
+
+
+def _plain(value: Decimal | date | int | str | None) -> int | str | None:
+    if isinstance(value, Decimal):
+        return number(value)
+    return value if value is None or isinstance(value, int) else str(value)
+
+
+def _change(
+    asked: Asked, billed: Sequence[Part], amounts: Sequence[Decimal], steps: list[ReceiptStep]
+) -> Change | None:
+    if asked.changed_at is None:
+        return None
+    at, new = asked.changed_at, asked.changed_to or Decimal(0)
+    found = next((i for i, part in enumerate(billed) if part.start <= at < part.end), None)
+    if found is None:
+        raise InvalidArgument(
+            "OUTSIDE_PERIOD", f"{at} is in no billed period", violations=[Violation("changed_at", "outside")]
+        )
+    change = changed(billed[found], at, amounts[found], new, asked.currency)
+    subject = f"{at}/{billed[found].end}"
+    for action, before, after in (("CREDITED", amounts[found], change.credit), ("CHARGED", new, change.charge)):
+        steps.append(
+            ReceiptStep(
+                subject,
+                action,
+                asked.rule,
+                f"{number(before)} {asked.currency}",
+                f"{number(after)} {asked.currency}",
+                str(change.fraction),
+            )
+        )
+    return change
 
 
 def _wholes(every: Cycle, start: date, billing_day: int | None) -> Iterator[tuple[date, date, date]]:

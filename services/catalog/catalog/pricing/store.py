@@ -250,6 +250,16 @@ def _compiled(unit: Unit, ids: set[str]) -> tuple[dict[str, _Kept], dict[str, fr
     return result, {key: frozenset(o.id for o in offerings if o.series == key) for key in ids}
 
 
+def prices(unit: Unit, ids: Iterable[str]) -> dict[str, ProductOfferingPrice]:
+    """The prices with these ids, and all that they are made of or altered by."""
+    return _prices(unit, set(ids))
+
+
+def tax_rates(unit: Unit, categories: Iterable[str]) -> Rules:
+    """The tax rates of the categories."""
+    return Rules(taxes={category: taxes for category, (_, taxes) in _taxes(unit, set(categories)).items()})
+
+
 def _prices(unit: Unit, ids: set[str]) -> dict[str, ProductOfferingPrice]:
     """The prices and all that they are made of or altered by."""
     found: dict[str, ProductOfferingPrice] = {}

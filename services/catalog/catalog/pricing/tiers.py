@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from catalog.pricing.money import EXACT, number
 from catalog.pricing.rating import Rates, compile_rates, parse_rates
 from catalog.pricing.receipts import ReceiptStep
+from catalog.pricing.units import SECOND
 from catalog.product import pricing_models, values
 from catalog.product.values import PricingModelType
 from chassis.errors import InvalidArgument, Violation
@@ -68,6 +69,11 @@ class Model:
     period_minimum: Decimal | None
     period_maximum: Decimal | None
     rates: Rates
+
+    @property
+    def counts(self) -> str:
+        """The unit that usage is counted in; rates without a unit of measure count seconds."""
+        return self.units or (SECOND if self.type is PricingModelType.RATED else "")
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ In this order, for each price of a usage type:
    it one price of the sum): what the free events and the allowance leave of each event is charged by itself, not below
    event_minimum nor above event_maximum (nothing is charged for what is free), and the charges are added up.
 3. The other models: the sum is rounded up to whole period increments, the allowance taken off, and the rest is priced.
-4. The sum is kept between period_minimum and period_maximum and rounded once to the currency's minor unit, half away
-   from zero; then comes the tax.
+4. The sum is kept between period_minimum and period_maximum, altered by the percentages that count (`metering`), and
+   rounded once to the currency's minor unit, half away from zero; then comes the tax.
 
 A period can be rated in several calls: each takes the state that the one before left and charges only what is new.
 """
@@ -29,10 +29,11 @@ from catalog.pricing.offers import canonical, instant
 from catalog.pricing.rating import Calendar, rate_event
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.pricing.tiers import Model
-from catalog.pricing.units import SECOND, factor, seconds
+from catalog.pricing.units import factor, seconds
+from catalog.product.domain import ProductOfferingPrice
 from catalog.product.pricing_models import reckons_by_event
-from catalog.product.values import PricingModelType
-from chassis.errors import InvalidArgument, Violation
+from catalog.product.values import PricingModel, PricingModelType
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import EPOCH, Json, Money, Quantity
 
 ENGINE = "catalog.usage"
@@ -61,6 +62,15 @@ class UsageEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PercentAlteration:
+    """So many per cent off (negative) or on what a period's usage comes to."""
+
+    rule: str
+    name: str
+    percentage: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class UsagePrice:
     """A price of one usage type; made from its plain form only (`parse_price`). `tax_rate` in percent."""
 
@@ -70,6 +80,8 @@ class UsagePrice:
     gross: bool
     tax_rate: Decimal | None
     model: Model
+    # Percent of the period's amount by priority; those of one priority all reckon from the same amount.
+    alterations: tuple[tuple[PercentAlteration, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +139,25 @@ class UsageRating:
     receipt: Receipt
 
 
-def compile_price(
-    model: Mapping[str, Any], *, rule: str, name: str, currency: str, gross: bool, tax_rate: Decimal | None
-) -> dict[str, Any]:
-    """The plain form of a usage price, which `parse_price` takes; `model` in its own plain form."""
+def compile_price(price: ProductOfferingPrice) -> dict[str, Any]:
+    """The plain form of a usage price, which `parse_price` takes; without a pricing model it is charged per unit.
+
+    Raises InvalidArgument MALFORMED_PRICING_MODEL naming every field that is wrong.
+    """
+    money = price.price or Money()
+    rates = [tax.tax_rate for tax in price.tax if tax.tax_rate is not None]
     return {
-        "rule": rule,
-        "name": name,
-        "currency": currency,
-        "gross": gross,
-        "tax_rate": None if tax_rate is None else format(tax_rate, "f"),
-        "model": dict(model),
+        "rule": price.id,
+        "name": price.name or "",
+        "currency": money.unit or "",
+        "gross": bool(price.tax_included),
+        "tax_rate": format(sum(rates, Decimal()), "f") if rates else None,
+        "model": tiers.compile_model(
+            price.pricing_model or PricingModel(model_type=PricingModelType.PER_UNIT),
+            amount=money.value,
+            percentage=price.percentage,
+            unit_of_measure=price.unit_of_measure,
+        ),
     }
 
 
@@ -150,6 +170,10 @@ def parse_price(data: Mapping[str, Any]) -> UsagePrice:
         gross=data["gross"],
         tax_rate=None if data["tax_rate"] is None else Decimal(data["tax_rate"]),
         model=tiers.parse_model(data["model"]),
+        alterations=tuple(
+            tuple(PercentAlteration(a["rule"], a["name"], Decimal(a["percentage"])) for a in level)
+            for level in data.get("alterations", ())
+        ),
     )
 
 
@@ -163,15 +187,17 @@ def rate_usage(
     zone: str,
     holidays: Iterable[date] = (),
     before: Mapping[str, PeriodState] | None = None,
+    chosen: Sequence[ReceiptStep] = (),
 ) -> UsageRating:
     """What the events of one charge period cost by the prices (in their plain form).
 
     Every price of an event's usage type applies; a price without an event still has what is charged for nothing (a
     first tier's flat amount, a period's minimum). `zone`: IANA name, for hours of the day. `before`: by price, what
-    earlier calls for the same period left.
+    earlier calls for the same period left. `chosen`: the steps by which the prices were chosen.
 
     Raises InvalidArgument NO_USAGE_PRICE, UNKNOWN_USAGE_TYPE, INVALID_QUANTITY, DUPLICATE_EVENT, TOO_MANY_EVENTS,
-    UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS: naming the events at fault.
+    UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
+    FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type.
     """
     parsed = [parse_price(price) for price in prices]
     _check(parsed, events)
@@ -179,7 +205,7 @@ def rate_usage(
     states = before or {}
     rated: list[RatedUsage] = []
     charges: list[UsageCharge] = []
-    steps: list[ReceiptStep] = []
+    steps: list[ReceiptStep] = list(chosen)
     for price in parsed:
         period = _Period(price, where, states.get(price.rule), steps)
         for i, event in enumerate(events):
@@ -192,6 +218,7 @@ def rate_usage(
         "zone": zone,
         "holidays": sorted(day.isoformat() for day in where.holidays),
         "before": {rule: _plain_state(state) for rule, state in states.items()},
+        "chosen": [[s.subject, s.action, s.rule, s.before, s.after, s.reason] for s in chosen],
     }
     return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, REVISION, Json(canonical(inputs)), tuple(steps)))
 
@@ -222,6 +249,7 @@ def replay(receipt: Receipt) -> UsageRating:
             )
             for rule, state in inputs["before"].items()
         },
+        chosen=[ReceiptStep(*step) for step in inputs["chosen"]],
     )
 
 
@@ -273,7 +301,10 @@ class _Period:
 
     def total(self) -> Fraction:
         """The period's amount so far, between its least and its most, unrounded."""
-        return self._bounded(self._amount if self._by_event else self._summed(self._quantity, self._events))
+        exact = self._bounded(self._amount if self._by_event else self._summed(self._quantity, self._events))
+        for level in self._price.alterations:
+            exact = self._altered(exact, level)
+        return exact
 
     def charge(self) -> UsageCharge:
         """What is to be charged now: the period so far, less what was charged before."""
@@ -314,7 +345,7 @@ class _Period:
         exact = Fraction(event.amount)
         if own:
             try:
-                exact *= factor(own, self._units)
+                exact *= factor(own, self._model.counts)
             except InvalidArgument as error:
                 raise InvalidArgument(
                     error.reason, f"{subject}: {error.message}", violations=[Violation(f"{subject}.units", own)]
@@ -368,7 +399,7 @@ class _Period:
             at=event.at or EPOCH,
             units=rated.quantity,
             free=rated.free,
-            unit_seconds=seconds(self._units),
+            unit_seconds=seconds(self._model.counts),
             where=self._where,
         )
         rated.destination = found.destination
@@ -387,6 +418,20 @@ class _Period:
         exact, parts = tiers.amount(self._model, over)
         self._steps += tiers.receipt_steps(parts, self._subject, self._price.rule, self._price.currency)
         return exact
+
+    def _altered(self, exact: Fraction, level: Sequence[PercentAlteration]) -> Fraction:
+        """The amount after the alterations of one priority; a discount doesn't take it below zero."""
+        after = exact
+        for alteration in level:
+            before, after = after, after + exact * Fraction(alteration.percentage) / 100
+            cut = exact >= 0 > after
+            after = max(after, _ZERO) if cut else after
+            reason = "; ".join(filter(None, (alteration.name, "not below zero" if cut else ""))) or None
+            step = ReceiptStep(
+                self._subject, "ALTERATION_APPLIED", alteration.rule, self._money(before), self._money(after), reason
+            )
+            self._steps.append(step)
+        return after
 
     def _bounded(self, exact: Fraction) -> Fraction:
         return self._kept_between(
@@ -410,11 +455,6 @@ class _Period:
         return rounded(earlier.total(), self._price.currency)
 
     @property
-    def _units(self) -> str:
-        """What the price counts in; rates without a unit of measure count seconds."""
-        return self._model.units or (SECOND if self._model.type is PricingModelType.RATED else "")
-
-    @property
     def _subject(self) -> str:
         return self._model.usage_type
 
@@ -422,13 +462,13 @@ class _Period:
         if quantity is None or quantity.amount is None:
             return None
         exact = Fraction(quantity.amount)
-        return exact * factor(quantity.units, self._units) if quantity.units else exact
+        return exact * factor(quantity.units, self._model.counts) if quantity.units else exact
 
     def _in_whole_increments(self, quantity: Fraction) -> Fraction:
         return _whole(quantity, self._period_increment)
 
     def _text(self, quantity: Fraction) -> str:
-        return f"{number(quantity)} {self._units}".rstrip()
+        return f"{number(quantity)} {self._model.counts}".rstrip()
 
     def _money(self, amount: Fraction | Decimal) -> str:
         return f"{number(amount)} {self._price.currency}"
@@ -449,6 +489,9 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
         raise InvalidArgument("NO_USAGE_PRICE", "there is no usage price to rate by")
     if len(events) > MAX_EVENTS:
         raise InvalidArgument("TOO_MANY_EVENTS", f"more than {MAX_EVENTS} events")
+    untyped = next((price.rule for price in prices if not price.model.usage_type), None)
+    if untyped is not None:
+        raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {untyped} doesn't say of what usage it is")
     known = {price.model.usage_type for price in prices}
     unknown, negative, doubles = [], [], []
     seen: set[str] = set()

@@ -86,7 +86,8 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
             if line.cuts:
                 steps += _take_off(component, line, known)
     for code, refused in outcome.coupons.items():
-        steps.append(ReceiptStep("", "COUPON_REJECTED" if refused else "COUPON_ACCEPTED", code, reason=refused))
+        action = "COUPON_REJECTED" if refused else "COUPON_ACCEPTED"
+        steps.append(ReceiptStep("", action, code, reason=refused))
     receipt = pricing.receipt
     inputs = f'{receipt.inputs.text[:-1]},"{INPUT}":{_plain(basis, pricing.item)}}}'
     return replace(

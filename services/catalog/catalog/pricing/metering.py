@@ -1,0 +1,125 @@
+"""By which prices the usage of an offering is rated: those that count for this customer, chosen as ever."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from catalog.pricing.offers import USAGE, Alteration, Charge, Level, Offer
+from catalog.pricing.receipts import ReceiptStep
+from catalog.pricing.rules import Rules
+from catalog.pricing.selection import Held, Line, Selection
+from catalog.pricing.values import Item, PricingContext
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+
+
+def usage_prices(
+    item: Item, offers: Mapping[str, Offer], context: PricingContext, rules: Rules
+) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
+    """The usage prices of the offering and of all that it bundles, in their plain form, and why others don't count.
+
+    Raises InvalidArgument UNKNOWN_OFFERING, CURRENCY_REQUIRED, NO_USAGE_PRICE and what the choice of prices raises;
+    FailedPrecondition USAGE_TYPE_MISSING, NO_TAX_RATE, FIXED_ALTERATION (of usage only percentages are known).
+    """
+    if item.product_offering_id not in offers:
+        why = f"there is no offering {item.product_offering_id!r}"
+        raise InvalidArgument("UNKNOWN_OFFERING", why, violations=[Violation("item.product_offering_id", why)])
+    selection = Selection(offers, rules, context)
+    # What was used comes as events, one by one.
+    (top,) = selection.lines([replace(item, usage=())])
+    found = [(line, held) for line in top.all() for held in line.held if held[0].kind == USAGE]
+    currency = _currency(item, [held[0] for _, held in found], context.currency)
+    notes = [note for line in top.all() for note in line.notes]
+    prices = []
+    for line, held in found:
+        charge = held[0]
+        reason = selection.outranked(line, currency).get(charge.rule)
+        if charge.currency != currency:
+            reason = f"it is in {charge.currency}"
+        if reason is not None:
+            notes.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=reason))
+        else:
+            prices.append(_plain(selection, line, held, notes))
+    return prices, notes
+
+
+def _currency(item: Item, charges: Sequence[Charge], wanted: str) -> str:
+    found = sorted({charge.currency for charge in charges})
+    if wanted in found or (not wanted and len(found) == 1):
+        return wanted or found[0]
+    if not found or wanted:
+        what = f" in {wanted}" if wanted else ""
+        raise InvalidArgument("NO_USAGE_PRICE", f"offering {item.product_offering_id} has no usage price{what}")
+    why = f"the usage of offering {item.product_offering_id} is priced in {', '.join(found)}"
+    raise InvalidArgument("CURRENCY_REQUIRED", why, violations=[Violation("context.currency", why)])
+
+
+def _plain(selection: Selection, line: Line, held: Held, notes: list[ReceiptStep]) -> dict[str, Any]:
+    charge, stage, _ = held
+    if not charge.usage_type or charge.model is None:
+        raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {charge.rule} doesn't say of what usage, and how")
+    levels, rejected = selection.levels(line, charge, stage)
+    notes += _rejections(line, rejected)
+    # The model as the offer's own text has it: the same for a replay.
+    stated = next(data for data in json.loads(line.offer.text)["charges"] if data["rule"] == charge.rule)
+    rate = _tax_rate(selection, charge)
+    return {
+        "rule": charge.rule,
+        "name": charge.name,
+        "currency": charge.currency,
+        "gross": charge.gross,
+        "tax_rate": None if rate is None else format(rate, "f"),
+        "model": stated["model"],
+        "alterations": _alterations(line, charge, levels, notes),
+    }
+
+
+def _tax_rate(selection: Selection, charge: Charge) -> Decimal | None:
+    if charge.tax_rate is not None or not charge.tax_category:
+        return charge.tax_rate
+    tax = selection.rules.tax(charge.tax_category, selection.context)
+    if tax is None:
+        why = f"there is no tax rate of the category {charge.tax_category!r}: price {charge.rule} needs it"
+        raise FailedPrecondition("NO_TAX_RATE", why)
+    return tax.rate
+
+
+def _alterations(
+    line: Line, charge: Charge, levels: Sequence[Level], notes: list[ReceiptStep]
+) -> list[list[dict[str, str]]]:
+    best: dict[str, Alteration] = {}
+    for level, _ in levels:
+        for alteration in level:
+            if alteration.percentage is None:
+                why = (
+                    f"usage price {charge.rule} is altered by an amount ({alteration.rule}); percentages only are known"
+                )
+                raise FailedPrecondition("FIXED_ALTERATION", why)
+            rival = best.get(alteration.group)
+            if alteration.group and (rival is None or alteration.percentage < (rival.percentage or 0)):
+                best[alteration.group] = alteration
+    result = []
+    for level, rejected in levels:
+        kept = []
+        for alteration in level:
+            winner = best.get(alteration.group, alteration) if alteration.group else alteration
+            if winner is alteration:
+                kept.append(
+                    {
+                        "rule": alteration.rule,
+                        "name": alteration.name,
+                        "percentage": format(alteration.percentage or Decimal(0), "f"),
+                    }
+                )
+            else:
+                better = f"{winner.name or winner.rule} of the group {winner.group} is better"
+                notes += _rejections(line, [(alteration, better)])
+        notes += _rejections(line, rejected)
+        if kept:
+            result.append(kept)
+    return result
+
+
+def _rejections(line: Line, rejected: Iterable[tuple[Alteration, str]]) -> list[ReceiptStep]:
+    return [ReceiptStep(line.subject, "REJECTED", alteration.rule, reason=reason) for alteration, reason in rejected]
