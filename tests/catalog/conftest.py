@@ -1,6 +1,7 @@
 """The catalog service on a real database, called over gRPC."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -13,6 +14,8 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions, PromotionsOnPrices
+from catalog.promotion.domain import ApprovalThresholds
 from catalog.publication.api import Publication
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
@@ -34,6 +37,8 @@ from svyaz.catalog.v1 import (
     pricing_pb2_grpc,
     pricing_rules_pb2,
     pricing_rules_pb2_grpc,
+    promotion_pb2,
+    promotion_pb2_grpc,
     publication_pb2,
     publication_pb2_grpc,
     qualification_pb2_grpc,
@@ -56,6 +61,7 @@ class Client:
             preview_pb2_grpc.PreviewServiceStub(channel),
             pricing_rules_pb2_grpc.PricingRulesServiceStub(channel),
             publication_pb2_grpc.PublicationServiceStub(channel),
+            promotion_pb2_grpc.PromotionServiceStub(channel),
             rating_pb2_grpc.RatingServiceStub(channel),
             qualification_pb2_grpc.QualificationServiceStub(channel),
             recommendation_pb2_grpc.RecommendationServiceStub(channel),
@@ -110,7 +116,8 @@ class Client:
 
 
 def _request(name: str) -> Any:
-    return getattr(catalog_pb2 if hasattr(catalog_pb2, name) else pricing_rules_pb2, name)
+    contracts = (catalog_pb2, pricing_rules_pb2, promotion_pb2)
+    return getattr(next(contract for contract in contracts if hasattr(contract, name)), name)
 
 
 def _names(message: Any) -> tuple[str, str]:
@@ -130,7 +137,7 @@ def database(database_for: Callable[..., Any]) -> Iterator[Database]:
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
-    prices = Prices(database, SaleGuard(database))
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database))
     guards = Guards()
     items = CatalogItems(database, guards)
     server = Server(
@@ -143,6 +150,10 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
                 Recommendations(database, lambda request: prices.Price(request, None)),
+            ),
+            (
+                promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+                Promotions(database, ApprovalThresholds(Decimal(50), {"KGS": Decimal(1000)})),
             ),
             (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),

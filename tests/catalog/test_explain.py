@@ -37,7 +37,6 @@ def said(language: str, made: Receipt) -> list[str]:
 # Where an action stands among the arguments of what writes a step down.
 WRITERS = {"ReceiptStep": 1, "AmountStep": 1, "Step": 1, "TierStep": 0, "_note": 0, "_kept_between": 3}
 CONSTANT = re.compile("[A-Z][A-Z_]+")
-# The words for promotions are there before their engine is.
 PROMOTIONS = {"PROMOTION_APPLIED", "PROMOTION_REJECTED", "DISCOUNT_SPLIT", "COUPON_ACCEPTED", "COUPON_REJECTED"}
 
 

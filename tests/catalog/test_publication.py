@@ -127,7 +127,7 @@ def test_who_changed_a_price_does_not_approve_the_offering(author: Client, revie
 def test_authors_are_those_since_the_last_approval(
     author: Client, reviewer: Client, client_for: Callable[..., Client]
 ) -> None:
-    third = client_for(["admin"], "third")
+    third = client_for(["admin"], subject="third")
     offering = in_test(author)
     reviewer.update(pb.ProductOffering(id=offering.id, name="Mine"), "name")
     refused(FailedPrecondition, "OWN_WORK", lambda: reviewer.approve(offering))
@@ -400,7 +400,7 @@ class Future:
             if not claims:
                 return
             for claim in claims:
-                self._timers._in_transaction(claim)
+                self._timers._in_transaction([claim])
 
     def timer(self, offering: Any, purpose: str) -> datetime | None:
         """When the offering is thought of next."""

@@ -53,6 +53,12 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.catalog.v1.PricingRulesService": standard(
         READ_CATALOG, WRITE_CATALOG, "PriceList/PriceLists", "TaxRate/TaxRates"
     ),
+    "svyaz.catalog.v1.PromotionService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
+        "GenerateCoupons": WRITE_CATALOG,
+        "RedeemCoupon": frozenset({"agent", "admin", "service"}),
+        "ReleaseCoupons": frozenset({"agent", "admin", "service"}),
+    },
     "svyaz.catalog.v1.PricingService": {
         "Price": READ_CATALOG,
         "ReplayPrice": READ_CATALOG,

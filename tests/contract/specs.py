@@ -14,6 +14,7 @@ FILES: Mapping[str, str] = {
     "productCatalogManagement": "TMF620-ProductCatalog-v4.1.0",
     "productOfferingQualification": "TMF679-ProductOfferingQualification-v4.0.0",
     "recommendationManagement": "TMF680-Recommendation-v4.0.0",
+    "promotionManagement": "TMF671_Promotion_Management_API_v4.1.0",
     "productOrderingManagement": "TMF622-ProductOrder-v4.0.0",
     "customerManagement": "TMF629-Customer-v4.0.0",
     "party": "TMF632-Party-v4.0.0",
@@ -34,9 +35,9 @@ class Spec:
     """One API's file."""
 
     def __init__(self, directory: Path, api: str) -> None:
-        self.definitions: dict[str, Any] = json.loads((directory / f"{FILES[api]}.swagger.json").read_text())[
-            "definitions"
-        ]
+        # Most names go on with a dot, some with an underscore.
+        (file,) = directory.glob(f"{FILES[api]}?swagger.json")
+        self.definitions: dict[str, Any] = json.loads(file.read_text())["definitions"]
         self._instants = set(self._instant_names())
 
     def _instant_names(self) -> Iterator[str]:

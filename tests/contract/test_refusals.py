@@ -36,6 +36,7 @@ TRANSITIONS = [
     ("productSpecification", {"name": "s", "lifecycleStatus": "Retired"}, "lifecycleStatus", "Retired", "Launched"),
     ("productOffering", {"name": "o", "lifecycleStatus": "Obsolete"}, "lifecycleStatus", "Obsolete", "Active"),
     ("productOfferingPrice", {"name": "p", "lifecycleStatus": "Rejected"}, "lifecycleStatus", "Rejected", "In test"),
+    ("promotion", {"name": "p", "lifecycleStatus": "retirement"}, "lifecycleStatus", "retirement", "release"),
     ("individual", {"givenName": "g", "familyName": "f", "status": "deceaded"}, "status", "deceaded", "validated"),
     ("organization", {"tradingName": "t", "status": "closed"}, "status", "closed", "initialized"),
     ("product", {"status": "terminated"}, "status", "terminated", "active"),

@@ -11,6 +11,8 @@ from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions, PromotionsOnPrices
+from catalog.promotion.domain import ApprovalThresholds
 from catalog.publication.api import Publication
 from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
 from catalog.publication.events import Plans, Watch
@@ -38,6 +40,7 @@ from svyaz.catalog.v1 import (
     preview_pb2_grpc,
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
+    promotion_pb2_grpc,
     publication_pb2_grpc,
     qualification_pb2_grpc,
     rating_pb2_grpc,
@@ -64,7 +67,11 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
-    prices = Prices(database, SaleGuard(database))
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database))
+    thresholds = ApprovalThresholds.parse(
+        settings.environment.get("PROMOTION_APPROVAL_PERCENTAGE", "50"),
+        settings.environment.get("PROMOTION_APPROVAL_AMOUNTS", ""),
+    )
     folder = Folder(settings.environment.get("CATALOG_TRANSFER_DIRECTORY", ""))
     timers = {
         **previews.timers(),
@@ -92,6 +99,10 @@ def main() -> None:
             (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
             (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
             (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database, guards)),
+            (
+                promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+                Promotions(database, thresholds),
+            ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="catalog"),

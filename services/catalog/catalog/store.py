@@ -7,6 +7,7 @@ from catalog.holding import store as holding
 from catalog.preview import store as preview
 from catalog.pricing import store as pricing
 from catalog.product import store as product
+from catalog.promotion import store as promotion
 from catalog.publication import store as publication
 from catalog.qualification import store as qualification
 from catalog.recommendation import store as recommendation
@@ -15,7 +16,7 @@ from catalog.transfer import store as transfer
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 
-__all__ = ["AUTHORSHIP", "PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
+__all__ = ["AUTHORSHIP", "ISOLATED", "PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **product.RESOURCES,
@@ -24,12 +25,15 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **recommendation.RESOURCES,
     **transfer.RESOURCES,
     **generation.RESOURCES,
+    **promotion.RESOURCES,
 }
 # What isn't ours but learned from others' events.
 PROJECTIONS = (holding.holding,)
 PREVIEWS = (preview.preview, preview.preview_group, preview.preview_difference)
 # Of what is sold: who changed and who approved it.
 AUTHORSHIP = publication.authorship
+# The tables that are under the policies of branches, beside the log.
+ISOLATED = promotion.ISOLATED
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -13,6 +13,8 @@ from chassis.tmfjson import descriptor_of
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    promotion_pb2,
+    promotion_pb2_grpc,
     qualification_pb2,
     qualification_pb2_grpc,
     recommendation_pb2,
@@ -92,6 +94,7 @@ _NO_UPDATE = EVERY - {UPDATE}
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
+_PROMOTION = "promotionManagement"
 
 RESOURCES = (
     Resource(_CATALOG, "catalog", catalog_pb2.Catalog, catalog_pb2_grpc.CatalogServiceStub),
@@ -114,6 +117,7 @@ RESOURCES = (
         recommendation_pb2_grpc.RecommendationServiceStub,
         _NO_CHANGE,
     ),
+    Resource(_PROMOTION, "promotion", promotion_pb2.Promotion, promotion_pb2_grpc.PromotionServiceStub),
     Resource(_ORDERING, "productOrder", orders_pb2.ProductOrder, orders_pb2_grpc.OrderServiceStub),
     Resource(
         _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE

@@ -1,14 +1,17 @@
 """What a price is asked for, and what prices rest on beside the offerings."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from catalog.pricing import messages, store
 from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
 from catalog.pricing.explain import explain
-from catalog.pricing.pricing import price, replay
+from catalog.pricing.offers import Offer
+from catalog.pricing.pricing import parse_context, price, replay
 from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.values import Pricing, PricingContext
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
@@ -20,34 +23,61 @@ SaleGuard = Callable[
 ]
 
 
+class Further(Protocol):
+    """What is done with an answer before it is given: promotions, say."""
+
+    # What it asks beside the offers (see `store.OfferBook`).
+    beside: str
+
+    def apply(
+        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], beside: store.Beside | None
+    ) -> Pricing:
+        """The answer by what is known now; what it rests on is added to the receipt's inputs."""
+        ...
+
+    def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
+        """The same answer again, from nothing but a receipt's inputs."""
+        ...
+
+
 class Prices:
     """What it costs, and why."""
 
-    def __init__(self, database: Database, guard: SaleGuard) -> None:
+    def __init__(self, database: Database, guard: SaleGuard, *further: Further) -> None:
         self._database = database
         self._guard = guard
-        self._book = store.OfferBook()
+        self._book = store.OfferBook(beside=[one.beside for one in further])
+        self._further = further
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
-        offers, rules = self._book.read(self._database, {item.product_offering_id for item in items})
+        offers, rules, beside = self._book.read_beside(self._database, {item.product_offering_id for item in items})
         asked = messages.context_of(request.context, self._database.clock.now())
         pricing = price(items, offers, asked, rules)
         if request.context.for_sale:
             # Of a series the version that was priced is the one that is sold.
             sold = [item.product_offering.id or "" for item in pricing.item]
             self._guard(request.item, sold, request.context, asked.at)
+        for one in self._further:
+            pricing = one.apply(pricing, asked, offers, beside)
         return messages.response(pricing)
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""
         given = request.receipt
-        return messages.response(replay(Receipt(given.engine, given.revision, Json(given.inputs.decode()), ())))
+        text = given.inputs.decode()
+        pricing = replay(Receipt(given.engine, given.revision, Json(text), ()))
+        if self._further:
+            inputs = json.loads(text)
+            for one in self._further:
+                pricing = one.replay(pricing, parse_context(inputs["context"]), inputs)
+        return messages.response(pricing)
 
     def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
         """See `catalog.pricing.explain.explain`."""
         given = request.receipt
+        # Not by the codec: a step may be about the order as a whole, and then has no subject.
         steps = tuple(
             ReceiptStep(
                 step.subject,

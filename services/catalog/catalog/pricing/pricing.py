@@ -121,7 +121,7 @@ def replay(receipt: Receipt) -> Pricing:
     return _price(
         [_parse_item(item) for item in inputs["items"]],
         {offer["id"]: parse_offer(offer) for offer in inputs["offers"]},
-        _parse_context(inputs["context"]),
+        parse_context(inputs["context"]),
         parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ())),
         receipt.revision,
     )
@@ -140,7 +140,7 @@ def _price(
         for item, answer in zip(items, priced, strict=True):
             answer.characteristic, answer.term = item.characteristic, item.term
         calculation.check()
-        total = _totals(priced)
+        total = totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)
     return Pricing(tuple(priced), total, Receipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
 
@@ -228,7 +228,8 @@ def _plain_context(context: PricingContext) -> dict[str, Any]:
     return data
 
 
-def _parse_context(data: Mapping[str, Any]) -> PricingContext:
+def parse_context(data: Mapping[str, Any]) -> PricingContext:
+    """A context from its plain form in a receipt's inputs."""
     several = {name: tuple(data.get(name, ())) for name in ("market_segment", "place", "coupon")}
     return PricingContext(**{**data, **several, "at": datetime.fromisoformat(data["at"])})
 
@@ -638,7 +639,7 @@ def _below(item: PricedItem) -> Iterable[PricedItem]:
         yield from _below(part)
 
 
-def _totals(items: Iterable[PricedItem]) -> tuple[PriceTotal, ...]:
+def totals(items: Iterable[PricedItem]) -> tuple[PriceTotal, ...]:
     """What is due from the beginning, by currency, kind and period."""
     sums: dict[tuple[str, str, str], tuple[Decimal, Decimal]] = {}
     nothing = (_ZERO, _ZERO)

@@ -42,6 +42,10 @@ class _Kept:
     tax_categories: frozenset[str]
 
 
+# Tag → (id, revision) of what was found under it.
+Beside = Mapping[str, frozenset[tuple[str, int]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Current:
     """What the database says of what is kept."""
@@ -64,6 +68,8 @@ class _Found:
     # None: there is no such list.
     price_lists: dict[str, PriceListTerms | None] = field(default_factory=dict)
     taxes: dict[str, Sequence[Tax]] = field(default_factory=dict)
+    # What was asked beside the offers, by its tag; None: nothing was asked, since nothing was kept.
+    beside: Beside | None = None
 
     def missing_offers(self, wanted: Iterable[str]) -> set[str]:
         """What isn't there of the wanted offers, of all that they bundle, and of the other versions of all these."""
@@ -99,7 +105,9 @@ class OfferBook:
     """Compiled offers and rules, kept between calls. One query tells which are still current; the others are read
     anew."""
 
-    def __init__(self, most: int = 50_000) -> None:
+    def __init__(self, most: int = 50_000, beside: Sequence[str] = ()) -> None:
+        """`beside`: what else to ask in the same round trip, each a SELECT of a tag, an id and a revision."""
+        self._beside = "".join(f" UNION ALL {query}" for query in beside)
         self._kept: dict[str, _Kept] = {}
         self._versions: dict[str, frozenset[str]] = {}
         # With the revision of each.
@@ -115,12 +123,16 @@ class OfferBook:
     def read(self, database: Database, ids: Iterable[str]) -> tuple[dict[str, Offer], Rules]:
         """The offers with these ids in every version, all that they bundle, and the rules that their prices name; what
         doesn't exist is left out."""
+        return self.read_beside(database, ids)[:2]
+
+    def read_beside(self, database: Database, ids: Iterable[str]) -> tuple[dict[str, Offer], Rules, Beside | None]:
+        """What `read` says, and what was asked beside it; None: that has to be asked by itself."""
         wanted = set(ids)
         found = self._still_current(database, self._closure(wanted))
         if found.missing_offers(wanted) or any(found.missing_rules()):
             with database.unit() as unit:
                 self._complete(unit, wanted, found)
-        return found.offers, found.rules()
+        return found.offers, found.rules(), found.beside
 
     def _closure(self, wanted: Iterable[str]) -> dict[str, _Kept]:
         result: dict[str, _Kept] = {}
@@ -139,8 +151,10 @@ class OfferBook:
             return found
         lists = {key for entry in kept.values() for key in entry.price_lists}
         categories = {key for entry in kept.values() for key in entry.tax_categories}
-        current = _current(database, {key for entry in kept.values() for key in entry.revisions}, lists, categories)
+        sources = {key for entry in kept.values() for key in entry.revisions}
+        current = _current(database, sources, lists, categories, self._beside)
         revisions = current.revisions
+        found.beside = current.members
         for key, entry in kept.items():
             if all(revisions.get(source) == revision for source, revision in entry.revisions.items()):
                 found.offers[key] = entry.offer
@@ -196,8 +210,8 @@ _LISTS = " UNION ALL SELECT NULL, id, revision FROM price_list WHERE id = ANY (W
 _RATES = " UNION ALL SELECT tax_category, id, revision FROM tax_rate WHERE tax_category = ANY (WANTED)"
 
 
-def _current(database: Database, sources: set[str], lists: set[str], categories: set[str]) -> _Current:
-    query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "")
+def _current(database: Database, sources: set[str], lists: set[str], categories: set[str], beside: str) -> _Current:
+    query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "") + beside
     revisions: dict[str, int] = {}
     members: dict[str, set[tuple[str, int]]] = {}
     for group, key, revision in database.rows(query, sorted(sources | lists | categories)):

@@ -1,0 +1,1 @@
+"""What is granted beyond the prices: promotions and their coupons (TMF671)."""
