@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from chassis.db import isolate
 
-revision = "catalog_0008"
+revision = "catalog_0003"
 down_revision = "catalog_0002"
 branch_labels = None
 depends_on = None

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "catalog_0006"
-down_revision = "catalog_0005"
+revision = "catalog_0007"
+down_revision = "catalog_0006"
 branch_labels = None
 depends_on = None
 

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "catalog_0007"
-down_revision = "catalog_0006"
+revision = "catalog_0008"
+down_revision = "catalog_0007"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from chassis.db import isolate
 
-revision = "catalog_0009"
-down_revision = "catalog_0008"
+revision = "catalog_0004"
+down_revision = "catalog_0003"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
 
-revision = "catalog_0004"
-down_revision = "catalog_0009"
+revision = "catalog_0005"
+down_revision = "catalog_0004"
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
 
-revision = "catalog_0003"
-down_revision = "catalog_0002"
+revision = "catalog_0009"
+down_revision = "catalog_0008"
 branch_labels = None
 depends_on = None
 
