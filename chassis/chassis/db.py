@@ -10,6 +10,7 @@ import psycopg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from opentelemetry.propagate import inject
+from psycopg.errors import ExclusionViolation, ForeignKeyViolation, UniqueViolation
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session, make_transient, make_transient_to_detached
 from sqlalchemy.orm.attributes import set_committed_value
@@ -674,9 +675,13 @@ def enter_parameters(call: calls.Call) -> dict[str, str]:
     }
 
 
+_RIVALRY = (UniqueViolation, ForeignKeyViolation, ExclusionViolation)
+
+
 def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
     state = getattr(cause, "sqlstate", None)
-    if isinstance(cause, psycopg.IntegrityError) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
+    # A value that is missing or out of bounds is nobody else's doing: it would be the same again.
+    if isinstance(cause, _RIVALRY) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
         return _Conflict()
     if isinstance(cause, psycopg.DataError):
         return refused(cause)

@@ -281,12 +281,13 @@ class Timers:
 
 
 def turns(claims: Sequence[_Claim]) -> Iterator[Sequence[_Claim]]:
-    """The claims by purpose and branch, so many at a time as are carried out in one transaction."""
+    """The claims by purpose and branch, so many at a time as go into one transaction; each kind in its turn."""
     alike: dict[tuple[str, str], list[_Claim]] = {}
     for claim in claims:
         alike.setdefault((claim.purpose, claim.branch), []).append(claim)
-    for group in alike.values():
-        yield from (group[first : first + TURN] for first in range(0, len(group), TURN))
+    longest = max(map(len, alike.values()), default=0)
+    for first in range(0, longest, TURN):
+        yield from (group[first : first + TURN] for group in alike.values() if first < len(group))
 
 
 # In one order, so that two who hold the same wait for each other instead of deadlocking.

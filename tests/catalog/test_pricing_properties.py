@@ -166,9 +166,13 @@ def test_of_a_group_no_other_choice_is_better(catalog: Things, quantity: int) ->
     offerings, prices = catalog
     best = priced(catalog, quantity).item[0].component
     groups = {p.id: p.exclusivity_group for p in prices if p.exclusivity_group}
+    named = [{link.id for link in p.pop_relationship} for p in prices]
     for key, group in groups.items():
         # With this one alone in its group the customer never pays less.
         others = {other for other, name in groups.items() if name == group and other != key}
+        if any(others & links and key not in links for links in named):
+            # It isn't a choice for every charge that the others are for.
+            continue
         fewer = [
             replace(p, pop_relationship=tuple(link for link in p.pop_relationship if link.id not in others))
             for p in prices

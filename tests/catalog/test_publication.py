@@ -518,6 +518,7 @@ def hold(future: Future, offering: Any, branch: str = "osh", *, live: bool = Tru
     row = {
         "id": key, "branch": branch, "version": 1, "live": live, "product_offering_id": offering.id, "quantity": 1,
         "characteristic": sa.text("'{}'"), "term": "", "place": [], "market_segment": [],
+        "sold_durations": [],
     }  # fmt: skip
     with future.unit() as unit:
         unit.session.execute(sa.insert(holding).values(**row, seen_at=unit.at))

@@ -13,7 +13,7 @@ from svyaz.catalog.v1 import catalog_pb2, pricing_pb2, rating_pb2
 from svyaz.type.v1 import values_pb2
 from tests.catalog.conftest import Client
 
-ACTIVE = catalog_pb2.LIFECYCLE_STATUS_ACTIVE
+ACTIVE, LAUNCHED = catalog_pb2.LIFECYCLE_STATUS_ACTIVE, catalog_pb2.LIFECYCLE_STATUS_LAUNCHED
 NIGHT = datetime(2026, 3, 2, 17, tzinfo=UTC)
 
 
@@ -85,9 +85,8 @@ def plan(manager: Client) -> Any:
     )
     prices = [catalog_pb2.ProductOfferingPriceRefOrValue(id=price.id) for price in (fee, voice, data)]
     offering = manager.create(
-        catalog_pb2.ProductOffering(name="plan", lifecycle_status=ACTIVE, product_offering_price=prices)
+        catalog_pb2.ProductOffering(name="plan", lifecycle_status=LAUNCHED, product_offering_price=prices)
     )
-    offering = manager.move(offering, catalog_pb2.LIFECYCLE_STATUS_LAUNCHED)
     return {"offering": offering.id, "fee": fee.id, "voice": voice.id, "data": data.id}
 
 
@@ -194,11 +193,10 @@ def test_a_discount_on_usage_counts_and_is_replayed(agent: Client, manager: Clie
     offering = manager.create(
         catalog_pb2.ProductOffering(
             name="messages",
-            lifecycle_status=ACTIVE,
+            lifecycle_status=LAUNCHED,
             product_offering_price=[catalog_pb2.ProductOfferingPriceRefOrValue(id=sms.id)],
         )
     )
-    manager.move(offering, catalog_pb2.LIFECYCLE_STATUS_LAUNCHED)
     item = pricing_pb2.PriceRequestItem(product_offering_id=offering.id)
     answer = agent.call("RateUsage", request(None, ("sms", "5", "", ""), item=item))
     assert answer.charge[0].amount == kgs(3, 750_000_000)

@@ -26,12 +26,13 @@ from orders import store as orders_store
 from orders.billing.api import Billing
 from orders.billing.domain import BranchZones
 from orders.inventory.api import Inventory
+from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
-from svyaz.catalog.v1 import pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 from tests.conftest import ServiceDatabase
@@ -155,6 +156,10 @@ def _others(name: str, database: Database) -> list[Any]:
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (
+            migration_pb2_grpc.add_MigrationServiceServicer_to_server,
+            Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),
+        ),
     ]
 
 
