@@ -8,9 +8,12 @@ from typing import Any
 
 import grpc
 
-from catalog.transfer.exports import Exports
+from catalog.main import timer_handlers
+from catalog.preview.job import Previews
+from catalog.product.api import CatalogItems
+from catalog.publication.guards import Guards
+from catalog.transfer.domain import ATTEMPTS
 from catalog.transfer.files import Folder
-from catalog.transfer.imports import Imports
 from chassis.clients import domain_error
 from chassis.db import Database
 from chassis.timers import Timers
@@ -21,10 +24,17 @@ FINAL = (transfer_pb2.JOB_STATE_SUCCEEDED, transfer_pb2.JOB_STATE_FAILED)
 SUCCEEDED, FAILED = FINAL
 
 
-def timers(database: Database, directory: str = "", *, batch: int = 100) -> Timers:
+def timers(
+    database: Database,
+    items: CatalogItems,
+    guards: Guards,
+    directory: str = "",
+    *,
+    batch: int = 100,
+    attempts: int = ATTEMPTS,
+) -> Timers:
     """What carries jobs out."""
-    folder = Folder(directory)
-    handlers = {**Imports(folder, batch=batch).timers(), **Exports(folder).timers()}
+    handlers = timer_handlers(items, guards, Previews(database), Folder(directory), batch=batch, attempts=attempts)
     return Timers(database, handlers, service="catalog", workers=2)
 
 

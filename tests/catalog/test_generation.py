@@ -1,6 +1,7 @@
 """Tariff templates: what family follows, what is previewed and written, and what happens to what is sold."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.generation.domain import (
+    MAX_PRICES,
     AxisKind,
     RoundingMode,
     TariffTemplate,
@@ -69,6 +71,10 @@ def template(**more: Any) -> TariffTemplate:
     return TariffTemplate(id="t", branch="*", **{**given, **more})
 
 
+def grid(speeds: int, terms: int) -> tuple[TemplateAxis, ...]:
+    return axis("speed", *range(1, speeds + 1)), axis("term", *range(terms)), axis("segment", "private")
+
+
 def message(**more: Any) -> generation_pb2.TariffTemplate:
     made = convert.to_message(template(**more), generation_pb2.TariffTemplate)
     made.ClearField("id")
@@ -103,6 +109,13 @@ def test_the_order_of_the_axes_names_the_same_cells() -> None:
     [
         ({"axis": (axis("speed", *range(300)), axis("other", *range(10)))}, "axis"),
         ({"cell_limit": 11}, "axis"),
+        ({"axis": grid(101, 10), "price": (price(),) * 10}, "price"),
+        ({"axis": grid(100, 10), "price": (price("+".join(["speed"] * 25)),) * 10}, "price"),
+        ({"axis": tuple(axis(f"a{i}", 1) for i in range(101))}, "axis"),
+        ({"price": (price(),) * 101}, "price"),
+        ({"axis": (axis("speed", "x" * 1_000),)}, "axis[0].value[0]"),
+        ({"axis": (TemplateAxis(name="speed", value=(Json("1e999999999"),)),)}, "axis[0].value[0]"),
+        ({"name_pattern": "x" * 1_001}, "name_pattern"),
         ({"cell_limit": 0}, "cell_limit"),
         ({"axis": (axis("speed", 1, 1.0),)}, "axis[0].value[1]"),
         ({"axis": (axis("speed"),)}, "axis[0].value"),
@@ -128,6 +141,14 @@ def test_what_is_wrong_with_a_template_is_named(change: dict[str, Any], field: s
     with pytest.raises(InvalidArgument) as refused:
         template(**change).family()
     assert field in [violation.field for violation in refused.value.violations]
+
+
+def test_the_largest_family_is_reckoned_in_seconds() -> None:
+    begun = time.process_time()
+    family = template(axis=grid(200, 10), price=(price("+".join(["speed"] * 24)),) * 5, exclusion=())
+    assert sum(len(cell.prices) for cell in family.family().cells) == MAX_PRICES
+    # Far from what it takes by itself, about a second.
+    assert time.process_time() - begun < 10
 
 
 def test_a_formula_that_fails_names_the_cells() -> None:

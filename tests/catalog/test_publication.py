@@ -333,6 +333,15 @@ def test_a_version_that_does_not_say_when_begins_when_it_is_launched(author: Cli
     assert before <= begun <= datetime.now(UTC)
 
 
+def test_a_version_that_is_taken_over_begins_when_it_comes(manager: Client) -> None:
+    first = manager.create(an_offering(lifecycle_status=LAUNCHED))
+    before = datetime.now(UTC)
+    second = manager.create(an_offering(series=first.id, version="2", lifecycle_status=LAUNCHED))
+    assert before <= second.valid_for.start_date_time.ToDatetime(UTC) <= datetime.now(UTC)
+    # The first one replaces nothing: it has been sold before we came to know of it.
+    assert not manager.get(first).HasField("valid_for")
+
+
 @pytest.mark.parametrize(
     ("versions", "following"),
     [

@@ -1,6 +1,7 @@
 """Import and export jobs on the real database: every format, what is refused and reported, and nothing twice."""
 
 import csv
+import gzip
 import io
 import json
 from collections import Counter
@@ -15,11 +16,13 @@ import pytest
 from rich.console import Console
 
 from catalog.product.api import CatalogItems
+from catalog.product.domain import CatalogItem
 from catalog.publication.guards import Guards
 from catalog.store import RESOURCES, metadata
 from catalog.transfer.api import Transfers
+from catalog.transfer.files import MAX_BYTES
 from chassis.clock import Clock
-from chassis.db import Database
+from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.server import Registration
 from svyaz.catalog.v1 import catalog_pb2_grpc, transfer_pb2, transfer_pb2_grpc
@@ -57,6 +60,11 @@ class Place:
         with psycopg.connect(self.database.admin_url) as connection:
             return connection.execute(query, parameters).fetchall()
 
+    def delete(self, specification: str) -> None:
+        stub = catalog_pb2_grpc.CatalogServiceStub(self._channel)
+        metadata = (("authorization", f"Bearer {self.token('catalog-manager')}"),)
+        stub.DeleteProductSpecification(requests_pb2.DeleteRequest(id=specification), metadata=metadata)
+
     def counts(self) -> dict[str, int]:
         tables = (*TABLES, "reference")
         return {table: self.rows(f"SELECT count(*) FROM {table}")[0][0] for table in tables}  # noqa: S608
@@ -68,20 +76,22 @@ class Place:
 @pytest.fixture
 def place_for(
     database_for: Callable[..., ServiceDatabase], issuer: Issuer, tmp_path: Path
-) -> Iterator[Callable[[], Place]]:
+) -> Iterator[Callable[..., Place]]:
     """Makes places."""
     with ExitStack() as stack:
 
-        def make() -> Place:
+        def make(guards: Guards | None = None, **more: Any) -> Place:
             own = database_for("catalog")
             database = Database(own.url, clock=Clock(), metadata=metadata, resources=RESOURCES)
             stack.callback(database.close)
+            guards = guards or Guards()
+            items = CatalogItems(database, guards)
             registrations: list[Registration] = [
-                (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(database, Guards())),
+                (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
                 (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
             ]
             address = stack.enter_context(serving("catalog", registrations, issuer))
-            runner = timers(database, str(tmp_path))
+            runner = timers(database, items, guards, str(tmp_path), **more)
             runner.start()
             stack.callback(runner.stop)
             place = Place(own, address, issuer)
@@ -92,7 +102,7 @@ def place_for(
 
 
 @pytest.fixture
-def place(place_for: Callable[[], Place]) -> Place:
+def place(place_for: Callable[..., Place]) -> Place:
     return place_for()
 
 
@@ -218,7 +228,7 @@ def normal(data: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["SpyCarAdvanced", "WeaponsHire", "UsageExperimental"])
 def test_what_was_exported_is_imported_as_an_equal_catalog(
-    place_for: Callable[[], Place], shared: Path, name: str
+    place_for: Callable[..., Place], shared: Path, name: str
 ) -> None:
     here, there = place_for(), place_for()
     here.manager.bring_in(shared / KILL_BILL / f"{name}.xml")
@@ -236,7 +246,7 @@ def test_what_was_exported_is_imported_as_an_equal_catalog(
 
 
 def test_what_a_manager_brings_in_is_a_draft_and_what_an_admin_does_is_as_it_was(
-    place_for: Callable[[], Place],
+    place_for: Callable[..., Place],
 ) -> None:
     content = document(
         productOfferingPrice=[
@@ -341,6 +351,54 @@ def test_a_query_exports_what_it_finds_with_all_that_it_refers_to(place: Place) 
             place.manager.export(**wrong)
 
 
+def thing(key: str, **more: Any) -> dict[str, Any]:
+    return {"id": key, "name": key, **more}
+
+
+def test_what_was_deleted_here_comes_in_again(place: Place) -> None:
+    content = document(productSpecification=[thing("s"), thing("t")])
+    place.manager.bring_in(content)
+    ((spec,),) = place.rows("SELECT id FROM product_specification WHERE name = 's'")
+    place.delete(spec)
+    again = place.manager.bring_in(content)
+    assert (again.created, again.changed, again.unchanged) == (1, 0, 1), again.error_log
+    assert place.rows("SELECT id FROM product_specification WHERE name = 's'") == [(spec,)]
+
+
+def test_a_reference_is_ours_once_its_target_is_here(place: Place) -> None:
+    offering = document(productOffering=[thing("o", productOfferingPrice=[{"id": "p"}])])
+    first = place.manager.bring_in(offering)
+    assert (first.created, first.rules_reported) == (1, 1)
+    place.manager.bring_in(document(productOfferingPrice=[thing("p", price={"unit": "KGS", "value": 5})]))
+    again = place.manager.bring_in(offering)
+    assert (again.changed, again.rules_resolved, again.rules_reported) == (1, 1, 0), again.error_log
+    ((price,),) = place.rows("SELECT id FROM product_offering_price")
+    assert place.rows("SELECT product_offering_price->0->>'id' FROM product_offering") == [(price,)]
+    assert place.manager.bring_in(offering).unchanged == 1
+
+
+def test_a_status_that_the_file_doesnt_state_stays(place: Place) -> None:
+    def content(description: str, **more: str) -> tuple[str, bytes]:
+        return document(productOffering=[thing("o", description=description, **more)])
+
+    def status() -> Any:
+        return place.rows("SELECT lifecycle_status, description FROM product_offering")
+
+    place.manager.bring_in(content("one"))
+    place.rows("UPDATE product_offering SET lifecycle_status = 'In test' RETURNING 1")
+    silent = place.manager.bring_in(content("two"))
+    assert silent.changed == 1
+    assert status() == [("In test", "two")]
+    # What is on sale elsewhere is a draft here, but no lesser one than it is already.
+    downgraded = place.manager.bring_in(content("three", lifecycleStatus="Active"))
+    assert status() == [("In test", "three")]
+    for job in (silent, downgraded):
+        assert [(f.code, f.field) for f in place.manager.findings(job.id)] == [("STATUS_KEPT", "lifecycle_status")]
+    stated = place.manager.bring_in(content("three", lifecycleStatus="In design"))
+    assert (stated.changed, status()) == (1, [("In design", "three")])
+    assert not place.manager.findings(stated.id)
+
+
 # --- where content comes from ----------------------------------------------------------------------------------------
 
 
@@ -373,9 +431,54 @@ def test_what_isnt_content_is_said_so(place: Place) -> None:
         job = place.manager.bring_in((name, data))
         assert job.status == FAILED, name
         assert job.error_log, name
-    for attachment in ([], attachments(("a.json", b"")), attachments(("a.json.gz", b"no gzip"))):
+    for attachment in ([], attachments(("a.json", b""))):
         with pytest.raises(InvalidArgument):
             place.manager.create(transfer_pb2.ImportJob(url="cid:a", attachment=attachment))
+
+
+def test_gzip_of_several_members_is_read_to_its_end(place: Place, tmp_path: Path) -> None:
+    data = document(category=[thing("c"), thing("d")])[1]
+    members = gzip.compress(data[:20]) + gzip.compress(b"") + gzip.compress(data[20:])
+    assert place.manager.bring_in(("catalog.json.gz", members)).created == 2
+    # Some writers fill the last block.
+    assert place.manager.bring_in(("catalog.json.gz", members + bytes(512))).unchanged == 2
+    for name, wrong in {
+        "no gzip": b"no gzip",
+        "text after it": members + b"text",
+        "broken off": members[:-1],
+        "broken off early": members + members[:5],
+    }.items():
+        job = place.manager.bring_in(("catalog.json.gz", wrong))
+        assert job.status == FAILED, name
+        assert "catalog.json.gz" in job.error_log
+
+
+def test_all_files_of_a_job_share_one_limit(place: Place, tmp_path: Path) -> None:
+    half = gzip.compress(bytes(MAX_BYTES // 2 + 1))
+    members = gzip.compress(bytes(MAX_BYTES // 8)) * 9
+    for files in ([("a.json.gz", half), ("b.json.gz", half)], [("a.json.gz", members)]):
+        job = place.manager.bring_in(*files)
+        assert job.status == FAILED
+        assert f"more than {MAX_BYTES} bytes" in job.error_log
+    for name in "ab":
+        with (tmp_path / f"{name}.json").open("wb") as stream:
+            stream.truncate(MAX_BYTES // 2 + 1)
+    job = place.manager.ended(place.manager.create(transfer_pb2.ImportJob(url="file:.")).id)
+    assert job.status == FAILED
+    assert f"more than {MAX_BYTES} bytes" in job.error_log
+
+
+class Broken(Guards):
+    """Rules with a fault of their own."""
+
+    def creating(self, unit: Unit, item: CatalogItem) -> None:
+        raise ZeroDivisionError("by zero")
+
+
+def test_a_job_that_fails_again_and_again_ends_and_says_why(place_for: Callable[..., Place]) -> None:
+    job = place_for(Broken(), attempts=2).manager.bring_in(document(category=[thing("c")]))
+    assert job.status == FAILED
+    assert job.error_log.startswith("ZeroDivisionError: by zero")
 
 
 def test_a_job_goes_with_its_content_and_what_it_brought_in_stays(place: Place) -> None:

@@ -1,6 +1,7 @@
 """Starts the catalog service."""
 
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
 
 from catalog.generation.api import Generation
@@ -21,9 +22,10 @@ from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
 from catalog.store import RESOURCES, metadata
 from catalog.transfer.api import Transfers
+from catalog.transfer.domain import ATTEMPTS
 from catalog.transfer.exports import Exports
 from catalog.transfer.files import Folder
-from catalog.transfer.imports import Imports
+from catalog.transfer.imports import BATCH, Imports
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
@@ -32,7 +34,7 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from chassis.timers import Timers
+from chassis.timers import TimerHandler, Timers
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
     generation_pb2_grpc,
@@ -73,12 +75,7 @@ def main() -> None:
         settings.environment.get("PROMOTION_APPROVAL_AMOUNTS", ""),
     )
     folder = Folder(settings.environment.get("CATALOG_TRANSFER_DIRECTORY", ""))
-    timers = {
-        **previews.timers(),
-        **Plans(items).timers(),
-        **Imports(folder, created=guards.creating, changed=items.changed).timers(),
-        **Exports(folder).timers(),
-    }
+    timers = timer_handlers(items, guards, previews, folder)
     server.run(
         settings,
         [
@@ -117,6 +114,32 @@ def main() -> None:
             Watch(database),
         ],
     )
+
+
+def timer_handlers(
+    items: CatalogItems,
+    guards: Guards,
+    previews: Previews,
+    folder: Folder,
+    *,
+    batch: int = BATCH,
+    attempts: int = ATTEMPTS,
+) -> Mapping[str, TimerHandler]:
+    """Purpose → handler, of everything that the catalog does by itself; `attempts` and `batch` are those of jobs."""
+    imports = Imports(
+        folder,
+        created=guards.creating,
+        taken_over=guards.taking_over,
+        changed=items.changed,
+        batch=batch,
+        attempts=attempts,
+    )
+    return {
+        **previews.timers(),
+        **Plans(items).timers(),
+        **imports.timers(),
+        **Exports(folder, attempts=attempts).timers(),
+    }
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from catalog.generation import store
-from catalog.generation.domain import Cell, CellAction, TariffTemplate
+from catalog.generation.domain import Cell, CellAction, Family, TariffTemplate
 from catalog.generation.family import offering_of, prices_of
 from catalog.generation.store import Member
 from catalog.product import store as products
@@ -47,6 +47,15 @@ class _Step:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Reckoned:
+    """What a template comes to by itself: all of the work that needs nothing of the catalog."""
+
+    template: TariffTemplate
+    family: Family
+    digests: Sequence[str]
+
+
 @dataclass
 class _Plan:
     """What is to be done with a family."""
@@ -83,7 +92,7 @@ class Generation(StandardMethods):
                 )
             else:
                 template = unit.get(TariffTemplate, request.id)
-            plan = _plan(unit, template)
+            plan = _plan(unit, _reckoned(template))
         end = request.offset + request.limit if request.HasField("limit") else None
         return _message(plan, slice(max(0, request.offset), end))
 
@@ -93,9 +102,11 @@ class Generation(StandardMethods):
         """Raises as the preview does, and Aborted STALE_ETAG when the template has changed since."""
 
         def work(unit: Unit) -> generation_pb2.TariffFamily:
+            reckoned = _reckoned(unit.get(TariffTemplate, request.id, request.etag))
             # Who generates at the same time waits here, and then finds everything unchanged.
             lock_references(unit)
-            plan = _plan(unit, unit.get(TariffTemplate, request.id, request.etag))
+            store.check_unchanged(unit, reckoned.template)
+            plan = _plan(unit, reckoned)
             return _message(_write(unit, plan, self._guards), slice(None))
 
         return self._database.transact(request, generation_pb2.TariffFamily, work)
@@ -104,15 +115,20 @@ class Generation(StandardMethods):
 # --- what is to be done ----------------------------------------------------------------------------------------------
 
 
-def _plan(unit: Unit, template: TariffTemplate) -> _Plan:
+def _reckoned(template: TariffTemplate) -> _Reckoned:
     family = template.family()
+    return _Reckoned(template, family, [_digest(template, cell) for cell in family.cells])
+
+
+def _plan(unit: Unit, reckoned: _Reckoned) -> _Plan:
+    template, family = reckoned.template, reckoned.family
     known = store.members(unit, template.id) if template.id else {}
     offerings = _loaded(unit, ProductOffering, [member.offering_id for member in known.values()])
     prices = _loaded(unit, ProductOfferingPrice, [key for member in known.values() for key in member.prices.values()])
     plan = _Plan(template, excluded=len(family.excluded), prices=prices)
-    for cell in family.cells:
+    for cell, digest in zip(family.cells, reckoned.digests, strict=True):
         member = known.get(cell.key)
-        plan.steps.append(_step(template, cell, member, offerings.get(member.offering_id) if member else None))
+        plan.steps.append(_step(cell, digest, member, offerings.get(member.offering_id) if member else None))
     there = {cell.key for cell in family.cells}
     for key, member in known.items():
         offering = offerings.get(member.offering_id)
@@ -124,8 +140,7 @@ def _plan(unit: Unit, template: TariffTemplate) -> _Plan:
     return plan
 
 
-def _step(template: TariffTemplate, cell: Cell, member: Member | None, offering: ProductOffering | None) -> _Step:
-    digest = _digest(template, cell)
+def _step(cell: Cell, digest: str, member: Member | None, offering: ProductOffering | None) -> _Step:
     if member is None or offering is None:
         reason = "" if member is None else "what was generated before has been deleted"
         return _Step(cell.key, CellAction.CREATE, cell, digest, None, None, reason)

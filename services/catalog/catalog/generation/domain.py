@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,12 @@ from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, EntityRef, Extensible, Json, ProductSpecificationRef
 
 MAX_CELLS = 2_000
+# Of a whole family: what is reckoned for a caller who waits, in the process that also prices, and then written while
+# nobody else writes to the catalog. A million parts are reckoned in about a second.
+MAX_PRICES, MAX_PARTS = 10_000, 1_000_000
 _MAX_VALUES = 500
+# Of a template's axes, constants, prices and exclusions each; characters of a value and a pattern; digits of a number.
+_MAX_STATED, _MAX_CHARACTERS, _MAX_DIGITS = 100, 1_000, 100
 # An amount has 64 bits of whole units.
 _LARGEST = Decimal(10**15)
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -29,6 +35,9 @@ _RESERVED = frozenset(
     {"and", "or", "not", "in", "if", "else", "is", "True", "False", "None", "lambda", "for", "min", "max", "abs",
      "ceil", "floor"}
 )  # fmt: skip
+
+
+_A_VALUE = f"is a number, a text, true or false, of at most {_MAX_CHARACTERS} characters and {_MAX_DIGITS} digits"
 
 
 class AxisKind(StrEnum):
@@ -180,12 +189,14 @@ class TariffTemplate(Aggregate):
 
 
 def read_value(value: Json | None) -> Value | None:
-    """A number, a text or a truth; None: it is none of them."""
-    if value is None:
+    """A number, a text or a truth; None: it is none of them, or too long to be written for each cell."""
+    if value is None or len(value.text) > _MAX_CHARACTERS:
         return None
     try:
         found = json.loads(value.text, parse_float=Decimal, parse_int=Decimal, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
+        return None
+    if isinstance(found, Decimal) and abs(found.adjusted()) > _MAX_DIGITS:
         return None
     return found if isinstance(found, Decimal | str | bool) else None
 
@@ -202,6 +213,31 @@ def shown(value: Value) -> str:
 
 
 def _faults(template: TariffTemplate) -> Iterable[Violation]:
+    for name in ("axis", "constant", "exclusion", "price"):
+        if len(getattr(template, name)) > _MAX_STATED:
+            yield Violation(name, f"more than {_MAX_STATED}")
+            return
+    wrong = list(_wrongly_stated(template))
+    yield from wrong or _too_much(template)
+
+
+def _too_much(template: TariffTemplate) -> Iterable[Violation]:
+    """Whether the family would be too much to reckon at once, for a template that is right otherwise."""
+    cells = math.prod(len(axis.value) for axis in template.axis)
+    prices = cells * len(template.price)
+    if prices > MAX_PRICES:
+        yield Violation("price", f"the family has {prices} prices, {MAX_PRICES} are the most: split the template")
+    formulas = [one.when for one in template.exclusion]
+    formulas += [text for price in template.price for text in (price.formula, price.when)]
+    patterns = [template.name_pattern, template.description_pattern, *(price.name_pattern for price in template.price)]
+    parts = sum(parse(text).parts for text in formulas if text)
+    parts += sum(1 + pattern.count("{") for pattern in patterns if pattern)
+    if cells * parts > MAX_PARTS:
+        reason = f"{cells} cells with {parts} parts of formulas each are more than {MAX_PARTS}: split the template"
+        yield Violation("price", reason)
+
+
+def _wrongly_stated(template: TariffTemplate) -> Iterable[Violation]:
     names: set[str] = set()
     cells = 1
     for i, axis in enumerate(template.axis):
@@ -215,7 +251,7 @@ def _faults(template: TariffTemplate) -> Iterable[Violation]:
     for i, constant in enumerate(template.constant):
         yield from _bad_name(f"constant[{i}].name", constant.name, names)
         if read_value(constant.value) is None:
-            yield Violation(f"constant[{i}].value", "is a number, a text, true or false")
+            yield Violation(f"constant[{i}].value", _A_VALUE)
     for i, exclusion in enumerate(template.exclusion):
         yield from _bad_formula(f"exclusion[{i}].when", exclusion.when, names)
     for i, price in enumerate(template.price):
@@ -235,7 +271,7 @@ def _bad_axis(path: str, axis: TemplateAxis, names: set[str]) -> Iterable[Violat
     for k, text in enumerate(axis.value):
         value = read_value(text)
         if value is None:
-            yield Violation(f"{path}.value[{k}]", "is a number, a text, true or false")
+            yield Violation(f"{path}.value[{k}]", _A_VALUE)
             continue
         if shown(value) in seen:
             yield Violation(f"{path}.value[{k}]", f"{shown(value)} is there twice")
@@ -295,6 +331,9 @@ def _bad_price(path: str, price: TemplatePrice, names: set[str]) -> Iterable[Vio
 
 
 def _bad_pattern(path: str, pattern: str | None, names: set[str]) -> Iterable[Violation]:
+    if pattern and len(pattern) > _MAX_CHARACTERS:
+        yield Violation(path, f"has more than {_MAX_CHARACTERS} characters")
+        return
     for name in _HOLE.findall(pattern or ""):
         if name not in names:
             yield Violation(path, f"{{{name}}} is neither an axis nor a constant")

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Clamped, Context, Decimal, DecimalException, Inexact, Rounded, Subnormal
+from functools import lru_cache
 from typing import Any
 
 MAX_LENGTH = 1_000
@@ -24,22 +25,28 @@ for _signal in (Inexact, Rounded, Subnormal, Clamped):
     EXACT.traps[_signal] = False
 
 
+# What a part of a formula comes to for these variables.
+_Reckon = Callable[[Mapping[str, Value]], Any]
+
+
 class FormulaError(Exception):
     """A formula that can't be understood or reckoned; says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """An expression that has been looked through; `names` are the variables that it needs."""
+    """An expression that has been looked through; `names` are the variables that it needs, `parts` how much there is to
+    reckon."""
 
     text: str
     names: frozenset[str]
-    _tree: ast.expr
+    parts: int
+    _reckon: _Reckon
 
     def value(self, variables: Mapping[str, Value]) -> Value:
         """Raises FormulaError."""
         try:
-            found: Value = _value(self._tree, self.text, variables)
+            found: Value = self._reckon(variables)
             return found
         except DecimalException as error:
             raise FormulaError(_SAID.get(type(error).__name__, "can't be reckoned")) from error
@@ -64,6 +71,7 @@ class Formula:
 _SAID = {"DivisionByZero": "divides by zero", "DivisionUndefined": "divides by zero", "Overflow": "is too large"}
 
 
+@lru_cache(256)
 def parse(text: str) -> Formula:
     """Raises FormulaError."""
     if len(text) > MAX_LENGTH:
@@ -75,11 +83,15 @@ def parse(text: str) -> Formula:
         raise FormulaError(f"isn't a formula: {reason}") from None
     names: set[str] = set()
     called: set[int] = set()
+    number = 0
     for number, node in enumerate(ast.walk(tree), 1):
         if number > MAX_NODES:
             raise FormulaError(f"has more than {MAX_NODES} parts")
         _look(node, text.strip(), names, called)
-    return Formula(text.strip(), frozenset(names), tree)
+    try:
+        return Formula(text.strip(), frozenset(names), number, _compiled(tree, text.strip()))
+    except RecursionError:
+        raise FormulaError("is nested too deeply") from None
 
 
 def _look(node: ast.AST, text: str, names: set[str], called: set[int]) -> None:
@@ -128,27 +140,37 @@ def _shown(value: Value) -> str:
 # --- reckoning -------------------------------------------------------------------------------------------------------
 
 
-def _value(node: ast.expr, text: str, variables: Mapping[str, Value]) -> Any:
-    return _EVALUATORS[type(node)](node, text, variables)
+def _compiled(node: ast.expr, text: str) -> _Reckon:
+    """The part as a function: a formula is understood once, and reckoned for every cell of a grid."""
+    return _COMPILERS[type(node)](node, text)
 
 
-def _constant(node: Any, text: str, _: Mapping[str, Value]) -> Value:
-    stated: bool | str | Decimal = node.value if isinstance(node.value, bool | str) else _number(node, text)
-    return stated
+def _constant(node: Any, text: str) -> _Reckon:
+    stated: Value = node.value if isinstance(node.value, bool | str) else _number(node, text)
+    return lambda variables: stated
 
 
-def _name(node: Any, _: str, variables: Mapping[str, Value]) -> Value:
-    try:
-        return variables[node.id]
-    except KeyError:
-        raise FormulaError(f"there is no {node.id}") from None
+def _name(node: Any, _: str) -> _Reckon:
+    name: str = node.id
+
+    def reckon(variables: Mapping[str, Value]) -> Value:
+        try:
+            return variables[name]
+        except KeyError:
+            raise FormulaError(f"there is no {name}") from None
+
+    return reckon
 
 
-def _binary(node: Any, text: str, variables: Mapping[str, Value]) -> Decimal:
-    left, right = (_operand(part, text, variables) for part in (node.left, node.right))
-    if isinstance(node.op, ast.Pow) and (right != right.to_integral_value() or abs(right) > _MAX_EXPONENT):
+def _binary(node: Any, text: str) -> _Reckon:
+    left, right, work = _operand(node.left, text), _operand(node.right, text), _OPERATORS[type(node.op)]
+    return lambda variables: work(left(variables), right(variables))
+
+
+def _power(left: Decimal, right: Decimal) -> Decimal:
+    if right != right.to_integral_value() or abs(right) > _MAX_EXPONENT:
         raise FormulaError(f"{right} isn't a whole exponent up to {_MAX_EXPONENT}")
-    return _OPERATORS[type(node.op)](left, right)
+    return EXACT.power(left, right)
 
 
 def _floor_divided(left: Decimal, right: Decimal) -> Decimal:
@@ -167,43 +189,60 @@ _OPERATORS: Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] =
     ast.Div: EXACT.divide,
     ast.FloorDiv: _floor_divided,
     ast.Mod: _modulo,
-    ast.Pow: EXACT.power,
+    ast.Pow: _power,
 }
 
 
-def _operand(node: ast.expr, text: str, variables: Mapping[str, Value]) -> Decimal:
-    found = _value(node, text, variables)
-    if isinstance(found, bool) or not isinstance(found, Decimal):
-        raise FormulaError(f"{_source(node, text)} isn't a number")
-    return found
+def _operand(node: ast.expr, text: str) -> Callable[[Mapping[str, Value]], Decimal]:
+    """A part that is a number."""
+    part, source = _compiled(node, text), _source(node, text)
+
+    def reckon(variables: Mapping[str, Value]) -> Decimal:
+        found = part(variables)
+        if not isinstance(found, Decimal):
+            raise FormulaError(f"{source} isn't a number")
+        return found
+
+    return reckon
 
 
-def _unary(node: Any, text: str, variables: Mapping[str, Value]) -> Value:
+def _unary(node: Any, text: str) -> _Reckon:
     if isinstance(node.op, ast.Not):
-        return not _truth(node.operand, text, variables)
-    operand = _operand(node.operand, text, variables)
-    return EXACT.minus(operand) if isinstance(node.op, ast.USub) else operand
+        denied = _truth(node.operand, text)
+        return lambda variables: not denied(variables)
+    operand = _operand(node.operand, text)
+    if isinstance(node.op, ast.USub):
+        return lambda variables: EXACT.minus(operand(variables))
+    return operand
 
 
-def _truth(node: ast.expr, text: str, variables: Mapping[str, Value]) -> bool:
-    found = _value(node, text, variables)
-    if not isinstance(found, bool):
-        raise FormulaError(f"{_source(node, text)} is neither true nor false")
-    return found
+def _truth(node: ast.expr, text: str) -> Callable[[Mapping[str, Value]], bool]:
+    """A part that is true or false."""
+    part, source = _compiled(node, text), _source(node, text)
+
+    def reckon(variables: Mapping[str, Value]) -> bool:
+        found = part(variables)
+        if not isinstance(found, bool):
+            raise FormulaError(f"{source} is neither true nor false")
+        return found
+
+    return reckon
 
 
-def _boolean(node: Any, text: str, variables: Mapping[str, Value]) -> bool:
-    parts = (_truth(part, text, variables) for part in node.values)
-    return all(parts) if isinstance(node.op, ast.And) else any(parts)
+def _boolean(node: Any, text: str) -> _Reckon:
+    parts = [_truth(part, text) for part in node.values]
+    decided = all if isinstance(node.op, ast.And) else any
+    return lambda variables: decided(part(variables) for part in parts)
 
 
-def _choice(node: Any, text: str, variables: Mapping[str, Value]) -> Value:
-    chosen: Value = _value(node.body if _truth(node.test, text, variables) else node.orelse, text, variables)
-    return chosen
+def _choice(node: Any, text: str) -> _Reckon:
+    test, chosen, other = _truth(node.test, text), _compiled(node.body, text), _compiled(node.orelse, text)
+    return lambda variables: chosen(variables) if test(variables) else other(variables)
 
 
-def _tuple(node: Any, text: str, variables: Mapping[str, Value]) -> Any:
-    return tuple(_value(part, text, variables) for part in node.elts)
+def _tuple(node: Any, text: str) -> _Reckon:
+    parts = [_compiled(part, text) for part in node.elts]
+    return lambda variables: tuple(part(variables) for part in parts)
 
 
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
@@ -218,27 +257,35 @@ _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-def _comparison(node: Any, text: str, variables: Mapping[str, Value]) -> bool:
-    left = _value(node.left, text, variables)
-    for kind, part in zip(node.ops, node.comparators, strict=True):
-        right = _value(part, text, variables)
-        inside = isinstance(kind, ast.In | ast.NotIn)
-        if inside and not isinstance(right, tuple):
-            raise FormulaError(f"{_source(part, text)} isn't a list in brackets")
-        if not inside and type(left) is not type(right):
-            raise FormulaError(f"{_shown(left)} can't be compared with {_shown(right)}")
-        if not _COMPARISONS[type(kind)](left, right):
-            return False
-        left = right
-    return True
+def _comparison(node: Any, text: str) -> _Reckon:
+    first = _compiled(node.left, text)
+    others = [
+        (isinstance(kind, ast.In | ast.NotIn), _COMPARISONS[type(kind)], _compiled(part, text), _source(part, text))
+        for kind, part in zip(node.ops, node.comparators, strict=True)
+    ]
+
+    def reckon(variables: Mapping[str, Value]) -> bool:
+        left = first(variables)
+        for inside, compare, part, source in others:
+            right = part(variables)
+            if inside and not isinstance(right, tuple):
+                raise FormulaError(f"{source} isn't a list in brackets")
+            if not inside and type(left) is not type(right):
+                raise FormulaError(f"{_shown(left)} can't be compared with {_shown(right)}")
+            if not compare(left, right):
+                return False
+            left = right
+        return True
+
+    return reckon
 
 
-def _call(node: Any, text: str, variables: Mapping[str, Value]) -> Decimal:
-    arguments = [_operand(part, text, variables) for part in node.args]
+def _call(node: Any, text: str) -> _Reckon:
+    arguments = [_operand(part, text) for part in node.args]
     least, function = _FUNCTIONS[node.func.id]
     if len(arguments) < least or (least == 1 and len(arguments) > 1):
         raise FormulaError(f"{node.func.id} takes {'one number' if least == 1 else 'two numbers or more'}")
-    return function(arguments)
+    return lambda variables: function([part(variables) for part in arguments])
 
 
 _FUNCTIONS: Mapping[str, tuple[int, Callable[[Sequence[Decimal]], Decimal]]] = {
@@ -248,7 +295,7 @@ _FUNCTIONS: Mapping[str, tuple[int, Callable[[Sequence[Decimal]], Decimal]]] = {
     "ceil": (1, lambda numbers: numbers[0].to_integral_value(ROUND_CEILING)),
     "floor": (1, lambda numbers: numbers[0].to_integral_value(ROUND_FLOOR)),
 }
-_EVALUATORS: Mapping[type[ast.expr], Callable[[Any, str, Mapping[str, Value]], Any]] = {
+_COMPILERS: Mapping[type[ast.expr], Callable[[Any, str], _Reckon]] = {
     ast.Constant: _constant,
     ast.Name: _name,
     ast.BinOp: _binary,

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from catalog.generation.domain import TariffTemplate
 from catalog.schema import metadata
 from chassis.db import Resource, Unit, aggregate_table
+from chassis.errors import Aborted
 from chassis.types import Aggregate
 from svyaz.catalog.v1 import generation_pb2
 
@@ -80,6 +81,14 @@ def keep(unit: Unit, template_id: str, cells: Mapping[str, Member]) -> None:
             for cell, member in cells.items()
         ],
     )
+
+
+def check_unchanged(unit: Unit, template: TariffTemplate) -> None:
+    """Raises Aborted STALE_ETAG when somebody has changed the template since the unit has loaded it."""
+    table = tariff_template
+    revision = unit.session.scalar(sa.select(table.c.revision).where(table.c.id == template.id))
+    if revision != template.revision:
+        raise Aborted("STALE_ETAG", f"TariffTemplate {template.id} has changed since it was looked at: try again")
 
 
 def forget(unit: Unit, template_id: str) -> None:

@@ -44,17 +44,26 @@ class Guards:
 
         Raises FailedPrecondition APPROVAL_REQUIRED, NEVER_APPLIES.
         """
-        if not isinstance(item, store.SOLD):
-            return
-        store.record(unit, item, AuthorshipKind.CHANGE)
-        if _TAKES_OVER not in unit.call.principal.roles:
+        if isinstance(item, store.SOLD) and _TAKES_OVER not in unit.call.principal.roles:
             needed = needs_approval(item, self._large_discount)
             if item.status is LifecycleStatus.LAUNCHED:
                 needed = needed or [Violation("lifecycle_status", "only an admin creates what is published already")]
             check_approved(item, needed, approved=False)
+        self.taking_over(unit, item)
+
+    def taking_over(self, unit: Unit, item: CatalogItem) -> None:
+        """A new thing of a catalog that somebody has taken the responsibility for, so that none of it is approved.
+
+        The same as `creating`, but whoever calls it has asked for the right. Raises FailedPrecondition NEVER_APPLIES.
+        """
+        if not isinstance(item, store.SOLD):
+            return
+        if isinstance(item, ProductOffering) and item.status is LifecycleStatus.LAUNCHED:
+            _begin(item, unit.at)
         if item.status.live:
             # What is taken over may have a past.
             _check_applies(unit, item, published=False)
+        store.record(unit, item, AuthorshipKind.CHANGE)
         set_timers(unit, item)
 
     def changed(self, unit: Unit, item: CatalogItem) -> None:

@@ -15,6 +15,8 @@ from chassis.types import Aggregate, Attachment, require_transition
 LOGGED_LINES = 500
 _LOGGED_CHARACTERS = 100_000
 ATTACHED, FILED = "cid:", "file:"
+# A step that has failed so often, half a minute in all, fails for ever.
+ATTEMPTS = 6
 
 
 class JobState(StrEnum):
@@ -77,9 +79,13 @@ class Job(Aggregate):
             self.completion_date = at
 
     def fail(self, reason: str, at: datetime) -> None:
-        """Ends without anything done."""
+        """Ends for this reason."""
         self.error_log = reason[:_LOGGED_CHARACTERS]
         self.move(JobState.FAILED, at)
+
+    def give_up(self, error: str, at: datetime) -> None:
+        """Ends because a step fails again and again; what the steps before it have done stays."""
+        self.fail("\n".join(filter(None, (error, self.error_log))), at)
 
     def check_deletable(self) -> None:
         """Raises FailedPrecondition JOB_RUNNING."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from catalog.product import store as products
 from catalog.product.domain import CatalogItem
 from catalog.transfer import store
-from catalog.transfer.domain import ATTACHED, ContentError, ExportJob, File, JobState
+from catalog.transfer.domain import ATTACHED, ATTEMPTS, ContentError, ExportJob, File, JobState
 from catalog.transfer.files import MAX_BYTES, Folder
 from catalog.transfer.tmforum import KINDS, collection_of, write
 from chassis import convert, queries
@@ -39,8 +39,9 @@ JSON = "application/json"
 class Exports:
     """The steps of export jobs. One that a dying process leaves is begun anew: nothing but its content is written."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, *, attempts: int = ATTEMPTS) -> None:
         self._folder = folder
+        self._attempts = attempts
 
     def timers(self) -> Mapping[str, TimerHandler]:
         """Purpose → handler."""
@@ -56,6 +57,10 @@ class Exports:
             if job.status is not JobState.RUNNING:
                 job.move(JobState.RUNNING, unit.at)
                 set_timer(unit, job.id, EXPORT, unit.at, job.branch)
+                return
+            failing = store.last_error(unit, job.id, EXPORT, self._attempts)
+            if failing is not None:
+                job.give_up(failing, unit.at)
                 return
             try:
                 self._write(unit, job)

@@ -6,12 +6,14 @@ into the directory.
 
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from catalog.transfer.domain import FILED, ContentError, File
 
-MAX_BYTES = 256 * 1024 * 1024
+# What all files of a job come to, unpacked. Things take several times as much room as the text that tells of them, and
+# a process that prices is given half a gigabyte.
+MAX_BYTES = 64 * 1024 * 1024
 # zlib's way of saying: a gzip header, which tells the window's size.
 _GZIP = 16 + zlib.MAX_WBITS
 
@@ -23,7 +25,7 @@ class Folder:
         self._root = Path(directory).resolve() if directory else None
 
     def read(self, url: str) -> list[File]:
-        """The file of a `file:` URL, or the files of a folder, by name. Raises ContentError."""
+        """The file of a `file:` URL, or the files of a folder, by name, as they are kept. Raises ContentError."""
         path = self._inside(url)
         try:
             if path.is_dir():
@@ -32,7 +34,9 @@ class Folder:
                 paths = [self._inside(f"{FILED}{found}") for found in paths]
             else:
                 paths = [path]
-            return [_read(found) for found in paths]
+            if sum(found.stat().st_size for found in paths) > MAX_BYTES:
+                raise _too_much(url)
+            return [File(found.name, found.read_bytes()) for found in paths]
         except OSError as error:
             raise ContentError(f"{url} can't be read: {error.strerror}") from error
 
@@ -63,26 +67,43 @@ class Folder:
         return path
 
 
-def _read(path: Path) -> File:
-    if path.stat().st_size > MAX_BYTES:
-        raise ContentError(f"{path.name} has more than {MAX_BYTES} bytes")
-    return unpacked(File(path.name, path.read_bytes()))
+def unpacked(files: Iterable[File]) -> list[File]:
+    """The files, unzipped where a name ends in .gz. Raises ContentError, also when they come to more than a job may."""
+    room = MAX_BYTES
+    found = []
+    for file in files:
+        if file.name.endswith(".gz"):
+            file = File(file.name.removesuffix(".gz"), _unzipped(file, room))
+        room -= len(file.data)
+        if room < 0:
+            raise _too_much(file.name)
+        found.append(file)
+    return found
 
 
-def unpacked(file: File) -> File:
-    """The file, unzipped when its name ends in .gz. Raises ContentError."""
-    if not file.name.endswith(".gz"):
-        return file
-    unzip = zlib.decompressobj(_GZIP)
-    try:
-        data = unzip.decompress(file.data, MAX_BYTES)
-    except zlib.error as error:
-        raise ContentError(f"{file.name} isn't gzip: {error}") from error
-    if unzip.unconsumed_tail:
-        raise ContentError(f"{file.name} has more than {MAX_BYTES} bytes inside")
-    if not unzip.eof:
-        raise ContentError(f"{file.name} breaks off")
-    return File(file.name.removesuffix(".gz"), data)
+def _unzipped(file: File, room: int) -> bytes:
+    """What is in all members of a gzip file (RFC 1952, 2.2), up to so many bytes; zeros may fill it up at its end."""
+    parts: list[bytes] = []
+    rest = file.data
+    while rest:
+        unzip = zlib.decompressobj(_GZIP)
+        try:
+            # 0 would be no limit; one more than there is room for tells that there is more.
+            data = unzip.decompress(rest, room + 1)
+        except zlib.error as error:
+            raise ContentError(f"{file.name} isn't gzip: {error}") from error
+        room -= len(data)
+        if room < 0:
+            raise _too_much(file.name)
+        if not unzip.eof:
+            raise ContentError(f"{file.name} breaks off")
+        parts.append(data)
+        rest = unzip.unused_data.lstrip(b"\0")
+    return b"".join(parts)
+
+
+def _too_much(name: str) -> ContentError:
+    return ContentError(f"{name}: the files of a job come to more than {MAX_BYTES} bytes")
 
 
 def text_of(file: File) -> str:

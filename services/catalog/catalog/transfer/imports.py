@@ -19,6 +19,7 @@ from catalog.product.domain import CONTAINMENT, TRANSITIONS, CatalogItem, Lifecy
 from catalog.transfer import killbill_items, store, tariffs, tmforum
 from catalog.transfer.domain import (
     ATTACHED,
+    ATTEMPTS,
     Content,
     ContentError,
     Element,
@@ -29,7 +30,7 @@ from catalog.transfer.domain import (
     JobState,
     TransferFormat,
 )
-from catalog.transfer.files import Folder, named
+from catalog.transfer.files import Folder, named, unpacked
 from catalog.transfer.references import in_order, refer_to_ours
 from chassis import convert
 from chassis.auth import EVERY_BRANCH
@@ -66,10 +67,6 @@ def on_behalf_of(job: ImportJob) -> Call:
     return Call.background("catalog", f"timer/{IMPORT}", branches=(EVERY_BRANCH,), on_behalf_of=job.requested_by)
 
 
-def _nothing(unit: Unit, item: CatalogItem) -> None:
-    pass
-
-
 @dataclass(slots=True)
 class _Ready:
     """An element as it will be here."""
@@ -78,7 +75,8 @@ class _Ready:
     item: CatalogItem
     place: str
     digest: bytes
-    states_status: bool
+    # The status that the content states.
+    stated: LifecycleStatus | None
 
 
 @dataclass
@@ -120,16 +118,25 @@ class _Outcome:
 
 
 class Imports:
-    """The steps of import jobs. `created` and `changed` are asked of each thing in its transaction; they refuse it by
-    raising a DomainError."""
+    """The steps of import jobs. Each thing is shown in its transaction to `created` when it is new, or to `taken_over`
+    when an admin's job takes it as it is, and to `changed` otherwise; they refuse it by raising a DomainError."""
 
     def __init__(
-        self, folder: Folder, *, created: Check = _nothing, changed: Check = check_among_others, batch: int = BATCH
+        self,
+        folder: Folder,
+        *,
+        created: Check,
+        taken_over: Check,
+        changed: Check,
+        batch: int = BATCH,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self._folder = folder
         self._created = created
+        self._taken_over = taken_over
         self._changed = changed
         self._batch = batch
+        self._attempts = attempts
         # What was read last, so that a batch needn't read the whole content again.
         self._last: tuple[str, _Plan] | None = None
         self._lock = threading.Lock()
@@ -146,6 +153,8 @@ class Imports:
         with unit.on_behalf(on_behalf_of(job)):
             if job.status is not JobState.RUNNING:
                 job.move(JobState.RUNNING, unit.at)
+            elif (error := store.last_error(unit, job.id, IMPORT, self._attempts)) is not None:
+                job.give_up(error, unit.at)
             elif job.total is None:
                 self._begin(unit, job)
             else:
@@ -168,7 +177,7 @@ class Imports:
             job.log(error.findings)
             refused = sum(finding.kind is FindingKind.REFUSED for finding in error.findings)
             job.count(refused=refused)
-            job.fail("\n".join(filter(None, (error.reason, job.error_log))), unit.at)
+            job.give_up(error.reason, unit.at)
             return
         store.add_findings(unit, job.id, plan.findings)
         job.log(plan.findings)
@@ -199,7 +208,7 @@ class Imports:
 
     @staticmethod
     def _read(unit: Unit, job: ImportJob) -> Content:
-        files = store.content(unit, job.id)
+        files = unpacked(store.content(unit, job.id))
         if not files:
             raise ContentError("there is no content")
         return _READERS[_format(job, files)](files)
@@ -210,7 +219,7 @@ class Imports:
         plan = self._plan(unit, job)
         done = job.done or 0
         some = plan.elements[done : done + self._batch]
-        outcome = self._batch_of(unit, job.id, plan, some)
+        outcome = self._batch_of(unit, job, plan, some)
         store.add_findings(unit, job.id, outcome.findings)
         job.log(outcome.findings)
         refused = len(some) - outcome.created - outcome.changed - outcome.unchanged
@@ -226,21 +235,23 @@ class Imports:
             with self._lock:
                 self._last = None
 
-    def _batch_of(self, unit: Unit, job_id: str, plan: _Plan, some: Sequence[_Ready]) -> _Outcome:
+    def _batch_of(self, unit: Unit, job: ImportJob, plan: _Plan, some: Sequence[_Ready]) -> _Outcome:
         lock_references(unit)
         outcome = _Outcome()
-        known = store.known(unit, job_id, plan.source, [element.node for element in some])
+        allowed = self._taken_over if job.keeps_status else self._created
+        known = store.known(unit, job.id, plan.source, [element.node for element in some])
         there = _existing(unit, ((type(e.item), e.item.id) for e in some if not _is_new(e, known[e.node])))
         parts = (part for element in some if element.item.status.live for part in element.item.parts())
         statuses = products.statuses(unit, parts)
         for element in some:
             here = known[element.node]
-            if here.digest == element.digest:
+            exists = (type(element.item), element.item.id) in there
+            if exists and here.digest == element.digest:
                 outcome.unchanged += 1
                 continue
             try:
-                if (type(element.item), element.item.id) not in there:
-                    self._create(unit, element, here, statuses)
+                if not exists:
+                    self._create(unit, element, here, statuses, allowed)
                     outcome.created += 1
                 elif self._change(unit, element, outcome):
                     outcome.changed += 1
@@ -258,6 +269,7 @@ class Imports:
         element: _Ready,
         here: store.Known,
         statuses: dict[tuple[type[CatalogItem], str], LifecycleStatus | None],
+        allowed: Check,
     ) -> None:
         # A copy: should the transaction fail, the step begins anew with what was read.
         item = dataclasses.replace(element.item)
@@ -265,12 +277,12 @@ class Imports:
         if here.fresh or not any(reference.field in CONTAINMENT for reference in item.references()):
             # Nothing here referred to its id before this job, whose own things were looked at for cycles together.
             check_parts(item, statuses)
-            self._created(unit, item)
+            allowed(unit, item)
             products.refer(unit, item, item.references(), new=True)
         else:
             unit.flush()
             _undone_by_refusal(unit, lambda: check_among_others(unit, item))
-            self._created(unit, item)
+            allowed(unit, item)
         unit.add(item)
         statuses[type(item), item.id] = item.status
 
@@ -284,11 +296,12 @@ class Imports:
         }
         status = element.item.status
         if status is not item.status:
-            if status in TRANSITIONS[item.status]:
+            # Somebody may have taken it further here than the file knows.
+            reason = _why_not(element, item.status)
+            if reason is None:
                 wanted["lifecycle_status"] = status
-            elif element.states_status:
-                reason = f"it stays {item.status}: from there it can't become {status}"
-                outcome.report("STATUS_KEPT", element, "lifecycle_status", reason)
+            else:
+                outcome.report("STATUS_KEPT", element, "lifecycle_status", f"it stays {item.status}: {reason}")
         if not wanted:
             return False
 
@@ -307,6 +320,17 @@ class Imports:
 def _is_new(element: _Ready, here: store.Known) -> bool:
     """Whether it can't be here yet: the job gave it its id, which wasn't one of ours already, and hasn't used it."""
     return here.fresh and here.digest is None and here.id != element.node[1]
+
+
+def _why_not(element: _Ready, before: LifecycleStatus) -> str | None:
+    """Why a thing that is here doesn't get the status that a new one would get; None: it does."""
+    if element.stated is None:
+        return "the file states none"
+    if element.stated is not element.item.status:
+        return f"only an admin brings something in as {element.stated}"
+    if element.stated not in TRANSITIONS[before]:
+        return f"from there it can't become {element.stated}"
+    return None
 
 
 def _undone_by_refusal(unit: Unit, work: Callable[[], None]) -> None:
@@ -425,7 +449,7 @@ class _Planning:
 
         for element in elements:
             node, item = (element.kind, element.key), element.item
-            states_status = item.lifecycle_status is not None
+            stated = item.lifecycle_status
             item.lifecycle_status = self._job.status_of(item)
             for reference in item.references():
                 if resolve(reference.cls, reference.id) is None:
@@ -434,23 +458,26 @@ class _Planning:
                     content.report(
                         "UNRESOLVED_REFERENCE", reason, place=element.place, element=element.key, field=reference.path
                     )
+            item.id = ids[node]
+            refer_to_ours(item, resolve)
             try:
                 data = convert.to_message(item, products.RESOURCES[type(item)].message).SerializeToString(
                     deterministic=True
                 )
             except DomainError as error:
-                tmforum.refuse(content, error, element.place, element.key)
+                tmforum.refuse(content, error, element.place, node[1])
                 continue
             if len(data) > MAX_EVENT_BYTES - _ROOM:
-                content.refuse("TOO_LARGE", f"it has {len(data)} bytes", place=element.place, element=element.key)
+                content.refuse("TOO_LARGE", f"it has {len(data)} bytes", place=element.place, element=node[1])
                 continue
-            item.id = ids[node]
-            refer_to_ours(item, resolve)
-            plan.elements.append(_Ready(node, item, element.place, hashlib.sha256(data).digest(), states_status))
+            # Of what it is here: the same words mean something else once a reference leads somewhere. And of the status
+            # that it has there, which may be another here.
+            digest = hashlib.sha256(f"{stated or ''} ".encode() + data).digest()
+            plan.elements.append(_Ready(node, item, element.place, digest, stated))
         return unresolved
 
 
-# Ids of ours may be longer than a source's.
+# An event says a little more of a thing than its file: stamps, and what its check completes.
 _ROOM = 64 * 1024
 
 
