@@ -295,5 +295,9 @@ def test_a_part_of_something_live_does_not_retire_before_its_time() -> None:
         check_retirable(price, NOW, [("ProductOffering", "o")])
     assert refused.value.reason == "REFERENCED"
     check_retirable(price, NOW, [])
+    # A price that has ended may be one that was ended: what it belongs to would go on being sold without it.
     price.valid_for = until(NOW)
-    check_retirable(price, NOW, [("ProductOffering", "o")])
+    with pytest.raises(FailedPrecondition):
+        check_retirable(price, NOW, [("ProductOffering", "o")])
+    # A bundle isn't sold without an offering that has ended.
+    check_retirable(an_offering(lifecycle_status=S.RETIRED, valid_for=until(NOW)), NOW, [("ProductOffering", "o")])

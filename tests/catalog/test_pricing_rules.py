@@ -48,7 +48,10 @@ def test_a_tax_rate_is_looked_up_by_category_place_and_date_and_a_change_is_seen
     assert (component.tax_rate, component.tax_included_amount.units) == ("12", 112)
     admin.create(a_rate("5", "telecom", place="osh"))
     assert admin.price(item(offering), place=["osh", "kg"]).item[0].component[0].tax_rate == "5"
-    admin.update(pricing_rules_pb2.TaxRate(id=country.id, rate="13"), "rate")
+    # What was charged isn't rewritten: another rate begins later.
+    changed = pricing_rules_pb2.TaxRate(id=country.id, rate="13")
+    refused(FailedPrecondition, "PUBLISHED", lambda: admin.update(changed, "rate"))
+    admin.create(a_rate("13", "telecom", place="kg", valid_for=values_pb2.TimePeriod(start_date_time=an_instant(2024))))
     response = admin.price(item(offering), place=["kg"])
     assert response.item[0].component[0].tax_rate == "13"
     statements.clear()
@@ -66,10 +69,21 @@ def test_a_customer_gets_the_prices_of_his_list(admin: Client) -> None:
     assert the_amount(admin.price(item(offering)))[1] == 100
     for segment in ("vip", "seg-1"):
         assert the_amount(admin.price(item(offering), market_segment=[segment]))[1] == 80
-    admin.update(pricing_rules_pb2.PriceList(id=vip.id, customer_branch=["osh"]), "customer_branch")
-    assert the_amount(admin.price(item(offering), market_segment=["vip"], branch="bishkek"))[1] == 100
-    assert the_amount(admin.price(item(offering), market_segment=["vip"], branch="osh"))[1] == 80
+    assert the_amount(admin.price(item(offering), market_segment=["other"]))[1] == 100
     refused(FailedPrecondition, "REFERENCED", lambda: admin.delete(vip))
+
+
+def test_a_change_of_a_list_is_seen_at_once(admin: Client, reviewer: Client) -> None:
+    vip = admin.create(
+        a_list(market_segment=[values_pb2.EntityRef(name="vip")], lifecycle_status=pb.LIFECYCLE_STATUS_IN_TEST)
+    )
+    # One that isn't published yet may be of a list that isn't either.
+    general, special = admin.create(a_monthly_price(100)), admin.create(a_monthly_price(80, price_list=vip.id))
+    offering = admin.create(launched(general, special))
+    assert the_amount(admin.price(item(offering), market_segment=["vip"], branch="osh"))[1] == 100
+    reviewer.approve(vip)
+    admin.move(vip, ACTIVE)
+    assert the_amount(admin.price(item(offering), market_segment=["vip"], branch="osh"))[1] == 80
 
 
 def test_a_new_version_is_priced_from_its_day_without_a_word_to_anybody(admin: Client) -> None:

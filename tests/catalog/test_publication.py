@@ -1,5 +1,7 @@
 """Publishing over gRPC, on PostgreSQL: two people, versions, plans, and what is held."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,15 +22,17 @@ from catalog.product.values import BundlePricing, BundlePricingMode, POPAlterati
 from catalog.publication.domain import FIRST_LOOK, LAST_LOOK, needs_approval, next_look, next_version
 from catalog.publication.events import NOT_APPLIED, OVERDUE, Plans, Watch
 from catalog.publication.guards import LATE_HOLDERS, PLANNED, Guards
+from catalog.schema import bus
 from catalog.store import RESOURCES, metadata
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.errors import Aborted, FailedPrecondition, NotFound
 from chassis.events import acting
+from chassis.references import lock_references
 from chassis.timers import Timers
 from chassis.types import new_id
 from svyaz.catalog.v1 import catalog_pb2 as pb
-from svyaz.catalog.v1 import publication_pb2
+from svyaz.catalog.v1 import pricing_rules_pb2, publication_pb2
 from svyaz.type.v1 import values_pb2
 from tests.catalog.conftest import Client
 from tests.catalog.test_api import (
@@ -248,7 +252,183 @@ def test_what_may_still_change_of_it(author: Client, reviewer: Client) -> None:
     plan = pb.PlannedTransition(lifecycle_status=RETIRED, at=in_time(2 * DAY))
     changed = pb.ProductOffering(id=offering.id, description="d", valid_for=end, planned_transition=[plan])
     assert author.update(changed, "description", "valid_for", "planned_transition").description == "d"
-    author.update(pb.ProductOfferingPrice(id=price.id, description="d", valid_for=end), "description", "valid_for")
+    author.update(pb.ProductOfferingPrice(id=price.id, description="d"), "description")
+
+
+@pytest.mark.parametrize("status", [ACTIVE, LAUNCHED])
+def test_a_charge_is_not_taken_out_of_what_is_published(
+    manager: Client, author: Client, reviewer: Client, status: Any
+) -> None:
+    kept = author.create(a_monthly_price(10))
+    over = values_pb2.TimePeriod(end_date_time=in_time(DAY))
+    price = manager.create(a_monthly_price(500, lifecycle_status=status))
+    ending = manager.create(a_monthly_price(300, lifecycle_status=status, valid_for=over))
+    launched(author, reviewer, kept, price, ending)
+    for thing, end in ((price, -DAY), (ending, 9 * DAY), (ending, -DAY)):
+        period = values_pb2.TimePeriod(end_date_time=in_time(end))
+        change = pb.ProductOfferingPrice(id=thing.id, valid_for=period)
+        error = refused(FailedPrecondition, "PUBLISHED", lambda c=change: author.update(c, "valid_for"))  # type: ignore[misc]
+        assert [one.field for one in error.violations] == ["valid_for"]
+    refused(FailedPrecondition, "PUBLISHED", lambda: author.update(pb.ProductOfferingPrice(id=ending.id), "valid_for"))
+    refused(FailedPrecondition, "REFERENCED", lambda: author.move(price, RETIRED))
+
+
+def test_a_price_does_not_change_on_its_way_to_the_market_when_what_it_belongs_to_is_there(
+    author: Client, reviewer: Client
+) -> None:
+    price = author.create(a_monthly_price(500))
+    offering = launched(author, reviewer, price)
+    free = pb.ProductOfferingPrice(id=price.id, price=values_pb2.Money(unit="KGS", units=1), lifecycle_status=LAUNCHED)
+    refused(FailedPrecondition, "PUBLISHED", lambda: author.update(free, "price", "lifecycle_status"))
+    # Those who have it still pay by it.
+    author.move(offering, RETIRED)
+    refused(FailedPrecondition, "PUBLISHED", lambda: author.update(free, "price"))
+
+
+def test_an_approval_is_of_charges_that_count(author: Client, reviewer: Client) -> None:
+    price, other = author.create(a_monthly_price(500)), author.create(a_monthly_price(10))
+    offering = in_test(author, price, other)
+    reviewer.approve(offering)
+    author.move(price, RETIRED)
+    author.move(offering, ACTIVE)
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
+
+
+# --- what prices rest on ---------------------------------------------------------------------------------------------
+
+
+def a_list(*segments: str, **more: Any) -> pricing_rules_pb2.PriceList:
+    named = [values_pb2.EntityRef(name=segment) for segment in segments]
+    return pricing_rules_pb2.PriceList(name="Staff", market_segment=named, **more)
+
+
+def a_rate(category: str, rate: str, **more: Any) -> pricing_rules_pb2.TaxRate:
+    return pricing_rules_pb2.TaxRate(name="VAT", tax_category=category, rate=rate, **more)
+
+
+@pytest.mark.parametrize("rule", [a_list("staff"), a_rate("two-people", "12")])
+def test_prices_go_by_a_rule_only_when_two_people_have_seen_it(author: Client, reviewer: Client, rule: Any) -> None:
+    active = type(rule)()
+    active.CopyFrom(rule)
+    active.lifecycle_status = ACTIVE
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.create(active))
+    made = author.move(author.create(rule), IN_TEST)
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(made, ACTIVE))
+    refused(FailedPrecondition, "OWN_WORK", lambda: author.approve(made))
+    reviewer.approve(made)
+    reviewer.update(type(rule)(id=made.id, name="Other"), "name")
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(made, ACTIVE))
+    refused(FailedPrecondition, "OWN_WORK", lambda: reviewer.approve(made))
+    author.approve(made)
+    author.move(made, ACTIVE)
+    listed = author.call("ListAuthorship", publication_pb2.ListAuthorshipRequest(id=made.id))
+    assert (listed.items[0].subject, listed.approved) == ("author", True)
+    refused(FailedPrecondition, "PUBLISHED", lambda: author.update(type(rule)(id=made.id, name="x"), "name"))
+    over = values_pb2.TimePeriod(end_date_time=in_time(-DAY))
+    refused(FailedPrecondition, "PUBLISHED", lambda: author.update(type(rule)(id=made.id, valid_for=over), "valid_for"))
+    author.move(made, LAUNCHED, RETIRED)
+
+
+def test_a_list_or_rate_that_prices_go_by_stays(manager: Client) -> None:
+    staff = manager.create(a_list("staff", lifecycle_status=ACTIVE))
+    everybody = pricing_rules_pb2.PriceList(id=staff.id, customer_branch=["osh"])
+    refused(FailedPrecondition, "PUBLISHED", lambda: manager.update(everybody, "market_segment", "customer_branch"))
+    rate = manager.create(a_rate("stays", "12", lifecycle_status=ACTIVE))
+    refused(FailedPrecondition, "PUBLISHED", lambda: manager.update(a_rate("stays", "0", id=rate.id), "rate"))
+    price = manager.create(a_monthly_price(5, price_list=staff.id, tax_category="stays"))
+    for rule in (staff, rate):
+        error = refused(FailedPrecondition, "REFERENCED", lambda r=rule: manager.move(r, RETIRED))  # type: ignore[misc]
+        assert error.metadata == {"referrers": price.id}
+    # Who holds it still pays by it.
+    manager.move(price, RETIRED)
+    refused(FailedPrecondition, "REFERENCED", lambda: manager.move(rate, RETIRED))
+    manager.move(price, OBSOLETE)
+    manager.move(rate, RETIRED)
+
+
+def test_an_approval_is_of_the_lists_too(author: Client, reviewer: Client) -> None:
+    staff = author.create(a_list("staff"))
+    offering = in_test(author, author.create(a_monthly_price(5, price_list=staff.id)))
+    reviewer.approve(offering)
+    author.update(a_list("everybody", id=staff.id), "market_segment")
+    author.move(offering, ACTIVE)
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
+    reviewer.approve(offering)
+    author.move(offering, LAUNCHED)
+    error = refused(FailedPrecondition, "PUBLISHED", lambda: author.update(a_list(id=staff.id), "market_segment"))
+    assert offering.id in error.message
+
+
+# --- what is sold of a specification ---------------------------------------------------------------------------------
+
+
+def a_specification(*values: bytes, **more: Any) -> pb.ProductSpecification:
+    speed = pb.ProductSpecificationCharacteristic(
+        name="speed",
+        product_spec_characteristic_value=[pb.CharacteristicValueSpecification(value=value) for value in values],
+    )
+    return pb.ProductSpecification(name="Fibre", product_spec_characteristic=[speed], **more)
+
+
+def narrowed(specification: Any, value: bytes) -> dict[str, Any]:
+    use = pb.ProductSpecificationCharacteristicValueUse(
+        name="speed", product_spec_characteristic_value=[pb.CharacteristicValueSpecification(value=value)]
+    )
+    return {
+        "product_specification": values_pb2.ProductSpecificationRef(id=specification.id),
+        "prod_spec_char_value_use": [use],
+    }
+
+
+def test_an_approval_is_of_the_specification_too(author: Client, reviewer: Client) -> None:
+    specification = author.create(a_specification(b'"100"', b'"200"', lifecycle_status=ACTIVE))
+    offering = in_test(author, **narrowed(specification, b'"100"'))
+    reviewer.approve(offering)
+    author.update(a_specification(b'"100"', id=specification.id), "product_spec_characteristic")
+    author.move(offering, ACTIVE)
+    refused(FailedPrecondition, "APPROVAL_REQUIRED", lambda: author.move(offering, LAUNCHED))
+    reviewer.update(pb.ProductSpecification(id=specification.id, brand="Svyaz"), "brand")
+    refused(FailedPrecondition, "OWN_WORK", lambda: reviewer.approve(offering))
+
+
+def test_a_published_specification_is_described_and_not_changed(author: Client, reviewer: Client) -> None:
+    part = author.create(a_specification(b'"100"', lifecycle_status=ACTIVE))
+    whole = author.create(
+        pb.ProductSpecification(
+            name="Bundle",
+            lifecycle_status=ACTIVE,
+            is_bundle=True,
+            bundled_product_specification=[pb.BundledProductSpecification(id=part.id)],
+        )
+    )
+    reference = values_pb2.ProductSpecificationRef(id=whole.id)
+    offering = launched(author, reviewer, product_specification=reference)
+    rule = pb.ConfigurationRule(
+        name="r", then=[pb.CharacteristicCondition(characteristic="speed", operator=pb.CONDITION_OPERATOR_PRESENT)]
+    )
+    changes: list[tuple[pb.ProductSpecification, str]] = [
+        (pb.ProductSpecification(id=part.id), "product_spec_characteristic"),
+        (pb.ProductSpecification(id=part.id, configuration_rule=[rule]), "configuration_rule"),
+        (pb.ProductSpecification(id=whole.id, brand="Other"), "brand"),
+    ]
+    for change, path in changes:
+        error = refused(FailedPrecondition, "PUBLISHED", lambda c=change, p=path: author.update(c, p))  # type: ignore[misc]
+        assert offering.id in error.message
+    author.update(pb.ProductSpecification(id=whole.id, description="d", lifecycle_status=LAUNCHED), "description")
+
+
+def test_a_specification_loses_nothing_that_is_taken_of_it(author: Client) -> None:
+    specification = author.create(a_specification(b'"100"', b'"200"', lifecycle_status=ACTIVE))
+    offering = author.create(an_offering(**narrowed(specification, b'"100"')))
+    author.create(an_offering(lifecycle_status=IN_DESIGN, **narrowed(specification, b'"200"')))
+    for less in (a_specification(b'"200"', id=specification.id), pb.ProductSpecification(id=specification.id)):
+        error = refused(
+            FailedPrecondition,
+            "NOT_IN_SPECIFICATION",
+            lambda less=less: author.update(less, "product_spec_characteristic"),  # type: ignore[misc]
+        )
+        assert offering.id in error.message
+    author.update(a_specification(b'"100"', id=specification.id), "product_spec_characteristic")
 
 
 def test_what_is_only_approved_may_change(author: Client) -> None:
@@ -509,6 +689,25 @@ def test_a_plan_may_be_changed_and_taken_away(author: Client, future: Future) ->
     assert future.timer(offering, PLANNED) is None
     future.after(6 * DAY)
     assert author.get(offering).lifecycle_status == IN_TEST
+
+
+def test_plans_change_beside_one_that_is_carried_out(author: Client, future: Future) -> None:
+    offering = in_test(author, planned_transition=planning((ACTIVE, DAY)))
+    later = pb.ProductOffering(id=offering.id, planned_transition=planning((ACTIVE, 5 * DAY)))
+    change = threading.Thread(target=author.update, args=(later, "planned_transition"))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with future.unit() as unit:
+        # As the runner of the timers does.
+        timer = sa.select(bus.timer).where(bus.timer.c.aggregate_id == offering.id)
+        unit.session.execute(timer.with_for_update())
+        change.start()
+        while not unit.session.scalar(sa.text(waiting)):
+            time.sleep(0.01)
+        # Less than it takes to see a deadlock: nobody has it who waits for us.
+        unit.session.execute(sa.text("SET LOCAL lock_timeout = '500ms'"))
+        lock_references(unit)
+    change.join()
+    assert author.get(offering).planned_transition == later.planned_transition
 
 
 def test_nothing_is_planned_for_the_past(author: Client) -> None:

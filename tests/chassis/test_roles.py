@@ -67,6 +67,8 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.catalog.v1.PublicationService": {
         "ApproveProductOffering": WRITE_CATALOG,
         "ApproveProductOfferingPrice": WRITE_CATALOG,
+        "ApprovePriceList": WRITE_CATALOG,
+        "ApproveTaxRate": WRITE_CATALOG,
         "ListAuthorship": READ_CATALOG,
         "CreateProductOfferingVersion": WRITE_CATALOG,
         "LintProductOffering": READ_CATALOG,

@@ -12,6 +12,7 @@ from catalog.pricing.offers import Offer
 from catalog.pricing.pricing import parse_context, price, replay
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.pricing.values import Pricing, PricingContext
+from catalog.product.api import Guards
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
@@ -97,11 +98,25 @@ class Prices:
 class PricingRules(StandardMethods):
     """What prices rest on beside the offerings."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, guards: Guards) -> None:
         super().__init__(
             pricing_rules_pb2.DESCRIPTOR.services_by_name["PricingRulesService"],
-            Collection(database, PriceList, pricing_rules_pb2.PriceList, deleting=_deleting_list),
-            Collection(database, TaxRate, pricing_rules_pb2.TaxRate, deleting=lambda unit, rate: check_draft(rate)),
+            Collection(
+                database,
+                PriceList,
+                pricing_rules_pb2.PriceList,
+                creating=guards.creating,
+                changed=guards.changed,
+                deleting=_deleting_list,
+            ),
+            Collection(
+                database,
+                TaxRate,
+                pricing_rules_pb2.TaxRate,
+                creating=guards.creating,
+                changed=guards.changed,
+                deleting=lambda unit, rate: check_draft(rate),
+            ),
         )
 
 

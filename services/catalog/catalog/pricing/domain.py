@@ -3,15 +3,30 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import ClassVar
 
-from catalog.product.domain import CatalogItem
+from catalog.product.domain import UNSOLD, CatalogItem
 from chassis.errors import FailedPrecondition, Violation
 from chassis.types import EntityRef
 
 
 @dataclass(kw_only=True, eq=False)
-class PriceList(CatalogItem):
+class PricingRule(CatalogItem):
+    """What the prices of many offerings rest on: it stays as it is as soon as it counts."""
+
+    CHANGEABLE: ClassVar[frozenset[str] | None] = UNSOLD
+
+    @property
+    def fixed(self) -> bool:
+        """As soon as it is active, since prices go by it then."""
+        return self.status.released
+
+
+@dataclass(kw_only=True, eq=False)
+class PriceList(PricingRule):
     """Prices for the customers of these agreements, segments and branches, instead of the general ones."""
+
+    INSTEAD: ClassVar[str] = "make another price list, for the prices of a new version of the offering"
 
     agreement: tuple[EntityRef, ...] = ()
     market_segment: tuple[EntityRef, ...] = ()
@@ -31,8 +46,10 @@ class PriceList(CatalogItem):
 
 
 @dataclass(kw_only=True, eq=False)
-class TaxRate(CatalogItem):
+class TaxRate(PricingRule):
     """How much tax (percent) there is on things of a category, in a place (None: in any), for some time."""
+
+    INSTEAD: ClassVar[str] = "make another tax rate, which begins later"
 
     tax_category: str | None = None
     place: str | None = None
@@ -61,11 +78,22 @@ def check_unused(price_list: PriceList, prices: Iterable[str]) -> None:
         )
 
 
+def check_unneeded(rule: PricingRule, prices: Iterable[str]) -> None:
+    """Keeps what the prices of something rest on. Raises FailedPrecondition REFERENCED naming some of them."""
+    names = ", ".join(prices)
+    if names:
+        raise FailedPrecondition(
+            "REFERENCED",
+            f"{type(rule).__name__} {rule.id} can't be {rule.status}: the prices {names} go by it",
+            metadata={"referrers": names},
+        )
+
+
 def check_draft(rate: TaxRate) -> None:
     """Refuses to delete a rate by which tax may have been charged. Raises FailedPrecondition WAS_RELEASED."""
     if rate.status.released:
         raise FailedPrecondition(
             "WAS_RELEASED",
-            f"TaxRate {rate.id} is {rate.status}: tax may have been charged by it; retire it, or end its validity",
+            f"TaxRate {rate.id} is {rate.status}: tax may have been charged by it; make another that begins later",
             metadata={"lifecycle_status": rate.status.value},
         )

@@ -29,6 +29,9 @@ class Guards(Protocol):
     def creating(self, unit: Unit, item: CatalogItem) -> None:
         """Refuses a new thing by raising."""
 
+    def changing(self, unit: Unit, item: CatalogItem) -> None:
+        """Takes the locks that a changed thing needs before that of the references."""
+
     def changed(self, unit: Unit, item: CatalogItem) -> None:
         """Refuses a changed thing by raising."""
 
@@ -79,5 +82,6 @@ class CatalogItems(StandardMethods):
 
     def changed(self, unit: Unit, item: CatalogItem) -> None:
         """What has to hold for a thing that has been changed in this unit; raises FailedPrecondition."""
+        self._guards.changing(unit, item)
         check_among_others(unit, item)
         self._guards.changed(unit, item)

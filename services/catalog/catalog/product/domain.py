@@ -128,6 +128,8 @@ class CatalogItem(Aggregate):
     STATE: ClassVar[str | None] = "lifecycle_status"
     # What may still change of it once it is published; None: everything, since nobody buys it.
     CHANGEABLE: ClassVar[frozenset[str] | None] = None
+    # What to do instead of changing anything else.
+    INSTEAD: ClassVar[str] = "make a new version of the offering, with prices of its own"
 
     description: str | None = None
     last_update: datetime | None = None
@@ -140,6 +142,11 @@ class CatalogItem(Aggregate):
     def status(self) -> LifecycleStatus:
         """Where it stands; in design unless said otherwise."""
         return self.lifecycle_status or LifecycleStatus.IN_DESIGN
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing but what is CHANGEABLE may change, whatever it is part of."""
+        return self.status.published
 
     def check(self, at: datetime) -> None:
         """Gives a new thing its first status (it may name any) and its stamp.
@@ -168,7 +175,7 @@ class CatalogItem(Aggregate):
                     "REQUIRED", "a status can't be taken away", violations=[Violation("lifecycle_status", "required")]
                 )
             require_transition(f"{type(self).__name__} {self.id}", TRANSITIONS, self.status, news["lifecycle_status"])
-        if self.status.published:
+        if self.fixed:
             check_unchanged(self, {name: getattr(self, name) for name in news}, news)
         super().revise(news, at)
         self._check()
@@ -199,6 +206,10 @@ class CatalogItem(Aggregate):
     def _omissions(self) -> Iterable[Violation]:
         """What may be left out in design but not when it is sold."""
         return ()
+
+
+# Attributes of every sold thing that say nothing of what is sold.
+UNSOLD = frozenset({"description", "last_update", "lifecycle_status", "extensions"})
 
 
 @dataclass(kw_only=True, eq=False)
@@ -233,6 +244,9 @@ class Category(CatalogItem):
 class ProductSpecification(CatalogItem):
     """What a product is, whoever it is offered to and at whatever price."""
 
+    CHANGEABLE: ClassVar[frozenset[str] | None] = UNSOLD | {"attachment"}
+    INSTEAD: ClassVar[str] = "make another specification, for a new version of the offering"
+
     brand: str | None = None
     is_bundle: bool | None = None
     product_number: str | None = None
@@ -246,6 +260,11 @@ class ProductSpecification(CatalogItem):
     target_product_schema: TargetProductSchema | None = None
     configuration_rule: tuple[ConfigurationRule, ...] = ()
 
+    @property
+    def fixed(self) -> bool:
+        """Never by itself: nobody buys it but by an offering."""
+        return False
+
     def _contradictions(self) -> Iterable[Violation]:
         yield from super()._contradictions()
         yield from consistency.faults(self.product_spec_characteristic, self.configuration_rule)
@@ -257,15 +276,12 @@ class ProductSpecification(CatalogItem):
         yield from _references("product_specification_relationship", ProductSpecification, others)
 
 
-# Attributes of every sold thing that say nothing of what is sold, or only for how long.
-_UNSOLD = frozenset({"description", "last_update", "lifecycle_status", "valid_for", "extensions"})
-
-
 @dataclass(kw_only=True, eq=False)
 class ProductOfferingPrice(CatalogItem):
     """A charge, or an alteration of charges; `price` without tax, `percentage` and tax rates in percent."""
 
-    CHANGEABLE: ClassVar[frozenset[str] | None] = _UNSOLD
+    # Not even its end: without it, or with one that had ended, the same offering would cost something else.
+    CHANGEABLE: ClassVar[frozenset[str] | None] = UNSOLD
 
     is_bundle: bool | None = None
     percentage: Decimal | None = None
@@ -342,8 +358,9 @@ class ProductOffering(CatalogItem):
     """A product as it is sold: at these prices, to these people, in these places and times."""
 
     IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"series"})
-    CHANGEABLE: ClassVar[frozenset[str] | None] = _UNSOLD | {
-        "attachment", "category", "planned_transition", "status_reason",
+    # Of its validity, only the end.
+    CHANGEABLE: ClassVar[frozenset[str] | None] = UNSOLD | {
+        "attachment", "category", "planned_transition", "status_reason", "valid_for",
     }  # fmt: skip
 
     is_bundle: bool | None = None
@@ -473,20 +490,21 @@ def sale_obstacle(
 
 
 def check_unchanged(item: CatalogItem, before: Mapping[str, Any], after: Mapping[str, Any], why: str = "") -> None:
-    """Lets nothing that was sold change in place; of a validity only the end may. `why` it counts as published.
+    """Lets nothing that was sold change in place; of an offering's validity only the end may. `why` it counts as that.
 
     Raises FailedPrecondition PUBLISHED naming the attributes.
     """
     if item.CHANGEABLE is None:
         return
     names = [name for name in after if name not in item.CHANGEABLE and before[name] != after[name]]
-    if "valid_for" in after and _start(before["valid_for"]) != _start(after["valid_for"]):
+    may_end = "valid_for" in item.CHANGEABLE
+    if may_end and "valid_for" in after and _start(before["valid_for"]) != _start(after["valid_for"]):
         names.append("valid_for.start_date_time")
     if names:
         raise FailedPrecondition(
             "PUBLISHED",
             f"{type(item).__name__} {item.id} is {why or item.status}: {', '.join(names)} can't change any more; "
-            "make a new version of the offering, with prices of its own",
+            + item.INSTEAD,
             violations=[Violation(name, "published: change it in a new version") for name in names],
         )
 
@@ -530,6 +548,25 @@ def check_narrowing(offering: ProductOffering, specification: ProductSpecificati
     if wrong:
         raise FailedPrecondition(
             "NOT_IN_SPECIFICATION", f"it can't be {offering.status} yet: {wrong[0].description}", violations=wrong
+        )
+
+
+def check_narrowed(specification: ProductSpecification, offerings: Iterable[ProductOffering]) -> None:
+    """Lets a specification lose nothing that live offerings take of it.
+
+    Raises FailedPrecondition NOT_IN_SPECIFICATION naming them.
+    """
+    characteristics = specification.product_spec_characteristic
+    wrong = []
+    for offering in offerings:
+        uses = offering.prod_spec_char_value_use
+        faults = [fault.description for fault in consistency.narrowing_faults(uses, characteristics)]
+        if uses and not characteristics:
+            faults = ["the specification has no characteristics"]
+        wrong += [Violation("product_spec_characteristic", f"ProductOffering {offering.id}: {why}") for why in faults]
+    if wrong:
+        raise FailedPrecondition(
+            "NOT_IN_SPECIFICATION", f"something live needs what it had: {wrong[0].description}", violations=wrong
         )
 
 
@@ -588,16 +625,15 @@ def check_deletable(item: CatalogItem, referrers: Iterable[tuple[str, str]]) -> 
 
 
 def check_retirable(item: CatalogItem, at: datetime, live_referrers: Iterable[tuple[str, str]]) -> None:
-    """Keeps what something live is made of from leaving before its validity has ended.
+    """Keeps what something live is made of from leaving; an offering may once its validity has ended.
 
-    Otherwise a bundle would lose a part, or an offering a price, and be sold for less. Raises FailedPrecondition
-    REFERENCED naming who needs it.
+    Otherwise a bundle would lose a part, or an offering a price, and be sold for less; a bundle whose part has ended
+    isn't sold at all. Raises FailedPrecondition REFERENCED naming who needs it.
     """
     if item.status.live or not item.status.released:
         return
-    ended = (
-        item.valid_for is not None and item.valid_for.end_date_time is not None and item.valid_for.end_date_time <= at
-    )
+    end = item.valid_for.end_date_time if item.valid_for is not None else None
+    ended = isinstance(item, ProductOffering) and end is not None and end <= at
     names = [] if ended else [f"{kind} {key}" for kind, key in live_referrers]
     if names:
         raise FailedPrecondition(

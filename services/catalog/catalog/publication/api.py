@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from catalog.pricing.domain import PriceList, TaxRate
 from catalog.product.api import CatalogItems
 from catalog.product.domain import CatalogItem, ProductOffering, ProductOfferingPrice
 from catalog.product.values import ExistingSubscribers
@@ -33,6 +34,14 @@ class Publication(publication_pb2_grpc.PublicationServiceServicer):
     ) -> publication_pb2.Approval:
         """See `approve`."""
         return self.approve(ProductOfferingPrice, request)
+
+    def ApprovePriceList(self, request: publication_pb2.ApproveRequest, context: Any) -> publication_pb2.Approval:
+        """See `approve`."""
+        return self.approve(PriceList, request)
+
+    def ApproveTaxRate(self, request: publication_pb2.ApproveRequest, context: Any) -> publication_pb2.Approval:
+        """See `approve`."""
+        return self.approve(TaxRate, request)
 
     def approve(self, cls: type[CatalogItem], request: publication_pb2.ApproveRequest) -> publication_pb2.Approval:
         """A second person's word for what the thing is now; raises FailedPrecondition OWN_WORK, NOTHING_TO_APPROVE."""
@@ -65,7 +74,7 @@ class Publication(publication_pb2_grpc.PublicationServiceServicer):
         with self._database.unit() as unit:
             item = next(filter(None, (unit.find(cls, request.id) for cls in store.SOLD)), None)
             if item is None:
-                raise NotFound("NOT_FOUND", f"there is no offering or price {request.id!r}")
+                raise NotFound("NOT_FOUND", f"nothing that is sold is called {request.id!r}")
             return publication_pb2.ListAuthorshipResponse(
                 items=[
                     to_message(record, publication_pb2.AuthorshipRecord) for record in store.records(unit, request.id)

@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from catalog.pricing.domain import PricingRule
 from catalog.product.domain import (
     CatalogItem,
     LifecycleStatus,
@@ -76,11 +77,14 @@ def check_approver(item: CatalogItem, approver: str, authors: Iterable[str]) -> 
 def needs_approval(item: CatalogItem, threshold: Decimal) -> list[Violation]:
     """What of a thing a second person must have seen before it has its present status; none: nothing.
 
-    Publishing an offering always does; a discount of `threshold` per cent or more as soon as it counts.
+    Publishing an offering always does; a discount of `threshold` per cent or more, a price list and a tax rate as soon
+    as they count.
     """
     found: list[Violation] = []
     if isinstance(item, ProductOffering) and item.status is LifecycleStatus.LAUNCHED:
         found.append(Violation("lifecycle_status", "an offering is published with the approval of a second person"))
+    if isinstance(item, PricingRule) and item.status.live:
+        found.append(Violation("lifecycle_status", "prices go by it only with the approval of a second person"))
     if item.status.live:
         found += [
             Violation(path, f"a discount of {percent.normalize():f} % needs the approval of a second person")

@@ -6,7 +6,16 @@ from datetime import datetime
 from decimal import Decimal
 
 from catalog.holding.store import live_holders
-from catalog.product.domain import CatalogItem, LifecycleStatus, PlannedTransition, ProductOffering, check_unchanged
+from catalog.pricing.domain import PricingRule, check_unneeded
+from catalog.product.domain import (
+    CatalogItem,
+    LifecycleStatus,
+    PlannedTransition,
+    ProductOffering,
+    ProductSpecification,
+    check_narrowed,
+    check_unchanged,
+)
 from catalog.publication import store
 from catalog.publication.domain import (
     FIRST_LOOK,
@@ -46,7 +55,7 @@ class Guards:
         """
         if isinstance(item, store.SOLD) and _TAKES_OVER not in unit.call.principal.roles:
             needed = needs_approval(item, self._large_discount)
-            if item.status is LifecycleStatus.LAUNCHED:
+            if item.status is LifecycleStatus.LAUNCHED and not isinstance(item, ProductSpecification):
                 needed = needed or [Violation("lifecycle_status", "only an admin creates what is published already")]
             check_approved(item, needed, approved=False)
         self.taking_over(unit, item)
@@ -66,10 +75,16 @@ class Guards:
         store.record(unit, item, AuthorshipKind.CHANGE)
         set_timers(unit, item)
 
+    def changing(self, unit: Unit, item: CatalogItem) -> None:
+        """Takes the timer of plans that change, since one that is due is held before it locks the references."""
+        if isinstance(item, ProductOffering) and "planned_transition" in store.before(item):
+            store.hold_timer(unit, item, PLANNED)
+
     def changed(self, unit: Unit, item: CatalogItem) -> None:
         """A thing that has been changed in this unit, and not flushed yet.
 
-        Raises FailedPrecondition PUBLISHED, APPROVAL_REQUIRED, NEVER_APPLIES, HAS_HOLDERS.
+        Raises FailedPrecondition PUBLISHED, APPROVAL_REQUIRED, NEVER_APPLIES, HAS_HOLDERS, NOT_IN_SPECIFICATION,
+        REFERENCED.
         """
         if not isinstance(item, store.SOLD):
             return
@@ -79,8 +94,7 @@ class Guards:
         content = before.keys() - (item.CHANGEABLE or frozenset()) | (before.keys() & {"valid_for"})
         status = before.get("lifecycle_status", item.lifecycle_status)
         if content:
-            if not item.status.published:
-                self._check_not_on_the_market(unit, item, before)
+            self._check_not_on_the_market(unit, item, before)
             store.record(unit, item, AuthorshipKind.CHANGE)
         if "lifecycle_status" in before or (content and not item.status.published):
             needed = needs_approval(item, self._large_discount)
@@ -90,6 +104,10 @@ class Guards:
             _begin(item, unit.at)
         if item.status.live and (moved or content or "planned_transition" in before):
             _check_applies(unit, item, published=moved and item.status is LifecycleStatus.LAUNCHED)
+        if isinstance(item, ProductSpecification) and "product_spec_characteristic" in before:
+            check_narrowed(item, store.live_offerings(unit, item))
+        if isinstance(item, PricingRule) and moved and item.status.published and not item.status.live:
+            check_unneeded(item, store.prices_by(unit, item))
         if isinstance(item, ProductOffering):
             if "planned_transition" in before:
                 _check_future(before["planned_transition"] or (), item, unit.at)
@@ -101,10 +119,11 @@ class Guards:
 
     @staticmethod
     def _check_not_on_the_market(unit: Unit, item: CatalogItem, before: dict[str, object]) -> None:
-        owner = store.launched_owner(unit, item)
+        owner = store.published_owner(unit, item)
         if owner is not None:
             after = {name: getattr(item, name) for name in before}
-            check_unchanged(item, before, after, why=f"a part of {type(owner).__name__} {owner.id}, which is Launched")
+            why = f"a part of {type(owner).__name__} {owner.id}, which is {owner.status}"
+            check_unchanged(item, before, after, why)
 
 
 def set_timers(unit: Unit, item: CatalogItem) -> None:

@@ -7,19 +7,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from catalog.pricing.store import price_list
-from catalog.product.domain import CatalogItem, LifecycleStatus, ProductOffering, ProductOfferingPrice
-from catalog.product.store import RESOURCES as THINGS
-from catalog.product.store import any_of, product_offering, reference
+from catalog.pricing import store as pricing
+from catalog.pricing.domain import PriceList, PricingRule, TaxRate
+from catalog.product import store as product
+from catalog.product.domain import (
+    CatalogItem,
+    LifecycleStatus,
+    ProductOffering,
+    ProductOfferingPrice,
+    ProductSpecification,
+)
+from catalog.product.store import any_of, product_offering, product_offering_price, reference
 from catalog.publication.domain import AuthorshipKind, AuthorshipRecord
 from catalog.publication.lint import Surroundings, lint, lint_price
-from catalog.schema import log, metadata
+from catalog.schema import bus, log, metadata
 from chassis import convert
 from chassis.db import Unit
 from chassis.errors import Violation
 
-# What is sold, and so changes and is approved by name.
-SOLD: tuple[type[CatalogItem], ...] = (ProductOffering, ProductOfferingPrice)
+# What is sold and what that rests on, and so changes and is approved by name.
+SOLD: tuple[type[CatalogItem], ...] = (ProductOffering, ProductOfferingPrice, ProductSpecification, PriceList, TaxRate)
+_THINGS = {**product.RESOURCES, **pricing.RESOURCES}
 
 # Like the catalog itself it belongs to no branch.
 authorship = sa.Table(
@@ -106,21 +114,28 @@ def is_approved(unit: Unit, item: CatalogItem) -> bool:
 
 
 def whole(unit: Unit, item: CatalogItem) -> list[CatalogItem]:
-    """The thing, and what is sold with it: its prices, what alters them, the offerings that it bundles with theirs."""
+    """The thing, and what is sold with it: its specification, its prices, what alters them and for whom they are, the
+    offerings that it bundles with theirs."""
     found: dict[tuple[type[CatalogItem], str], CatalogItem] = {(type(item), item.id): item}
     level = [item]
     while level:
         wanted: dict[type[CatalogItem], set[str]] = {}
-        for part in (part for one in level for part in one.parts() if part.cls in SOLD and part.id):
-            if (part.cls, part.id) not in found:
-                wanted.setdefault(part.cls, set()).add(part.id)
+        for cls, key in (part for one in level for part in _parts(one)):
+            if (cls, key) not in found:
+                wanted.setdefault(cls, set()).add(key)
         level = [one for cls, ids in wanted.items() for one in _things(unit, cls, sorted(ids))]
         found |= {(type(one), one.id): one for one in level}
     return list(found.values())
 
 
+def _parts(item: CatalogItem) -> Iterable[tuple[type[CatalogItem], str]]:
+    yield from ((part.cls, part.id) for part in item.parts() if part.cls in SOLD and part.id)
+    if isinstance(item, ProductOfferingPrice) and item.price_list:
+        yield PriceList, item.price_list
+
+
 def _things(unit: Unit, cls: type[CatalogItem], ids: Sequence[str]) -> Sequence[CatalogItem]:
-    table = THINGS[cls].table
+    table = _THINGS[cls].table
     return unit.session.scalars(sa.select(cls).where(table.c.id == any_of(ids))).all()
 
 
@@ -129,14 +144,16 @@ _APART = frozenset({"branch", "etag"})
 
 
 def digest(items: Iterable[CatalogItem]) -> str:
-    """SHA-256 (hex) of what can't change of the things once they are published, and of their validity."""
+    """SHA-256 (hex) of what can't change of the things once they are published, of their validity, and of which count
+    no more."""
     found = hashlib.sha256()
     for item in sorted(items, key=lambda item: (type(item).__name__, item.id)):
-        message = convert.to_message(item, THINGS[type(item)].message)
+        message = convert.to_message(item, _THINGS[type(item)].message)
         for name in _APART | ((item.CHANGEABLE or frozenset()) - {"valid_for"}):
             message.ClearField(name)
         content = message.SerializeToString(deterministic=True)
-        found.update(f"{type(item).__name__} {len(content)} ".encode() + content)
+        gone = item.status.published and not item.status.live
+        found.update(f"{type(item).__name__} {'gone ' * gone}{len(content)} ".encode() + content)
     return found.hexdigest()
 
 
@@ -152,10 +169,13 @@ def before(item: CatalogItem) -> dict[str, Any]:
 # --- among others ----------------------------------------------------------------------------------------------------
 
 
-def launched_owner(unit: Unit, item: CatalogItem) -> CatalogItem | None:
-    """Something on the market that is made of the thing, however indirectly; None: nothing is."""
+def published_owner(unit: Unit, item: CatalogItem) -> CatalogItem | None:
+    """Something that is or was on the market and is made of the thing, however indirectly; None: nothing is."""
     asked = {item.id}
     level: list[tuple[type[CatalogItem], str]] = [(type(item), item.id)]
+    if isinstance(item, PriceList):
+        of_list = sa.select(product_offering_price.c.id).where(product_offering_price.c.price_list == item.id)
+        level = [(ProductOfferingPrice, key) for key in unit.session.scalars(of_list)]
     while level:
         kinds = {cls.__name__: cls for cls in SOLD}
         rows = unit.session.execute(
@@ -171,11 +191,35 @@ def launched_owner(unit: Unit, item: CatalogItem) -> CatalogItem | None:
         owners = [(kinds[row.referrer_type], row.referrer_id) for row in rows if row.referrer_id not in asked]
         for cls, key in owners:
             owner = unit.find(cls, key)
-            if isinstance(owner, ProductOffering) and owner.status is LifecycleStatus.LAUNCHED:
+            if isinstance(owner, ProductOffering) and owner.status.published:
                 return owner
         asked |= {key for _, key in owners}
         level = owners
     return None
+
+
+def live_offerings(unit: Unit, specification: ProductSpecification) -> list[ProductOffering]:
+    """What is live and directly of the specification."""
+    named = sa.select(reference.c.referrer_id).where(
+        reference.c.target_id == specification.id,
+        reference.c.target_type == ProductSpecification.__name__,
+        reference.c.referrer_type == ProductOffering.__name__,
+        reference.c.part,
+    )
+    offerings = unit.session.scalars(sa.select(ProductOffering).where(product_offering.c.id.in_(named)))
+    return [offering for offering in offerings if offering.status.live]
+
+
+def prices_by(unit: Unit, rule: PricingRule) -> list[str]:
+    """Some of the prices that are sold, or held still, and go by the price list or tax rate."""
+    columns = product_offering_price.c
+    goes_by = columns.tax_category == rule.tax_category if isinstance(rule, TaxRate) else columns.price_list == rule.id
+    counting = (LifecycleStatus.ACTIVE, LifecycleStatus.LAUNCHED, LifecycleStatus.RETIRED)
+    return list(
+        unit.session.scalars(
+            sa.select(columns.id).where(goes_by, columns.lifecycle_status.in_(counting)).order_by(columns.id).limit(10)
+        )
+    )
 
 
 def versions(unit: Unit, offering: ProductOffering) -> list[ProductOffering]:
@@ -191,6 +235,14 @@ def versions(unit: Unit, offering: ProductOffering) -> list[ProductOffering]:
 
 
 # --- planned transitions ---------------------------------------------------------------------------------------------
+
+
+def hold_timer(unit: Unit, offering: ProductOffering, purpose: str) -> None:
+    """Keeps others from the offering's timer, if it has one, until the end of the transaction."""
+    columns = bus.timer.c
+    same = sa.and_(columns.aggregate_id == offering.id, columns.purpose == purpose)
+    unit.session.execute(sa.select(columns.generation).where(same).with_for_update())
+
 
 _NOT_APPLIED = sa.text(
     """
@@ -237,13 +289,13 @@ def surroundings(unit: Unit, item: CatalogItem, at: datetime | None) -> Surround
     prices = {one.id: one for one in whole(unit, item) if isinstance(one, ProductOfferingPrice)}
     others = versions(unit, item) if isinstance(item, ProductOffering) else ()
     named = sorted({price.price_list for price in prices.values() if price.price_list})
-    lists = unit.session.scalars(sa.select(price_list.c.id).where(price_list.c.id == any_of(named))) if named else ()
+    ids = pricing.price_list.c.id
+    lists = unit.session.scalars(sa.select(ids).where(ids == any_of(named))) if named else ()
     return Surroundings(prices, others, at, frozenset(lists))
 
 
 def findings(unit: Unit, item: CatalogItem, at: datetime | None) -> list[Violation]:
     """What of the thing would never apply; see `catalog.publication.lint`."""
-    around = surroundings(unit, item, at)
     if isinstance(item, ProductOffering):
-        return lint(item, around)
-    return lint_price(item, around) if isinstance(item, ProductOfferingPrice) else []
+        return lint(item, surroundings(unit, item, at))
+    return lint_price(item, surroundings(unit, item, at)) if isinstance(item, ProductOfferingPrice) else []
