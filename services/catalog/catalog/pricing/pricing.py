@@ -138,7 +138,7 @@ def _price(
         currencies = _currencies(items, lines, context.currency)
         priced = [calculation.priced(*one) for one in zip(lines, currencies, (i.id for i in items), strict=True)]
         for item, answer in zip(items, priced, strict=True):
-            answer.characteristic, answer.term = item.characteristic, item.term
+            answer.characteristic, answer.term, answer.started_at = item.characteristic, item.term, item.started_at
         calculation.check()
         total = totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)

@@ -153,6 +153,7 @@ class PricedItem:
     bundled_item: list["PricedItem"]
     characteristic: tuple[Characteristic, ...] = ()
     term: str = ""
+    started_at: datetime | None = None
 
 
 @dataclass(slots=True)
