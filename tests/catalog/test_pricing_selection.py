@@ -496,6 +496,28 @@ def test_months_end_where_the_month_does() -> None:
     assert set(amounts(quote(monthly, prices, item, at=datetime(2026, 2, 28, tzinfo=UTC)))) == {"year"}
 
 
+def test_the_phase_that_a_holder_is_in_is_due_however_late_it_began() -> None:
+    item = Item("1", "o", started_at=datetime(2025, 1, 30, 12, tzinfo=UTC))
+    pricing = replayed(quote(*phased(), item))
+    assert [(t.price_type, t.amount) for t in pricing.total] == [("oneTime", kgs("7")), ("recurring", kgs("200"))]
+    assert [c.later for c in pricing.item[0].component] == [False, False]
+    listed = {c.rule: c.later for c in quote(*phased()).item[0].component}
+    assert listed == {"trial": False, "year": True, "later": True, "fee": False}
+
+
+def test_phases_of_months_do_not_drift_at_the_end_of_a_month() -> None:
+    offering, prices = phased()
+    month = Duration(amount=1, units="month")
+    monthly = replace(
+        offering,
+        phase=tuple(OfferingPhase(name=name, duration=month) for name in ("trial", "year")) + offering.phase[2:],
+    )
+    # A month after 31 January is 28 February, two months after it 31 March.
+    item = Item("1", "o", started_at=datetime(2026, 1, 31, tzinfo=UTC))
+    for at, phase in ((datetime(2026, 3, 30, 23, tzinfo=UTC), "year"), (datetime(2026, 3, 31, tzinfo=UTC), "later")):
+        assert set(amounts(quote(monthly, prices, item, at=at))) == {phase, "fee"}
+
+
 @pytest.mark.parametrize(
     "phases",
     [

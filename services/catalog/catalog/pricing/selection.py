@@ -397,18 +397,17 @@ class Selection:
         """The phases to be listed: all of a new product's, or the one that a product is in."""
         if not offer.phases:
             return {}
-        begins = began = item.started_at or self.context.at
+        began, at = item.started_at or self.context.at, self.context.at
         stages: dict[str, Stage] = {}
-        starts = periods.starts(began, [phase.duration for phase in offer.phases])
-        for phase, start in zip(offer.phases, starts, strict=True):
-            ends = periods.after(begins, phase.duration) if phase.duration is not None else None
-            in_force = ends is None or self.context.at < ends
+        starts = list(periods.starts(began, [phase.duration for phase in offer.phases]))
+        for k, (phase, start) in enumerate(zip(offer.phases, starts, strict=False)):
+            begins = began if start is None else periods.after(began, start)
+            following = starts[k + 1] if k + 1 < len(starts) else None
+            in_force = following is None or at < periods.after(began, following)
             if item.started_at is None or in_force:
-                stages[phase.name] = Stage(phase.name, start, phase.duration)
+                stages[phase.name] = Stage(phase.name, start, phase.duration, start is not None and begins > at)
             if item.started_at is not None and in_force:
                 break
-            if ends is not None:
-                begins = ends
         return stages
 
     # --- alterations -------------------------------------------------------------------------------------------------
