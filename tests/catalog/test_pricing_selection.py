@@ -379,6 +379,14 @@ def test_the_chosen_number_of_each_part_is_priced_however_deep_it_is() -> None:
     assert amounts(none) == {"psim": 5}
 
 
+def test_a_bundle_without_its_optional_part_is_replayed() -> None:
+    offerings, prices = family()
+    without = Item("1", "home", bundled=(BundledSelection("tv", 0),))
+    assert amounts(replayed(quote(offerings, prices, without))) == {"psim": 5}
+    offerings[0] = replace(offerings[0], bundled_product_offering=(choice("tv", 0, 0, 2), *parts(sim=1)))
+    assert amounts(replayed(quote(offerings, prices))) == {"psim": 5}
+
+
 @pytest.mark.parametrize(
     ("selection", "field"),
     [
@@ -581,6 +589,33 @@ def test_a_term_that_is_not_offered_is_named() -> None:
 
 
 # --- tax -------------------------------------------------------------------------------------------------------------
+
+
+def test_terms_are_those_of_the_version_that_is_chosen() -> None:
+    year = ProductOfferingTerm(name="1 year", duration=Duration(amount=1, units="year"))
+    fee = a_price("fee", "1000 KGS", None, price_type="earlyTermination")
+    prices = [a_price("p", "500 KGS"), fee]
+    old = an_offering("o", *refs("p", "fee"), version="1")
+    new = an_offering("o2", *refs("p", "fee"), version="2", series="o", valid_for=since(BEFORE))
+    whole = an_offering("b", bundled_product_offering=parts(o=1))
+    bound = [whole, old, replace(new, product_offering_term=(year,))]
+    assert amounts(replayed(quote(bound, prices, Item("1", "b", term="1 year")))) == {"p": 500, "fee": 1000}
+    free = [whole, replace(old, product_offering_term=(year,)), new]
+    refused(InvalidArgument, "UNKNOWN_TERM", lambda: quote(free, prices, Item("1", "b", term="1 year")))
+    # The term is that of the bundle's second version, the fee that of its part.
+    further = replace(whole, id="b2", series="b", version="2", valid_for=since(BEFORE), product_offering_term=(year,))
+    over = Item("1", "b", term="1 year", started_at=datetime(2025, 3, 1, tzinfo=UTC))
+    assert rejections(quote([whole, further, old, new], prices, over))["fee"] == "the term 1 year is over"
+
+
+def test_the_term_of_a_part_that_nobody_takes_is_not_offered() -> None:
+    year = ProductOfferingTerm(name="1 year", duration=Duration(amount=1, units="year"))
+    offerings, prices = family()
+    offerings[1] = replace(offerings[1], product_offering_term=(year,))
+    asked = Item("1", "home", term="1 year")
+    assert "ptv" in amounts(replayed(quote(offerings, prices, asked)))
+    without = replace(asked, bundled=(BundledSelection("tv", 0),))
+    refused(InvalidArgument, "UNKNOWN_TERM", lambda: quote(offerings, prices, without))
 
 
 def a_tax(id: str, rate: str, place: str = "", valid_for: TimePeriod | None = None, live: bool = True) -> Tax:
