@@ -97,6 +97,8 @@ class Stage:
     start: Duration | None
     # None: for ever.
     duration: Duration | None
+    # It begins only after the instant that is asked about: nothing of it is due yet.
+    later: bool = False
 
 
 @dataclass(slots=True)
@@ -138,6 +140,11 @@ class PriceComponent:
     def phase(self) -> str:
         """The phase that it belongs to; empty: all of them."""
         return self.stage.name if self.stage is not None else ""
+
+    @property
+    def later(self) -> bool:
+        """Whether its phase has yet to begin, so that nothing is due."""
+        return self.stage is not None and self.stage.later
 
 
 @dataclass(slots=True)
