@@ -52,7 +52,7 @@ class Basis:
 def relevant(
     terms: Iterable[Terms], coupons: Sequence[Coupon], pricing: Pricing, context: PricingContext
 ) -> tuple[Terms, ...]:
-    """Those that could apply: valid at the instant, or when what is held was sold, and opened by a coupon if they need one."""
+    """Those that could apply: valid now, or when what is held was sold, and opened by a coupon if they need one."""
     opened = {coupon.promotion for coupon in coupons}
     instants = {context.at, *(item.started_at for item in pricing.item if item.started_at is not None)}
     return tuple(
