@@ -96,7 +96,7 @@ _PRODUCTS = ("product", "products", "code", "codes", "any_of", "value", "values"
 _TAXONS = ("taxon", "taxons", "any_of", "value", "values")
 _GROUPS = ("group", "groups", "customer_group", "any_of", "value", "values")
 _COUNTRIES = ("country", "countries", "any_of", "value", "values")
-_NAMED = {
+_NAMED: Mapping[str, tuple[Fact, tuple[str, ...]]] = {
     **dict.fromkeys(("contains_product", "contains_products", "has_product", "product"), (Fact.PRODUCT, _PRODUCTS)),
     **dict.fromkeys(
         ("contains_taxon", "contains_taxons", "has_taxon", "has_at_least_one_from_taxons", "taxon"),
@@ -110,10 +110,10 @@ _NAMED = {
 def rule(data: Mapping[str, Any]) -> Condition | Rule:
     kind = data["type"].removesuffix("_min").removesuffix("_at_least").removeprefix("min_")
     if kind in _AT_LEAST:
-        names = ("value", "count", "amount", "min", "n", "quantity", "total")
-        understood(f"a rule {kind}", data, ("type", "taxon", "taxon_code", *names))
+        numbers = ("value", "count", "amount", "min", "n", "quantity", "total")
+        understood(f"a rule {kind}", data, ("type", "taxon", "taxon_code", *numbers))
         taxon = first(data, "taxon", "taxon_code") or ""
-        return Condition(_AT_LEAST[kind], ">=", str(first(data, *names)), taxon)
+        return Condition(_AT_LEAST[kind], ">=", str(first(data, *numbers)), taxon)
     if kind in ("nth_order", "order_number"):
         understood(f"a rule {kind}", data, ("type", "n", "nth", "value"))
         return Condition(Fact.ORDER_NUMBER, "=", str(first(data, "n", "nth", "value")))
