@@ -36,7 +36,7 @@ def admin(platform: RunningPlatform) -> Iterator[Api]:
 
 
 def offering(api: Api, name: str, **more: Any) -> dict[str, Any]:
-    return api.made(OFFERING, {"name": name, "lifecycleStatus": "Active", **more})
+    return api.made(OFFERING, {"name": name, "lifecycleStatus": "Launched", **more})
 
 
 def question(api: Api, path: str = QUALIFICATION, **more: Any) -> dict[str, Any]:

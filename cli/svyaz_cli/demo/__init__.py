@@ -13,10 +13,13 @@ _OPERATOR = "Demo Telecom"
 _EVERY_BRANCH = "*"
 # A call may find the services still warming up.
 _TIMEOUT_SECONDS = 30.0
-_LIFECYCLE = ("In design", "In test", "Active", "Launched")
-# Those who make things, and the one who looks at an offering before it is published.
+# Those who make things, and the one who looks at an offering before it is published, and at a large discount.
 _MAKER, _REVIEWER = "demo", "demo-reviewer"
-_APPROVE = "/publication/v1/approveProductOffering"
+# Each goes the way of its kind, from where it is created, each step through its guards.
+_WAYS = {
+    "productOffering": ("In study", "In design", "In test", "Active", "Launched"),
+    "productOfferingPrice": ("In test", "Active"),
+}
 
 
 class DemoError(Exception):
@@ -88,14 +91,18 @@ class _Loader:
         name = f"@{kind.name}/{thing['key']}"
         created = self._send(kind, branch, "POST", kind.path, self._resolved(thing["body"]), f"demo{name}")
         self._ids[name] = created["id"]
-        if kind.name == "productOffering":
-            # An offering goes the way of every offering: from an idea to its launch, each step through its guards.
-            for status in _LIFECYCLE:
-                if status == "Launched":
-                    approval = {"id": created["id"], "note": "demo"}
-                    self._send(kind, branch, "POST", _APPROVE, approval, f"demo{name}:approval", _REVIEWER)
-                path, key = f"{kind.path}/{created['id']}", f"demo{name}:{status}"
-                self._send(kind, branch, "PATCH", path, {"lifecycleStatus": status}, key)
+        way = _WAYS.get(kind.name, ())
+        status = thing["body"].get("lifecycleStatus")
+        for following in way[way.index(status) + 1 :] if status in way else ():
+            if following == way[-1]:
+                self._approve(kind, branch, created["id"], name)
+            path, key = f"{kind.path}/{created['id']}", f"demo{name}:{following}"
+            self._send(kind, branch, "PATCH", path, {"lifecycleStatus": following}, key)
+
+    def _approve(self, kind: Kind, branch: str, id: str, name: str) -> None:
+        """As the second person that an offering needs to be launched, and a large discount to be active."""
+        path = f"/publication/v1/approve{kind.name[0].upper()}{kind.name[1:]}"
+        self._send(kind, branch, "POST", path, {"id": id, "note": "demo"}, f"demo{name}:approval", _REVIEWER)
 
     def _resolved(self, value: Any) -> Any:
         """The body with the ids of what was created before in the places of their names."""
