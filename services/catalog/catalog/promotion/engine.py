@@ -291,11 +291,14 @@ class UnclearOrderError(ValueError):
 def promote(cart: Cart, promotions: Iterable[Promotion]) -> Outcome:
     """What the promotions make of the cart. In whatever order they are given: the answer is the same.
 
-    Raises UnclearOrderError for two of one priority.
+    Of those of one priority the one that was valid first comes first.
+
+    Raises UnclearOrderError for two of one priority that are valid at one time.
     """
-    ordered = sorted(promotions, key=lambda promotion: promotion.priority)
+    ordered = sorted(promotions, key=lambda one: (one.priority, periods.start_of(one.valid_for), one.id))
     for one, other in pairwise(ordered):
-        if one.priority == other.priority:
+        end = one.valid_for.end_date_time
+        if one.priority == other.priority and (end is None or periods.start_of(other.valid_for) < end):
             raise UnclearOrderError(one, other)
     with localcontext(EXACT):
         return _Promoter(cart, ordered).run()
