@@ -423,8 +423,8 @@ def test_what_is_held_has_what_was_on_offer_when_it_was_sold_until_that_is_over(
     now = TimePeriod(start_date_time=NOW - timedelta(days=1))
     then = TimePeriod(start_date_time=sold, end_date_time=sold + timedelta(days=1))
     # Those that were never on offer together may have one priority.
-    other, one = granting("now", off_order(10), valid_for=now), granting("then", off_order(20), valid_for=then)
-    outcome = promote(bought(monthly(), monthly(sold_at=sold, begun_at=sold)), [other, one])
+    newer, older = granting("now", off_order(10), valid_for=now), granting("then", off_order(20), valid_for=then)
+    outcome = promote(bought(monthly(), monthly(sold_at=sold, begun_at=sold)), [newer, older])
     assert (after(outcome), outcome.applied) == (["90.00", "80.00"], ["then", "now"])
     for period, left in ((now, ["50.00", "100"]), (then, ["100", "50.00"])):
         for p in (granting("p", off_order(50), valid_for=period), granting("p", off_unit(50), valid_for=period)):
