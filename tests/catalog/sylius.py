@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
+from catalog.promotion.domain import normal_code
 from catalog.promotion.engine import (
     Action,
     Cart,
@@ -27,6 +28,7 @@ from chassis.types import TimePeriod
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 Case = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def money(value: Any) -> Decimal:
@@ -53,6 +55,24 @@ def instant(value: str) -> datetime:
     return stated if stated.tzinfo else stated.replace(tzinfo=UTC)
 
 
+class UnheardOfError(ValueError):
+    """A scenario says something that nobody has told us the meaning of."""
+
+
+def understood(what: str, data: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raises UnheardOfError for what is stated (not as null) under other names."""
+    strange = {name for name, value in data.items() if value is not None} - set(names)
+    if strange:
+        raise UnheardOfError(f"{what} with {', '.join(sorted(strange))}")
+
+
+def meaning(what: str, name: str, meanings: Mapping[str, T]) -> T:
+    """What the name means. Raises UnheardOfError."""
+    if name not in meanings:
+        raise UnheardOfError(f"{what} {name!r}")
+    return meanings[name]
+
+
 def several(value: Any) -> tuple[str, ...]:
     return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
@@ -64,67 +84,75 @@ _AT_LEAST = {
     "quantity": Fact.QUANTITY,
     "item_total": Fact.TOTAL,
     "items_total": Fact.TOTAL,
+    "order_total": Fact.TOTAL,
+    "cart_total": Fact.TOTAL,
+    "total": Fact.TOTAL,
     "total_of_items_from_taxon": Fact.CATEGORY_TOTAL,
     "taxon_total": Fact.CATEGORY_TOTAL,
+    "total_from_taxon": Fact.CATEGORY_TOTAL,
     "items_from_taxon_total": Fact.CATEGORY_TOTAL,
 }
-_NAMED = {
-    "contains_product": (Fact.PRODUCT, ("product", "code", "products", "any_of", "value")),
-    "has_product": (Fact.PRODUCT, ("product", "code", "products", "any_of", "value")),
-    "contains_taxon": (Fact.CATEGORY, ("any_of", "taxons", "taxon", "value")),
-    "has_taxon": (Fact.CATEGORY, ("any_of", "taxons", "taxon", "value")),
-    "taxon": (Fact.CATEGORY, ("any_of", "taxons", "taxon", "value")),
-    "customer_group": (Fact.SEGMENT, ("group", "any_of", "groups", "value")),
-    "shipping_country": (Fact.PLACE, ("country", "any_of", "countries", "value")),
+_PRODUCTS = ("product", "products", "code", "codes", "any_of", "value", "values")
+_TAXONS = ("taxon", "taxons", "any_of", "value", "values")
+_GROUPS = ("group", "groups", "customer_group", "any_of", "value", "values")
+_COUNTRIES = ("country", "countries", "any_of", "value", "values")
+_NAMED: Mapping[str, tuple[Fact, tuple[str, ...]]] = {
+    **dict.fromkeys(("contains_product", "contains_products", "has_product", "product"), (Fact.PRODUCT, _PRODUCTS)),
+    **dict.fromkeys(
+        ("contains_taxon", "contains_taxons", "has_taxon", "has_at_least_one_from_taxons", "taxon"),
+        (Fact.CATEGORY, _TAXONS),
+    ),
+    **dict.fromkeys(("customer_group", "customer_groups", "group"), (Fact.SEGMENT, _GROUPS)),
+    **dict.fromkeys(("shipping_country", "country"), (Fact.PLACE, _COUNTRIES)),
 }
 
 
 def rule(data: Mapping[str, Any]) -> Condition | Rule:
-    kind = data["type"].removesuffix("_min")
+    kind = data["type"].removesuffix("_min").removesuffix("_at_least").removeprefix("min_")
     if kind in _AT_LEAST:
-        least = first(data, "value", "count", "amount", "min", "n")
+        numbers = ("value", "count", "amount", "min", "n", "quantity", "total")
+        understood(f"a rule {kind}", data, ("type", "taxon", "taxon_code", *numbers))
         taxon = first(data, "taxon", "taxon_code") or ""
-        return Condition(_AT_LEAST[kind], ">=", str(least), taxon)
-    if kind == "nth_order":
+        return Condition(_AT_LEAST[kind], ">=", str(first(data, *numbers)), taxon)
+    if kind in ("nth_order", "order_number"):
+        understood(f"a rule {kind}", data, ("type", "n", "nth", "value"))
         return Condition(Fact.ORDER_NUMBER, "=", str(first(data, "n", "nth", "value")))
-    fact, names = _NAMED[kind]
+    if kind == "first_order":
+        return Condition(Fact.ORDER_NUMBER, "=", "1")
+    fact, names = meaning("a rule", kind, _NAMED)
+    understood(f"a rule {kind}", data, ("type", *names))
     return Rule(tuple(Condition(fact, "=", name) for name in several(first(data, *names))), any_of=True)
 
 
 # --- actions ---------------------------------------------------------------------------------------------------------
 
-_ACTIONS = {
-    "order_fixed": (Off.ORDER, False),
-    "order_fixed_discount": (Off.ORDER, False),
-    "order_percent": (Off.ORDER, True),
-    "order_percentage": (Off.ORDER, True),
-    "order_percentage_discount": (Off.ORDER, True),
-    "unit_fixed": (Off.UNIT, False),
-    "unit_fixed_discount": (Off.UNIT, False),
-    "unit_percent": (Off.UNIT, True),
-    "unit_percentage": (Off.UNIT, True),
-    "unit_percentage_discount": (Off.UNIT, True),
-    "shipping_percent": (Off.DELIVERY, True),
-    "shipping_percentage": (Off.DELIVERY, True),
-    "shipping_percentage_discount": (Off.DELIVERY, True),
-}
-_FILTERS = {
-    "price_min", "min", "price_max", "max", "product", "products", "product_any_of", "taxon", "taxons", "taxon_any_of",
-}  # fmt: skip
+# What it takes something off, in which of these words.
+_OFF = {"order": Off.ORDER, "unit": Off.UNIT, "item": Off.UNIT, "shipping": Off.DELIVERY}
+_BY_PERCENT = {"percent": True, "percentage": True, "fixed": False, "amount": False}
+_PERCENT, _AMOUNT = ("percent", "percentage", "value"), ("amount", "fixed", "value")
+_LEAST, _MOST = ("price_min", "min", "min_price"), ("price_max", "max", "max_price")
+_ONLY_PRODUCTS, _ONLY_TAXONS = ("product", "products", "product_any_of"), ("taxon", "taxons", "taxon_any_of")
 
 
 def action(data: Mapping[str, Any]) -> Action:
-    off, percent = _ACTIONS[data["type"]]
+    kind = data["type"].removesuffix("_discount")
+    if kind == "free_shipping":
+        return Action(Off.DELIVERY, percentage=Decimal(100))
+    about, _, how = kind.partition("_")
+    off, percent = meaning("an action", about, _OFF), meaning(f"an action {about}", how, _BY_PERCENT)
+    names = _PERCENT if percent else _AMOUNT
+    understood(f"an action {kind}", data, ("type", "filter", *names))
     wanted = data.get("filter") or {}
-    assert wanted.keys() <= _FILTERS, f"filters unheard of: {wanted.keys() - _FILTERS}"
-    least, most = first(wanted, "price_min", "min"), first(wanted, "price_max", "max")
+    understood("a filter", wanted, (*_LEAST, *_MOST, *_ONLY_PRODUCTS, *_ONLY_TAXONS))
+    least, most = first(wanted, *_LEAST), first(wanted, *_MOST)
+    value = money(first(data, *names))
     return Action(
         off,
-        percentage=money(first(data, "percent", "percentage")) if percent else None,
-        amount=None if percent else money(first(data, "amount", "fixed", "value")),
+        percentage=value if percent else None,
+        amount=None if percent else value,
         filter=Filter(
-            products=frozenset(several(first(wanted, "product", "product_any_of", "products"))),
-            categories=frozenset(several(first(wanted, "taxon", "taxon_any_of", "taxons"))),
+            products=frozenset(several(first(wanted, *_ONLY_PRODUCTS))),
+            categories=frozenset(several(first(wanted, *_ONLY_TAXONS))),
             price_min=None if least is None else money(least),
             price_max=None if most is None else money(most),
         ),
@@ -134,27 +162,43 @@ def action(data: Mapping[str, Any]) -> Action:
 # --- promotions ------------------------------------------------------------------------------------------------------
 
 
+_STARTS = ("starts", "starts_at", "start", "start_date", "valid_from")
+_ENDS = ("ends", "ends_at", "end", "end_date", "expires", "expires_at", "valid_until")
+_ABOUT = (
+    "name", "priority", "exclusive", "enabled", "exhausted", "used", "uses", "usage_limit", "channel", "channels",
+    *_STARTS, *_ENDS,
+)  # fmt: skip
+_CODES = ("coupon", "coupon_code")
+
+
 def window(data: Mapping[str, Any]) -> TimePeriod:
-    start = first(data, "starts", "starts_at", "start", "start_date", "valid_from")
-    end = first(data, "ends", "ends_at", "end", "end_date", "expires", "expires_at", "valid_until")
+    start, end = first(data, *_STARTS), first(data, *_ENDS)
     return TimePeriod(
         start_date_time=instant(start) if start else None,
         end_date_time=instant(end) if end else None,
     )
 
 
-def on_offer(data: Mapping[str, Any]) -> bool:
-    used, limit = data.get("used", 0), data.get("usage_limit")
-    return data.get("enabled", True) and not data.get("exhausted") and (limit is None or used < limit)
+def on_offer(case: Case, data: Mapping[str, Any]) -> bool:
+    used, limit = first(data, "used", "uses") or 0, data.get("usage_limit")
+    channels = several(first(data, "channels", "channel"))
+    return (
+        data.get("enabled", True)
+        and not data.get("exhausted")
+        and (limit is None or used < limit)
+        and (case.get("channel") is None or not channels or case["channel"] in channels)
+    )
 
 
 def cart_promotion(data: Mapping[str, Any]) -> Promotion:
+    of_coupons = [name for name in data if name.startswith("coupon")]
+    understood("a promotion", data, (*_ABOUT, *of_coupons, "rules", "actions", "applies_to_discounted"))
     return Promotion(
         id=data["name"],
         name=data["name"],
         priority=0,
         exclusive=bool(data.get("exclusive")),
-        needs_coupon=bool(data.get("coupon") or data.get("coupon_based")),
+        needs_coupon=bool(first(data, *_CODES, "coupon_based")),
         applies_to_discounted=data.get("applies_to_discounted") is not False,
         currency="USD",
         patterns=(
@@ -167,12 +211,34 @@ def cart_promotion(data: Mapping[str, Any]) -> Promotion:
     )
 
 
+_SCOPED_PRODUCTS = ("product", "products", "variant", "variants", "product_any_of")
+
+
+def _scope(stated: Any) -> Filter:
+    """What any of the scopes names; `all`, or none stated: everything."""
+    products: set[str] = set()
+    for scope in stated if isinstance(stated, list) else [stated]:
+        if scope in (None, "all") or scope.get("all"):
+            return Filter()
+        understood("a scope", scope, (*_SCOPED_PRODUCTS, *_ONLY_TAXONS, "all"))
+        found = [*several(first(scope, *_SCOPED_PRODUCTS)), *map(_as_product, several(first(scope, *_ONLY_TAXONS)))]
+        if not found:
+            raise UnheardOfError(f"a scope {scope}")
+        products.update(found)
+    return Filter(products=frozenset(products))
+
+
+def _as_product(taxon: str) -> str:
+    """A taxon as a name of what is in it, so that one filter can mean it or a product."""
+    return f"of {taxon}"
+
+
 def catalog_promotion(data: Mapping[str, Any]) -> Promotion:
-    scope = data.get("applies_to") or {}
-    percent, fixed = first(data, "percent", "percentage"), first(data, "fixed", "amount")
-    products = several(first(scope, "product", "products", "variant", "variants"))
-    taxons = several(first(scope, "taxon", "taxons", "taxon_any_of"))
-    assert products or taxons, f"a scope unheard of: {scope}"
+    percents, amounts = ("percent", "percentage"), ("fixed", "amount")
+    understood("a catalog promotion", data, (*_ABOUT, *percents, *amounts, "applies_to"))
+    percent, fixed = first(data, *percents), first(data, *amounts)
+    if (percent is None) == (fixed is None):
+        raise UnheardOfError(f"a catalog promotion of {percent} % and {fixed}")
     return Promotion(
         id=data["name"],
         name=data["name"],
@@ -188,7 +254,7 @@ def catalog_promotion(data: Mapping[str, Any]) -> Promotion:
                         Off.UNIT,
                         percentage=None if percent is None else money(percent),
                         amount=None if fixed is None else money(fixed),
-                        filter=Filter(frozenset(products), frozenset(taxons)),
+                        filter=_scope(data.get("applies_to")),
                     ),
                 ),
             ),
@@ -204,8 +270,8 @@ def in_order(data: Iterable[tuple[Mapping[str, Any], Promotion]]) -> list[Promot
 
 
 def promotions_of(case: Case) -> list[Promotion]:
-    listed = [(one, catalog_promotion(one)) for one in case.get("catalog_promotions") or () if on_offer(one)]
-    carted = [(one, cart_promotion(one)) for one in case.get("promotions") or () if on_offer(one)]
+    listed = [(one, catalog_promotion(one)) for one in case.get("catalog_promotions") or () if on_offer(case, one)]
+    carted = [(one, cart_promotion(one)) for one in case.get("promotions") or () if on_offer(case, one)]
     count = len(listed)
     return [*in_order(listed), *(replace(one, priority=one.priority + count) for one in in_order(carted))]
 
@@ -213,33 +279,47 @@ def promotions_of(case: Case) -> list[Promotion]:
 def coupons_of(case: Case) -> tuple[Coupon, ...]:
     entered = case.get("coupon_entered")
     return tuple(
-        Coupon(entered, one["name"], _coupon_obstacle(one))
+        Coupon(entered, one["name"], _coupon_obstacle(one, case))
         for one in case.get("promotions") or ()
-        if entered and one.get("coupon") == entered
+        if entered and normal_code(str(first(one, *_CODES) or "")) == normal_code(entered)
     )
 
 
-def _coupon_obstacle(data: Mapping[str, Any]) -> str | None:
-    for name, value in data.items():
-        if not name.startswith("coupon_"):
+def _coupon_obstacle(promotion: Mapping[str, Any], case: Case) -> str | None:
+    """Why the coupon can't be used: what is said of it beside its promotion, and of its uses beside the cart."""
+    limits: dict[bool, int] = {}
+    uses: dict[bool, int] = {}
+    for name, value in [*promotion.items(), *case.items()]:
+        about = name.removeprefix("coupon_")
+        if value is None or about == name or name in (*_CODES, "coupon_entered", "coupon_based"):
             continue
-        if ("exhausted" in name or "reached" in name) and value:
-            return "it is used up"
-        if "expire" in name and (value is True or (isinstance(value, str) and instant(value) <= NOW)):
-            return "it has expired"
-    for limit, used in (
-        ("coupon_usage_limit", "coupon_used"),
-        ("coupon_limit", "coupon_used"),
-        ("coupon_per_customer_limit", "coupon_used_by_customer"),
-    ):
-        if data.get(limit) is not None and data.get(used, 0) >= data[limit]:
-            return "it is used up"
+        of_customer = "customer" in about
+        if "exhausted" in about or "reached" in about or "used_up" in about:
+            if value:
+                return "it is used up"
+        elif any(word in about for word in ("expire", "valid_until", "ends")):
+            if value is True or (isinstance(value, str) and instant(value) <= NOW):
+                return "it has expired"
+        elif "limit" in about:
+            limits[of_customer] = value
+        elif "use" in about or "usage" in about:
+            uses[of_customer] = value
+        else:
+            raise UnheardOfError(f"a coupon with {name}")
+    # Uses whose user isn't named count for both.
+    if any(uses.get(whose, uses.get(False, 0)) >= limit for whose, limit in limits.items()):
+        return "it is used up"
     return None
 
 
 # --- carts -----------------------------------------------------------------------------------------------------------
 
 DELIVERY = "delivery"
+_CASE = (
+    "id", "feature", "scenario", "note", "products", "promotions", "catalog_promotions", "cart", "view", "expect",
+    "channel", "shipping_fee", "shipping_selected", "shipping_country", "country", "customer_group", "customer_groups",
+    "orders_before",
+)  # fmt: skip
 
 
 def viewed(case: Case) -> str:
@@ -249,13 +329,14 @@ def viewed(case: Case) -> str:
 
 
 def line(name: str, product: Mapping[str, Any], quantity: int) -> Line:
+    understood("a product", product, ("price", "taxons", "parent", "minimum_price"))
     minimum = product.get("minimum_price")
     return Line(
         id=name,
         item=name,
         quantity=quantity,
         amount=money(product["price"]) * quantity,
-        products=frozenset(filter(None, (name, product.get("parent")))),
+        products=frozenset(filter(None, (name, product.get("parent"), *map(_as_product, product.get("taxons") or ())))),
         categories=frozenset(product.get("taxons") or ()),
         floor=Decimal(0) if minimum is None else money(minimum),
     )
@@ -263,6 +344,8 @@ def line(name: str, product: Mapping[str, Any], quantity: int) -> Line:
 
 def cart_of(case: Case) -> Cart:
     """The cart of a scenario; of one that only looks at a product, a cart with one of that."""
+    of_coupons = [name for name in case if name.startswith("coupon_")]
+    understood("a scenario", case, (*_CASE, *of_coupons))
     bought: dict[str, int] = {}
     listed: list[dict[str, Any]] = case["cart"] if "cart" in case else [{"product": viewed(case), "qty": 1}]
     for one in listed:

@@ -379,6 +379,14 @@ def test_the_chosen_number_of_each_part_is_priced_however_deep_it_is() -> None:
     assert amounts(none) == {"psim": 5}
 
 
+def test_a_bundle_without_its_optional_part_is_replayed() -> None:
+    offerings, prices = family()
+    without = Item("1", "home", bundled=(BundledSelection("tv", 0),))
+    assert amounts(replayed(quote(offerings, prices, without))) == {"psim": 5}
+    offerings[0] = replace(offerings[0], bundled_product_offering=(choice("tv", 0, 0, 2), *parts(sim=1)))
+    assert amounts(replayed(quote(offerings, prices))) == {"psim": 5}
+
+
 @pytest.mark.parametrize(
     ("selection", "field"),
     [
@@ -496,6 +504,28 @@ def test_months_end_where_the_month_does() -> None:
     assert set(amounts(quote(monthly, prices, item, at=datetime(2026, 2, 28, tzinfo=UTC)))) == {"year"}
 
 
+def test_the_phase_that_a_holder_is_in_is_due_however_late_it_began() -> None:
+    item = Item("1", "o", started_at=datetime(2025, 1, 30, 12, tzinfo=UTC))
+    pricing = replayed(quote(*phased(), item))
+    assert [(t.price_type, t.amount) for t in pricing.total] == [("oneTime", kgs("7")), ("recurring", kgs("200"))]
+    assert [c.later for c in pricing.item[0].component] == [False, False]
+    listed = {c.rule: c.later for c in quote(*phased()).item[0].component}
+    assert listed == {"trial": False, "year": True, "later": True, "fee": False}
+
+
+def test_phases_of_months_do_not_drift_at_the_end_of_a_month() -> None:
+    offering, prices = phased()
+    month = Duration(amount=1, units="month")
+    monthly = replace(
+        offering,
+        phase=tuple(OfferingPhase(name=name, duration=month) for name in ("trial", "year")) + offering.phase[2:],
+    )
+    # A month after 31 January is 28 February, two months after it 31 March.
+    item = Item("1", "o", started_at=datetime(2026, 1, 31, tzinfo=UTC))
+    for at, phase in ((datetime(2026, 3, 30, 23, tzinfo=UTC), "year"), (datetime(2026, 3, 31, tzinfo=UTC), "later")):
+        assert set(amounts(quote(monthly, prices, item, at=at))) == {phase, "fee"}
+
+
 @pytest.mark.parametrize(
     "phases",
     [
@@ -559,6 +589,33 @@ def test_a_term_that_is_not_offered_is_named() -> None:
 
 
 # --- tax -------------------------------------------------------------------------------------------------------------
+
+
+def test_terms_are_those_of_the_version_that_is_chosen() -> None:
+    year = ProductOfferingTerm(name="1 year", duration=Duration(amount=1, units="year"))
+    fee = a_price("fee", "1000 KGS", None, price_type="earlyTermination")
+    prices = [a_price("p", "500 KGS"), fee]
+    old = an_offering("o", *refs("p", "fee"), version="1")
+    new = an_offering("o2", *refs("p", "fee"), version="2", series="o", valid_for=since(BEFORE))
+    whole = an_offering("b", bundled_product_offering=parts(o=1))
+    bound = [whole, old, replace(new, product_offering_term=(year,))]
+    assert amounts(replayed(quote(bound, prices, Item("1", "b", term="1 year")))) == {"p": 500, "fee": 1000}
+    free = [whole, replace(old, product_offering_term=(year,)), new]
+    refused(InvalidArgument, "UNKNOWN_TERM", lambda: quote(free, prices, Item("1", "b", term="1 year")))
+    # The term is that of the bundle's second version, the fee that of its part.
+    further = replace(whole, id="b2", series="b", version="2", valid_for=since(BEFORE), product_offering_term=(year,))
+    over = Item("1", "b", term="1 year", started_at=datetime(2025, 3, 1, tzinfo=UTC))
+    assert rejections(quote([whole, further, old, new], prices, over))["fee"] == "the term 1 year is over"
+
+
+def test_the_term_of_a_part_that_nobody_takes_is_not_offered() -> None:
+    year = ProductOfferingTerm(name="1 year", duration=Duration(amount=1, units="year"))
+    offerings, prices = family()
+    offerings[1] = replace(offerings[1], product_offering_term=(year,))
+    asked = Item("1", "home", term="1 year")
+    assert "ptv" in amounts(replayed(quote(offerings, prices, asked)))
+    without = replace(asked, bundled=(BundledSelection("tv", 0),))
+    refused(InvalidArgument, "UNKNOWN_TERM", lambda: quote(offerings, prices, without))
 
 
 def a_tax(id: str, rate: str, place: str = "", valid_for: TimePeriod | None = None, live: bool = True) -> Tax:

@@ -232,7 +232,7 @@ def test_of_two_released_at_a_time_with_one_priority_one_is_refused(manager: Cli
         (off("49.99"), False),
         (off("50"), True),
         (off("999", "unitAmount", price_type="oneTime"), False),
-        (off("1000", "orderAmount", price_type="recurring"), True),
+        (off("1000", "orderAmount", price_type="recurring", recurring_charge_period="monthly"), True),
     ],
     ids=str,
 )
@@ -267,6 +267,77 @@ def test_a_large_discount_needs_a_second_person(
         # Nobody has changed it since.
         move(manager, made, "release")
     move(manager, made, "retirement")
+
+
+def test_what_several_actions_come_to_is_what_counts(manager: Client) -> None:
+    def once(value: str, kind: str = "unitAmount") -> P.PromotionAction:
+        return off(value, kind, price_type="oneTime")
+
+    yearly = off("600", "unitAmount", price_type="recurring", recurring_charge_period="year")
+    for actions, large in (
+        # 30 % and 20 % of what is left are 44 %; of units, 50 %.
+        ((off("30"), off("20")), False),
+        ((off("30", "unitPercentage"), off("20", "unitPercentage")), True),
+        ((off("30"), off("30")), True),
+        ((off("30", price_type="oneTime"), off("30", price_type="recurring")), False),
+        ((off("30", price_type="recurring"), off("30", recurring_charge_period="month")), True),
+        ((off("30"), off("30", "deliveryPercentage")), False),
+        ((once("600"), once("400", "orderAmount")), True),
+        ((once("600"), yearly), False),
+    ):
+        apart = [pattern(action) for action in actions]
+        together = P.PromotionPattern(action=actions, criteria_group=apart[0].criteria_group)
+        for patterns in (apart, [together]):
+            draft = manager.create(a_promotion(*patterns, currency="KGS"))
+            if large:
+                refused(partial(move, manager, draft, "release"), FailedPrecondition, "SECOND_PERSON_REQUIRED")
+            else:
+                move(manager, draft, "release", "retirement")
+
+
+def test_a_large_discount_isnt_granted_for_longer_by_one_person(
+    manager: Client, client_for: Callable[..., Client], released: Callable[..., Any]
+) -> None:
+    def until(year: int) -> values_pb2.TimePeriod:
+        period = values_pb2.TimePeriod()
+        period.end_date_time.FromJsonString(f"{year}-01-01T00:00:00Z")
+        return period
+
+    def valid(client: Client, promotion: Any, year: int, *more: str, **fields: Any) -> Any:
+        return client.update(P.Promotion(id=promotion.id, valid_for=until(year), **fields), "valid_for", *more)
+
+    second = client_for(["catalog-manager"], subject="second")
+    large = manager.create(a_promotion(pattern(off("60")), valid_for=until(2031)))
+    move(second, large, "release")
+    for client in (manager, second):
+        error = refused(partial(valid, client, large, 2032), FailedPrecondition, "SECOND_PERSON_REQUIRED")
+        assert [violation.field for violation in error.violations] == ["valid_for"]
+    refused(lambda: manager.update(P.Promotion(id=large.id), "valid_for"), FailedPrecondition, "SECOND_PERSON_REQUIRED")
+    valid(manager, large, 2030)
+    # Nor by suspending it in the same breath.
+    valid(manager, large, 2032, "lifecycle_status", lifecycle_status="suspend")
+    refused(partial(move, manager, large, "release"), FailedPrecondition, "SECOND_PERSON_REQUIRED")
+    move(second, large, "release", "retirement")
+    small = released(valid_for=until(2031))
+    valid(manager, small, 2032)
+
+
+def test_an_amount_is_one_that_can_be_paid_and_says_how_often(manager: Client) -> None:
+    for currency, value, kind, more, field in (
+        ("KGS", "10.005", "orderAmount", {"price_type": "oneTime"}, "action_value"),
+        ("KGS", "0.005", "unitAmount", {"price_type": "oneTime"}, "action_value"),
+        ("JPY", "0.5", "unitAmount", {"price_type": "oneTime"}, "action_value"),
+        ("KGS", "1E+99", "orderAmount", {"price_type": "oneTime"}, "action_value"),
+        ("KGS", "10", "orderAmount", {"price_type": "recurring"}, "recurring_charge_period"),
+        ("KGS", "10", "unitAmount", {"price_type": "recurring"}, "recurring_charge_period"),
+    ):
+        made = manager.create(a_promotion(pattern(off(value, kind, **more)), currency=currency))
+        error = refused(partial(move, manager, made, "release"), FailedPrecondition, "NOT_RELEASABLE")
+        assert [violation.field for violation in error.violations] == [f"pattern[0].action[0].{field}"]
+    odd = values_pb2.Duration(amount=3, units="moons")
+    made = manager.create(a_promotion(pattern(off(application_duration=odd))))
+    error = refused(partial(move, manager, made, "release"), FailedPrecondition, "NOT_RELEASABLE")
+    assert [violation.field for violation in error.violations] == ["pattern[0].action[0].application_duration"]
 
 
 def test_the_book_has_what_is_released_and_forgets_what_isnt(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from catalog.promotion.domain import stage_of
 from catalog.promotion.values import Stage
@@ -147,11 +148,59 @@ def test_an_amount_is_split_over_the_items_to_the_cent(
 
 def test_a_discount_of_some_months_says_so(manager: Client, internet: Any, released: Callable[..., Any]) -> None:
     three = values_pb2.Duration(amount=1, units="quarter")
-    released(pattern(off("50.5", "unitAmount", price_type="recurring", application_duration=three)))
+    monthly = {"price_type": "recurring", "recurring_charge_period": "monthly"}
+    released(pattern(off("50.5", "unitAmount", application_duration=three, **monthly)))
     answer = manager.price(item(internet, 2))
     assert totals(answer)["recurring"][0] == "1879.00"
     (alteration,) = answer.item[0].component[1].alteration
     assert (alteration.application_duration.amount, alteration.application_duration.units) == (3, "month")
+    check(manager, answer)
+
+
+def test_who_holds_a_product_has_what_was_on_offer_when_it_began(
+    manager: Client, internet: Any, released: Callable[..., Any]
+) -> None:
+    three = values_pb2.Duration(amount=3, units="month")
+    until = values_pb2.TimePeriod()
+    until.end_date_time.FromJsonString("2026-02-01T00:00:00Z")
+    monthly = {"price_type": "recurring", "recurring_charge_period": "month"}
+    welcome = pattern(off("40", "orderPercentage", application_duration=three, **monthly))
+    released(welcome, valid_for=until)
+
+    def paid(started: str, at: str) -> str:
+        asked = pricing_pb2.PriceRequestItem(product_offering_id=internet.id, exact_version=True)
+        if started:
+            asked.started_at.FromJsonString(f"{started}T00:00:00Z")
+        instant = Timestamp()
+        instant.FromJsonString(f"{at}T00:00:00Z")
+        answer = manager.price(asked, at=instant)
+        check(manager, answer)
+        return totals(answer)["recurring"][0]
+
+    assert paid("", "2026-01-20") == "594.00"
+    assert paid("2026-01-15", "2026-03-01") == "594.00"
+    assert paid("2026-01-15", "2026-04-15") == "990.00"
+    assert paid("2024-11-15", "2026-01-15") == "990.00"
+    assert paid("2026-02-15", "2026-03-01") == "990.00"
+    assert paid("", "2026-03-01") == "990.00"
+
+
+def test_an_amount_off_the_order_is_granted_once_whether_prices_include_tax_or_not(
+    manager: Client, internet: Any, released: Callable[..., Any]
+) -> None:
+    released(pattern(off("100", "orderAmount", price_type="oneTime")))
+    price = C.ProductOfferingPriceRefOrValue(
+        name="gross", price_type="oneTime", price=C.ProductPriceValue(tax_included_amount=kgs(500), tax_rate="12")
+    )
+    sim = manager.create(
+        C.ProductOffering(name="SIM", lifecycle_status=C.LIFECYCLE_STATUS_LAUNCHED, product_offering_price=[price])
+    )
+    answer = manager.price(pricing_pb2.PriceRequestItem(product_offering_id=internet.id), item(sim, 1, "2"))
+    assert from_money(answer.item[0].component[0].amount).value == 450
+    assert from_money(answer.item[1].component[0].tax_included_amount).value == 450
+    applied = [step for step in answer.receipt.step if step.action == "PROMOTION_APPLIED"]
+    # As the rest of the receipt calls what the request doesn't name.
+    assert [step.subject for step in applied] == ["item[0]", "2"]
     check(manager, answer)
 
 
@@ -250,8 +299,10 @@ def test_list_prices_come_first_and_can_be_all_there_is(
     )
     released(pattern(off("10", "unitPercentage")), applies_to_discounted=False)
     tv = an_offering(manager, a_price(manager, 100))
-    answer = manager.price(item(internet), item(tv, 1, "2"))
+    answer = manager.price(item(internet), item(tv, 1, "2"), branch="bishkek")
     assert totals(answer)["oneTime"][0] == "490.00"
+    # Who doesn't say where they buy may be anywhere.
+    assert totals(manager.price(item(internet), item(tv, 1, "2")))["oneTime"][0] == "540.00"
     check(manager, answer)
 
 

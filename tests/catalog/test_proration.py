@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from catalog.pricing.money import rounded
 from catalog.pricing.offers import charge_period
 from catalog.pricing.proration import (
+    Asked,
     BillingMode,
+    Change,
     Cycle,
     Part,
     changed,
@@ -23,7 +26,9 @@ from catalog.pricing.proration import (
     first_billing_date,
     local_date,
     parts,
+    prorate,
     prorated,
+    replay,
 )
 from chassis.errors import InvalidArgument
 
@@ -171,6 +176,37 @@ def test_a_change_credits_what_is_left_and_charges_it_anew() -> None:
     leading = Part(day("2026-04-01"), day("2026-04-11"), 31)
     billed = prorated(Decimal(310), leading.fraction, "KGS")
     assert changed(leading, day("2026-04-06"), billed, Decimal(310), "KGS").credit == Decimal("50.00")
+
+
+def test_a_change_concerns_every_period_that_was_billed_beyond_it() -> None:
+    asked = Asked(
+        "p", Decimal(100), "KGS", "month", day("2026-01-01"), None, day("2026-03-15"), 1,
+        changed_at=day("2026-01-10"), changed_to=Decimal(200),
+    )  # fmt: skip
+    found = prorate(asked)
+    assert found.amount == 300
+    # 22 days of January, February and March.
+    assert found.change == Change(
+        Fraction(22, 31) + 2, Decimal("29.03"), Decimal("270.97"), Decimal("141.94") + 2 * Decimal(200)
+    )
+    told = [
+        (s.subject, s.action, s.before, s.after, s.reason) for s in found.receipt.step if s.action != "PERIOD_BILLED"
+    ]
+    assert told == [
+        ("2026-01-10/2026-02-01", "CREDITED", "100.00 KGS", "70.97 KGS", "22/31"),
+        ("2026-01-10/2026-02-01", "CHARGED", "200 KGS", "141.94 KGS", "22/31"),
+        ("2026-02-01/2026-03-01", "CREDITED", "100.00 KGS", "100.00 KGS", "1"),
+        ("2026-02-01/2026-03-01", "CHARGED", "200 KGS", "200.00 KGS", "1"),
+        ("2026-03-01/2026-04-01", "CREDITED", "100.00 KGS", "100.00 KGS", "1"),
+        ("2026-03-01/2026-04-01", "CHARGED", "200 KGS", "200.00 KGS", "1"),
+    ]
+    assert replay(found.receipt) == found
+    later = prorate(replace(asked, changed_at=day("2026-03-31"), changed_to=Decimal(0))).change
+    assert later == Change(Fraction(1, 31), Decimal("96.77"), Decimal("3.23"), Decimal("0.00"))
+    for outside in ("2025-12-31", "2026-04-01"):
+        with pytest.raises(InvalidArgument) as refusal:
+            prorate(replace(asked, changed_at=day(outside)))
+        assert refusal.value.reason == "OUTSIDE_PERIOD"
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _DAYS = {"day": 1, "days": 1, "week": 7, "weeks": 7}
 _MONTHS = {"month": 1, "months": 1, "year": 12, "years": 12}
+_DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -54,22 +55,33 @@ def lasting(duration: Duration, period: str) -> Duration | None:
 
 
 def starts(began: datetime, durations: Sequence[Duration | None]) -> Iterable[Duration | None]:
-    """When each of the phases that last so long begins, counted from the first one's start: in months or days where
-    those before it all are, else in whole days from that start."""
+    """When each of the phases that last so long begins, and when the last of them is over, if one day it is.
+
+    Counted from the first one's start (None: at once), in months or days where those before it all are, else in whole
+    days from that start, or in seconds. Phases of one unit in a row are counted together, so that months that begin on
+    the 31st go on ending on the last day.
+    """
     total: Duration | None = None
-    begins = began
+    run: Duration | None = None
+    since = began
     for duration in durations:
         yield total
         if duration is None:
             return
-        begins = after(begins, duration)
         amount, units = _smallest(duration)
-        if total is None:
-            total = Duration(amount=amount, units=units)
-        elif total.units == units:
-            total = Duration(amount=(total.amount or 0) + amount, units=units)
+        if run is not None and run.units == units:
+            run = Duration(amount=(run.amount or 0) + amount, units=units)
         else:
-            total = Duration(amount=(begins - began).days, units="day")
+            since = after(since, run) if run is not None else began
+            run = Duration(amount=amount, units=units)
+        total = run if since == began else _elapsed(after(since, run) - began)
+    yield total
+
+
+def _elapsed(length: timedelta) -> Duration:
+    if length % _DAY:
+        return Duration(amount=length // _SECOND, units="second")
+    return Duration(amount=length // _DAY, units="day")
 
 
 def _smallest(duration: Duration) -> tuple[int, str]:

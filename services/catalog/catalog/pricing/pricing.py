@@ -21,7 +21,8 @@ How it counts:
 * A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own; a percentage off its
   parts is reckoned on what those of one kind come to together, rounded once and split over them to the cent.
 * Of an offering with phases, the charges of all phases are listed, or those of the one that the product is in. Only
-  what is due from the beginning is in the totals, and nothing that is charged by use or by leaving unless it was given.
+  what is due at that time is in the totals, not what phases to come will cost, and nothing that is charged by use or by
+  leaving unless it was given.
 """
 
 import json
@@ -138,7 +139,7 @@ def _price(
         currencies = _currencies(items, lines, context.currency)
         priced = [calculation.priced(*one) for one in zip(lines, currencies, (i.id for i in items), strict=True)]
         for item, answer in zip(items, priced, strict=True):
-            answer.characteristic, answer.term = item.characteristic, item.term
+            answer.characteristic, answer.term, answer.started_at = item.characteristic, item.term, item.started_at
         calculation.check()
         total = totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)
@@ -640,14 +641,13 @@ def _below(item: PricedItem) -> Iterable[PricedItem]:
 
 
 def totals(items: Iterable[PricedItem]) -> tuple[PriceTotal, ...]:
-    """What is due from the beginning, by currency, kind and period."""
+    """What is due now, by currency, kind and period: nothing of phases that are yet to begin."""
     sums: dict[tuple[str, str, str], tuple[Decimal, Decimal]] = {}
     nothing = (_ZERO, _ZERO)
     for top in items:
         for item in (top, *_below(top)):
             for component in item.component:
-                stage = component.stage
-                if (stage is not None and stage.start is not None) or component.price_type == TERMINATION:
+                if component.later or component.price_type == TERMINATION:
                     continue
                 if component.price_type == USAGE and not component.listed:
                     continue

@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change within a billed period, in the currency's minor units: `used` and `credit` sum to what was billed."""
+    """A change within a billed period, or several: `used` and `credit` (minor units) sum to what these were billed."""
 
     fraction: Fraction
     used: Decimal
@@ -191,7 +191,7 @@ class Asked:
     target: date
     billing_day: int | None = None
     mode: BillingMode = BillingMode.IN_ADVANCE
-    # A change within a billed period: when, and the new amount for a whole one.
+    # A change within a billed period: when, and the new amount for a whole one. It concerns those billed after it too.
     changed_at: date | None = None
     changed_to: Decimal | None = None
 
@@ -275,25 +275,33 @@ def _change(
     if asked.changed_at is None:
         return None
     at, new = asked.changed_at, asked.changed_to or Decimal(0)
-    found = next((i for i, part in enumerate(billed) if part.start <= at < part.end), None)
-    if found is None:
+    touched = [(part, amount) for part, amount in zip(billed, amounts, strict=True) if at < part.end]
+    if not touched or at < billed[0].start:
         raise InvalidArgument(
             "OUTSIDE_PERIOD", f"{at} is in no billed period", violations=[Violation("changed_at", "outside")]
         )
-    change = changed(billed[found], at, amounts[found], new, asked.currency)
-    subject = f"{at}/{billed[found].end}"
-    for action, before, after in (("CREDITED", amounts[found], change.credit), ("CHARGED", new, change.charge)):
-        steps.append(
-            ReceiptStep(
-                subject,
-                action,
-                asked.rule,
-                f"{number(before)} {asked.currency}",
-                f"{number(after)} {asked.currency}",
-                str(change.fraction),
+    whole = Change(Fraction(0), Decimal(0), Decimal(0), Decimal(0))
+    for part, amount in touched:
+        since = max(at, part.start)
+        change = changed(part, since, amount, new, asked.currency)
+        for action, before, after in (("CREDITED", amount, change.credit), ("CHARGED", new, change.charge)):
+            steps.append(
+                ReceiptStep(
+                    f"{since}/{part.end}",
+                    action,
+                    asked.rule,
+                    f"{number(before)} {asked.currency}",
+                    f"{number(after)} {asked.currency}",
+                    str(change.fraction),
+                )
             )
+        whole = Change(
+            whole.fraction + change.fraction,
+            whole.used + change.used,
+            whole.credit + change.credit,
+            whole.charge + change.charge,
         )
-    return change
+    return whole
 
 
 def _wholes(every: Cycle, start: date, billing_day: int | None) -> Iterator[tuple[date, date, date]]:

@@ -75,7 +75,8 @@ class Selection:
     rules: Rules
     context: PricingContext
     first_rules: bool = False
-    # Every version that could have been chosen where there was a choice, by id.
+    # Beside the offers of the lines: every version that could have been chosen where there was a choice, and the parts
+    # that aren't taken, by id.
     considered: dict[str, Offer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +86,8 @@ class Selection:
             if offer.series != offer.id:
                 self._versions.setdefault(offer.series, []).append(offer)
         self._ranks: dict[str, tuple[int, int, int, int] | None] = {}
+        # The version that was chosen for each item.
+        self._tops: dict[int, Offer] = {}
         asked = self.context
         known: dict[str, Sequence[Value]] = {
             "marketSegment": asked.market_segment,
@@ -128,7 +131,7 @@ class Selection:
     def _top(self, index: int, item: Item) -> Line:
         subject = item.id or f"item[{index}]"
         notes: list[ReceiptStep] = []
-        offer = self._version(self.offers[item.product_offering_id], item, subject, notes)
+        offer = self._tops[index] = self._version(self.offers[item.product_offering_id], item, subject, notes)
         if item.term:
             self._check_term(index, offer, item)
         line = self._line(offer, item, index, subject, item.quantity, (), notes, counted=True)
@@ -168,28 +171,38 @@ class Selection:
             currencies = currencies_by_kind(charge for charge, _, _ in held)
         line = Line(offer, item, index, subject, quantity, held, currencies, notes, [])
         if offer.parts:
-            chosen = {choice.product_offering_id: choice.number for choice in item.bundled}
             for part in offer.parts:
-                self._add_part(line, part, chosen, above, counted=counted and not offer.overrides)
+                self._add_part(line, part, above, counted=counted and not offer.overrides)
         return line
 
-    def _add_part(
-        self, line: Line, part: Part, chosen: Mapping[str, int], above: tuple[str, ...], *, counted: bool
-    ) -> None:
-        offer, found = line.offer, self.offers.get(part.id)
-        if found is None or part.id in above or part.id == offer.id:
-            what = "isn't there" if found is None else "bundles it"
-            raise _NotSellableError(offer, f"offering {offer.id} bundles {part.id!r}, which {what}")
-        subject = f"{line.subject}/{part.id}"
+    def _add_part(self, line: Line, part: Part, above: tuple[str, ...], *, counted: bool) -> None:
+        offer, subject = line.offer, f"{line.subject}/{part.id}"
+        if part.id in self.offers and (part.id in above or part.id == offer.id):
+            raise _NotSellableError(offer, f"offering {offer.id} bundles {part.id!r}, which bundles it")
         notes: list[ReceiptStep] = []
-        version = self._version(found, line.item, subject, notes)
-        number = next((chosen[key] for key in (part.id, version.id) if key in chosen), part.number)
+        version, number = self._taken(offer, part, line.item, subject, notes)
         if not number:
+            # It was looked up all the same, and will be by a replay.
+            self.considered[version.id] = version
             return
         below = (*above, offer.id)
         line.bundled.append(
             self._line(version, line.item, line.index, subject, line.quantity * number, below, notes, counted=counted)
         )
+
+    def _taken(
+        self, bundle: Offer, part: Part, item: Item, subject: str, notes: list[ReceiptStep]
+    ) -> tuple[Offer, int]:
+        """The version of a part, and how many of it."""
+        found = self.offers.get(part.id)
+        if found is None:
+            raise _NotSellableError(bundle, f"offering {bundle.id} bundles {part.id!r}, which isn't there")
+        version = self._version(found, item, subject, notes)
+        for key in (part.id, version.id):
+            for choice in item.bundled:
+                if choice.product_offering_id == key:
+                    return version, choice.number
+        return version, part.number
 
     def _unsold(self, offer: Offer, item: Item, *, alone: bool) -> str | None:
         """Why it can't be had; None: it can."""
@@ -228,15 +241,16 @@ class Selection:
 
     def _check_term(self, index: int, offer: Offer, item: Item) -> None:
         """Raises InvalidArgument UNKNOWN_TERM unless the offering, or one that it bundles, is sold with the term."""
-        waiting, seen = [offer.id], set[str]()
+        waiting, seen = [offer], set[str]()
         while waiting:
-            key = waiting.pop()
-            if key in seen or key not in self.offers:
+            one = waiting.pop()
+            if one.id in seen:
                 continue
-            seen.add(key)
-            if self._term(self.offers[key], item.term) is not None:
+            seen.add(one.id)
+            if self._term(one, item.term) is not None:
                 return
-            waiting += [part.id for part in self.offers[key].parts]
+            parts = [self._taken(one, part, item, "", []) for part in one.parts]
+            waiting += [version for version, number in parts if number]
         why = f"offering {offer.id} isn't sold with a term {item.term!r} at that time"
         raise InvalidArgument("UNKNOWN_TERM", why, violations=[Violation(f"item[{index}].term", why)])
 
@@ -295,7 +309,7 @@ class Selection:
         held: list[Held] = []
         undecided: dict[str, list[Condition]] = {}
         for charge in offer.charges:
-            reason, unstated = self._idle(charge, offer, item, facts)
+            reason, unstated = self._idle(charge, offer, item, facts, self._tops[index])
             if unstated is not None:
                 undecided.setdefault(charge.key, []).append(unstated)
             if reason is not None:
@@ -321,7 +335,9 @@ class Selection:
             raise _NotSellableError(offer, f"offering {offer.id} has no price that holds at that time")
         return held
 
-    def _idle(self, charge: Charge, offer: Offer, item: Item, facts: Facts) -> tuple[str | None, Condition | None]:
+    def _idle(
+        self, charge: Charge, offer: Offer, item: Item, facts: Facts, top: Offer
+    ) -> tuple[str | None, Condition | None]:
         """Why a charge doesn't count, and the condition that nobody can decide, if it is one."""
         if charge.kind not in CHARGES and (self.first_rules or charge.kind not in (USAGE, TERMINATION)):
             return f"{charge.kind} isn't charged by being ordered", None
@@ -331,7 +347,7 @@ class Selection:
         if reason is None and charge.terms and item.term not in charge.terms:
             reason = f"it is for the term {' or '.join(charge.terms)}"
         if reason is None and charge.kind == TERMINATION:
-            reason = self._uncommitted(offer, item)
+            reason = self._uncommitted(offer, item, top)
         if reason is None and charge.price_list and self.rank(charge.price_list) is None:
             reason = f"its price list {charge.price_list} isn't this customer's"
         if reason is not None or not charge.conditions:
@@ -349,11 +365,11 @@ class Selection:
             return f"is {thing.status}"
         return None if thing.valid_for.covers(self.context.at) else "isn't valid at that time"
 
-    def _uncommitted(self, offer: Offer, item: Item) -> str | None:
+    def _uncommitted(self, offer: Offer, item: Item, top: Offer) -> str | None:
         """Why nothing is due for leaving early."""
         if not item.term:
             return "no term was chosen"
-        term = self._term(offer, item.term) or self._term(self.offers[item.product_offering_id], item.term)
+        term = self._term(offer, item.term) or self._term(top, item.term)
         if term is None or term.duration is None or item.started_at is None:
             return None
         over = periods.after(item.started_at, term.duration) <= self.context.at
@@ -397,18 +413,17 @@ class Selection:
         """The phases to be listed: all of a new product's, or the one that a product is in."""
         if not offer.phases:
             return {}
-        begins = began = item.started_at or self.context.at
+        began, at = item.started_at or self.context.at, self.context.at
         stages: dict[str, Stage] = {}
-        starts = periods.starts(began, [phase.duration for phase in offer.phases])
-        for phase, start in zip(offer.phases, starts, strict=True):
-            ends = periods.after(begins, phase.duration) if phase.duration is not None else None
-            in_force = ends is None or self.context.at < ends
+        starts = list(periods.starts(began, [phase.duration for phase in offer.phases]))
+        for k, (phase, start) in enumerate(zip(offer.phases, starts, strict=False)):
+            begins = began if start is None else periods.after(began, start)
+            following = starts[k + 1] if k + 1 < len(starts) else None
+            in_force = following is None or at < periods.after(began, following)
             if item.started_at is None or in_force:
-                stages[phase.name] = Stage(phase.name, start, phase.duration)
+                stages[phase.name] = Stage(phase.name, start, phase.duration, start is not None and begins > at)
             if item.started_at is not None and in_force:
                 break
-            if ends is not None:
-                begins = ends
         return stages
 
     # --- alterations -------------------------------------------------------------------------------------------------

@@ -97,6 +97,8 @@ class Stage:
     start: Duration | None
     # None: for ever.
     duration: Duration | None
+    # It begins only after the instant that is asked about: nothing of it is due yet.
+    later: bool = False
 
 
 @dataclass(slots=True)
@@ -139,6 +141,11 @@ class PriceComponent:
         """The phase that it belongs to; empty: all of them."""
         return self.stage.name if self.stage is not None else ""
 
+    @property
+    def later(self) -> bool:
+        """Whether its phase has yet to begin, so that nothing is due."""
+        return self.stage is not None and self.stage.later
+
 
 @dataclass(slots=True)
 class PricedItem:
@@ -153,6 +160,7 @@ class PricedItem:
     bundled_item: list["PricedItem"]
     characteristic: tuple[Characteristic, ...] = ()
     term: str = ""
+    started_at: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -138,10 +138,13 @@ class Promotions(StandardMethods):
 
     def _changed(self, unit: Unit, promotion: Promotion) -> None:
         before = store.stage_before(promotion)
-        if before is not Stage.RELEASE and store.changed_fields(promotion) - {"lifecycle_status", "last_update"}:
+        stays = before is Stage.RELEASE and promotion.released
+        if not stays and store.changed_fields(promotion) - {"lifecycle_status", "last_update"}:
             promotion.edited(_caller())
+        if stays:
+            promotion.check_extension(store.validity_before(promotion), self._thresholds)
         if promotion.released:
-            self._release(unit, promotion, again=before is Stage.RELEASE)
+            self._release(unit, promotion, again=stays)
 
     def _release(self, unit: Unit, promotion: Promotion, *, again: bool = False) -> None:
         """Raises FailedPrecondition SECOND_PERSON_REQUIRED, UNRESOLVED_REFERENCE, PRIORITY_TAKEN."""
@@ -265,7 +268,7 @@ class PromotionsOnPrices:
         """
         terms = self._book.on_offer(self._database, beside)
         coupons = self._coupons(context) if context.coupon else ()
-        possible = relevant(terms, coupons, context)
+        possible = relevant(terms, coupons, pricing, context)
         categories = {}
         if any(one.by_category for one in possible):
             categories = store.categories_of(self._database, offers)

@@ -1,5 +1,6 @@
 """Promotions (TMF671), their lifecycle and what has to hold before they are released; coupons that open them."""
 
+import itertools
 import re
 import secrets
 import unicodedata
@@ -9,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from catalog.promotion.engine import Action, Off
 from catalog.promotion.terms import Reading, Terms, parse_terms, window
 from catalog.promotion.values import PromotionPattern, Stage
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -156,6 +158,23 @@ class Promotion(Aggregate):
             )
         self.edited_by = ()
 
+    def check_extension(self, before: TimePeriod | None, thresholds: ApprovalThresholds) -> None:
+        """Refuses to grant for longer what one person may not release alone, while it stays released.
+
+        Raises FailedPrecondition SECOND_PERSON_REQUIRED.
+        """
+        was, now = before or TimePeriod(), self.valid_for or TimePeriod()
+        sooner = was.start_date_time is not None and (
+            now.start_date_time is None or now.start_date_time < was.start_date_time
+        )
+        longer = was.end_date_time is not None and (now.end_date_time is None or now.end_date_time > was.end_date_time)
+        if (sooner or longer) and needs_second_person(self, thresholds):
+            raise FailedPrecondition(
+                "SECOND_PERSON_REQUIRED",
+                f"promotion {self.id} grants so much that it is suspended, extended, and released by somebody else",
+                violations=[Violation("valid_for", "it can't get longer while the promotion is released")],
+            )
+
     def terms(self) -> Terms:
         """What it means to the engine. Raises FailedPrecondition NOT_RELEASABLE naming what isn't understood."""
         reading = Reading(on_list_price=bool(self.on_list_price), currency=self.currency or "")
@@ -203,14 +222,43 @@ class Promotion(Aggregate):
 
 
 def needs_second_person(promotion: Promotion, thresholds: ApprovalThresholds) -> bool:
-    """Whether it grants so much that two people have to want it."""
+    """Whether it grants so much that two people have to want it: by all its actions that can meet on one charge.
+
+    Actions are taken to meet unless they are for delivery and something else, or for different kinds or charge periods:
+    what is in one category, or of one offering, may be in another one and part of another one too.
+    """
+    actions = [action for pattern in promotion.terms().promotion.patterns for action in pattern.actions]
     limit = thresholds.amounts.get(promotion.currency or "", Decimal(0))
-    return any(
-        (action.percentage is not None and action.percentage >= thresholds.percentage)
-        or (action.amount is not None and action.amount >= limit)
-        for pattern in promotion.terms().promotion.patterns
-        for action in pattern.actions
+    charges = itertools.product(
+        {action.off is Off.DELIVERY for action in actions},
+        {action.filter.kind for action in actions},
+        {action.filter.period for action in actions},
     )
+    for delivery, kind, period in charges:
+        meeting = [
+            action
+            for action in actions
+            if (action.off is Off.DELIVERY) == delivery
+            and action.filter.kind in ("", kind)
+            and action.filter.period in ("", period)
+        ]
+        amounts = [action.amount for action in meeting if action.amount is not None]
+        if amounts and sum(amounts) >= limit:
+            return True
+        if _percentage(meeting, on_list_price=bool(promotion.on_list_price)) >= thresholds.percentage:
+            return True
+    return False
+
+
+def _percentage(actions: Iterable[Action], *, on_list_price: bool) -> Decimal:
+    """What the percentages of the actions come to, one after the other: those of units reckon from the price before all
+    of them, unless it is a list price, and those of the order from what is left."""
+    left = Decimal(100)
+    for action in actions:
+        if action.percentage is not None:
+            of = Decimal(100) if action.off is Off.UNIT and not on_list_price else left
+            left -= of * action.percentage / 100
+    return 100 - left
 
 
 def check_priority(promotion: Promotion, others: Iterable[tuple[str, int, TimePeriod | None]]) -> None:

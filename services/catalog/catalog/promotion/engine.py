@@ -2,17 +2,25 @@
 
 How it counts (the rules are those of Sylius' promotions, https://docs.sylius.com, which others have tested for years):
 
-* A list-price promotion lowers the price of a unit before anything else; what it lowered counts as discounted.
+* A list-price promotion lowers the price of a unit before anything else; what it lowered counts as discounted. A unit
+  price that was in whole minor units stays so; a finer one (0.0067 a message) isn't rounded, only what the line costs.
 * Cart promotions come one after the other, the smallest priority number first, each judged by the cart as those before
   have left it. Two that could meet have different priorities: else nobody would know which is first, so it is refused.
-* An exclusive promotion wins alone: the first one whose conditions the cart meets is the only one.
-* An amount or percentage off the order is taken from the charges of one basket (one currency, kind and charge period,
-  all quoted with tax or all without) together. It is split over them in proportion to what they cost, exact to the
-  minor unit by the largest remainder; what a charge can't bear, because its units may not fall below their floor, the
-  others bear.
+* An exclusive promotion wins alone: the first one whose conditions the cart meets is the only one, even if nothing that
+  it is for is in the cart (as in Sylius' PromotionProcessor). Of a group the first that takes something off is the only
+  one. List prices don't depend on the cart: of them the first that lowers a line is the only one there, and a promotion
+  of the cart isn't granted beside one of its group that has lowered any line.
+* An amount or percentage off the order is taken from the charges of one basket (one currency, kind and charge period)
+  together, each as it is quoted, with tax or without. It is split over their units in proportion to what they cost,
+  exact to the minor unit by the largest remainder; what a charge can't bear, because its units may not fall below their
+  floor, the others bear.
 * An amount or percentage off a unit reckons from the price of a unit before cart promotions, so two of 10 % are 20 %.
 * No unit ever falls below its floor, which is 0 unless it has another one; a charge that is a credit is left alone.
-* Percentages are rounded to the minor unit, half away from zero: of a basket once, of a unit once a unit.
+* Percentages are rounded to the minor unit, half away from zero: of a basket once, of a unit once a unit, or once a
+  line where the unit's price is finer than that. Of an amount finer than the minor unit the rest isn't granted.
+* What isn't known of the buyer meets no condition, not even that it isn't something.
+* What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
+  charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever.
 * Delivery is charged and discounted apart: only a percentage of delivery touches it, and no total contains it.
 """
 
@@ -21,8 +29,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from enum import StrEnum
+from fractions import Fraction
 from itertools import pairwise
 
+from catalog.pricing import periods
 from catalog.pricing.money import EXACT, minor_unit, rounded, split
 from chassis.types import Duration, TimePeriod
 
@@ -150,7 +160,7 @@ class Promotion:
     priority: int
     patterns: tuple[Pattern, ...]
     exclusive: bool = False
-    # Of the promotions of one group the first that applies is the only one.
+    # Of the promotions of one group the first that takes something off is the only one.
     exclusion_group: str = ""
     needs_coupon: bool = False
     # Whether it touches what a list-price promotion (or an alteration) has lowered already.
@@ -183,10 +193,11 @@ class Line:
     floor: Decimal = _ZERO
     discounted: bool = False
     delivery: bool = False
-    # The amount includes the tax; what is taken off it does so too.
-    gross: bool = False
     # What the charge is called.
     name: str = ""
+    # When it was sold to who holds it, and since when it has been charged; None: it is bought now.
+    sold_at: datetime | None = None
+    begun_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +291,14 @@ class UnclearOrderError(ValueError):
 def promote(cart: Cart, promotions: Iterable[Promotion]) -> Outcome:
     """What the promotions make of the cart. In whatever order they are given: the answer is the same.
 
-    Raises UnclearOrderError for two of one priority.
+    Of those of one priority the one that was valid first comes first.
+
+    Raises UnclearOrderError for two of one priority that are valid at one time.
     """
-    ordered = sorted(promotions, key=lambda promotion: promotion.priority)
+    ordered = sorted(promotions, key=lambda one: (one.priority, periods.start_of(one.valid_for), one.id))
     for one, other in pairwise(ordered):
-        if one.priority == other.priority:
+        end = one.valid_for.end_date_time
+        if one.priority == other.priority and (end is None or periods.start_of(other.valid_for) < end):
             raise UnclearOrderError(one, other)
     with localcontext(EXACT):
         return _Promoter(cart, ordered).run()
@@ -295,16 +309,16 @@ class _Promoter:
         self._cart = cart
         self._promotions = promotions
         self._lines = [Promoted(line, line.amount / line.quantity, line.amount, line.discounted) for line in cart.lines]
+        self._sold = frozenset(line.sold_at for line in cart.lines if line.sold_at is not None)
         self._applied: list[str] = []
         self._steps: list[Step] = []
         self._why_not: dict[str, str] = {}
 
     def run(self) -> Outcome:
-        at = self._cart.at
         on_list: list[Promotion] = []
         on_cart: list[Promotion] = []
         for promotion in self._promotions:
-            if not promotion.valid_for.covers(at):
+            if not self._valid(promotion.valid_for):
                 self._reject(promotion, "isn't valid at that time")
             elif promotion.needs_coupon and (reason := self._coupon_obstacle(promotion)):
                 self._reject(promotion, reason)
@@ -329,6 +343,10 @@ class _Promoter:
             return "it needs a coupon"
         return None if any(coupon.refused is None for coupon in entered) else entered[0].refused
 
+    def _valid(self, period: TimePeriod) -> bool:
+        """Whether it is on offer now, or was when something that is held was sold."""
+        return any(period.covers(instant) for instant in (self._cart.at, *self._sold))
+
     def _reject(self, promotion: Promotion, reason: str) -> None:
         self._why_not[promotion.id] = reason
         self._steps.append(Step("", "PROMOTION_REJECTED", promotion.id, reason=f"{promotion.name}: {reason}"))
@@ -341,22 +359,27 @@ class _Promoter:
         eligible = [(p, patterns) for p in ordered if (patterns := self._eligible(p))]
         for promoted in self._lines:
             alone = None
+            groups: dict[str, str] = {}
             for promotion, patterns in eligible:
                 actions = [
                     (i, k, action)
                     for i, pattern in patterns
                     for k, action in enumerate(pattern.actions)
-                    if self._fits(promoted, action, promotion)
+                    if self._fits(promoted, action, promotion, pattern)
                 ]
                 if not actions:
                     continue
-                if alone is not None:
-                    reason = f"{promotion.name}: {alone} is exclusive"
+                group = promotion.exclusion_group
+                if alone is not None or group in groups:
+                    why = f"{groups[group]} excludes it" if alone is None else f"{alone} is exclusive"
+                    reason = f"{promotion.name}: {why}"
                     self._steps.append(Step(promoted.line.id, "PROMOTION_REJECTED", promotion.id, reason=reason))
                     continue
                 lowered = [self._lower_list_price(promoted, promotion, *one) for one in actions]
-                if promotion.exclusive and any(lowered):
-                    alone = promotion.name
+                if any(lowered):
+                    alone = promotion.name if promotion.exclusive else None
+                    if group:
+                        groups[group] = promotion.name
         for promotion, _ in eligible:
             if promotion.id not in self._applied:
                 self._reject(promotion, "nothing that it is for can be lowered")
@@ -373,38 +396,45 @@ class _Promoter:
         if action.percentage is not None:
             lowered = promoted.unit_price * (1 - action.percentage / _HUNDRED)
         else:
-            lowered = promoted.unit_price - (action.amount or _ZERO)
-        lowered = max(rounded(lowered, line.currency), floor)
-        before, promoted.unit_price, promoted.discounted = promoted.amount, lowered, True
-        promoted.amount = rounded(lowered * line.quantity, line.currency)
-        self._took(promoted, promotion, pattern, index, action, before)
+            lowered = promoted.unit_price - _whole(action.amount or _ZERO, line.currency)
+        if _whole(promoted.unit_price, line.currency) == promoted.unit_price:
+            lowered = rounded(lowered, line.currency)
+        lowered = max(lowered, floor)
+        taken = min(promoted.amount - rounded(lowered * line.quantity, line.currency), _room(promoted, action))
+        if not self._cut(promoted, promotion, pattern, index, action, taken):
+            return False
+        promoted.unit_price, promoted.discounted = lowered, True
         return True
 
     # --- the cart ---
 
     def _promote(self, promotions: Sequence[Promotion]) -> None:
-        eligible = {p.id: patterns for p in promotions if p.exclusive and (patterns := self._eligible(p))}
-        winner = None
+        groups = {p.exclusion_group: p.name for p in self._promotions if p.exclusion_group and p.id in self._applied}
+        open_to = []
         for promotion in promotions:
-            if promotion.id in eligible and self._apply(promotion, eligible[promotion.id]):
-                winner = promotion
-                break
-        groups: dict[str, str] = {}
-        for promotion in promotions:
+            if promotion.exclusion_group in groups:
+                self._reject(promotion, f"{groups[promotion.exclusion_group]} excludes it")
+            else:
+                open_to.append(promotion)
+        exclusive = ((p, patterns) for p in open_to if p.exclusive and (patterns := self._eligible(p)))
+        winner, patterns = next(exclusive, (None, []))
+        if winner is not None:
+            self._apply(winner, patterns)
+        for promotion in open_to:
             if promotion is winner or promotion.id in self._why_not:
                 continue
             if winner is not None:
                 self._reject(promotion, f"{winner.name} is exclusive")
-            elif promotion.exclusion_group and promotion.exclusion_group in groups:
+            elif promotion.exclusion_group in groups:
                 self._reject(promotion, f"{groups[promotion.exclusion_group]} excludes it")
-            elif (patterns := self._eligible(promotion)) and self._apply(promotion, patterns):
+            elif (found := self._eligible(promotion)) and self._apply(promotion, found) and promotion.exclusion_group:
                 groups[promotion.exclusion_group] = promotion.name
 
     def _eligible(self, promotion: Promotion) -> list[tuple[int, Pattern]]:
         """Its patterns whose conditions hold; none: it is rejected, and why is said."""
         found, reasons = [], []
         for i, pattern in enumerate(promotion.patterns):
-            reason = None if pattern.valid_for.covers(self._cart.at) else "isn't valid at that time"
+            reason = None if self._valid(pattern.valid_for) else "isn't valid at that time"
             reason = reason or self._failing(pattern.rule, promotion)
             if reason is None:
                 found.append((i, pattern))
@@ -429,7 +459,10 @@ class _Promoter:
             if number is not None and COMPARISONS[condition.operator](number, Decimal(condition.value)):
                 return None
             return f"{condition} doesn't hold: it is {'unknown' if number is None else f'{number:f}'}"
-        present = condition.value in self._names(condition.fact)
+        names = self._names(condition.fact)
+        if not (names or condition.fact.about_cart):
+            return f"{condition} doesn't hold: it is unknown"
+        present = condition.value in names
         return None if present == (condition.operator == "=") else f"{condition} doesn't hold"
 
     def _number(self, condition: Condition, promotion: Promotion) -> Decimal | None:
@@ -454,9 +487,9 @@ class _Promoter:
             Fact.CATEGORY: lambda: frozenset[str]().union(*(line.categories for line in items)),
             Fact.SEGMENT: lambda: cart.segments,
             Fact.PLACE: lambda: cart.places,
-            Fact.CHANNEL: lambda: frozenset({cart.channel}),
-            Fact.BRANCH: lambda: frozenset({cart.branch}),
-            Fact.AGREEMENT: lambda: frozenset({cart.agreement}),
+            Fact.CHANNEL: lambda: frozenset(filter(None, (cart.channel,))),
+            Fact.BRANCH: lambda: frozenset(filter(None, (cart.branch,))),
+            Fact.AGREEMENT: lambda: frozenset(filter(None, (cart.agreement,))),
         }[fact]()
 
     def _apply(self, promotion: Promotion, patterns: Iterable[tuple[int, Pattern]]) -> bool:
@@ -464,7 +497,7 @@ class _Promoter:
         effect = False
         for i, pattern in patterns:
             for k, action in enumerate(pattern.actions):
-                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion)]
+                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion, pattern)]
                 if action.off is Off.ORDER:
                     effect |= self._cut_baskets(fitting, promotion, i, k, action)
                 else:
@@ -473,11 +506,14 @@ class _Promoter:
             self._reject(promotion, "nothing that it is for can be lowered")
         return effect
 
-    @staticmethod
-    def _fits(promoted: Promoted, action: Action, promotion: Promotion) -> bool:
+    def _fits(self, promoted: Promoted, action: Action, promotion: Promotion, pattern: Pattern) -> bool:
         line, wanted = promoted.line, action.filter
+        sold_at = line.sold_at or self._cart.at
         return (
             line.delivery == (action.off is Off.DELIVERY)
+            and promotion.valid_for.covers(sold_at)
+            and pattern.valid_for.covers(sold_at)
+            and not self._over(line, action)
             and (promotion.applies_to_discounted or not promoted.discounted)
             and promotion.currency in ("", line.currency)
             and (not wanted.products or not wanted.products.isdisjoint(line.products))
@@ -488,6 +524,13 @@ class _Promoter:
             and wanted.period in ("", line.period)
         )
 
+    def _over(self, line: Line, action: Action) -> bool:
+        """Whether the time for which the action is granted has run out."""
+        if action.duration is None or line.begun_at is None:
+            return False
+        lasting = periods.lasting(action.duration, line.period)
+        return lasting is not None and periods.after(line.begun_at, lasting) <= self._cart.at
+
     def _cut_units(
         self, fitting: Sequence[Promoted], promotion: Promotion, pattern: int, index: int, action: Action
     ) -> bool:
@@ -495,30 +538,32 @@ class _Promoter:
         for promoted in fitting:
             line = promoted.line
             if action.percentage is not None:
-                each = rounded(promoted.unit_price * action.percentage / _HUNDRED, line.currency)
+                each = promoted.unit_price * action.percentage / _HUNDRED
+                if _whole(promoted.unit_price, line.currency) == promoted.unit_price:
+                    each = rounded(each, line.currency)
             else:
-                each = action.amount or _ZERO
-            taken = min(each * line.quantity, _room(promoted, action))
+                each = _whole(action.amount or _ZERO, line.currency)
+            taken = min(rounded(each * line.quantity, line.currency), _room(promoted, action))
             effect |= self._cut(promoted, promotion, pattern, index, action, taken)
         return effect
 
     def _cut_baskets(
         self, fitting: Sequence[Promoted], promotion: Promotion, pattern: int, index: int, action: Action
     ) -> bool:
-        baskets: dict[tuple[str, str, str, bool], list[Promoted]] = {}
+        baskets: dict[tuple[str, str, str], list[Promoted]] = {}
         for promoted in fitting:
             if promoted.amount > 0:
                 line = promoted.line
-                baskets.setdefault((line.currency, line.kind, line.period, line.gross), []).append(promoted)
+                baskets.setdefault((line.currency, line.kind, line.period), []).append(promoted)
         effect = False
         for (currency, *_), basket in baskets.items():
             total = sum((promoted.amount for promoted in basket), _ZERO)
             if action.percentage is not None:
                 wanted = rounded(total * action.percentage / _HUNDRED, currency)
             else:
-                wanted = action.amount or _ZERO
-            rooms = [_room(promoted, action) for promoted in basket]
-            shares = spread(wanted, [promoted.amount for promoted in basket], rooms, minor_unit(currency))
+                wanted = _whole(action.amount or _ZERO, currency)
+            parts = [Share(p.amount, p.line.quantity, _room(p, action)) for p in basket]
+            shares = spread(wanted, parts, minor_unit(currency))
             if len(basket) > 1 and any(shares):
                 said = " + ".join(f"{share:f}" for share in shares)
                 shared = f"{sum(shares, _ZERO):f} {currency}"
@@ -559,22 +604,45 @@ def _room(promoted: Promoted, action: Action) -> Decimal:
     """How much can still be taken off before a unit falls below its floor."""
     line = promoted.line
     floor = max(line.floor, action.floor) * line.quantity
-    step = minor_unit(line.currency)
-    return max(((promoted.amount - floor) / step).to_integral_value(ROUND_FLOOR) * step, _ZERO)
+    return max(_whole(promoted.amount - floor, line.currency), _ZERO)
 
 
-def spread(total: Decimal, weights: Sequence[Decimal], rooms: Sequence[Decimal], step: Decimal) -> list[Decimal]:
+def _whole(amount: Decimal, currency: str) -> Decimal:
+    """As much of an amount as whole minor units make."""
+    step = minor_unit(currency)
+    return (amount / step).to_integral_value(ROUND_FLOOR) * step
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What bears a part of a total: equal units that weigh so much together, and how much they can bear."""
+
+    weight: Decimal
+    quantity: int
+    room: Decimal
+
+
+def spread(total: Decimal, over: Sequence[Share], step: Decimal) -> list[Decimal]:
     """The total, or as much of it as there is room for, in parts proportional to the weights, none beyond its room.
 
-    All are multiples of `step`, none negative. What a part has no room for goes to those that have, in proportion too.
+    All are multiples of `step`, none negative. It is split over the single units by the largest remainder, of equal
+    remainders the earlier first, as if each were a part of its own; what a part has no room for goes to those that
+    have, in proportion too.
     """
-    shares = [_ZERO] * len(weights)
-    left = min(total, sum(rooms, _ZERO))
-    open_to = [i for i, weight in enumerate(weights) if weight > 0 and rooms[i] > 0]
+    shares = [0] * len(over)
+    rooms = [int(part.room / step) for part in over]
+    left = min(int(total / step), sum(rooms))
+    open_to = [i for i, part in enumerate(over) if part.weight > 0 and rooms[i] > 0]
     while left > 0 and open_to:
-        for i, part in zip(open_to, split(left, [weights[i] for i in open_to], step), strict=True):
-            part = min(part, rooms[i] - shares[i])
+        whole = sum(Fraction(over[i].weight) for i in open_to)
+        # All units of a part bear the same, but for the minor units that are left over.
+        each = {i: left * Fraction(over[i].weight) / over[i].quantity / whole for i in open_to}
+        spare = left - sum(int(each[i]) * over[i].quantity for i in open_to)
+        for i in sorted(open_to, key=lambda i: (int(each[i]) - each[i], i)):
+            more = min(spare, over[i].quantity)
+            spare -= more
+            part = min(int(each[i]) * over[i].quantity + more, rooms[i] - shares[i])
             shares[i] += part
             left -= part
         open_to = [i for i in open_to if shares[i] < rooms[i]]
-    return shares
+    return [share * step for share in shares]

@@ -10,14 +10,18 @@ How charges become a cart:
   it belongs to; likewise by their categories and those above them.
 * A line counts as discounted where an alteration of the catalog lowered it.
 * Delivery is the charge that its price calls `delivery`.
+* An item with `started_at` was sold then: it has what was on offer then (and still is released), for as long as that
+  lasts from when the charge began. What the holder pays as sold is in the inventory; this is for previews of it.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import localcontext
 from typing import Any
 
+from catalog.pricing import periods
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
 from catalog.pricing.pricing import totals
@@ -45,13 +49,17 @@ class Basis:
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def relevant(terms: Iterable[Terms], coupons: Sequence[Coupon], context: PricingContext) -> tuple[Terms, ...]:
-    """Those that could apply: valid at the instant, and opened by a coupon if they need one."""
+def relevant(
+    terms: Iterable[Terms], coupons: Sequence[Coupon], pricing: Pricing, context: PricingContext
+) -> tuple[Terms, ...]:
+    """Those that could apply: valid now, or when what is held was sold, and opened by a coupon if they need one."""
     opened = {coupon.promotion for coupon in coupons}
+    instants = {context.at, *(item.started_at for item in pricing.item if item.started_at is not None)}
     return tuple(
         one
         for one in terms
-        if one.promotion.valid_for.covers(context.at) and (not one.promotion.needs_coupon or one.promotion.id in opened)
+        if any(one.promotion.valid_for.covers(instant) for instant in instants)
+        and (not one.promotion.needs_coupon or one.promotion.id in opened)
     )
 
 
@@ -126,13 +134,16 @@ def _offerings(items: Sequence[PricedItem]) -> set[str]:
 def _charges(
     items: Iterable[PricedItem], offers: Mapping[str, Offer], categories: Mapping[str, frozenset[str]]
 ) -> Iterable[tuple[PriceComponent, Line]]:
-    for item in items:
-        yield from _lines(item, item.id, offers, categories, frozenset(), frozenset())
+    for i, item in enumerate(items):
+        name = item.id or f"item[{i}]"
+        yield from _lines(item, name, name, item.started_at, offers, categories, frozenset(), frozenset())
 
 
 def _lines(
     item: PricedItem,
+    name: str,
     top: str,
+    sold_at: datetime | None,
     offers: Mapping[str, Offer],
     categories: Mapping[str, frozenset[str]],
     products_above: frozenset[str],
@@ -145,13 +156,13 @@ def _lines(
     shelves = categories_above | categories.get(key, frozenset())
     called = {charge.rule: charge.key.partition(" ")[0] for charge in offer.charges}
     for component in item.component:
-        if not _due(component):
+        if component.later or component.price_type in (USAGE, TERMINATION):
             continue
         quoted = component.gross if component.quoted_gross else component.net
         yield (
             component,
             Line(
-                id=item.id,
+                id=name,
                 item=top,
                 quantity=item.quantity,
                 amount=quoted,
@@ -162,17 +173,20 @@ def _lines(
                 currency=component.currency,
                 discounted=component.net < component.listed,
                 delivery=called.get(component.rule, "").lower() == _DELIVERY,
-                gross=component.quoted_gross,
                 name=component.name,
+                sold_at=sold_at,
+                begun_at=_begun(component, sold_at),
             ),
         )
     for part in item.bundled_item:
-        yield from _lines(part, top, offers, categories, products, shelves)
+        yield from _lines(part, part.id, top, sold_at, offers, categories, products, shelves)
 
 
-def _due(component: PriceComponent) -> bool:
-    later = component.stage is not None and component.stage.start is not None
-    return not later and component.price_type not in (USAGE, TERMINATION)
+def _begun(component: PriceComponent, sold_at: datetime | None) -> datetime | None:
+    """Since when the charge has run; None: it begins now."""
+    if sold_at is None or component.stage is None or component.stage.start is None:
+        return sold_at
+    return periods.after(sold_at, component.stage.start)
 
 
 def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[ReceiptStep]:

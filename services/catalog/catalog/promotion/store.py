@@ -70,6 +70,13 @@ def stage_before(changed: Promotion) -> Stage:
     return stage_of(history.deleted[0]) if history.deleted else changed.stage
 
 
+def validity_before(changed: Promotion) -> TimePeriod | None:
+    """When the promotion was valid before this transaction changed it."""
+    history = sa.inspect(changed).attrs["valid_for"].history
+    before: TimePeriod | None = history.deleted[0] if history.deleted else changed.valid_for
+    return before
+
+
 def changed_fields(changed: Promotion) -> set[str]:
     """The attributes that this transaction has changed."""
     return {attribute.key for attribute in sa.inspect(changed).attrs if attribute.history.has_changes()}

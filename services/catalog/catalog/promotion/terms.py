@@ -11,8 +11,10 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from catalog.pricing.money import minor_unit
 from catalog.pricing.offers import canonical, charge_period, instant
-from catalog.product.domain import CHARGES, kind_of_price
+from catalog.pricing.periods import understood
+from catalog.product.domain import CHARGES, RECURRING, kind_of_price
 from catalog.promotion.engine import (
     COMPARISONS,
     EQUALITIES,
@@ -68,6 +70,8 @@ ACTION_TYPES: Mapping[str, tuple[Off, bool]] = {
     "unitamount": (Off.UNIT, False),
     "deliverypercentage": (Off.DELIVERY, True),
 }
+# Before the decimal point and behind it: enough for any money, and calculations stay exact.
+_MOST_DIGITS = 18
 _LOGIC = {"": False, "and": False, "or": True}
 
 
@@ -247,6 +251,8 @@ class Reading:
         period = charge_period(action.recurring_charge_period, None)
         if off is not None and off is not Off.DELIVERY:
             self._check_charges(action, path, kind, by_percentage)
+            if not by_percentage:
+                self._check_amount(value, path, kind, period)
         if action.minimum_unit_price is not None and action.minimum_unit_price < 0:
             self._fault(f"{path}.minimum_unit_price", "no unit is sold for less than nothing")
         products, categories = self._entities(action, path)
@@ -274,6 +280,14 @@ class Reading:
             # Else it would be taken off what is paid once and off every month, or nobody would know which.
             self._fault(f"{path}.price_type", "an amount says whether it is off one-time or recurring charges")
 
+    def _check_amount(self, amount: Decimal | None, path: str, kind: str, period: str) -> None:
+        if amount is not None and self._currency and amount % minor_unit(self._currency):
+            unit = f"{minor_unit(self._currency)} {self._currency}"
+            self._fault(f"{path}.action_value", f"{amount:f} isn't a multiple of {unit}: nobody could pay it")
+        if kind == RECURRING and not period:
+            # Else it would be taken off what is paid every month, and off every year too.
+            self._fault(f"{path}.recurring_charge_period", "an amount says off which charge period it is")
+
     def _entities(self, action: PromotionAction, path: str) -> tuple[list[str], list[str]]:
         products = [ref.id for ref in action.product_offering if ref.id]
         categories = [ref.id for ref in action.category if ref.id]
@@ -296,7 +310,10 @@ class Reading:
             return None
         # `2 quarters` are `6 month`, as of charges.
         number, _, unit = charge_period(duration.units or "period", duration.amount).rpartition(" ")
-        return {"amount": int(number or 1), "units": "" if unit == "period" else unit}
+        read = Duration(amount=int(number or 1), units="" if unit == "period" else unit)
+        if read.units and not understood(read):
+            self._fault(path, f"nobody knows how long {duration.amount} {duration.units} are")
+        return {"amount": read.amount, "units": read.units}
 
 
 def entities(patterns: Iterable[PromotionPattern]) -> Iterable[tuple[str, EntityRef]]:
@@ -319,7 +336,9 @@ def _number(text: str) -> Decimal | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    if not number.is_finite() or number.adjusted() > _MOST_DIGITS or -int(number.as_tuple().exponent) > _MOST_DIGITS:
+        return None
+    return number
 
 
 def _text(value: Decimal | None) -> str | None:
