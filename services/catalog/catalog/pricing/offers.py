@@ -599,7 +599,7 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
         terms=terms,
         tax_category=data.get("tax_category", ""),
         price_list=price_list,
-        key=" ".join((data.get("charge") or f"{kind} {data['period']} {usage_type}", *phases)),
+        key=data.get("charge") or f"{kind} {data['period']} {usage_type}",
         minor_unit=minor_unit(data["currency"]),
         taxed=taxed_by(rate),
         tax_note="" if rate is None else f"{rate:f} %",

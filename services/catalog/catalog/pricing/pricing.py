@@ -312,16 +312,10 @@ class _Calculation:
         """A line with its charges, and those of the lines below it, under the name that the caller knows it by."""
         steps = self.steps
         steps += line.notes
-        outranked: Mapping[str, str] = {}
-        if line.offer.currencies is None and line.held:
-            outranked = self._selection.outranked(line, currency)
         components: list[PriceComponent] = []
-        for held in line.held:
-            charge = held[0]
-            if charge.currency != currency:
-                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=f"it is in {charge.currency}"))
-            elif charge.rule in outranked:
-                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=outranked[charge.rule]))
+        for held, reason in self._selection.among(line, currency):
+            if reason is not None:
+                steps.append(ReceiptStep(line.subject, "REJECTED", held[0].rule, reason=reason))
             else:
                 components.append(self._component(line, held))
         item = PricedItem(
