@@ -164,6 +164,14 @@ def test_prices_that_depend_on_what_is_not_stated_are_refused_by_the_field() -> 
     assert fields(error) == ["context.channel"]
 
 
+def test_a_charge_that_depends_on_where_one_buys_is_not_forgotten() -> None:
+    fee = a_price("fee", "300 KGS", None, condition=(only_if("channel", Op.EQ, "shop"),))
+    offering, prices = an_offering("o", *refs("p", "fee")), [a_price("p", "1 KGS"), fee]
+    assert fields(refused(InvalidArgument, "PRICE_DEPENDS", lambda: quote(offering, prices))) == ["context.channel"]
+    assert amounts(quote(offering, prices, channel="shop")) == {"p": 1, "fee": 300}
+    assert amounts(quote(offering, prices, channel="web")) == {"p": 1}
+
+
 def test_an_option_that_nobody_chose_costs_nothing() -> None:
     static = a_price("static", "200 KGS", charge="static-ip", condition=(only_if("characteristic.ip", Op.EQ, "x"),))
     assert amounts(quote(an_offering("o", *refs("p", "static")), [a_price("p", "1 KGS"), static])) == {"p": 1}
@@ -546,7 +554,7 @@ def trial_and_regular(*prices: Any) -> tuple[ProductOffering, list[Any]]:
     return an_offering("o", *refs(*(p.id for p in prices)), phase=phases), list(prices)
 
 
-def by_phase(pricing: Pricing) -> list[tuple[str, str, Decimal]]:
+def by_phase(pricing: Pricing) -> list[tuple[str, str, Any]]:
     return [(component.rule, component.phase, component.net) for component in pricing.item[0].component]
 
 
@@ -574,6 +582,13 @@ def test_a_currency_has_a_price_in_every_phase() -> None:
     offering, prices = trial_and_regular(*trial, *regular)
     refused(InvalidArgument, "NO_PRICE_IN_CURRENCY", lambda: quote(offering, prices, currency="USD"))
     assert by_phase(quote(offering, prices)) == [("trial", "trial", 1), ("in-KGS", "regular", 9)]
+
+
+def test_a_discount_for_a_time_that_no_calendar_has_is_not_sold() -> None:
+    off = replace(a_discount("off", "50"), application_duration=Duration(amount=3, units="moons"))
+    error = refused(FailedPrecondition, "OFFERING_NOT_SELLABLE", lambda: quote(*rivals(off)))
+    assert "moons" in error.message
+    assert amounts(quote(*rivals(replace(off, application_duration=Duration(amount=3)))))["p"] == 50
 
 
 def test_a_discount_for_some_time_ends() -> None:

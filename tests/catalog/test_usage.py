@@ -394,6 +394,14 @@ def test_the_sum_of_what_is_rated_by_event_has_no_price(model: PricingModel) -> 
     assert [violation.field for violation in refused.value.violations] == ["item[0].usage[0].usage_type"]
 
 
+def test_terms_of_usage_need_a_usage_type() -> None:
+    # By quantity it would be charged without its minimum.
+    model = replace(per_unit("1", "sms", period_minimum=Decimal(100)), usage_type=None)
+    with pytest.raises(FailedPrecondition) as refused:
+        a_price("p", "1 KGS", pricing_model=model).check(NOW)
+    assert [violation.field for violation in refused.value.violations] == ["pricing_model.period_minimum"]
+
+
 def test_fractions_are_rounded_once_and_exactly() -> None:
     # A third of a minute at 0.015 is exactly half a cent; as a decimal of any length it would be less.
     third = usage_price("p", per_unit("0.015", "voice"), unit="min")

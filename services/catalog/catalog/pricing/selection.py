@@ -343,7 +343,9 @@ class Selection:
         missing = [
             condition
             for slot, conditions in undecided.items()
-            if slot not in priced and (len(conditions) > 1 or alone)
+            if slot not in priced
+            # What one characteristic alone decides is an option that wasn't chosen.
+            and (len(conditions) > 1 or alone or not conditions[0].subject.startswith(CHARACTERISTIC))
             for condition in conditions
         ]
         if missing:
