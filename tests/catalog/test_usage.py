@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog.pricing import pricing, proration
 from catalog.pricing.metering import usage_prices
 from catalog.pricing.money import rounded
 from catalog.pricing.pricing import Item, PricingContext, UsageQuantity, price
@@ -544,3 +545,15 @@ def test_a_replay_goes_on_from_the_same_state_and_refuses_other_engines() -> Non
     with pytest.raises(InvalidArgument) as refusal:
         replay(Receipt("catalog.pricing", "1", Json("{}"), ()))
     assert refusal.value.reason == "UNKNOWN_ENGINE"
+
+
+@pytest.mark.parametrize("inputs", ["{}", "{", "[]", "null"])
+def test_inputs_that_no_engine_wrote_are_malformed(inputs: str) -> None:
+    for engine, revision, again in (
+        (pricing.ENGINE, pricing.REVISION, pricing.replay),
+        (proration.ENGINE, proration.REVISION, proration.replay),
+        ("catalog.usage", "1", replay),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            again(Receipt(engine, revision, Json(inputs), ()))
+        assert refused.value.reason == "MALFORMED_RECEIPT"

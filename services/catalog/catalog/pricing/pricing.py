@@ -48,7 +48,7 @@ from catalog.pricing.offers import (
     parse_offer,
     taxed_by,
 )
-from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep
+from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep, reading
 from catalog.pricing.rules import NO_RULES, Rules, Tax, parse_rules, plain_price_list, plain_tax
 from catalog.pricing.selection import Held, Line, Selection, field_of
 from catalog.pricing.usage import period_amount
@@ -114,18 +114,18 @@ def price(
 def replay(receipt: Receipt) -> Pricing:
     """The same answer again, from nothing but the receipt's inputs.
 
-    Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more.
+    Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
+    MALFORMED_RECEIPT for inputs that no engine wrote.
     """
     if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
-    inputs = json.loads(receipt.inputs.text)
-    return _price(
-        [_parse_item(item) for item in inputs["items"]],
-        {offer["id"]: parse_offer(offer) for offer in inputs["offers"]},
-        parse_context(inputs["context"]),
-        parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ())),
-        receipt.revision,
-    )
+    with reading():
+        inputs = json.loads(receipt.inputs.text)
+        items = [_parse_item(item) for item in inputs["items"]]
+        offers = {offer["id"]: parse_offer(offer) for offer in inputs["offers"]}
+        context = parse_context(inputs["context"])
+        rules = parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ()))
+    return _price(items, offers, context, rules, receipt.revision)
 
 
 def _price(

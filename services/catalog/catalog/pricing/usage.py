@@ -28,7 +28,7 @@ from catalog.pricing import tiers
 from catalog.pricing.money import number, rounded
 from catalog.pricing.offers import canonical, instant
 from catalog.pricing.rating import Calendar, rate_event
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
 from catalog.product.domain import ProductOfferingPrice
@@ -228,10 +228,12 @@ def replay(receipt: Receipt) -> UsageRating:
     """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
     if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
-    inputs = json.loads(receipt.inputs.text)
-    return rate_usage(
-        inputs["prices"],
-        [
+    with reading():
+        inputs = json.loads(receipt.inputs.text)
+        prices = inputs["prices"]
+        for price in prices:
+            parse_price(price)
+        events = [
             UsageEvent(
                 event["id"],
                 event["usage_type"],
@@ -241,17 +243,17 @@ def replay(receipt: Receipt) -> UsageRating:
                 event["destination"],
             )
             for event in inputs["events"]
-        ],
-        zone=inputs["zone"],
-        holidays=[date.fromisoformat(day) for day in inputs["holidays"]],
-        before={
+        ]
+        holidays = [date.fromisoformat(day) for day in inputs["holidays"]]
+        before = {
             rule: PeriodState(
                 Fraction(state["quantity"]), state["events"], Fraction(state["free"]), Fraction(state["amount"])
             )
             for rule, state in inputs["before"].items()
-        },
-        chosen=[ReceiptStep(*step) for step in inputs["chosen"]],
-    )
+        }
+        chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
+        zone = inputs["zone"]
+    return rate_usage(prices, events, zone=zone, holidays=holidays, before=before, chosen=chosen)
 
 
 def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
