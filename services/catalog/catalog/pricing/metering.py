@@ -38,6 +38,8 @@ def usage_prices(
     prices: list[dict[str, Any]] = []
     products: dict[str, dict[str, int]] = {}
     for line, discounts in lines:
+        # As the offer's own text has them: the same for a replay.
+        models = {data["rule"]: data.get("model") for data in json.loads(line.offer.text)["charges"]}
         for held, reason in selection.among(line, currency):
             charge, stage, _ = held
             if charge.kind != USAGE:
@@ -47,7 +49,7 @@ def usage_prices(
             if reason is not None:
                 notes.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=reason))
                 continue
-            prices.append(_plain(selection, line, held, discounts, notes))
+            prices.append(_plain(selection, line, held, models, discounts, notes))
             products.setdefault(charge.usage_type, {})[line.subject] = line.quantity
     _check_products(item, products)
     return prices, notes
@@ -90,15 +92,18 @@ def _currency(item: Item, charges: Sequence[Charge], wanted: str) -> str:
 
 
 def _plain(
-    selection: Selection, line: Line, held: Held, discounts: Iterable[dict[str, str]], notes: list[ReceiptStep]
+    selection: Selection,
+    line: Line,
+    held: Held,
+    models: Mapping[str, Any],
+    discounts: Iterable[dict[str, str]],
+    notes: list[ReceiptStep],
 ) -> dict[str, Any]:
     charge, stage, _ = held
     if not charge.usage_type or charge.model is None:
         raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {charge.rule} doesn't say of what usage, and how")
     levels, rejected = selection.levels(line, charge, stage)
     notes += _rejections(line, rejected)
-    # The model as the offer's own text has it: the same for a replay.
-    stated = next(data for data in json.loads(line.offer.text)["charges"] if data["rule"] == charge.rule)
     rate = _tax_rate(selection, charge)
     return {
         "rule": charge.rule,
@@ -106,7 +111,7 @@ def _plain(
         "currency": charge.currency,
         "gross": charge.gross,
         "tax_rate": None if rate is None else format(rate, "f"),
-        "model": stated["model"],
+        "model": models[charge.rule],
         "alterations": [*_alterations(line, charge, levels, notes), *([one] for one in discounts)],
     }
 
