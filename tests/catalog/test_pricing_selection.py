@@ -809,3 +809,8 @@ def test_a_receipt_holds_the_rules_that_were_used_and_no_others() -> None:
         "place": ["kg"], "orders_before": 3, "coupon": ["SPRING"],
     }  # fmt: skip
     assert inputs["items"][0]["characteristic"] == [{"name": "speed", "value": "100", "value_type": ""}]
+
+
+def test_a_characteristic_without_a_value_is_replayed() -> None:
+    item = Item("1", "o", characteristic=(Characteristic(name="speed"), *chosen(ip=None)))
+    replayed(quote(an_offering("o", *refs("p")), [a_price("p", "1 KGS")], item))

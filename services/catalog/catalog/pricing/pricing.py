@@ -176,7 +176,7 @@ def _plain_item(item: Item) -> dict[str, Any]:
     }
     if item.characteristic:
         data["characteristic"] = [
-            {"name": c.name or "", "value_type": c.value_type or "", "value": c.value.text if c.value else "null"}
+            {"name": c.name or "", "value_type": c.value_type or "", **({"value": c.value.text} if c.value else {})}
             for c in item.characteristic
         ]
     if item.term:
@@ -199,7 +199,11 @@ def _parse_item(data: Mapping[str, Any]) -> Item:
         data["product_offering_id"],
         data["quantity"],
         characteristic=tuple(
-            Characteristic(name=c["name"] or None, value_type=c["value_type"] or None, value=Json(c["value"]))
+            Characteristic(
+                name=c["name"] or None,
+                value_type=c["value_type"] or None,
+                value=Json(c["value"]) if "value" in c else None,
+            )
             for c in data.get("characteristic", ())
         ),
         term=data.get("term", ""),
