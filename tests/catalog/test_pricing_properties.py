@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 
 from catalog.pricing.messages import response
 from catalog.pricing.money import minor_unit
-from catalog.pricing.pricing import Item, PricedItem, Pricing, PricingContext, price, replay
+from catalog.pricing.pricing import BundledSelection, Item, PricedItem, Pricing, PricingContext, price, replay
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
+    BundledProductOffering,
+    BundledProductOfferingOption,
     BundlePricing,
     BundlePricingMode,
+    OfferingPhase,
     POPAlteration,
     PriceTier,
     PricingModel,
     PricingModelType,
     ProductOfferingPriceRelationship,
+    ProductOfferingTerm,
     ProductPriceValue,
 )
-from chassis.types import Money
+from chassis.types import Characteristic, Duration, Json, Money
 from tests.catalog.things import NOW, a_discount, a_price, altered_by, an_offering, by_value, compiled, parts, refs, vat
 
 Things = tuple[list[ProductOffering], list[ProductOfferingPrice]]
@@ -117,6 +121,53 @@ def test_a_receipt_replayed_gives_the_same_bytes(catalog: Things, first: int, se
     assert repr(again) == repr(pricing)
     before, after = (response(one).SerializeToString(deterministic=True) for one in (pricing, again))
     assert before == after
+
+
+@st.composite
+def chosen_bundles(draw: st.DrawFn) -> tuple[Things, Item]:
+    """A bundle whose parts may be left out, with phases, terms and a selection."""
+    offerings, prices = draw(catalogs())
+    numbers = {key: draw(st.integers(0, 2)) for key in ("x", "y", "z")}
+    month, year = Duration(amount=1, units="month"), Duration(amount=1, units="year")
+    bound = ProductOfferingTerm(name="year", duration=year)
+    phases = (OfferingPhase(name="trial", duration=month), OfferingPhase(name="regular"))
+    optional = tuple(
+        BundledProductOffering(
+            id=key,
+            bundled_product_offering_option=BundledProductOfferingOption(
+                number_rel_offer_lower_limit=0, number_rel_offer_default=number
+            ),
+        )
+        for key, number in numbers.items()
+    )
+    in_phase = replace(prices[0], phase=draw(st.sampled_from([(), ("trial",), ("regular",)])))
+    bundle = replace(
+        offerings[0],
+        bundled_product_offering=optional,
+        product_offering_price=refs(*(p.id for p in prices if p.id.startswith("p") and p is not prices[0]), "phased"),
+        phase=phases,
+        product_offering_term=(bound,),
+    )
+    picked = draw(st.dictionaries(st.sampled_from(["x", "y", "z"]), st.integers(0, 3)))
+    item = Item(
+        "1",
+        "o",
+        draw(st.integers(1, 100)),
+        term=draw(st.sampled_from(["", "year"])),
+        bundled=tuple(BundledSelection(key, number) for key, number in picked.items()),
+        characteristic=(Characteristic(name="speed", value=Json("100")),) if draw(st.booleans()) else (),
+    )
+    return ([bundle, *offerings[1:]], [*prices, replace(in_phase, id="phased")]), item
+
+
+@given(chosen_bundles())
+def test_a_receipt_of_chosen_parts_is_replayed(given_: tuple[Things, Item]) -> None:
+    catalog, item = given_
+    pricing = price([item], compiled(*catalog), PricingContext(at=NOW))
+    again = replay(pricing.receipt)
+    assert response(again).SerializeToString(deterministic=True) == response(pricing).SerializeToString(
+        deterministic=True
+    )
 
 
 @given(catalogs(), st.integers(1, 1000))

@@ -164,6 +164,14 @@ def test_prices_that_depend_on_what_is_not_stated_are_refused_by_the_field() -> 
     assert fields(error) == ["context.channel"]
 
 
+def test_a_charge_that_depends_on_where_one_buys_is_not_forgotten() -> None:
+    fee = a_price("fee", "300 KGS", None, condition=(only_if("channel", Op.EQ, "shop"),))
+    offering, prices = an_offering("o", *refs("p", "fee")), [a_price("p", "1 KGS"), fee]
+    assert fields(refused(InvalidArgument, "PRICE_DEPENDS", lambda: quote(offering, prices))) == ["context.channel"]
+    assert amounts(quote(offering, prices, channel="shop")) == {"p": 1, "fee": 300}
+    assert amounts(quote(offering, prices, channel="web")) == {"p": 1}
+
+
 def test_an_option_that_nobody_chose_costs_nothing() -> None:
     static = a_price("static", "200 KGS", charge="static-ip", condition=(only_if("characteristic.ip", Op.EQ, "x"),))
     assert amounts(quote(an_offering("o", *refs("p", "static")), [a_price("p", "1 KGS"), static])) == {"p": 1}
@@ -541,6 +549,48 @@ def test_phases_that_cannot_be_are_not_sold(phases: tuple[OfferingPhase, ...]) -
     assert "isn't complete" in error.message
 
 
+def trial_and_regular(*prices: Any) -> tuple[ProductOffering, list[Any]]:
+    phases = OfferingPhase(name="trial", duration=Duration(amount=1, units="month")), OfferingPhase(name="regular")
+    return an_offering("o", *refs(*(p.id for p in prices)), phase=phases), list(prices)
+
+
+def by_phase(pricing: Pricing) -> list[tuple[str, str, Any]]:
+    return [(component.rule, component.phase, component.net) for component in pricing.item[0].component]
+
+
+def test_a_price_list_competes_in_each_phase() -> None:
+    general = a_price("general", "600 KGS", phase=("regular",))
+    ours = a_price("ours", "500 KGS", price_list="vip")
+    vip: dict[str, Any] = {"rules": LISTS, "market_segment": ("vip",)}
+    in_regular = Item("1", "o", started_at=datetime(2026, 1, 1, tzinfo=UTC))
+    pricing = replayed(quote(*trial_and_regular(general, ours), in_regular, **vip))
+    assert by_phase(pricing) == [("ours", "", 500)]
+    assert rejections(pricing) == {"general": "price list vip has a price for it"}
+    assert by_phase(quote(*trial_and_regular(general, ours), in_regular, rules=LISTS)) == [("general", "regular", 600)]
+    # The other way about, the general price stays that of the phases for which the list has none.
+    general = a_price("general", "600 KGS")
+    ours = a_price("ours", "500 KGS", price_list="vip", phase=("regular",))
+    listed = replayed(quote(*trial_and_regular(general, ours), **vip))
+    assert by_phase(listed) == [("general", "trial", 600), ("ours", "regular", 500)]
+    assert [t.amount for t in listed.total] == [kgs("600")]
+    assert by_phase(quote(*trial_and_regular(general, ours), in_regular, **vip)) == [("ours", "regular", 500)]
+
+
+def test_a_currency_has_a_price_in_every_phase() -> None:
+    trial = [a_price("trial", "1 KGS", phase=("trial",))]
+    regular = [a_price(f"in-{unit}", f"9 {unit}", phase=("regular",)) for unit in ("KGS", "USD")]
+    offering, prices = trial_and_regular(*trial, *regular)
+    refused(InvalidArgument, "NO_PRICE_IN_CURRENCY", lambda: quote(offering, prices, currency="USD"))
+    assert by_phase(quote(offering, prices)) == [("trial", "trial", 1), ("in-KGS", "regular", 9)]
+
+
+def test_a_discount_for_a_time_that_no_calendar_has_is_not_sold() -> None:
+    off = replace(a_discount("off", "50"), application_duration=Duration(amount=3, units="moons"))
+    error = refused(FailedPrecondition, "OFFERING_NOT_SELLABLE", lambda: quote(*rivals(off)))
+    assert "moons" in error.message
+    assert amounts(quote(*rivals(replace(off, application_duration=Duration(amount=3)))))["p"] == 50
+
+
 def test_a_discount_for_some_time_ends() -> None:
     off = replace(a_discount("off", "50"), application_duration=Duration(amount=3, units="months"))
     offering, prices = rivals(off)
@@ -759,3 +809,8 @@ def test_a_receipt_holds_the_rules_that_were_used_and_no_others() -> None:
         "place": ["kg"], "orders_before": 3, "coupon": ["SPRING"],
     }  # fmt: skip
     assert inputs["items"][0]["characteristic"] == [{"name": "speed", "value": "100", "value_type": ""}]
+
+
+def test_a_characteristic_without_a_value_is_replayed() -> None:
+    item = Item("1", "o", characteristic=(Characteristic(name="speed"), *chosen(ip=None)))
+    replayed(quote(an_offering("o", *refs("p")), [a_price("p", "1 KGS")], item))

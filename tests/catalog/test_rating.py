@@ -197,6 +197,14 @@ def test_what_is_free_comes_first_and_hours_and_steps_go_on() -> None:
     assert call(PLAN, 60, at(7, 59), free=59).amount == Fraction("0.40")
 
 
+def test_an_event_that_begins_free_keeps_the_tariff_and_the_fee_of_its_beginning() -> None:
+    peak, night = rate(step("6"), bands=(band("08:00", "22:00"),), connect_fee="1"), rate(step("1"), connect_fee="5")
+    # Half of 20 minutes is free; it ends in the night.
+    assert call(compiled(peak, night), 1200, at(21, 50), free=600).amount == 1 + 10 * 1
+    by_start = rate(step("6"), bands=(band("08:00", "22:00"),), connect_fee="1", rated_by_start=True)
+    assert call(compiled(by_start, night), 1200, at(21, 50), free=600).amount == 1 + 10 * 6
+
+
 def test_where_time_does_not_pass_the_rate_at_the_beginning_holds() -> None:
     plan = compiled(
         rate(step("0.5", per="1", increment="10"), bands=(band("08:00", "09:00"),)), rate(step("1", per="1"))

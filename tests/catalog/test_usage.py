@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog.pricing import pricing, proration
+from catalog.pricing.metering import usage_prices
 from catalog.pricing.money import rounded
-from catalog.pricing.pricing import Item, PricingContext, price
+from catalog.pricing.pricing import Item, PricingContext, UsageQuantity, price
 from catalog.pricing.receipts import Receipt
+from catalog.pricing.rules import NO_RULES
 from catalog.pricing.usage import (
     PeriodState,
     UsageEvent,
@@ -31,10 +34,20 @@ from catalog.pricing.usage import (
     replay,
 )
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
-from catalog.product.values import PriceTier, PricingModel, PricingModelType, RateStep, TimeBand, UsageRate
-from chassis.errors import InvalidArgument
-from chassis.types import Json, Money, Quantity
-from tests.catalog.things import NOW, a_price, an_offering, compiled, refs, vat
+from catalog.product.values import (
+    BundlePricing,
+    BundlePricingMode,
+    OfferingPhase,
+    PriceTier,
+    PricingModel,
+    PricingModelType,
+    RateStep,
+    TimeBand,
+    UsageRate,
+)
+from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.types import Duration, Json, Money, Quantity
+from tests.catalog.things import NOW, a_price, an_offering, compiled, parts, refs, vat
 
 M = PricingModelType
 MARCH = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -202,6 +215,57 @@ def test_charges_of_bigml_are_minutes_times_the_tariff(shared: Path) -> None:
     assert below <= count / 300
 
 
+# --- by which prices -------------------------------------------------------------------------------------------------
+
+
+def metered(offerings: Sequence[ProductOffering], prices: Sequence[ProductOfferingPrice], **more: Any) -> UsageRating:
+    """A hundred messages of the first offering, by the prices that count for it."""
+    item = Item("", offerings[0].id, **more)
+    plain, chosen = usage_prices(item, compiled(offerings, prices), PricingContext(at=NOW), NO_RULES)
+    rating = rate_usage(plain, [UsageEvent("", "sms", Decimal(100))], zone="UTC", chosen=chosen)
+    assert replay(rating.receipt) == rating
+    return rating
+
+
+def test_usage_is_charged_once() -> None:
+    sms = usage_price("u", per_unit("1", "sms"))
+    own, others = an_offering("x", *refs("u")), an_offering("y", *refs("u"))
+    assert amounts(metered([an_offering("o", bundled_product_offering=parts(x=1)), own], [sms])) == [100]
+    for bundled in ({"x": 1, "y": 1}, {"x": 2}):
+        bundle = an_offering("o", bundled_product_offering=parts(**bundled))
+        with pytest.raises(InvalidArgument) as refused:
+            metered([bundle, own, others], [sms])
+        assert refused.value.reason == "USAGE_NOT_PRICED"
+    with pytest.raises(FailedPrecondition) as doubled:
+        rated([sms, sms], [UsageEvent("", "sms", Decimal(100))])
+    assert doubled.value.reason == "DUPLICATE_PRICE"
+
+
+def test_usage_is_that_of_the_phase_that_the_product_is_in() -> None:
+    month = Duration(amount=1, units="month")
+    phases = (OfferingPhase(name="trial", duration=month), OfferingPhase(name="regular"))
+    prices = [
+        usage_price("trial", per_unit("1", "sms"), phase=("trial",)),
+        usage_price("regular", per_unit("2", "sms"), phase=("regular",)),
+    ]
+    offering = an_offering("o", *refs("trial", "regular"), phase=phases)
+    assert amounts(metered([offering], prices)) == [100]
+    assert amounts(metered([offering], prices, started_at=datetime(2026, 1, 1, tzinfo=UTC))) == [200]
+
+
+def test_what_a_bundle_takes_off_its_parts_it_takes_off_their_usage() -> None:
+    def bundle(id: str, percentage: int, **bundled: int) -> ProductOffering:
+        off = BundlePricing(mode=BundlePricingMode.DISCOUNT, percentage=Decimal(percentage))
+        return an_offering(id, bundled_product_offering=parts(**bundled), bundle_pricing=off)
+
+    things = [bundle("o", 10, inner=1), bundle("inner", 50, x=1), an_offering("x", *refs("u"))]
+    sms = usage_price("u", per_unit("1", "sms"))
+    item = Item("", "o", usage=(UsageQuantity("sms", Decimal(100)),))
+    asked = price([item], compiled(things, [sms]), PricingContext(at=NOW))
+    assert [total.amount.value for total in asked.total] == [45]
+    assert amounts(metered(things, [sms])) == [45]
+
+
 # --- the rules -------------------------------------------------------------------------------------------------------
 
 
@@ -290,6 +354,53 @@ def test_amounts_with_tax_stay_to_the_cent() -> None:
     gross = usage_price("p", per_unit("0.333", "sms"), tax=vat("12"), tax_included=True)
     charge = rated([gross], [UsageEvent("", "sms", Decimal(10))]).charge[0]
     assert (value(charge.amount), value(charge.tax_included_amount)) == (Decimal("2.97"), Decimal("3.33"))
+
+
+def test_the_tax_of_a_period_in_several_calls_is_that_of_the_period() -> None:
+    for price_ in (
+        usage_price("p", per_unit("0.04", "sms"), tax=vat("12")),
+        usage_price("p", per_unit("0.04", "sms"), tax=vat("12"), tax_included=True),
+    ):
+        messages = [UsageEvent("", "sms", Decimal(1))] * 100
+        whole = rated([price_], messages).charge[0]
+        net = gross = Decimal(0)
+        state: dict[str, PeriodState] = {}
+        for message in messages:
+            charge = rated([price_], [message], before=state).charge[0]
+            net, gross = net + value(charge.amount), gross + value(charge.tax_included_amount)
+            state = {"p": charge.state}
+        assert (net, gross) == (value(whole.amount), value(whole.tax_included_amount))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        per_unit("1", "pay", free_events=10),
+        per_unit("1", "pay", event_minimum=Decimal(2)),
+        per_unit("1", "pay", event_maximum=Decimal(2)),
+        per_unit("1", "pay", event_increment=quantity("10")),
+        percentage("1", "2"),
+        PricingModel(model_type=M.RATED, usage_type="pay", rate=(UsageRate(step=(RateStep(amount=Decimal(1)),)),)),
+    ],
+)
+def test_the_sum_of_what_is_rated_by_event_has_no_price(model: PricingModel) -> None:
+    sold = usage_price("p", model)
+    with pytest.raises(InvalidArgument) as refused:
+        period_amount(parse_price(compile_price(sold)).model, Decimal(100), "", "KGS")
+    assert refused.value.reason == "USAGE_NOT_PRICED"
+    item = Item("1", "o", usage=(UsageQuantity("pay", Decimal(100)),))
+    with pytest.raises(InvalidArgument) as refused:
+        price([item], compiled([an_offering("o", *refs("p"))], [sold]), PricingContext(at=NOW))
+    assert refused.value.reason == "USAGE_NOT_PRICED"
+    assert [violation.field for violation in refused.value.violations] == ["item[0].usage[0].usage_type"]
+
+
+def test_terms_of_usage_need_a_usage_type() -> None:
+    # By quantity it would be charged without its minimum.
+    model = replace(per_unit("1", "sms", period_minimum=Decimal(100)), usage_type=None)
+    with pytest.raises(FailedPrecondition) as refused:
+        a_price("p", "1 KGS", pricing_model=model).check(NOW)
+    assert [violation.field for violation in refused.value.violations] == ["pricing_model.period_minimum"]
 
 
 def test_fractions_are_rounded_once_and_exactly() -> None:
@@ -434,3 +545,15 @@ def test_a_replay_goes_on_from_the_same_state_and_refuses_other_engines() -> Non
     with pytest.raises(InvalidArgument) as refusal:
         replay(Receipt("catalog.pricing", "1", Json("{}"), ()))
     assert refusal.value.reason == "UNKNOWN_ENGINE"
+
+
+@pytest.mark.parametrize("inputs", ["{}", "{", "[]", "null"])
+def test_inputs_that_no_engine_wrote_are_malformed(inputs: str) -> None:
+    for engine, revision, again in (
+        (pricing.ENGINE, pricing.REVISION, pricing.replay),
+        (proration.ENGINE, proration.REVISION, proration.replay),
+        ("catalog.usage", "1", replay),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            again(Receipt(engine, revision, Json(inputs), ()))
+        assert refused.value.reason == "MALFORMED_RECEIPT"

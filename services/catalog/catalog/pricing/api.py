@@ -10,7 +10,7 @@ from catalog.pricing.domain import PriceList, TaxRate, check_draft, check_unused
 from catalog.pricing.explain import explain
 from catalog.pricing.offers import Offer
 from catalog.pricing.pricing import parse_context, price, replay
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.values import Pricing, PricingContext
 from catalog.product.api import Guards
 from chassis.db import Database, Unit
@@ -67,7 +67,8 @@ class Prices:
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""
         given = request.receipt
-        text = given.inputs.decode()
+        with reading():
+            text = given.inputs.decode()
         pricing = replay(Receipt(given.engine, given.revision, Json(text), ()))
         if self._further:
             inputs = json.loads(text)

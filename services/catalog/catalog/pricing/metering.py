@@ -19,8 +19,11 @@ def usage_prices(
 ) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
     """The usage prices of the offering and of all that it bundles, in their plain form, and why others don't count.
 
-    Raises InvalidArgument UNKNOWN_OFFERING, CURRENCY_REQUIRED, NO_USAGE_PRICE and what the choice of prices raises;
-    FailedPrecondition USAGE_TYPE_MISSING, NO_TAX_RATE, FIXED_ALTERATION (of usage only percentages are known).
+    Of phases those of the one that the product is in; of one that nobody holds yet, of the first.
+
+    Raises InvalidArgument UNKNOWN_OFFERING, CURRENCY_REQUIRED, NO_USAGE_PRICE, USAGE_NOT_PRICED and what the choice of
+    prices raises; FailedPrecondition USAGE_TYPE_MISSING, NO_TAX_RATE, FIXED_ALTERATION (only
+    percentages of usage are known).
     """
     if item.product_offering_id not in offers:
         why = f"there is no offering {item.product_offering_id!r}"
@@ -28,20 +31,53 @@ def usage_prices(
     selection = Selection(offers, rules, context)
     # What was used comes as events, one by one.
     (top,) = selection.lines([replace(item, usage=())])
-    found = [(line, held) for line in top.all() for held in line.held if held[0].kind == USAGE]
-    currency = _currency(item, [held[0] for _, held in found], context.currency)
-    notes = [note for line in top.all() for note in line.notes]
-    prices = []
-    for line, held in found:
-        charge = held[0]
-        reason = selection.outranked(line, currency).get(charge.rule)
-        if charge.currency != currency:
-            reason = f"it is in {charge.currency}"
-        if reason is not None:
-            notes.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=reason))
-        else:
-            prices.append(_plain(selection, line, held, notes))
+    lines = list(_with_discounts(top, ()))
+    usage = [held for line, _ in lines for held in line.held if held[0].kind == USAGE]
+    currency = _currency(item, [charge for charge, _, _ in usage], context.currency)
+    notes = [note for line, _ in lines for note in line.notes]
+    prices: list[dict[str, Any]] = []
+    products: dict[str, dict[str, int]] = {}
+    for line, discounts in lines:
+        # As the offer's own text has them: the same for a replay.
+        models = {data["rule"]: data.get("model") for data in json.loads(line.offer.text)["charges"]}
+        for held, reason in selection.among(line, currency):
+            charge, stage, _ = held
+            if charge.kind != USAGE:
+                continue
+            if reason is None and stage is not None and stage.later:
+                reason = "it is for another phase"
+            if reason is not None:
+                notes.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=reason))
+                continue
+            prices.append(_plain(selection, line, held, models, discounts, notes))
+            products.setdefault(charge.usage_type, {})[line.subject] = line.quantity
+    _check_products(item, products)
     return prices, notes
+
+
+def _with_discounts(
+    line: Line, discounts: tuple[dict[str, str], ...]
+) -> Iterable[tuple[Line, Sequence[dict[str, str]]]]:
+    """The line and all below it, each with what the bundles around it take off, the innermost first."""
+    yield line, discounts
+    own, below = line.offer, discounts
+    if own.parts_discount:
+        percentage = format(-abs(own.parts_discount), "f")
+        below = ({"rule": own.id, "name": own.ref.name or "", "percentage": percentage}, *discounts)
+    for part in line.bundled:
+        yield from _with_discounts(part, below)
+
+
+def _check_products(item: Item, products: Mapping[str, Mapping[str, int]]) -> None:
+    """Raises InvalidArgument USAGE_NOT_PRICED: whose usage it is must be clear, lest it be charged once for each."""
+    numbers = ((usage_type, sum(by_line.values())) for usage_type, by_line in products.items())
+    wrong = [
+        f"{number} products of offering {item.product_offering_id} have a price for {usage_type!r}, not one"
+        for usage_type, number in numbers
+        if number != 1
+    ]
+    if wrong:
+        raise InvalidArgument("USAGE_NOT_PRICED", wrong[0], violations=[Violation("item", why) for why in wrong])
 
 
 def _currency(item: Item, charges: Sequence[Charge], wanted: str) -> str:
@@ -55,14 +91,19 @@ def _currency(item: Item, charges: Sequence[Charge], wanted: str) -> str:
     raise InvalidArgument("CURRENCY_REQUIRED", why, violations=[Violation("context.currency", why)])
 
 
-def _plain(selection: Selection, line: Line, held: Held, notes: list[ReceiptStep]) -> dict[str, Any]:
+def _plain(
+    selection: Selection,
+    line: Line,
+    held: Held,
+    models: Mapping[str, Any],
+    discounts: Iterable[dict[str, str]],
+    notes: list[ReceiptStep],
+) -> dict[str, Any]:
     charge, stage, _ = held
     if not charge.usage_type or charge.model is None:
         raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {charge.rule} doesn't say of what usage, and how")
     levels, rejected = selection.levels(line, charge, stage)
     notes += _rejections(line, rejected)
-    # The model as the offer's own text has it: the same for a replay.
-    stated = next(data for data in json.loads(line.offer.text)["charges"] if data["rule"] == charge.rule)
     rate = _tax_rate(selection, charge)
     return {
         "rule": charge.rule,
@@ -70,8 +111,8 @@ def _plain(selection: Selection, line: Line, held: Held, notes: list[ReceiptStep
         "currency": charge.currency,
         "gross": charge.gross,
         "tax_rate": None if rate is None else format(rate, "f"),
-        "model": stated["model"],
-        "alterations": _alterations(line, charge, levels, notes),
+        "model": models[charge.rule],
+        "alterations": [*_alterations(line, charge, levels, notes), *([one] for one in discounts)],
     }
 
 

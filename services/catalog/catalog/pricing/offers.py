@@ -14,6 +14,7 @@ from catalog.pricing.conditions import Condition
 from catalog.pricing.money import EXACT, minor_unit
 from catalog.product.domain import (
     CHARGES,
+    RECURRING,
     LifecycleStatus,
     ProductOffering,
     ProductOfferingPrice,
@@ -305,6 +306,7 @@ def _impossible(offering: ProductOffering, charges: Sequence[Mapping[str, Any]])
         span = _span(duration)
         if span is not None and not periods.understood(Duration(**span)):
             yield f"{span['units']!r} is no unit of time that a phase or term can last"
+    yield from _endless(charges)
     percentage = offering.bundle_pricing.percentage if offering.bundle_pricing is not None else None
     if percentage is not None and not 0 <= abs(percentage) <= 100:
         yield f"its parts can't be discounted by {percentage} %"
@@ -314,6 +316,19 @@ def _impossible(offering: ProductOffering, charges: Sequence[Mapping[str, Any]])
         for name in charge.get("phases", ()):
             if name not in names:
                 yield f"price {charge['rule']} is for a phase {name!r}, which isn't there"
+
+
+def _endless(charges: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Alterations for some time of which nobody can tell when it is over."""
+    for charge in charges:
+        for alteration in charge["alterations"]:
+            if "duration" not in alteration:
+                continue
+            span = Duration(**alteration["duration"])
+            # Without units it counts periods, which only what recurs has.
+            stated = span.units or charge["kind"] == RECURRING
+            if stated and periods.lasting(span, charge["period"]) is None:
+                yield f"{span.units or charge['period']!r} is no unit of time that {alteration['rule']} can last"
 
 
 def _flattened(
@@ -599,7 +614,7 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
         terms=terms,
         tax_category=data.get("tax_category", ""),
         price_list=price_list,
-        key=" ".join((data.get("charge") or f"{kind} {data['period']} {usage_type}", *phases)),
+        key=data.get("charge") or f"{kind} {data['period']} {usage_type}",
         minor_unit=minor_unit(data["currency"]),
         taxed=taxed_by(rate),
         tax_note="" if rate is None else f"{rate:f} %",

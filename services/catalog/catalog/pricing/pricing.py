@@ -48,7 +48,7 @@ from catalog.pricing.offers import (
     parse_offer,
     taxed_by,
 )
-from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep
+from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep, reading
 from catalog.pricing.rules import NO_RULES, Rules, Tax, parse_rules, plain_price_list, plain_tax
 from catalog.pricing.selection import Held, Line, Selection, field_of
 from catalog.pricing.usage import period_amount
@@ -114,18 +114,18 @@ def price(
 def replay(receipt: Receipt) -> Pricing:
     """The same answer again, from nothing but the receipt's inputs.
 
-    Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more.
+    Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
+    MALFORMED_RECEIPT for inputs that no engine wrote.
     """
     if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
-    inputs = json.loads(receipt.inputs.text)
-    return _price(
-        [_parse_item(item) for item in inputs["items"]],
-        {offer["id"]: parse_offer(offer) for offer in inputs["offers"]},
-        parse_context(inputs["context"]),
-        parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ())),
-        receipt.revision,
-    )
+    with reading():
+        inputs = json.loads(receipt.inputs.text)
+        items = [_parse_item(item) for item in inputs["items"]]
+        offers = {offer["id"]: parse_offer(offer) for offer in inputs["offers"]}
+        context = parse_context(inputs["context"])
+        rules = parse_rules(inputs.get("price_lists", ()), inputs.get("tax_rates", ()))
+    return _price(items, offers, context, rules, receipt.revision)
 
 
 def _price(
@@ -176,7 +176,7 @@ def _plain_item(item: Item) -> dict[str, Any]:
     }
     if item.characteristic:
         data["characteristic"] = [
-            {"name": c.name or "", "value_type": c.value_type or "", "value": c.value.text if c.value else "null"}
+            {"name": c.name or "", "value_type": c.value_type or "", **({"value": c.value.text} if c.value else {})}
             for c in item.characteristic
         ]
     if item.term:
@@ -199,7 +199,11 @@ def _parse_item(data: Mapping[str, Any]) -> Item:
         data["product_offering_id"],
         data["quantity"],
         characteristic=tuple(
-            Characteristic(name=c["name"] or None, value_type=c["value_type"] or None, value=Json(c["value"]))
+            Characteristic(
+                name=c["name"] or None,
+                value_type=c["value_type"] or None,
+                value=Json(c["value"]) if "value" in c else None,
+            )
             for c in data.get("characteristic", ())
         ),
         term=data.get("term", ""),
@@ -312,16 +316,10 @@ class _Calculation:
         """A line with its charges, and those of the lines below it, under the name that the caller knows it by."""
         steps = self.steps
         steps += line.notes
-        outranked: Mapping[str, str] = {}
-        if line.offer.currencies is None and line.held:
-            outranked = self._selection.outranked(line, currency)
         components: list[PriceComponent] = []
-        for held in line.held:
-            charge = held[0]
-            if charge.currency != currency:
-                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=f"it is in {charge.currency}"))
-            elif charge.rule in outranked:
-                steps.append(ReceiptStep(line.subject, "REJECTED", charge.rule, reason=outranked[charge.rule]))
+        for held, reason in self._selection.among(line, currency):
+            if reason is not None:
+                steps.append(ReceiptStep(line.subject, "REJECTED", held[0].rule, reason=reason))
             else:
                 components.append(self._component(line, held))
         item = PricedItem(

@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 
 from catalog.pricing.money import number, rounded
 from catalog.pricing.offers import canonical
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Json
 
@@ -243,11 +243,11 @@ def replay(receipt: Receipt) -> Proration:
     """The same answer again, from nothing but the receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
     if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
-    inputs = json.loads(receipt.inputs.text)
-    dates = ("start", "end", "target", "changed_at")
-    stated = {name: date.fromisoformat(inputs[name]) for name in dates if inputs[name] is not None}
-    return prorate(
-        Asked(
+    with reading():
+        inputs = json.loads(receipt.inputs.text)
+        dates = ("start", "end", "target", "changed_at")
+        stated = {name: date.fromisoformat(inputs[name]) for name in dates if inputs[name] is not None}
+        asked = Asked(
             rule=inputs["rule"],
             amount=Decimal(inputs["amount"]),
             currency=inputs["currency"],
@@ -260,7 +260,7 @@ def replay(receipt: Receipt) -> Proration:
             changed_at=stated.get("changed_at"),
             changed_to=None if inputs["changed_to"] is None else Decimal(inputs["changed_to"]),
         )
-    )
+    return prorate(asked)
 
 
 def _plain(value: Decimal | date | int | str | None) -> int | str | None:

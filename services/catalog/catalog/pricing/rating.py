@@ -12,8 +12,8 @@ The rules:
   that is `rated_by_start` and holds when the event begins holds to its end.
 * The connect fee is that of the rate at the beginning. A rate's maximum keeps what the event comes to, connect fee
   included, from rising above it as long as the rate holds.
-* What is free of the event comes first; hours and steps go on counting from its start. An event of nothing costs
-  nothing.
+* What is free of the event comes first; hours and steps go on counting from its start, where the rate is chosen and
+  the connect fee is found. An event of nothing costs nothing.
 """
 
 import itertools
@@ -223,18 +223,17 @@ class _Event:
         self._where = where
         self._candidates = list(_candidates(rates, destination.removeprefix("+")))
 
-    def run(self, position: Fraction, units: Fraction) -> None:
-        """Charges increment after increment, from the position to the end."""
-        current: int | None = None
-        kept = False
+    def run(self, free: Fraction, units: Fraction) -> None:
+        """Charges increment after increment, from what is free to the end; the event itself begins before that."""
+        current = self._choose(Fraction(0), None)
+        rate = self._rates.rates[current]
+        self._connect(rate)
+        kept = rate.rated_by_start or self._unit_seconds is None
+        position = free
         while position < units:
             if not kept:
-                chosen = self._choose(position, current)
-                rate = self._rates.rates[chosen]
-                if current is None:
-                    self._connect(rate)
-                    kept = rate.rated_by_start or self._unit_seconds is None
-                current = chosen
+                current = self._choose(position, current)
+                rate = self._rates.rates[current]
             step, until = _step(rate, position, units)
             if not kept:
                 until = min(until, self._border(position) or until)

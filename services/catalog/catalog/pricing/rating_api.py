@@ -11,7 +11,7 @@ from catalog.pricing.metering import usage_prices
 from catalog.pricing.money import number
 from catalog.pricing.offers import charge_period
 from catalog.pricing.proration import Asked, BillingMode, Proration
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.usage import PeriodState, UsageCharge, UsageEvent, UsageRating, compile_price, rate_usage
 from catalog.pricing.values import PricingContext
 from catalog.product.domain import RECURRING, ProductOfferingPrice
@@ -183,7 +183,8 @@ def _states(given: Sequence[rating_pb2.UsageState], rules: set[str]) -> Mapping[
 
 
 def _receipt(given: Any) -> Receipt:
-    return Receipt(given.engine, given.revision, Json(given.inputs.decode()), ())
+    with reading():
+        return Receipt(given.engine, given.revision, Json(given.inputs.decode()), ())
 
 
 def _rated(rating: UsageRating) -> rating_pb2.RateUsageResponse:

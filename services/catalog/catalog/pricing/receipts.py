@@ -1,8 +1,11 @@
 """How a decision is written down: the steps that led to it and all that it rests on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
+from chassis.errors import InvalidArgument, Violation
 from chassis.types import Json
 
 # Not frozen, though nobody changes them: they are made by the ten thousand, and freezing makes that six times slower.
@@ -50,6 +53,16 @@ class AmountStep(ReceiptStep):
     @property
     def after(self) -> str:  # type: ignore[override]
         return f"{self.now:f} {self.currency}"
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around the reading of a receipt's inputs. Raises InvalidArgument MALFORMED_RECEIPT for what no engine wrote."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        why = "its inputs aren't those of a receipt"
+        raise InvalidArgument("MALFORMED_RECEIPT", why, violations=[Violation("receipt.inputs", why)]) from error
 
 
 @dataclass(slots=True)

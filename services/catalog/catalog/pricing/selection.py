@@ -1,6 +1,6 @@
 """Which versions, parts, prices and alterations count for what was asked, and why the others don't."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,10 +16,10 @@ from catalog.pricing.offers import (
     Offer,
     Part,
     Term,
-    currencies_by_kind,
 )
 from catalog.pricing.receipts import ReceiptStep
 from catalog.pricing.rules import Rules
+from catalog.pricing.usage import needs_events
 from catalog.pricing.values import Item, PricingContext, Stage
 from catalog.product.domain import CHARGES, DRAFTS, LifecycleStatus, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -28,6 +28,8 @@ MAX_LINES = 1_000
 _MAX_NUMBER = 2**31 - 1
 # A charge, the phase that it is in, and its alterations by priority if they don't depend on anything.
 Held = tuple[Charge, Stage | None, tuple[Level, ...] | None]
+# What prices compete for: a kind of charge in a phase; None: in an offering without phases.
+_Slot = tuple[str, Stage | None]
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Line:
     currencies: Sequence[frozenset[str]]
     notes: list[ReceiptStep]
     bundled: "list[Line]"
+    # The phases that are listed.
+    stages: Sequence[Stage] = ()
 
     def all(self) -> Iterable["Line"]:
         """Itself and all below it."""
@@ -160,6 +164,7 @@ class Selection:
         why = self._unsold(offer, item, alone=not above)
         if why is not None:
             raise _NotSellableError(offer, f"offering {offer.id} {why}")
+        stages: Mapping[str, Stage] = {}
         if not counted:
             held: Sequence[Held] = ()
             currencies: Sequence[frozenset[str]] = ()
@@ -167,9 +172,10 @@ class Selection:
         elif offer.currencies is not None:
             held, currencies = [(charge, None, charge.levels) for charge in offer.charges], offer.currencies
         else:
-            held = self._held(offer, item, index, subject, quantity, notes)
-            currencies = currencies_by_kind(charge for charge, _, _ in held)
-        line = Line(offer, item, index, subject, quantity, held, currencies, notes, [])
+            stages = self._stages(offer, item)
+            held = self._held(offer, item, index, subject, quantity, stages, notes)
+            currencies = _currencies(held, stages.values())
+        line = Line(offer, item, index, subject, quantity, held, currencies, notes, [], tuple(stages.values()))
         if offer.parts:
             for part in offer.parts:
                 self._add_part(line, part, above, counted=counted and not offer.overrides)
@@ -256,17 +262,21 @@ class Selection:
 
     @staticmethod
     def _check_usage(top: Line, item: Item) -> None:
-        """Raises InvalidArgument USAGE_NOT_PRICED unless exactly one product of the item prices what was used."""
+        """Raises InvalidArgument USAGE_NOT_PRICED unless exactly one product prices what was used, and by its sum."""
         wrong: list[Violation] = []
         for k, used in enumerate(item.usage):
-            products = sum(
-                line.quantity
-                for line in top.all()
-                if any(charge.model is not None and charge.usage_type == used.usage_type for charge, _, _ in line.held)
-            )
+            products, by_event = 0, False
+            for line in top.all():
+                models = [charge.model for charge, _, _ in line.held if charge.usage_type == used.usage_type]
+                products += line.quantity * any(model is not None for model in models)
+                by_event = by_event or any(model is not None and needs_events(model) for model in models)
             if products != 1:
                 why = f"{products} products of offering {top.offer.id} have a price for {used.usage_type!r}, not one"
-                wrong.append(Violation(f"item[{top.index}].usage[{k}].usage_type", why))
+            elif by_event:
+                why = f"{used.usage_type!r} is rated by event: its sum has no price"
+            else:
+                continue
+            wrong.append(Violation(f"item[{top.index}].usage[{k}].usage_type", why))
         if wrong:
             raise InvalidArgument("USAGE_NOT_PRICED", wrong[0].description, violations=wrong)
 
@@ -298,20 +308,27 @@ class Selection:
     # --- charges -----------------------------------------------------------------------------------------------------
 
     def _held(
-        self, offer: Offer, item: Item, index: int, subject: str, quantity: int, notes: list[ReceiptStep]
+        self,
+        offer: Offer,
+        item: Item,
+        index: int,
+        subject: str,
+        quantity: int,
+        stages: Mapping[str, Stage],
+        notes: list[ReceiptStep],
     ) -> Sequence[Held]:
         draft = next((charge for charge in offer.charges if charge.status in DRAFTS), None)
         if draft is not None:
             # Left out, it would be sold for less than it is meant to cost.
             raise _NotSellableError(offer, f"offering {offer.id} has a price {draft.rule} that is {draft.status}")
         facts = self.facts(item, quantity)
-        stages = self._stages(offer, item)
         held: list[Held] = []
-        undecided: dict[str, list[Condition]] = {}
+        undecided: dict[_Slot, list[Condition]] = {}
         for charge in offer.charges:
             reason, unstated = self._idle(charge, offer, item, facts, self._tops[index])
             if unstated is not None:
-                undecided.setdefault(charge.key, []).append(unstated)
+                for slot in _slots(charge, [stages[name] for name in charge.phases if name in stages], stages.values()):
+                    undecided.setdefault(slot, []).append(unstated)
             if reason is not None:
                 notes.append(_rejected(subject, charge.rule, reason))
             elif not charge.phases:
@@ -321,12 +338,14 @@ class Selection:
                 held += [(charge, stage, charge.levels) for stage in there]
                 if not there:
                     notes.append(_rejected(subject, charge.rule, "it is for another phase"))
-        priced = {charge.key for charge, _, _ in held}
+        priced = {slot for one in held for slot in _slots_of(one, stages.values())}
         alone = all(charge.kind == TERMINATION for charge, _, _ in held)
         missing = [
             condition
-            for key, conditions in undecided.items()
-            if key not in priced and (len(conditions) > 1 or alone)
+            for slot, conditions in undecided.items()
+            if slot not in priced
+            # What one characteristic alone decides is an option that wasn't chosen.
+            and (len(conditions) > 1 or alone or not conditions[0].subject.startswith(CHARACTERISTIC))
             for condition in conditions
         ]
         if missing:
@@ -386,18 +405,31 @@ class Selection:
             self._ranks[price_list] = terms.rank(self.context) if terms is not None else None
         return self._ranks[price_list]
 
-    def outranked(self, line: Line, currency: str) -> dict[str, str]:
-        """Rule → why another price list goes before it: for each charge the customer's most specific list wins."""
-        lists: dict[str, set[str]] = {}
-        for charge, _, _ in line.held:
-            if charge.currency == currency:
-                lists.setdefault(charge.key, set()).add(charge.price_list)
-        best = {key: max(among, key=self._precedence) for key, among in lists.items() if len(among) > 1}
-        return {
-            charge.rule: f"price list {self._list_name(best[charge.key])} has a price for it"
-            for charge, _, _ in line.held
-            if charge.key in best and charge.price_list != best[charge.key]
-        }
+    def among(self, line: Line, currency: str) -> Iterable[tuple[Held, str | None]]:
+        """The charges with why they aren't charged in the currency; None: they are.
+
+        For each charge the customer's most specific price list wins, phase by phase: a price without phases competes in
+        all of them, and stays where it isn't beaten.
+        """
+        lists: dict[_Slot, set[str]] = {}
+        if line.offer.currencies is None:
+            for held in line.held:
+                if held[0].currency == currency:
+                    for slot in _slots_of(held, line.stages):
+                        lists.setdefault(slot, set()).add(held[0].price_list)
+        best = {slot: max(among, key=self._precedence) for slot, among in lists.items() if len(among) > 1}
+        for held in line.held:
+            charge, _, levels = held
+            if charge.currency != currency:
+                yield held, f"it is in {charge.currency}"
+                continue
+            slots = _slots_of(held, line.stages) if best else []
+            lost = [slot for slot in slots if best.get(slot, charge.price_list) != charge.price_list]
+            if not lost:
+                yield held, None
+                continue
+            yield held, f"price list {self._list_name(best[lost[0]])} has a price for it"
+            yield from (((charge, slot[1], levels), None) for slot in slots if slot not in lost)
 
     def _precedence(self, price_list: str) -> tuple[bool, tuple[int, int, int, int], list[int]]:
         # The general list last; of equal ones always the same, the one whose id comes first.
@@ -492,6 +524,27 @@ class Selection:
             value = values_of(characteristic.value.text) if characteristic.value is not None else ()
             facts[name] = (*facts.get(name, ()), *value)
         return facts
+
+
+def _slots(charge: Charge, there: Iterable[Stage], stages: Iterable[Stage]) -> Sequence[_Slot]:
+    """What a charge is for: in the phases `there`, or in all that there are if it names none."""
+    if charge.phases:
+        return [(charge.key, stage) for stage in there]
+    return [(charge.key, stage) for stage in stages] or [(charge.key, None)]
+
+
+def _slots_of(held: Held, stages: Iterable[Stage]) -> Sequence[_Slot]:
+    charge, stage, _ = held
+    return _slots(charge, [] if stage is None else [stage], stages)
+
+
+def _currencies(held: Iterable[Held], stages: Collection[Stage]) -> Sequence[frozenset[str]]:
+    """What each kind of charge has a price in, phase by phase: lest one phase be sold for nothing."""
+    kinds: dict[_Slot, set[str]] = {}
+    for one in held:
+        for slot in _slots_of(one, stages):
+            kinds.setdefault(slot, set()).add(one[0].currency)
+    return [frozenset(currencies) for currencies in kinds.values()]
 
 
 # What nobody holds (any more).

@@ -10,7 +10,8 @@ In this order, for each price of a usage type:
 4. The sum is kept between period_minimum and period_maximum, altered by the percentages that count (`metering`), and
    rounded once to the currency's minor unit, half away from zero; then comes the tax.
 
-A period can be rated in several calls: each takes the state that the one before left and charges only what is new.
+A period can be rated in several calls: each takes the state that the one before left and charges only what is new, so
+that amounts and taxes sum to those of the whole.
 """
 
 import json
@@ -27,7 +28,7 @@ from catalog.pricing import tiers
 from catalog.pricing.money import number, rounded
 from catalog.pricing.offers import canonical, instant
 from catalog.pricing.rating import Calendar, rate_event
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
 from catalog.product.domain import ProductOfferingPrice
@@ -197,7 +198,7 @@ def rate_usage(
 
     Raises InvalidArgument NO_USAGE_PRICE, UNKNOWN_USAGE_TYPE, INVALID_QUANTITY, DUPLICATE_EVENT, TOO_MANY_EVENTS,
     UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
-    FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type.
+    FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type, DUPLICATE_PRICE.
     """
     parsed = [parse_price(price) for price in prices]
     _check(parsed, events)
@@ -227,10 +228,12 @@ def replay(receipt: Receipt) -> UsageRating:
     """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
     if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
-    inputs = json.loads(receipt.inputs.text)
-    return rate_usage(
-        inputs["prices"],
-        [
+    with reading():
+        inputs = json.loads(receipt.inputs.text)
+        prices = inputs["prices"]
+        for price in prices:
+            parse_price(price)
+        events = [
             UsageEvent(
                 event["id"],
                 event["usage_type"],
@@ -240,30 +243,42 @@ def replay(receipt: Receipt) -> UsageRating:
                 event["destination"],
             )
             for event in inputs["events"]
-        ],
-        zone=inputs["zone"],
-        holidays=[date.fromisoformat(day) for day in inputs["holidays"]],
-        before={
+        ]
+        holidays = [date.fromisoformat(day) for day in inputs["holidays"]]
+        before = {
             rule: PeriodState(
                 Fraction(state["quantity"]), state["events"], Fraction(state["free"]), Fraction(state["amount"])
             )
             for rule, state in inputs["before"].items()
-        },
-        chosen=[ReceiptStep(*step) for step in inputs["chosen"]],
-    )
+        }
+        chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
+        zone = inputs["zone"]
+    return rate_usage(prices, events, zone=zone, holidays=holidays, before=before, chosen=chosen)
 
 
 def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
     """What a period's usage comes to when only its sum is known, unrounded and without tax, and how.
 
-    The sum counts as one event for models that reckon by event; hours and destinations are then unknown. Steps have no
-    subject and no rule: the caller's own go there. Raises what `rate_usage` does.
+    Steps have no subject and no rule: the caller's own go there. Raises what `rate_usage` does, and InvalidArgument
+    USAGE_NOT_PRICED for a model whose terms count events (see `needs_events`): taken as one event, the sum would be
+    free as a whole, or cost a single call's most.
     """
+    if needs_events(model):
+        raise InvalidArgument("USAGE_NOT_PRICED", f"{model.usage_type!r} is rated by event: its sum has no price")
     price = UsagePrice("", "", currency, False, None, model)
     steps: list[ReceiptStep] = []
     period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps)
     period.count(UsageEvent("", model.usage_type, quantity, units), "")
     return period.total(), steps
+
+
+def needs_events(model: Model) -> bool:
+    """Whether what a period comes to depends on its events, beyond their sum."""
+    if model.type is PricingModelType.RATED or model.free_events:
+        return True
+    fee = model.type is PricingModelType.PERCENTAGE and any(tier.flat for tier in model.tiers)
+    bounds = model.event_increment, model.event_minimum or None, model.event_maximum
+    return fee or any(bound is not None for bound in bounds)
 
 
 class _Period:
@@ -313,18 +328,15 @@ class _Period:
         due = rounded(exact, currency)
         if due != exact:
             self._note("ROUNDED", self._money(exact), self._money(due))
+        net, included = self._taxed(due)
         if self._before is not None:
             already = self._charged_before(self._before)
+            net_before, included_before = self._taxed(already)
             if already:
                 self._note("ALREADY_CHARGED", self._money(due), self._money(due - already))
-            due -= already
-        net, included = due, due
+            # The tax is that of the period too, so that its parts sum to it.
+            net, included = net - net_before, included - included_before
         if self._price.tax_rate is not None:
-            factor_ = 1 + Fraction(self._price.tax_rate) / 100
-            if self._price.gross:
-                net = rounded(Fraction(due) / factor_, currency)
-            else:
-                included = rounded(Fraction(due) * factor_, currency)
             self._note("TAX_ADDED", self._money(net), self._money(included), f"{self._price.tax_rate:f} %")
         quantity = self._in_whole_increments(self._quantity)
         free = self._free if self._by_event else min(quantity, self._allowance or _ZERO)
@@ -338,6 +350,16 @@ class _Period:
             Money(unit=currency, value=included),
             PeriodState(self._quantity, self._events, self._free, self._amount),
         )
+
+    def _taxed(self, due: Decimal) -> tuple[Decimal, Decimal]:
+        """A rounded amount without and with its tax."""
+        price, currency = self._price, self._price.currency
+        if price.tax_rate is None:
+            return due, due
+        factor_ = 1 + Fraction(price.tax_rate) / 100
+        if price.gross:
+            return rounded(Fraction(due) / factor_, currency), due
+        return due, rounded(Fraction(due) * factor_, currency)
 
     def _counted(self, event: UsageEvent, subject: str) -> Fraction:
         """The event in the price's units, in whole increments."""
@@ -492,6 +514,11 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
     untyped = next((price.rule for price in prices if not price.model.usage_type), None)
     if untyped is not None:
         raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {untyped} doesn't say of what usage it is")
+    rules = [price.rule for price in prices]
+    if len(set(rules)) < len(rules):
+        # States are kept by rule, and what was used would be charged several times.
+        double = next(rule for rule in rules if rules.count(rule) > 1)
+        raise FailedPrecondition("DUPLICATE_PRICE", f"price {double} is there several times")
     known = {price.model.usage_type for price in prices}
     unknown, negative, doubles = [], [], []
     seen: set[str] = set()

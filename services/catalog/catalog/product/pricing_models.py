@@ -13,6 +13,17 @@ _M = PricingModelType
 SINGLE = frozenset({_M.PER_UNIT, _M.PACKAGE, _M.PERCENTAGE})
 # The models whose tiers' prices are per cent of the quantity, which is then an amount of money.
 PERCENTAGES = frozenset({_M.PERCENTAGE, _M.GRADUATED_PERCENTAGE})
+# The terms that hold for what is used in a period; what is ordered has a quantity only.
+_OF_USAGE = (
+    "allowance",
+    "free_events",
+    "event_increment",
+    "period_increment",
+    "event_minimum",
+    "event_maximum",
+    "period_minimum",
+    "period_maximum",
+)
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HOLIDAY = "holiday"
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00(:00)?")
@@ -61,6 +72,10 @@ def omissions(model: PricingModel, path: str, *, amount: bool, percentage: bool)
             yield Violation(f"{path}.tier", f"{model.model_type} has tiers")
         elif not (percentage if model.model_type in PERCENTAGES else amount):
             yield Violation(f"{path}.tier", "neither the model nor its price says how much")
+    if not model.usage_type:
+        for name in _OF_USAGE:
+            if getattr(model, name) is not None:
+                yield Violation(f"{path}.{name}", "it is of what is used: the model says of what by its usage_type")
     yield from _unpriced(model, path)
 
 
