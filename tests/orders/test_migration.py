@@ -212,14 +212,16 @@ def test_it_goes_on_in_batches_and_can_be_paused_between_them(shop: Shop, monkey
 
 
 def test_what_becomes_a_product_meanwhile_is_found_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow the machine is, the next step isn't taken before the late one is there.
+    monkeypatch.setattr(steps, "PAUSE", DAY)
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     subscribed(shop, old)
     migration = migrate(shop, old, new)
     with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
         shop.migrating.step(migration, unit)
     _, late = subscribed(shop, old)
-    for _ in range(2):
-        work(shop)
+    for _ in range(4):
+        shop.later(DAY)
     assert offering_of(shop, late) == new
     assert seen(shop, migration).progress.completed == 2
 
