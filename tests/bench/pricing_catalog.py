@@ -275,7 +275,8 @@ def agrees(database: Database, preview_id: str, count: int = SINGLY) -> bool:
     """Whether random products priced singly, with all that is known of them, come to what the preview says."""
     chance = random.Random(2)
     with as_service(), database.unit() as unit:
-        plan = Previews(database).plan(unit, previews.row_of(unit, preview_id))
+        made = previews.row_of(unit, preview_id)
+        plan, looks = Previews(database).plan(unit, made), previews.Looks.parse(made.looks)
         found = unit.cursor().execute(
             "SELECT id, branch, product_offering_id, quantity, characteristic::text, term, place, market_segment,"
             " sold::text, started_at, ordered_at FROM holding TABLESAMPLE BERNOULLI (1) LIMIT 20000"
@@ -298,7 +299,7 @@ def agrees(database: Database, preview_id: str, count: int = SINGLY) -> bool:
                 ordered_at=ordered,
             )
             expected = difference(held, plan.change)
-            (shown,) = previews.listed(unit, preview_id, offering, branch, plan.looks, key[:-1], 1)
+            (shown,) = previews.listed(unit, preview_id, offering, branch, looks, key[:-1], 1)
             told = previews.differences(unit, [shown[4]]).get(shown[4], [])
             if (shown[0], shown[5], tuple(told)) != (key, str(expected.outcome), expected.difference):
                 print(f"{key}: {shown} {told} is not {expected}", file=sys.stderr)

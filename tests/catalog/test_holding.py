@@ -258,11 +258,14 @@ def test_what_is_held_together_is_told_of_five_customers_at_least(database: Data
             heard(database, a_product("phone", f"pair-{number}"), branch=branch)
     heard(database, a_product("tv", "pair-0", status=TERMINATED))
     with as_of(database, "nowhere") as unit:
-        found = {(pair.product_offering_id, pair.other_id): pair.customers for pair in store.co_holders(unit, ["net"])}
+        found = {(pair.product_offering_id, pair.other_id): pair.both for pair in store.co_holders(unit, ["net"])}
         assert found == {("net", "net"): 6, ("net", "tv"): 6}
         assert store.co_holders(unit, ["net"], fewest=1) == store.co_holders(unit, ["net"]), "never of fewer"
         assert store.co_holders(unit, ["net"], fewest=7) == []
         assert store.co_holders(unit, ["phone", "nothing"]) == []
+        # Of a part of the base what is said is of that part: the customers of so many products.
+        assert all(pair.customers <= 15 for pair in store.co_holders(unit, ["net"], most=15))
+        assert store.co_holders(unit, ["net"], most=4) == []
 
 
 # --- again ------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from catalog.holding import store as holdings
 from catalog.holding.domain import Holding, SoldAlteration, SoldPrice
-from catalog.preview import store
+from catalog.preview import job, store
 from catalog.preview.ages import endings, sold_over, turning_points
 from catalog.preview.difference import compared, difference, paid
 from catalog.preview.domain import Amount, PreviewOutcome, Subscription
@@ -23,7 +23,7 @@ from catalog.pricing.offers import Offer
 from catalog.product.values import OfferingPhase
 from chassis.convert import from_money, to_money, to_timestamp
 from chassis.db import Database
-from chassis.errors import InvalidArgument, NotFound
+from chassis.errors import InvalidArgument, NotFound, PermissionDenied
 from chassis.types import Characteristic, Duration, Json, Money, new_id
 from svyaz.catalog.v1 import catalog_pb2 as pb
 from svyaz.catalog.v1 import preview_pb2
@@ -82,8 +82,8 @@ def test_a_discount_that_has_ended_is_paid_no_longer(since: datetime, net: str) 
     ],
 )
 def test_periods_are_compared_by_the_year(before: dict[str, str], then: dict[str, str], outcome: str) -> None:
-    amounts = [{("KGS", period): kgs(amount) for period, amount in one.items()} for one in (before, then)]
-    assert compared(*amounts).outcome == outcome
+    now, later = ({("KGS", period): kgs(amount) for period, amount in one.items()} for one in (before, then))
+    assert compared(now, later).outcome == outcome
 
 
 def test_other_currencies_are_not_compared() -> None:
@@ -421,6 +421,129 @@ def test_a_preview_begins_anew_when_its_catalog_changes_meanwhile(
     listing = preview_pb2.ListPreviewedProductsRequest(id=made.id)
     with pytest.raises(Exception, match="the catalog has changed"):
         manager.call("ListPreviewedProducts", listing)
+
+
+def discounted(months: int) -> inventory_pb2.PriceAlteration:
+    return inventory_pb2.PriceAlteration(
+        price_type="recurring",
+        application_duration=months,
+        price=values_pb2.Price(duty_free_amount=som(-100)),
+    )
+
+
+def test_who_reads_it_makes_no_difference_to_what_it_is_grouped_by(
+    database: Database,
+    manager: Client,
+    head_office: Client,
+    client_for: Callable[..., Client],
+    previews: Previews,
+    worked_out: Callable[..., preview_pb2.ChangePreview],
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    for branch, months in (("bishkek", 3), ("osh", 7)):
+        for days in (10, 150, 400):
+            start = AT - timedelta(days=days)
+            holder(database, old, paying("500", "p", [discounted(months)]), branch=branch, started_at=start)
+    made = worked_out(head_office, new)
+    # As if another replica answered: of Osh's discounts a manager of Bishkek sees nothing.
+    previews._plans.clear()
+    ours = products(manager, made)
+    assert (len(ours), {one.outcome for one in ours} & {preview_pb2.PREVIEW_OUTCOME_OUTDATED}) == (3, set())
+    previews._plans.clear()
+    assert len(products(client_for(["catalog-manager"], ["osh"]), made)) == 3
+    assert len(products(head_office, made)) == 6
+
+
+def test_a_product_that_has_changed_since_is_said_to_have(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = worked_out(manager, new)
+    late = holder(database, old, paying("444"))
+    outdated = preview_pb2.PREVIEW_OUTCOME_OUTDATED
+    (shown,) = products(manager, made, outcome=[outdated])
+    assert (shown.product_id, shown.outcome, list(shown.difference)) == (late.id, outdated, [])
+    assert not shown.HasField("effective_at")
+    assert sorted(one.outcome for one in products(manager, made)) == sorted([MORE, outdated])
+
+
+def test_products_are_grouped_some_at_a_time(
+    database: Database,
+    manager: Client,
+    worked_out: Callable[..., preview_pb2.ChangePreview],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job, "GROUPED_AT_ONCE", 2)
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    for amount in ("500", "500", "700", "500", "500"):
+        holder(database, old, paying(amount))
+    made = worked_out(manager, new)
+    assert (counts(made), made.groups, made.total[0].products) == ({MORE: 4, LESS: 1}, 2, 5)
+    keep = pb.ExistingSubscribers(policy=pb.EXISTING_SUBSCRIBERS_POLICY_KEEP)
+    kept = a_version(manager, old, manager.create(a_monthly_price(900)), existing_subscribers=keep)
+    assert counts(worked_out(manager, kept)) == {KEPT: 5}
+
+
+def test_what_goes_on_failing_ends_with_the_reason(
+    database: Database, manager: Client, previews: Previews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+
+    def too_long(*args: Any, **more: Any) -> None:
+        raise TimeoutError("it took too long")
+
+    monkeypatch.setattr(store, "group", too_long)
+    for _ in range(job.ATTEMPTS - 1):
+        with pytest.raises(TimeoutError), as_of(database, "bishkek") as unit:
+            previews.step(made.id, unit)
+    with as_of(database, "bishkek") as unit:
+        previews.step(made.id, unit)
+    found = seen(manager, made)
+    assert found.state == preview_pb2.PREVIEW_STATE_FAILED
+    assert "it took too long" in found.error
+
+
+def test_who_has_no_branch_has_no_subscribers_to_preview(manager: Client, client_for: Callable[..., Client]) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    nobody = client_for(["catalog-manager"], [])
+    request = preview_pb2.PreviewChangeRequest(product_offering_id=[new.id])
+    refused(PermissionDenied, "BRANCH_FORBIDDEN", lambda: nobody.call("PreviewChange", request))
+
+
+def test_what_is_due_once_is_shown_when_it_would_be_charged(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    connection = a_monthly_price(1000)
+    connection.price_type = "oneTime"
+    connection.ClearField("recurring_charge_period_type")
+    new = a_version(manager, old, manager.create(a_monthly_price(500)), manager.create(connection))
+    holder(database, old, paying("500"))
+    behind = worked_out(manager, new)
+    assert (counts(behind), [one.recurring_charge_period for one in behind.total]) == ({SAME: 1}, ["month"])
+    due = worked_out(manager, new, charge_one_time=True)
+    assert counts(due) == {MORE: 1}
+    once, monthly = due.total
+    assert (once.recurring_charge_period, once.before.units, once.after.units) == ("", 0, 1000)
+    assert (monthly.recurring_charge_period, monthly.after.units) == ("month", 500)
+
+
+def test_the_same_price_proposed_differently_is_not_mixed_up(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    price = manager.create(a_monthly_price(500))
+    holder(database, manager.create(an_offering(price)), paying("500"))
+    for amount, outcome in ((550, MORE), (450, LESS)):
+        price.price.units = amount
+        assert counts(worked_out(manager, product_offering_price=[price], at=to_timestamp(AT))) == {outcome: 1}
 
 
 def test_a_preview_is_forgotten(database: Database, manager: Client, previews: Previews) -> None:

@@ -151,7 +151,11 @@ def _others(name: str, database: Database) -> list[Any]:
         return list(customers_registrations(database))
     # Nobody answers there: what an order asks elsewhere isn't what is looked for here.
     nowhere = grpc.insecure_channel("127.0.0.1:1")
-    capture = Capture(pricing_pb2_grpc.PricingServiceStub(nowhere), customers_pb2_grpc.CustomerServiceStub(nowhere))
+    capture = Capture(
+        pricing_pb2_grpc.PricingServiceStub(nowhere),
+        catalog_pb2_grpc.CatalogServiceStub(nowhere),
+        customers_pb2_grpc.CustomerServiceStub(nowhere),
+    )
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),

@@ -144,7 +144,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.orders.v1.MigrationService": {
         **dict.fromkeys(("GetProductMigration", "ListProductMigrations", "ListMigratedProducts"), READ_CATALOG),
         **dict.fromkeys(
-            ("MigrateProducts", "PauseProductMigration", "ResumeProductMigration", "RetryProductMigration"),
+            (
+                "MigrateProducts",
+                "StartProductMigration",
+                "PauseProductMigration",
+                "ResumeProductMigration",
+                "RetryProductMigration",
+            ),
             WRITE_CATALOG,
         ),
     },

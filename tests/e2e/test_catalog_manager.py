@@ -101,9 +101,13 @@ def test_an_offering_from_its_design_to_its_end(branch: Branch) -> None:
     error = refused(branch, f"{OFFERING}/{first}", {"lifecycleStatus": "Retired"}, "HAS_HOLDERS")
     assert "1 live products" in error["reason"]
 
-    # --- migrate: one order that modifies the product
+    # --- migrate: one order that modifies the product; what the version didn't promise needs two people
     request = {"fromOffering": [first], "toOffering": second["id"], "description": "to version 2"}
-    migration = branch.act("migrateProducts", request)["id"]
+    asked = branch.act("migrateProducts", request)
+    migration = asked["id"]
+    assert (asked["state"], asked["awaitsApproval"]) == ("acknowledged", True)
+    refused(branch, "/migration/v1/startProductMigration", {"id": migration}, "OWN_WORK", method="POST")
+    branch.act("startProductMigration", {"id": migration}, role="reviewer")
     progress: dict[str, Any] = {}
 
     def over() -> bool:

@@ -73,6 +73,8 @@ class Shop:
     agent: Caller
     # A manager of the catalog in Bishkek, and people who are managers and agents: of all branches, and of Osh.
     manager: Caller
+    # Another manager, of all branches.
+    reviewer: Caller
     head_office: Caller
     osh: Caller
     fulfilment: Fulfilment
@@ -178,7 +180,7 @@ class Shop:
 
     def products(self, *order_ids: str) -> dict[str, Any]:
         """The products of these orders, by their offering."""
-        found = self.agent(PRODUCT + "ListProducts").items
+        found = self.agent(PRODUCT + "ListProducts", limit=1000).items
         return {
             product.product_offering.id: product
             for product in found
@@ -289,10 +291,12 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     tokens = token_source(world.settings)
     to_catalog = clients.channel(world.settings.addresses["catalog"], tokens)
     to_customers = clients.channel(world.settings.addresses["customers"], tokens)
-    capture = Capture(
-        pricing_pb2_grpc.PricingServiceStub(to_catalog), customers_pb2_grpc.CustomerServiceStub(to_customers)
-    )
     offerings = catalog_pb2_grpc.CatalogServiceStub(to_catalog)
+    capture = Capture(
+        pricing_pb2_grpc.PricingServiceStub(to_catalog),
+        offerings,
+        customers_pb2_grpc.CustomerServiceStub(to_customers),
+    )
     provisioning = NullProvisioning()
     fulfilment = Fulfilment(capture, provisioning)
     migrating = Migrating(capture, offerings)
@@ -320,6 +324,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             provisioning,
             agent,
             manager,
+            Caller(channel, issuer.token(["catalog-manager"], ["*"], subject="reviewer")),
             people["*"],
             people["osh"],
             fulfilment,

@@ -69,6 +69,7 @@ ACTIONS = (
     _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
     _publication("LintProductOffering", "What of an offering would never apply, and why"),
     _migration("MigrateProducts", "Moves the products of old offerings to a new one, by an order each"),
+    _migration("StartProductMigration", "A second person's word for a migration that waits for it"),
     _migration("GetProductMigration", "How far a migration has come"),
     _migration("PauseProductMigration", "Takes no further order for a migration"),
     _migration("ResumeProductMigration", "Goes on with a migration"),

@@ -56,6 +56,7 @@ def main() -> None:
     offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
     capture = Capture(
         pricing_pb2_grpc.PricingServiceStub(catalog),
+        offerings,
         customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
     )
     provisioning = NullProvisioning(

@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 from catalog.preview import store
-from catalog.preview.domain import Difference, PreviewOutcome
+from catalog.preview.domain import Difference, PreviewOutcome, PreviewState
 from catalog.preview.job import FORGET, KEPT_FOR, STEP, Previews, compiled, proposed, timer_branch
 from chassis.auth import EVERY_BRANCH
 from chassis.convert import from_timestamp, to_money, to_timestamp
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from chassis.timers import set_timer
 from chassis.types import Money, new_id
 from svyaz.catalog.v1 import preview_pb2 as pb
@@ -36,7 +36,8 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
         self._previews = previews
 
     def PreviewChange(self, request: pb.PreviewChangeRequest, context: Any) -> pb.ChangePreview:
-        """Begins a preview. Raises InvalidArgument UNKNOWN_OFFERING, UNKNOWN_PRICE, REQUIRED."""
+        """Begins a preview. Raises InvalidArgument UNKNOWN_OFFERING, UNKNOWN_PRICE, REQUIRED; PermissionDenied
+        BRANCH_FORBIDDEN to who has no branch: there is nobody whose subscribers he may see."""
         if not request.product_offering_id and not request.product_offering_price:
             what = "product_offering_id or product_offering_price says what is to change"
             raise InvalidArgument("REQUIRED", what, violations=[Violation("product_offering_id", what)])
@@ -46,6 +47,8 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
             # Refused now rather than in a moment.
             compiled(unit, proposed(request, at))
             principal = unit.call.principal
+            if not principal.every_branch and not principal.branches:
+                raise PermissionDenied("BRANCH_FORBIDDEN", "a preview is of a branch's subscribers, and you have none")
             branches = (EVERY_BRANCH,) if principal.every_branch else principal.branches
             made = new_id()
             store.add(unit, made, branches, request.SerializeToString(), at)
@@ -114,6 +117,12 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
             plan = self._previews.plan(unit, row)
             if row.digest not in (None, plan.digest):
                 raise FailedPrecondition("OUTDATED", "the catalog has changed since: preview the change again")
+            if row.looks is None:
+                # Nothing has been looked at yet.
+                return response
+            looks = store.Looks.parse(row.looks)
+            # Until it is done, what has no outcome is still to be priced.
+            unknown = PreviewOutcome.OUTDATED if row.state is PreviewState.DONE else None
             looked_at = 0
             for offering, branch in store.grouped_pairs(unit, row.id, wanted):
                 if (offering, branch) < start[:2] or (request.branch and branch != request.branch):
@@ -125,7 +134,10 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
                         response.next_page_token = _token(offering, branch, after)
                         return response
                     size = room if not wanted else min(limit * PAGES_LOOKED_AT - looked_at, MAX_LIMIT)
-                    rows = store.listed(unit, row.id, offering, branch, plan.looks, after, size)
+                    rows = [
+                        (*one[:5], one[5] or unknown, one[6])
+                        for one in store.listed(unit, row.id, offering, branch, looks, after, size)
+                    ]
                     looked_at += len(rows)
                     shown = [one for one in rows if one[5] and (not wanted or PreviewOutcome(one[5]) in wanted)]
                     if len(shown) > room:
@@ -142,7 +154,7 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
     def _show(
         unit: Unit, response: pb.ListPreviewedProductsResponse, plan: Any, offering: str, branch: str, rows: Any
     ) -> None:
-        differences = store.differences(unit, {row[4] for row in rows})
+        differences = store.differences(unit, {row[4] for row in rows if row[4] is not None})
         move = plan.change.moves[offering]
         for product, customer, account, started_at, group, outcome, reason in rows:
             shown = response.items.add(
@@ -155,7 +167,7 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
                 reason=reason or "",
                 difference=[_difference(one) for one in differences.get(group, ())],
             )
-            if move.at is not None:
+            if move.at is not None and outcome != PreviewOutcome.OUTDATED:
                 shown.new_product_offering_id = move.to
                 shown.effective_at.CopyFrom(to_timestamp(max(move.at, started_at or move.at)))
 

@@ -23,6 +23,7 @@ class Proposal:
     prices: Prices
     existing_subscribers: ExistingSubscribers | None
     at: datetime
+    charge_one_time: bool = False
 
 
 def planned(
@@ -52,6 +53,7 @@ def planned(
         before=before,
         after=after,
         rules=rules([*before.values(), *after.values()]),
+        charge_one_time=proposal.charge_one_time,
     )
 
 

@@ -6,7 +6,8 @@ How it compares:
   the change takes place. Where the inventory has no prices, it is what the offering costs as it is.
 * What is paid then is what the engine says of the offering as it would be, for one who has held it as long as this
   one: who has had a trial isn't given another. It is asked in the currency that is paid in.
-* Only what recurs is compared, with tax; one-time charges are behind those who hold a product, and usage isn't known.
+* Only what recurs is compared, with tax. One-time charges are behind those who hold a product, unless they are to be
+  charged them: then these are shown beside it, and decide where what recurs stays the same. Usage isn't known.
 * Charges of several periods count by what they come to in a year of 365 days, or 12 months.
 """
 
@@ -23,7 +24,7 @@ from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import Offer, charge_period
 from catalog.pricing.pricing import BundledSelection, Item, PriceComponent, PricedItem, PricingContext, price
 from catalog.pricing.rules import NO_RULES, Rules
-from catalog.product.domain import RECURRING, kind_of_price
+from catalog.product.domain import ONE_TIME, RECURRING, kind_of_price
 from chassis.errors import DomainError
 
 _ZERO, _HUNDRED = Decimal(0), Decimal(100)
@@ -56,6 +57,8 @@ class Change:
     before: Mapping[str, Offer]
     after: Mapping[str, Offer]
     rules: Rules = NO_RULES
+    # Whether those who move are charged one-time prices too.
+    charge_one_time: bool = False
 
 
 def difference(held: Subscription, change: Change) -> Priced:
@@ -67,19 +70,21 @@ def difference(held: Subscription, change: Change) -> Priced:
         with localcontext(EXACT):
             before = paid(held.sold, held.ordered_at or held.started_at, move.at)
             if not held.sold:
-                before = charged(held, held.product_offering_id, change.before, change, move.at, "")
+                before, _ = charged(held, held.product_offering_id, change.before, change, move.at, "")
             currency = next((currency for currency, _ in before), "")
-            after = charged(held, move.to, change.after, change, move.at, currency)
-            return compared(before, after)
+            after, once = charged(held, move.to, change.after, change, move.at, currency)
+            return compared(before, after, once if change.charge_one_time else {})
     except DomainError as error:
         return Priced(PreviewOutcome.REFUSED, reason=error.reason, description=error.message)
 
 
 def charged(
     held: Subscription, offering_id: str, offers: Mapping[str, Offer], change: Change, at: datetime, currency: str
-) -> Charged:
-    """What recurs of the offering for such a product. Raises what `catalog.pricing.pricing.price` raises."""
-    known = {term.name for one in with_parts(offering_id, offers) for term in offers[one].terms}
+) -> tuple[Charged, Mapping[str, Amount]]:
+    """What recurs of the offering for such a product, and what is due once by currency. Raises what
+    `catalog.pricing.pricing.price` raises."""
+    terms = [term for one in with_parts(offering_id, offers) for term in offers[one].terms]
+    known = {term.name for term in terms if term.valid_for.covers(at)}
     item = Item(
         "1",
         offering_id,
@@ -101,10 +106,14 @@ def charged(
         agreement_id=held.agreement_id,
     )
     totals: dict[tuple[str, str], Amount] = {}
+    once: dict[tuple[str, str], Amount] = {}
     for component in _components(price([item], offers, context, change.rules).item):
+        amount = Amount(component.net, component.gross)
         if component.price_type == RECURRING:
-            _add(totals, component.currency, component.recurring_charge_period, Amount(component.net, component.gross))
-    return totals
+            _add(totals, component.currency, component.recurring_charge_period, amount)
+        elif component.price_type == ONE_TIME:
+            _add(once, component.currency, "", amount)
+    return totals, {currency: amount for (currency, _), amount in once.items()}
 
 
 def _components(items: Iterable[PricedItem]) -> Iterable[PriceComponent]:
@@ -174,8 +183,8 @@ def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
     return Amount(net, rounded(net * taxed, one.currency))
 
 
-def compared(before: Charged, after: Charged) -> Priced:
-    """Whether what is paid after is more, by the year where the periods differ."""
+def compared(before: Charged, after: Charged, once: Mapping[str, Amount] | None = None) -> Priced:
+    """Whether what is paid after is more, by the year where the periods differ; `once`: what is due once besides."""
     nothing = Amount(_ZERO, _ZERO)
     differences = tuple(
         Difference(currency, period, before.get((currency, period), nothing), after.get((currency, period), nothing))
@@ -183,8 +192,9 @@ def compared(before: Charged, after: Charged) -> Priced:
     )
     changes = [one for one in differences if one.change]
     signs = {one.change > 0 for one in changes}
+    further = tuple(Difference(currency, "", nothing, amount) for currency, amount in sorted((once or {}).items()))
     if not changes:
-        outcome = PreviewOutcome.SAME
+        outcome = PreviewOutcome.MORE if any(one.change > 0 for one in further) else PreviewOutcome.SAME
     elif len(signs) == 1:
         outcome = PreviewOutcome.MORE if signs.pop() else PreviewOutcome.LESS
     else:
@@ -192,12 +202,12 @@ def compared(before: Charged, after: Charged) -> Priced:
         if yearly is None:
             return Priced(
                 PreviewOutcome.REFUSED,
-                differences,
+                differences + further,
                 "INCOMPARABLE",
                 "it pays more of one thing and less of another, in other currencies or periods",
             )
         outcome = PreviewOutcome.MORE if yearly > 0 else PreviewOutcome.LESS if yearly < 0 else PreviewOutcome.SAME
-    return Priced(outcome, differences)
+    return Priced(outcome, differences + further)
 
 
 def _yearly(changes: Sequence[Difference]) -> Fraction | None:

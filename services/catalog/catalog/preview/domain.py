@@ -25,6 +25,8 @@ class PreviewOutcome(StrEnum):
     SAME = "same"
     KEPT = "kept"
     REFUSED = "refused"
+    # It has changed since: of listed products only.
+    OUTDATED = "outdated"
 
 
 @dataclass(frozen=True, slots=True)

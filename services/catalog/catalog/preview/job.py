@@ -1,18 +1,19 @@
 """Previews are worked out in the background, step by step.
 
 Not by the call that asks for one: a base of a million products takes longer than a caller's deadline, or the life of a
-pod, may be. A step is a timer's turn of a few seconds at most: it groups the products of an offering in a branch, or
-prices some hundreds of groups, and commits. A preview that was interrupted goes on with its next step; how much memory
-a step takes doesn't depend on the number of products.
+pod, may be. A step is a timer's turn of a few seconds at most: it groups some thousands of products of an offering in a
+branch, or prices some hundreds of groups, and commits. A preview that was interrupted goes on with its next step; how
+much memory a step takes doesn't depend on the number of products.
 """
 
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -35,12 +36,18 @@ from chassis.timers import set_timer
 from chassis.types import COMMON
 from svyaz.catalog.v1 import preview_pb2
 
+_log = logging.getLogger(__name__)
+
 # The purposes of our timers.
 STEP, FORGET = "preview", "forget-preview"
 KEPT_FOR = timedelta(days=7)
 # A step ends with what it is at after so long.
 STEP_SECONDS = 2.0
 BATCH = 500
+# Products that are grouped by one statement.
+GROUPED_AT_ONCE = 20_000
+# A step that has failed so often won't succeed.
+ATTEMPTS = 5
 # Plans and outcomes that are remembered between the steps.
 _PLANS, _OUTCOMES = 4, 20_000
 
@@ -50,7 +57,6 @@ class Plan:
     """What a preview rests on, apart from the holdings; `digest` tells whether two are of the same catalog."""
 
     change: Change
-    looks: store.Looks
     digest: str
     touched: set[str]
     # All that was compiled, and the revisions that it had with the rules.
@@ -73,15 +79,31 @@ class Previews:
         return {STEP: self.step, FORGET: self.forget}
 
     def step(self, preview_id: str, unit: Unit) -> None:
-        """Goes on with the preview for a while."""
+        """Goes on with the preview for a while; one whose steps go on failing ends as failed, with the reason."""
         until = time.monotonic() + STEP_SECONDS
         with self._acting(preview_id) as branches:
-            plan = self._begin(preview_id) if branches else None
-            more = plan is not None
-            while plan is not None and more and time.monotonic() < until:
-                more = self._go_on(preview_id, plan)
+            try:
+                begun = self._begin(preview_id) if branches else None
+                more = begun is not None
+                while begun is not None and more and time.monotonic() < until:
+                    more = self._go_on(preview_id, *begun)
+            except Exception as error:
+                if not self._given_up(preview_id, error):
+                    raise
+                _log.exception("preview %s has failed %d times", preview_id, ATTEMPTS)
+                more = False
         if more:
             set_timer(unit, preview_id, STEP, unit.at, timer_branch(branches))
+
+    def _given_up(self, preview_id: str, error: Exception) -> bool:
+        """Counts the attempt; whether it was the last."""
+        with self._database.unit() as unit:
+            row = store.row_of(unit, preview_id, lock=True)
+            last = bool(row.attempts + 1 >= ATTEMPTS)
+            store.change_row(unit, preview_id, attempts=row.attempts + 1)
+            if last and row.state is PreviewState.RUNNING:
+                self._end(unit, preview_id, PreviewState.FAILED, f"given up after {ATTEMPTS} attempts: {error}"[:1000])
+            return last
 
     def forget(self, preview_id: str, unit: Unit) -> None:
         """Removes the preview."""
@@ -100,7 +122,7 @@ class Previews:
         with calls.using(calls.Call.background("catalog", STEP, branches=branches)):
             yield branches
 
-    def _begin(self, preview_id: str) -> Plan | None:
+    def _begin(self, preview_id: str) -> tuple[Plan, store.Looks] | None:
         """What the step goes by; None when there is nothing (more) to do. A preview whose catalog has changed since its
         last step begins anew, so that all of it says the same."""
         with self._database.unit() as unit:
@@ -113,13 +135,18 @@ class Previews:
                 # What it was about isn't there any more.
                 self._end(unit, preview_id, PreviewState.FAILED, error.message)
                 return None
-            if row.digest != plan.digest:
-                store.clear(unit, preview_id)
-                pairs = store.pairs(unit, plan.change.moves)
-                store.change_row(unit, preview_id, digest=plan.digest, pair=json.dumps(pairs), grouped=0)
-            return plan
+            if row.digest == plan.digest:
+                return plan, store.Looks.parse(row.looks)
+            store.clear(unit, preview_id)
+            # As the service in the preview's branches, once: what others see of the holdings gives other groups.
+            looks = _looks(unit, plan.change)
+            pairs = json.dumps(store.pairs(unit, plan.change.moves))
+            store.change_row(
+                unit, preview_id, digest=plan.digest, looks=looks.text(), pair=pairs, grouped=0, after="", attempts=0
+            )
+            return plan, looks
 
-    def _go_on(self, preview_id: str, plan: Plan) -> bool:
+    def _go_on(self, preview_id: str, plan: Plan, looks: store.Looks) -> bool:
         """One transaction's work; whether there is more."""
         with self._database.unit() as unit:
             # Two replicas can't take the same step.
@@ -129,13 +156,14 @@ class Previews:
             pairs = json.loads(row.pair)
             if row.grouped < len(pairs):
                 offering, branch = pairs[row.grouped]
-                found = store.keep if plan.change.moves[offering].at is None else store.group
-                found(unit, preview_id, offering, branch, plan.looks)
-                store.change_row(unit, preview_id, grouped=row.grouped + 1)
+                kept = plan.change.moves[offering].at is None
+                last = store.group(unit, preview_id, (offering, branch), looks, row.after, GROUPED_AT_ONCE, kept=kept)
+                grouped = row.grouped + (last is None)
+                store.change_row(unit, preview_id, grouped=grouped, after=last or "", attempts=0)
                 return True
             groups = store.unpriced(unit, preview_id, BATCH)
             if groups:
-                store.write(unit, preview_id, [(group, self._priced(plan, group)) for group in groups])
+                store.write(unit, preview_id, [(group, self._priced(plan, looks, group)) for group in groups])
                 return True
             self._end(unit, preview_id, PreviewState.DONE, None)
             return False
@@ -143,8 +171,8 @@ class Previews:
     def _end(self, unit: Unit, preview_id: str, state: PreviewState, error: str | None) -> None:
         store.change_row(unit, preview_id, state=state, ended_at=unit.at, error=error)
 
-    def _priced(self, plan: Plan, group: store.Group) -> Priced:
-        key = (plan.digest, group.branch if plan.looks.branch else "", *group.key)
+    def _priced(self, plan: Plan, looks: store.Looks, group: store.Group) -> Priced:
+        key = (plan.digest, group.branch if looks.branch else "", *group.key)
         found = self._outcomes.get(key)
         if found is None:
             found = difference(group.subscription, plan.change)
@@ -164,6 +192,8 @@ class Previews:
         if kept is not None and kept.touched == touched and kept.revisions == store.revisions(unit, kept.sources):
             return kept
         plan = compiled(unit, proposal, touched)
+        # The same of the catalog may be proposed to become something else.
+        plan = replace(plan, digest=hashlib.sha256(row.request + plan.digest.encode()).hexdigest())
         with self._lock:
             if len(self._plans) >= _PLANS:
                 self._plans.clear()
@@ -190,6 +220,7 @@ def proposed(request: preview_pb2.PreviewChangeRequest, at: datetime) -> Proposa
         prices=prices,
         existing_subscribers=from_message(request.existing_subscribers, ExistingSubscribers) if given else None,
         at=at,
+        charge_one_time=request.charge_one_time,
     )
 
 
@@ -210,7 +241,7 @@ def compiled(unit: Unit, proposal: Proposal, touched: set[str] | None = None) ->
     sources = [one.id for one in (*offerings.values(), *prices.values())]
     revisions = store.revisions(unit, sources)
     stamp = hashlib.sha256(repr((proposal.at, sorted(touched), sorted(revisions.items()))).encode()).hexdigest()
-    return Plan(change, _looks(unit, change), stamp, touched, frozenset(sources), revisions)
+    return Plan(change, stamp, touched, frozenset(sources), revisions)
 
 
 def _looks(unit: Unit, change: Change) -> store.Looks:

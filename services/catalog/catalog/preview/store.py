@@ -5,9 +5,11 @@ of `preview_group`, which is priced once. `_INPUTS` says what these inputs are, 
 again by the digest of its own.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -47,6 +49,12 @@ preview = sa.Table(
     # Offerings with branches, a JSON list of pairs, and how many of these have been grouped.
     sa.Column("pair", sa.Text),
     sa.Column("grouped", sa.Integer, nullable=False),
+    # The last product of the next pair that has been grouped.
+    sa.Column("after", sa.Text, nullable=False),
+    # By what the products were grouped: they are found again by nothing else.
+    sa.Column("looks", sa.Text),
+    # How often the next step has failed.
+    sa.Column("attempts", sa.Integer, nullable=False),
 )
 preview_group = sa.Table(
     "preview_group",
@@ -184,6 +192,23 @@ class Looks:
     # Of these offerings parts are priced with their bundle.
     bundles: Collection[str] = field(default_factory=frozenset)
 
+    def text(self) -> str:
+        """As it is kept with the preview."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        for name in _INSTANTS:
+            plain[name] = [turn.isoformat() for turn in plain[name]]
+        return json.dumps({**plain, "bundles": sorted(self.bundles)})
+
+    @classmethod
+    def parse(cls, text: str) -> Looks:
+        """From its text."""
+        plain = json.loads(text)
+        for name in _INSTANTS:
+            plain[name] = [datetime.fromisoformat(turn) for turn in plain[name]]
+        return cls(**{**plain, "bundles": frozenset(plain["bundles"])})
+
+
+_INSTANTS = ("turns", "sold_turns")
 
 _PARTS = """(
     WITH RECURSIVE below AS (
@@ -208,11 +233,13 @@ _INPUTS = """jsonb_build_object(
     'sold_age', width_bucket(coalesce(h.ordered_at, h.started_at), %(sold_turns)s::timestamptz[])
 )::text"""
 # A part is priced with its bundle, if that is touched by the change; every bundle of what is touched is.
-_SUBJECT = """
-    h.live AND h.product_offering_id = %(offering)s AND h.branch = %(branch)s AND (h.bundle_id IS NULL OR NOT EXISTS (
+_HELD = "h.live AND h.product_offering_id = %(offering)s AND h.branch = %(branch)s"
+_NO_PART = """
+    (h.bundle_id IS NULL OR NOT EXISTS (
         SELECT FROM holding b WHERE b.id = h.bundle_id AND b.live AND b.product_offering_id = ANY (%(bundles)s)
     ))
 """
+_SUBJECT = f"{_HELD} AND {_NO_PART}"
 
 
 def _inputs(looks: Looks, offering: str) -> str:
@@ -263,28 +290,45 @@ def sold_durations(unit: Unit, offering_ids: Iterable[str]) -> set[str]:
     return {str(duration) for (duration,) in rows.fetchall()}
 
 
-def group(unit: Unit, preview_id: str, offering: str, branch: str, looks: Looks) -> None:
-    """Groups the products of the offering in the branch."""
-    query = f"""
+# So many products at a time, whatever becomes of them: no statement takes long. How many there were, and the last.
+_RANGE = f"""
+    WITH looked AS MATERIALIZED (
+        SELECT h.id FROM holding h WHERE {_HELD} AND h.id > %(after)s ORDER BY h.id LIMIT %(limit)s
+    ), subject AS (
+        SELECT {{inputs}} AS inputs, h.started_at, h.ordered_at
+        FROM holding h JOIN looked ON looked.id = h.id WHERE {_NO_PART}
+    ), added AS (
         INSERT INTO preview_group (
-            preview_id, branch, product_offering_id, alike, inputs, started_at, ordered_at, products
+            preview_id, branch, product_offering_id, alike, inputs, started_at, ordered_at, products, outcome
         )
-        SELECT %(preview)s, %(branch)s, %(offering)s, md5(inputs), inputs, min(started_at), min(ordered_at), count(*)
-        FROM (SELECT {_inputs(looks, offering)} AS inputs, h.started_at, h.ordered_at FROM holding h WHERE {_SUBJECT})
-            AS subject
-        GROUP BY inputs
-    """  # noqa: S608 (expressions of our own)
-    unit.cursor().execute(query, _parameters(looks, offering, branch, preview=preview_id))
+        SELECT %(preview)s, %(branch)s, %(offering)s, {{alike}}, inputs, min(started_at), min(ordered_at), count(*),
+            %(outcome)s
+        FROM subject GROUP BY inputs
+        ON CONFLICT (preview_id, product_offering_id, branch, alike) DO UPDATE SET
+            products = preview_group.products + excluded.products,
+            started_at = least(preview_group.started_at, excluded.started_at),
+            ordered_at = least(preview_group.ordered_at, excluded.ordered_at)
+    )
+    SELECT count(*), max(id) FROM looked
+"""  # noqa: S608 (expressions of our own)
 
 
-def keep(unit: Unit, preview_id: str, offering: str, branch: str, looks: Looks) -> None:
-    """Counts the products of the offering in the branch, for which nothing changes."""
-    query = f"""
-        INSERT INTO preview_group (preview_id, branch, product_offering_id, alike, inputs, products, outcome)
-        SELECT %(preview)s, %(branch)s, %(offering)s, '', '', count(*), 'kept' FROM holding h WHERE {_SUBJECT}
-        HAVING count(*) > 0
-    """  # noqa: S608
-    unit.cursor().execute(query, _parameters(looks, offering, branch, preview=preview_id))
+def group(
+    unit: Unit, preview_id: str, pair: tuple[str, str], looks: Looks, after: str, limit: int, *, kept: bool
+) -> str | None:
+    """Groups the next products of an offering in a branch; `kept`: those for which nothing changes are only counted.
+
+    The last of them; None: there are no more.
+    """
+    offering, branch = pair
+    inputs, alike = ("''", "''") if kept else (_inputs(looks, offering), "md5(inputs)")
+    outcome = str(PreviewOutcome.KEPT) if kept else None
+    more = {"preview": preview_id, "after": after, "limit": limit, "outcome": outcome}
+    rows = unit.cursor().execute(
+        _RANGE.format(inputs=inputs, alike=alike), _parameters(looks, offering, branch, **more)
+    )
+    found, last = rows.fetchone() or (0, None)
+    return last if found == limit else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +496,8 @@ def add(unit: Unit, preview_id: str, branches: Sequence[str], request: bytes, at
             at=at,
             state=PreviewState.RUNNING,
             grouped=0,
+            after="",
+            attempts=0,
         )
     )
 
@@ -521,7 +567,8 @@ def grouped_pairs(unit: Unit, preview_id: str, wanted: Sequence[PreviewOutcome])
         .where(group.preview_id == preview_id, group.outcome.is_not(None))
         .order_by(group.product_offering_id, group.branch)
     )
-    if wanted:
+    # What has changed since has no outcome of its own.
+    if wanted and PreviewOutcome.OUTDATED not in wanted:
         query = query.where(group.outcome.in_(wanted))
     return [(row.product_offering_id, row.branch) for row in unit.session.execute(query)]
 

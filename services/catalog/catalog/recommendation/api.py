@@ -44,7 +44,6 @@ class Recommendations(StandardMethods):
     def __init__(self, database: Database, pricer: Pricer) -> None:
         self._database = database
         self._pricer = pricer
-        self._customers = store.CustomerCount()
         self._questions = Collection(database, QueryProductRecommendation, _Message)
         super().__init__(
             recommendation_pb2.DESCRIPTOR.services_by_name["RecommendationService"],
@@ -84,15 +83,15 @@ class Recommendations(StandardMethods):
         return self._database.transact(request, _Message, work)
 
     def _find(self, question: QueryProductRecommendation) -> tuple[list[Candidate], list[CoHolding], int]:
-        """What the customer can have that something speaks for, what is held together, and by how many customers."""
+        """What the customer can have that something speaks for, what is held together, and by how many of the customers
+        that were looked at."""
         with self._database.unit() as unit:
             held = qualification_store.held(unit, question.customer_id)
             book = qualification_store.every_restriction(unit)
             book |= qualification_store.restrictions(unit, [one.product_offering_id for one in held])
             wanted = self._wanted(unit, question)
             names = {key: offering.name for key, offering in book.items()}
-            pairs = store.together(unit, [one.product_offering_id for one in held], names)
-            customers = self._customers.get(unit) if pairs else 0
+            pairs, customers = store.together(unit, [one.product_offering_id for one in held], names)
             situation = question.situation(unit.at)
         has = {book[one.product_offering_id].line for one in held if one.product_offering_id in book}
         verdicts = [
@@ -204,6 +203,7 @@ class Recommendations(StandardMethods):
         found = recommend_discounts(accepted, minimum)
         inputs = {
             "minimum_observations": minimum,
+            "most_sales": store.MOST_SALES,
             "product_offering_id": request.product_offering_id,
             # What was accepted by how many: the same answer follows from it.
             "accepted": {segment: _counted(accepted[segment]) for segment in sorted(accepted)},

@@ -6,7 +6,8 @@ How it counts:
 * What would replace something of the customer's is compared with it: both are priced for the same usage, a month, with
   tax. What is an upgrade is recommended at any price, what merely replaces only when it is cheaper.
 * What else is recommended is what holders of the customer's offerings hold more often than others do: the lift of a
-  pair is P(both) ÷ (P(one) · P(other)). Pairs of fewer customers than MINIMUM_SUPPORT say nothing, nor do lifts below
+  pair is P(both) ÷ (P(one) · P(other)). Of a large base a sample of customers is counted, by a hash of their ids: how
+  many these were is in the receipt. Pairs of fewer customers than MINIMUM_SUPPORT say nothing, nor do lifts below
   MINIMUM_LIFT.
 * Upgrades come first, then what replaces at a saving, by its share of today's price; then the rest, by lift. Of equal
   ones the lower id comes first.
@@ -49,7 +50,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoHolding:
-    """So many customers hold one offering of the customer's, the other, and both."""
+    """Of the customers that were looked at so many hold one offering of the customer's, the other, and both."""
 
     held_id: str
     other_id: str

@@ -1,8 +1,6 @@
 """The table of recommendations, and what is read of the holdings to make them."""
 
-import threading
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 from decimal import Decimal
 
 import sqlalchemy as sa
@@ -22,53 +20,32 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     QueryProductRecommendation: Resource(recommendation_pb2.QueryProductRecommendation, query_product_recommendation),
 }
 
-_FRESH = timedelta(minutes=10)
-_PAGE = 2_000
+# Of the sales of an offering so many are looked at, chosen by a hash of their ids.
+MOST_SALES = 20_000
 
 
-class CustomerCount:
-    """How many customers hold anything, in all branches together; counted again when it is ten minutes old."""
-
-    def __init__(self) -> None:
-        self._known: tuple[datetime, int] | None = None
-        self._lock = threading.Lock()
-
-    def get(self, unit: Unit) -> int:
-        """The number."""
-        with self._lock:
-            if self._known is None or not timedelta() <= unit.at - self._known[0] < _FRESH:
-                row = unit.cursor().execute("SELECT holding_customers()").fetchone()
-                self._known = (unit.at, int(row[0]) if row is not None else 0)
-            return self._known[1]
-
-
-def together(unit: Unit, held_ids: Iterable[str], names: Mapping[str, str]) -> list[CoHolding]:
-    """What else the holders of these offerings hold."""
-    held = sorted(set(held_ids))
-    pairs = holding_store.co_holders(unit, held)
-    holders = {pair.product_offering_id: pair.customers for pair in pairs if pair.product_offering_id == pair.other_id}
-    others = sorted({pair.other_id for pair in pairs} - set(held))
-    holders |= {
-        pair.product_offering_id: pair.customers
-        for pair in holding_store.co_holders(unit, others)
-        if pair.product_offering_id == pair.other_id
-    }
-    return [
+def together(unit: Unit, held_ids: Iterable[str], names: Mapping[str, str]) -> tuple[list[CoHolding], int]:
+    """What else the holders of these offerings hold, and how many customers were looked at."""
+    held = set(held_ids)
+    found = holding_store.co_holders(unit, held)
+    pairs = [
         CoHolding(
             held_id=pair.product_offering_id,
             other_id=pair.other_id,
-            both=pair.customers,
-            held=holders.get(pair.product_offering_id, 0),
-            other=holders.get(pair.other_id, 0),
+            both=pair.both,
+            held=pair.one,
+            other=pair.other,
             held_name=names.get(pair.product_offering_id, ""),
         )
-        for pair in pairs
+        for pair in found
         if pair.other_id not in held
     ]
+    return pairs, found[0].customers if found else 0
 
 
 def accepted_discounts(unit: Unit, offering_id: str) -> dict[str, list[Decimal]]:
-    """The discounts (per cent) at which holders in the caller's branches bought the offering, by their segments.
+    """The discounts (per cent) at which holders in the caller's branches bought the offering, by their segments: of
+    MOST_SALES at most.
 
     One of each holder: of all that it is charged together. A holder of several segments counts in each, one of none
     under the empty name.
@@ -77,8 +54,8 @@ def accepted_discounts(unit: Unit, offering_id: str) -> dict[str, list[Decimal]]
     query = (
         sa.select(table.c.market_segment, table.c.sold)
         .where(table.c.product_offering_id == offering_id, table.c.live, table.c.sold.is_not(None))
-        .order_by(table.c.id)
-        .execution_options(yield_per=_PAGE)
+        .order_by(sa.func.hashtext(table.c.id))
+        .limit(MOST_SALES)
     )
     result: dict[str, list[Decimal]] = {}
     for segments, sold in unit.session.execute(query):

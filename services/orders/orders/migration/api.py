@@ -1,6 +1,7 @@
 """What can be asked of migrations."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from chassis import calls, clients
@@ -12,7 +13,7 @@ from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON, new_id
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
-from orders.migration.steps import MIGRATE, start
+from orders.migration.steps import MIGRATE, go_on, start
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.orders.v1 import migration_pb2
 from svyaz.type.v1 import requests_pb2
@@ -47,7 +48,7 @@ class Migrations(StandardMethods):
     def MigrateProducts(
         self, request: migration_pb2.MigrateProductsRequest, context: Any
     ) -> migration_pb2.ProductMigration:
-        """Begins a migration, now or later."""
+        """Begins a migration, now or later; one that nobody else has approved waits for a second person."""
         remembered = self._database.remembered(request, migration_pb2.ProductMigration)
         if remembered is not None:
             return remembered
@@ -59,9 +60,12 @@ class Migrations(StandardMethods):
             "from_offering": tuple(dict.fromkeys(request.from_offering)),
             "to_offering": request.to_offering or None,
             "start_at": at,
+            "charge_one_time": request.charge_one_time,
+            "requested_by": calls.current().principal.subject,
         }
-        ProductMigration(id="", **migration_of).check(self._database.clock.now())
-        self._check_sellable(request)
+        now = self._database.clock.now()
+        ProductMigration(id="", **migration_of).check(now)
+        migration_of["awaits_approval"] = not self._promised(request, self._sellable(request), at or now)
 
         def work(unit: Unit) -> migration_pb2.ProductMigration:
             migration = ProductMigration(id=new_id(), **migration_of)
@@ -77,8 +81,8 @@ class Migrations(StandardMethods):
             raise PermissionDenied("BRANCH_FORBIDDEN", "only who may see every branch migrates the products of all")
         return COMMON
 
-    def _check_sellable(self, request: migration_pb2.MigrateProductsRequest) -> None:
-        """Raises InvalidArgument UNKNOWN_OFFERING, FailedPrecondition OFFERING_NOT_SELLABLE."""
+    def _sellable(self, request: migration_pb2.MigrateProductsRequest) -> catalog_pb2.ProductOffering:
+        """The new offering. Raises InvalidArgument UNKNOWN_OFFERING, FailedPrecondition OFFERING_NOT_SELLABLE."""
         try:
             offering = clients.call(self._catalog.GetProductOffering, requests_pb2.GetRequest(id=request.to_offering))
         except NotFound as error:
@@ -87,6 +91,38 @@ class Migrations(StandardMethods):
         if offering.lifecycle_status != catalog_pb2.LIFECYCLE_STATUS_LAUNCHED:
             why = f"offering {offering.id} isn't Launched"
             raise FailedPrecondition("OFFERING_NOT_SELLABLE", why, violations=[Violation("to_offering", why)])
+        return offering
+
+    def _promised(
+        self, request: migration_pb2.MigrateProductsRequest, offering: catalog_pb2.ProductOffering, at: datetime
+    ) -> bool:
+        """Whether two people have approved it with the offering: that it takes over the subscribers of its series from
+        then on. One-time charges nobody has promised."""
+        policy = offering.existing_subscribers
+        if (
+            policy.policy != catalog_pb2.EXISTING_SUBSCRIBERS_POLICY_MIGRATE
+            or not offering.series
+            or request.charge_one_time
+            or (policy.HasField("effective_date") and at < from_timestamp(policy.effective_date))
+        ):
+            return False
+        by_id = requests_pb2.Filter(
+            path="id", operator=requests_pb2.Filter.OPERATOR_EQ, value=list(request.from_offering)
+        )
+        found = clients.call(self._catalog.ListProductOfferings, requests_pb2.ListRequest(filter=[by_id], limit=1000))
+        ours = {one.id for one in found.items if offering.series in (one.id, one.series)}
+        return ours == set(request.from_offering)
+
+    def StartProductMigration(
+        self, request: migration_pb2.ProductMigrationRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """A second person's word; raises FailedPrecondition OWN_WORK, BAD_TRANSITION."""
+
+        def approve(unit: Unit, migration: ProductMigration) -> None:
+            migration.approve(unit.call.principal.subject)
+            go_on(unit, migration)
+
+        return self._change(request, approve)
 
     def PauseProductMigration(
         self, request: migration_pb2.ProductMigrationRequest, context: Any
@@ -108,8 +144,7 @@ class Migrations(StandardMethods):
             if migration.state is not MigrationState.PAUSED:
                 raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't paused")
             migration.resume(unit.at)
-            assert migration.start_at is not None
-            set_timer(unit, migration.id, MIGRATE, max(migration.start_at, unit.at), migration.branch)
+            go_on(unit, migration)
 
         return self._change(request, resume)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from chassis.errors import InvalidArgument, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Aggregate, EntityRef, require_transition
 from orders.inventory.domain import Product
 from orders.inventory.values import ProductRefOrValue, ProductStatus
@@ -58,6 +58,13 @@ class ProductMigration(Aggregate):
     from_offering: tuple[str, ...] = ()
     to_offering: str | None = None
     series: str | None = None
+    # Whether the one-time prices of the new offering are charged too.
+    charge_one_time: bool | None = None
+    # None: the launched version that promised it, which two people have approved.
+    requested_by: str | None = None
+    approved_by: str | None = None
+    # What one person asked for begins when another has started it.
+    awaits_approval: bool | None = None
     state: MigrationState | None = None
     start_at: datetime | None = None
     started_at: datetime | None = None
@@ -87,6 +94,14 @@ class ProductMigration(Aggregate):
         if wanted is MigrationState.COMPLETED:
             self.completed_at = at
 
+    def approve(self, person: str) -> None:
+        """A second person starts it. Raises FailedPrecondition OWN_WORK, BAD_TRANSITION when it awaits nobody."""
+        if not self.awaits_approval:
+            raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {self.state} waits for nobody")
+        if person == self.requested_by:
+            raise FailedPrecondition("OWN_WORK", f"{person} asked for it: somebody else starts it")
+        self.awaits_approval, self.approved_by = False, person
+
     def resume(self, at: datetime) -> None:
         """Goes on where it was paused; raises FailedPrecondition BAD_TRANSITION."""
         begun = self.started_at is not None
@@ -95,7 +110,7 @@ class ProductMigration(Aggregate):
     @property
     def running(self) -> bool:
         """Whether it goes on by itself."""
-        return self.state in (MigrationState.ACKNOWLEDGED, MigrationState.IN_PROGRESS)
+        return not self.awaits_approval and self.state in (MigrationState.ACKNOWLEDGED, MigrationState.IN_PROGRESS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for
 from orders.ordering.api import place
 from orders.ordering.capture import Capture
+from orders.ordering.store import quantities, quantity_of
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 
@@ -22,6 +23,8 @@ from svyaz.type.v1 import requests_pb2
 MIGRATE = "migrate"
 # Products looked at, and orders taken, in one transaction.
 LOOKED_AT_ONCE, ORDERS_AT_ONCE = 5_000, 20
+# Orders of one migration that haven't ended: what a step looks at grows with them, not with the base.
+UNDER_WAY = 500
 # How often it is looked whether the orders that are under way have ended.
 PAUSE = timedelta(seconds=1)
 
@@ -48,20 +51,20 @@ class Migrating:
             self._begin(unit, migration)
         store.settle(unit, migration)
         looked_through, found = store.scan(unit, migration, LOOKED_AT_ONCE)
-        taken = store.waiting(unit, migration, ORDERS_AT_ONCE)
-        for product_id in taken:
+        room = min(ORDERS_AT_ONCE, UNDER_WAY - store.under_way(unit, migration))
+        for product_id in store.waiting(unit, migration, room):
             self._take_order(unit, migration, product_id)
         unit.flush()
-        counted = store.progress(unit, [migration.id]).get(migration.id, {})
-        left = counted.get(_S.WAITING, 0) + counted.get(_S.ORDERED, 0)
+        waiting, ordered = (store.any_in(unit, migration, state) for state in (_S.WAITING, _S.ORDERED))
+        left = waiting or ordered
         if looked_through and not left and found:
             # Those that were being ordered meanwhile are there now.
             store.begin_scan(unit, migration)
-            left = 1
+            left = True
         if looked_through and not left:
             migration.move(MigrationState.COMPLETED, unit.at)
         else:
-            busy = not looked_through or counted.get(_S.WAITING, 0)
+            busy = not looked_through or (waiting and room == ORDERS_AT_ONCE)
             set_timer(unit, migration.id, MIGRATE, unit.at if busy else unit.at + PAUSE, migration.branch)
 
     def _begin(self, unit: Unit, migration: ProductMigration) -> None:
@@ -97,9 +100,16 @@ class Migrating:
         if product is None or why is not None:
             store.mark(unit, migration, product_id, _S.SKIPPED, reason=why)
             return
-        order, item = order_for(migration, product, store.quantity_of(unit, product), id=new_id())
+        order, item = order_for(migration, product, quantity_of(unit, product), id=new_id())
         try:
-            captured = self._capture.capture(order, [item], products, exact_version=True)
+            captured = self._capture.capture(
+                order,
+                [item],
+                products,
+                quantities(unit, products),
+                exact_version=True,
+                charge_one_time=bool(migration.charge_one_time),
+            )
         except (FailedPrecondition, InvalidArgument) as refusal:
             violations = "; ".join(f"{one.field} {one.description}" for one in refusal.violations)
             reason = f"{refusal.reason}: {refusal.message}" + (f" ({violations})" if violations else "")
@@ -113,9 +123,10 @@ class Migrating:
     def catalog_changed(self, event: ReceivedEvent, unit: Unit) -> None:
         """Begins, at its time, the migration that a version promises which has just been launched.
 
-        Once, since nothing is launched twice.
+        Once, since nothing is launched twice. What is there from the beginning as Launched has been taken over from
+        another catalog, where it was launched long ago: that moves nobody.
         """
-        if event.type not in ("ProductOfferingStateChangeEvent", "ProductOfferingCreateEvent"):
+        if event.type != "ProductOfferingStateChangeEvent":
             return
         offering = event.message(catalog_pb2.ProductOffering)
         policy = offering.existing_subscribers
@@ -145,9 +156,15 @@ class Migrating:
 def start(unit: Unit, migration: ProductMigration) -> None:
     """Keeps a new migration and lets it begin at its time; raises InvalidArgument SAME_OFFERING, REQUIRED."""
     migration.check(unit.at)
-    assert migration.start_at is not None
     unit.add(migration)
-    set_timer(unit, migration.id, MIGRATE, max(migration.start_at, unit.at), migration.branch)
+    go_on(unit, migration)
+
+
+def go_on(unit: Unit, migration: ProductMigration) -> None:
+    """Sets the timer of one that isn't paused and awaits nobody, for its time or at once."""
+    if migration.running:
+        assert migration.start_at is not None
+        set_timer(unit, migration.id, MIGRATE, max(migration.start_at, unit.at), migration.branch)
 
 
 def _instant(timestamp: object) -> float:

@@ -7,10 +7,9 @@ import sqlalchemy as sa
 
 from chassis.db import EnumText, Resource, Unit, aggregate_table
 from chassis.types import Aggregate
-from orders.inventory.domain import Product
 from orders.migration.domain import MOVABLE, OUTCOMES, MigratedProduct, MigratedProductState, ProductMigration
-from orders.ordering.domain import ProductOrderItem
-from orders.ordering.store import product_order, product_order_item
+from orders.ordering.store import product_order
+from orders.ordering.values import ProductOrderState
 from orders.schema import metadata
 from svyaz.orders.v1 import migration_pb2
 
@@ -131,21 +130,50 @@ def mark(
     )
 
 
-def settle(unit: Unit, migration: ProductMigration) -> None:
-    """Takes over how the orders of the migration have ended."""
+def under_way(unit: Unit, migration: ProductMigration) -> int:
+    """How many orders of the migration haven't ended; there are never many."""
     columns = migrated_product.c
-    for ended, outcome in OUTCOMES.items():
+    return int(
+        unit.session.scalar(
+            sa.select(sa.func.count()).where(
+                columns.migration_id == migration.id, columns.state == MigratedProductState.ORDERED
+            )
+        )
+        or 0
+    )
+
+
+def any_in(unit: Unit, migration: ProductMigration, state: MigratedProductState) -> bool:
+    """Whether a product of the migration is in that state."""
+    columns = migrated_product.c
+    there = sa.exists().where(columns.migration_id == migration.id, columns.state == state)
+    return bool(unit.session.scalar(sa.select(there)))
+
+
+def settle(unit: Unit, migration: ProductMigration) -> None:
+    """Takes over how the orders of the migration have ended; looks at those only that are under way."""
+    columns = migrated_product.c
+    rows = unit.session.execute(
+        sa.select(columns.product_order_id, columns.product_id).where(
+            columns.migration_id == migration.id, columns.state == MigratedProductState.ORDERED
+        )
+    )
+    open_orders: dict[str, str] = {row.product_order_id: row.product_id for row in rows}
+    ended: dict[ProductOrderState, list[str]] = {}
+    for order_id, state in unit.session.execute(
+        sa.select(product_order.c.id, product_order.c.state).where(
+            product_order.c.id.in_(list(open_orders)), product_order.c.state.in_(list(OUTCOMES))
+        )
+    ):
+        ended.setdefault(state, []).append(open_orders[order_id])
+    for state, product_ids in ended.items():
+        outcome = OUTCOMES[state]
         unit.session.execute(
             sa.update(migrated_product)
-            .where(
-                columns.migration_id == migration.id,
-                columns.state == MigratedProductState.ORDERED,
-                product_order.c.id == columns.product_order_id,
-                product_order.c.state == ended,
-            )
+            .where(columns.migration_id == migration.id, columns.product_id.in_(product_ids))
             .values(
                 state=outcome,
-                reason=None if outcome is MigratedProductState.COMPLETED else f"its order is {ended}",
+                reason=None if outcome is MigratedProductState.COMPLETED else f"its order is {state}",
             )
         )
 
@@ -189,15 +217,3 @@ def products(
     if states:
         query = query.where(columns.state.in_(states))
     return [MigratedProduct(**row._mapping) for row in unit.session.execute(query)]
-
-
-def quantity_of(unit: Unit, held: Product) -> int:
-    """How many a product is: what the latest item that ordered or changed it said. 1, when none did."""
-    for origin in reversed(held.product_order_item):
-        rows = unit.session.scalars(
-            sa.select(ProductOrderItem).where(product_order_item.c.product_order_id == origin.product_order_id)
-        )
-        for row in rows:
-            if row.product_id == held.id and row.item.quantity is not None:
-                return row.item.quantity
-    return 1

@@ -130,7 +130,7 @@ class Orders(StandardMethods):
         captured = self._capture.capture(
             convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch),
             wanted,
-            self._products(wanted),
+            *self._held(wanted),
         )
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
@@ -182,11 +182,11 @@ class Orders(StandardMethods):
         self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str], wanted: Sequence[OrderItem]
     ) -> Captured:
         order, _ = self._as_wanted(request, paths)
-        return self._capture.capture(order, wanted, self._products(wanted))
+        return self._capture.capture(order, wanted, *self._held(wanted))
 
     def _missing(self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]) -> Sequence[str]:
         order, items = self._as_wanted(request, paths)
-        standing = self._capture.standing(order, items, self._products(assembled(items)))
+        standing = self._capture.standing(order, items, self._held(assembled(items))[0])
         standing.check()
         return standing.missing
 
@@ -203,12 +203,14 @@ class Orders(StandardMethods):
         order.revise(changes, self._database.clock.now())
         return order, items
 
-    def _products(self, items: Sequence[OrderItem]) -> Products:
+    def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
+        """The products that the items name, and how many those of bundles are."""
         wanted = product_ids(items)
         if not wanted:
-            return {}
+            return {}, {}
         with self._database.unit() as unit:
-            return with_parts(unit, wanted)
+            products = with_parts(unit, wanted)
+            return products, store.quantities(unit, products)
 
     @staticmethod
     def _by_request(unit: Unit, order: ProductOrder, state: ProductOrderState) -> None:

@@ -1,25 +1,30 @@
 """Taking an order: what catalog and customers say about it, before anything is written."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
-from orders.inventory.domain import RUNNING, Product
+from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.inventory.values import PriceAlteration, ProductRefOrValue
+from orders.ordering import chosen
 from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
-from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2, customers_pb2_grpc
-from svyaz.type.v1 import receipt_pb2
+from svyaz.type.v1 import receipt_pb2, values_pb2
 
 # What an order may lack; a customer or account that isn't known is awaited by its id.
 NO_CUSTOMER = "customer"
 NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
+_UNKNOWN_TERM = re.compile(r"item\[(\d+)\]\.term")
+# What ordering brings about: not what use, or leaving early, costs.
+DUE = frozenset({"oneTime", RECURRING})
 _PRICED = frozenset({OrderItemAction.ADD, OrderItemAction.MODIFY})
 _LEAVING = frozenset({OrderItemAction.DELETE, OrderItemAction.MODIFY})
 
@@ -74,67 +79,106 @@ class Captured:
 class Capture:
     """Asks catalog and customers, as the caller of the order."""
 
-    def __init__(self, catalog: pricing_pb2_grpc.PricingServiceStub, customers: customers_pb2_grpc.CustomerServiceStub):
+    def __init__(
+        self,
+        pricing: pricing_pb2_grpc.PricingServiceStub,
+        catalog: catalog_pb2_grpc.CatalogServiceStub,
+        customers: customers_pb2_grpc.CustomerServiceStub,
+    ) -> None:
+        self._pricing = pricing
         self._catalog = catalog
         self._customers = customers
 
     def capture(
-        self, order: ProductOrder, items: Sequence[OrderItem], products: Products, *, exact_version: bool = False
+        self,
+        order: ProductOrder,
+        items: Sequence[OrderItem],
+        products: Products,
+        quantities: Mapping[str, int],
+        *,
+        exact_version: bool = False,
+        charge_one_time: bool = True,
     ) -> Captured:
-        """Validates and prices the order.
+        """Validates and prices the order, as what was chosen; `quantities`: how many each product of a bundle is.
 
-        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time.
-        Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER;
-        FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items.
+        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
+        without `charge_one_time` only what recurs is charged.
+        Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
+        BUNDLED_SELECTION; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the
+        items.
         """
         found = list(walk(items))
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
         ]
         price_request = pricing_pb2.PriceRequest(
-            item=[
-                pricing_pb2.PriceRequestItem(
-                    id=item.id or "",
-                    product_offering_id=(item.product_offering.id or "") if item.product_offering else "",
-                    quantity=1 if item.quantity is None else item.quantity,
-                    exact_version=exact_version or _holds(item, products),
-                )
-                for _, item in to_price
-            ],
-            context=pricing_pb2.PricingContext(
-                branch=order.branch,
-                customer_id=order.customer_ids()[0] if order.customer_ids() else "",
-                channel=_channel(order),
-                place=_place(item for _, item in found),
-                for_sale=True,
-                leaving_product=[
-                    item.product.id
-                    for _, item in found
-                    if item.action in _LEAVING and item.product is not None and item.product.id
-                ],
-            ),
+            item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
+            context=_pricing_context(order, [item for _, item in found], products),
         )
         context_request = _context_request(order, items, products)
+        priced, selected = None, chosen.Selections()
         if to_price:
             try:
                 # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
-                priced = clients.call(self._catalog.Price, price_request)
+                priced, selected = self._priced(price_request, [item for _, item in to_price], products, quantities)
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
-        else:
-            priced = None
         context = clients.call(self._customers.GetOrderingContext, context_request)
-        expansion = _Expansion(items, priced, products)
+        expansion = _Expansion(items, priced, products, selected.series, charge_one_time)
         completed = tuple(expansion.complete(item, None) for item in items)
         standing = _standing(order, completed, products, expansion.charges, context)
         _as_sent(standing, {path for path, _ in found}).check()
         return Captured(
             items=completed,
             charges=expansion.charges,
-            total=tuple(_total(total) for total in priced.total) if priced is not None else (),
+            total=tuple(
+                _total(total)
+                for total in (priced.total if priced is not None else ())
+                if charge_one_time or total.price_type == RECURRING
+            ),
             receipt=priced.receipt if priced is not None and priced.HasField("receipt") else None,
             missing=standing.missing,
         )
+
+    def _priced(
+        self,
+        request: pricing_pb2.PriceRequest,
+        items: Sequence[OrderItem],
+        products: Products,
+        quantities: Mapping[str, int],
+    ) -> tuple[pricing_pb2.PriceResponse, chosen.Selections]:
+        """What the catalog asks. Of a bundle that is held only its first answer says what version it becomes; the
+        second is for the parts that are held."""
+        priced = self._price(request, items)
+        bundles: dict[str, chosen.HeldBundle] = {}
+        named = set(product_ids(items))
+        for item, answer in zip(items, priced.item, strict=True):
+            product = _product(item, products)
+            if product is None or item.product_order_item or _names_its_parts(item):
+                continue
+            parts = list(chosen.running_parts(product, products, named))
+            if parts and answer.bundled_item:
+                bundles[product.id] = chosen.HeldBundle(product, answer.product_offering.id, parts, quantities)
+        if not bundles:
+            return priced, chosen.Selections()
+        selected = chosen.selections(self._catalog, list(bundles.values()))
+        for item, asked in zip(items, request.item, strict=True):
+            product = _product(item, products)
+            asked.bundled.extend(selected.bundled.get(product.id, ()) if product is not None else ())
+        return self._price(request, items), selected
+
+    def _price(self, request: pricing_pb2.PriceRequest, items: Sequence[OrderItem]) -> pricing_pb2.PriceResponse:
+        """The answer; a commitment that a product has and its new offering doesn't know doesn't count any more."""
+        while True:
+            try:
+                return clients.call(self._pricing.Price, request)
+            except InvalidArgument as error:
+                unknown = {int(n) for wrong in error.violations for n in _UNKNOWN_TERM.findall(wrong.field)}
+                outlived = [n for n in unknown if request.item[n].term and not chosen.stated_term(items[n])]
+                if error.reason != "UNKNOWN_TERM" or not outlived:
+                    raise
+                for n in outlived:
+                    request.item[n].term = ""
 
     def standing(self, order: ProductOrder, rows: Sequence[ProductOrderItem], products: Products) -> Standing:
         """What the order, as it is kept, lacks by now."""
@@ -151,6 +195,44 @@ def _context_request(
     return customers_pb2.GetOrderingContextRequest(
         customer_id=order.customer_ids(),
         billing_account_id=dict.fromkeys(account.id for account in accounts if account is not None and account.id),
+    )
+
+
+def _asked(
+    item: OrderItem, product: Product | None, products: Products, exact_version: bool
+) -> pricing_pb2.PriceRequestItem:
+    """What the catalog is asked for an item. What isn't stated costs nothing: most orders state nothing."""
+    asked = pricing_pb2.PriceRequestItem(
+        id=item.id or "",
+        product_offering_id=(item.product_offering.id or "") if item.product_offering else "",
+        quantity=1 if item.quantity is None else item.quantity,
+        exact_version=exact_version or _holds(item, products),
+        term=chosen.stated_term(item) or chosen.held_term(product),
+    )
+    for characteristic in chosen.characteristics(item, product):
+        asked.characteristic.append(convert.to_message(characteristic, values_pb2.Characteristic))
+    if product is not None and product.start_date is not None:
+        asked.started_at.CopyFrom(convert.to_timestamp(product.start_date))
+    return asked
+
+
+def _pricing_context(order: ProductOrder, items: Sequence[OrderItem], products: Products) -> pricing_pb2.PricingContext:
+    held = [product for item in items if (product := _product(item, products)) is not None]
+    agreement = chosen.in_common(chosen.agreements(item, _product(item, products)) for item in items)
+    return pricing_pb2.PricingContext(
+        branch=order.branch,
+        customer_id=order.customer_ids()[0] if order.customer_ids() else "",
+        market_segment=chosen.in_common(map(chosen.market_segments, held)),
+        channel=_channel(order),
+        place=_place(items)
+        or chosen.in_common(tuple(place.id for place in product.place if place.id) for product in held),
+        agreement_id=agreement[0] if agreement else "",
+        for_sale=True,
+        leaving_product=[
+            item.product.id
+            for item in items
+            if item.action in _LEAVING and item.product is not None and item.product.id
+        ],
     )
 
 
@@ -266,10 +348,17 @@ class _Expansion:
     """Completes items with their prices, accounts and parts: what a bundle consists of goes on as items below it."""
 
     def __init__(
-        self, items: Sequence[OrderItem], priced: pricing_pb2.PriceResponse | None, products: Products
+        self,
+        items: Sequence[OrderItem],
+        priced: pricing_pb2.PriceResponse | None,
+        products: Products,
+        series: Mapping[str, str],
+        charge_one_time: bool,
     ) -> None:
         self._answers = {answer.id: answer for answer in priced.item} if priced is not None else {}
         self._products = products
+        self._series = series
+        self._due = DUE if charge_one_time else frozenset({RECURRING})
         self._taken = {item.id or "" for _, item in walk(items)}
         # A product that has an item of its own needs none as a part.
         self._named = set(product_ids(items))
@@ -282,7 +371,7 @@ class _Expansion:
         answer = self._answers.get(item.id or "")
         inner = tuple(self.complete(part, item.billing_account) for part in item.product_order_item)
         if answer is not None:
-            self.charges[item.id or ""] = prices = _order_prices(answer.component)
+            self.charges[item.id or ""] = prices = _order_prices(answer.component, self._due)
             if not inner and not _names_its_parts(item):
                 inner = self._parts(item, answer, product)
             item = _named(item, answer)
@@ -298,11 +387,12 @@ class _Expansion:
         account = item.billing_account or (product.billing_account if product is not None else None)
         parts = []
         for part in answer.bundled_item:
-            kept = next((one for one in there if _offering_id(one) == part.product_offering.id), None)
+            wanted = self._line(part.product_offering.id)
+            kept = next((one for one in there if self._line(_offering_id(one) or "") == wanted), None)
             if kept is not None:
                 there.remove(kept)
             part_id = self._new_id(item)
-            self.charges[part_id] = prices = _order_prices(part.component)
+            self.charges[part_id] = prices = _order_prices(part.component, self._due)
             inner = OrderItem(
                 id=part_id,
                 action=OrderItemAction.ADD if kept is None else OrderItemAction.MODIFY,
@@ -330,6 +420,10 @@ class _Expansion:
     def _running_parts(self, product: Product) -> list[Product]:
         parts = [self._products[part] for part in product.part_ids if part in self._products]
         return [part for part in parts if part.status in RUNNING and part.id not in self._named]
+
+    def _line(self, offering_id: str) -> str:
+        """The series of a part, where that is known: another version of it takes its place."""
+        return self._series.get(offering_id, offering_id)
 
     def _new_id(self, item: OrderItem) -> str:
         number = 1
@@ -366,12 +460,8 @@ def _names_its_parts(item: OrderItem) -> bool:
     return any((relation.relationship_type or "") == "bundles" for relation in item.product_order_item_relationship)
 
 
-def _due(component: pricing_pb2.PriceComponent) -> bool:
-    """Whether ordering brings it about: not what use or leaving early costs, nor what a later phase asks."""
-    return component.price_type in ("oneTime", "recurring") and not component.HasField("phase_start")
-
-
-def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[OrderPrice, ...]:
+def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collection[str]) -> tuple[OrderPrice, ...]:
+    """What ordering brings about, of these kinds: not what a later phase asks."""
     return tuple(
         OrderPrice(
             name=component.name or None,
@@ -410,7 +500,7 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent]) -> tuple[Ord
             ),
         )
         for component in components
-        if _due(component)
+        if component.price_type in due and not component.HasField("phase_start")
     )
 
 

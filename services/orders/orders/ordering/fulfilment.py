@@ -341,6 +341,8 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
         wanted = item.item.product
         if wanted is not None and wanted.product_characteristic:
             product.product_characteristic = wanted.product_characteristic
+        if wanted is not None and wanted.product_term:
+            product.product_term = wanted.product_term
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     if action is OrderItemAction.DELETE:

@@ -196,3 +196,22 @@ def receipt_of(unit: Unit, order_id: str) -> bytes | None:
     with unit.cursor() as cursor:
         row = cursor.execute(_RECEIPTS, {"orders": [order_id]}).fetchone()
     return row[1] if row is not None else None
+
+
+def quantity_of(unit: Unit, held: Product) -> int:
+    """How many a product is: what the latest item that ordered or changed it said. 1, when none did."""
+    for origin in reversed(held.product_order_item):
+        rows = unit.session.scalars(
+            sa.select(ProductOrderItem).where(product_order_item.c.product_order_id == origin.product_order_id)
+        )
+        for row in rows:
+            if row.product_id == held.id and row.item.quantity is not None:
+                return row.item.quantity
+    return 1
+
+
+def quantities(unit: Unit, held: Mapping[str, Product]) -> dict[str, int]:
+    """How many each product is that has parts, or is one; the others aren't looked at."""
+    bundles = [one for one in held.values() if any(part in held for part in one.part_ids)]
+    concerned = {key for one in bundles for key in (one.id, *one.part_ids) if key in held}
+    return {key: quantity_of(unit, held[key]) for key in sorted(concerned)}

@@ -1,0 +1,147 @@
+"""What was chosen of an offering: by the item that orders it, or by the product that the item changes."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chassis import clients
+from chassis.types import Characteristic
+from orders.inventory.domain import RUNNING, Product
+from orders.ordering.values import OrderItem
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2
+from svyaz.type.v1 import requests_pb2
+
+# Where the inventory knows what segment a product was sold to: an attribute that TMF637 lacks, named as in TMF620.
+_MARKET_SEGMENT = "marketSegment"
+
+
+def characteristics(item: OrderItem, product: Product | None) -> Sequence[Characteristic]:
+    """The item's: they take the place of all that the product had; without any, the product's."""
+    stated = item.product.product_characteristic if item.product is not None else ()
+    return stated or (product.product_characteristic if product is not None else ())
+
+
+def stated_term(item: OrderItem) -> str:
+    """The name of the commitment that the item asks for; empty: none."""
+    terms = item.product.product_term if item.product is not None else ()
+    return next((term.name for term in terms if term.name), "")
+
+
+def held_term(product: Product | None) -> str:
+    """The name of the commitment that the product has been sold with; empty: none."""
+    return next((term.name for term in product.product_term if term.name), "") if product is not None else ""
+
+
+def agreements(item: OrderItem, product: Product | None) -> tuple[str, ...]:
+    """The frame contracts that item or product name, the first of which counts."""
+    stated = item.product.agreement if item.product is not None else ()
+    named = stated or (product.agreement if product is not None else ())
+    return tuple(agreement.id for agreement in named if agreement.id)[:1]
+
+
+def market_segments(product: Product | None) -> tuple[str, ...]:
+    """The segments that the product was sold to, by name or id."""
+    extensions = json.loads(product.extensions) if product is not None and product.extensions else {}
+    found = extensions.get(_MARKET_SEGMENT)
+    named = [
+        (one.get("name") or one.get("id")) if isinstance(one, dict) else one
+        for one in (found if isinstance(found, list) else [found])
+    ]
+    return tuple(name for name in named if isinstance(name, str) and name)
+
+
+def in_common(stated: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """What all say that say anything; nothing when they differ."""
+    said = {one for one in stated if one}
+    return said.pop() if len(said) == 1 else ()
+
+
+# --- parts of a bundle -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HeldBundle:
+    """A product of several with its running parts, and how many of each; `offering_id`: what it is to become."""
+
+    product: Product
+    offering_id: str
+    parts: Sequence[Product]
+    quantities: Mapping[str, int]
+
+    def number(self, series: Mapping[str, str]) -> dict[str, int]:
+        """How many of each series one of the bundle has."""
+        found: dict[str, int] = {}
+        for part in self.parts:
+            key = _in_series(_offering_of(part), series)
+            found[key] = found.get(key, 0) + self.quantities.get(part.id, 1)
+        bundles = self.quantities.get(self.product.id, 1)
+        return {key: max(1, number // bundles) for key, number in found.items()}
+
+
+@dataclass(frozen=True)
+class Selections:
+    """How many of each part are wanted, by the bundle's product; with the series of the offerings that are parts."""
+
+    bundled: Mapping[str, Sequence[pricing_pb2.BundledSelection]] = field(default_factory=dict)
+    series: Mapping[str, str] = field(default_factory=dict)
+
+
+def running_parts(product: Product, products: Mapping[str, Product], apart: Collection[str]) -> Iterator[Product]:
+    """All that is inside a product, but for what is ordered by itself."""
+    for key in product.part_ids:
+        part = products.get(key)
+        if part is not None and part.status in RUNNING and key not in apart:
+            yield part
+            yield from running_parts(part, products, apart)
+
+
+def selections(catalog: catalog_pb2_grpc.CatalogServiceStub, bundles: Sequence[HeldBundle]) -> Selections:
+    """What the bundles are to be made of, so that who has a part goes on having it, in its new version: as many of each
+    part as are held of its series; of one that could have been had with the old offering and wasn't, none."""
+    wholes = _offerings(catalog, {key for one in bundles for key in (one.offering_id, _offering_of(one.product))})
+    inside = {part.id for whole in wholes.values() for part in whole.bundled_product_offering}
+    known = _offerings(catalog, inside | {_offering_of(part) for one in bundles for part in one.parts})
+    series = {key: offering.series or key for key, offering in known.items()}
+    return Selections({one.product.id: _selected(one, wholes, series) for one in bundles}, series)
+
+
+def _selected(
+    held: HeldBundle, wholes: Mapping[str, catalog_pb2.ProductOffering], series: Mapping[str, str]
+) -> list[pricing_pb2.BundledSelection]:
+    old, new = wholes.get(_offering_of(held.product)), wholes.get(held.offering_id)
+    numbers = held.number(series)
+    before = {_in_series(part.id, series) for part in old.bundled_product_offering} if old is not None else set()
+    found = []
+    for part in new.bundled_product_offering if new is not None else ():
+        line = _in_series(part.id, series)
+        spurned = line in before and _optional(part.bundled_product_offering_option)
+        if line in numbers or spurned:
+            found.append(pricing_pb2.BundledSelection(product_offering_id=part.id, number=numbers.get(line, 0)))
+    return found
+
+
+def _optional(option: catalog_pb2.BundledProductOfferingOption) -> bool:
+    """Whether there may be none; without limits there are always as many."""
+    limited = option.HasField("number_rel_offer_lower_limit") or option.HasField("number_rel_offer_upper_limit")
+    return limited and not option.number_rel_offer_lower_limit
+
+
+def _offerings(
+    catalog: catalog_pb2_grpc.CatalogServiceStub, ids: Collection[str]
+) -> dict[str, catalog_pb2.ProductOffering]:
+    wanted = sorted(filter(None, ids))
+    if not wanted:
+        return {}
+    by_id = requests_pb2.Filter(path="id", operator=requests_pb2.Filter.OPERATOR_EQ, value=wanted)
+    found = clients.call(
+        catalog.ListProductOfferings, requests_pb2.ListRequest(filter=[by_id], limit=min(1000, len(wanted)))
+    )
+    return {offering.id: offering for offering in found.items}
+
+
+def _offering_of(product: Product) -> str:
+    return (product.product_offering.id or "") if product.product_offering is not None else ""
+
+
+def _in_series(key: str, series: Mapping[str, str]) -> str:
+    return series.get(key, key)
