@@ -45,9 +45,8 @@ def _key(duration: Duration) -> tuple[int, str]:
 
 
 def _all_over(durations: Sequence[Duration], at: datetime, since: datetime) -> bool:
-    for duration in durations:
-        since = periods.after(since, duration)
-    return since <= at
+    *_, over = periods.starts(since, durations)
+    return over is not None and periods.after(since, over) <= at
 
 
 def _discount_over(

@@ -135,7 +135,8 @@ def _component(component: PriceComponent) -> dict[str, Any]:
 def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "phase": stage.name,
-        "phase_start": _duration(stage.start),
+        # Of a phase that a holder is in already, when it began is no condition any more.
+        "phase_start": _duration(stage.start) if stage.later else None,
         "phase_duration": _duration(stage.duration),
     }
 
