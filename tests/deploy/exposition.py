@@ -25,6 +25,7 @@ LABELS = {
     "consumer": ["orders-0"],
     "outcome": ["handled", "completed", "failed", "delivered"],
     "purpose": ["provision"],
+    "why": ["refused", "overdue", "held"],
 }
 
 

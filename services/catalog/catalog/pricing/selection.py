@@ -246,8 +246,9 @@ class Selection:
         return best
 
     def _check_term(self, index: int, offer: Offer, item: Item) -> None:
-        """Raises InvalidArgument UNKNOWN_TERM unless the offering, or one that it bundles, is sold with the term."""
-        waiting, seen = [offer], set[str]()
+        """Raises InvalidArgument UNKNOWN_TERM (with those that there are, if any) unless the offering, or one that it
+        bundles, is sold with the term."""
+        waiting, seen, sold = [offer], set[str](), set[str]()
         while waiting:
             one = waiting.pop()
             if one.id in seen:
@@ -255,10 +256,16 @@ class Selection:
             seen.add(one.id)
             if self._term(one, item.term) is not None:
                 return
+            sold |= {term.name for term in one.terms}
             parts = [self._taken(one, part, item, "", []) for part in one.parts]
             waiting += [version for version, number in parts if number]
         why = f"offering {offer.id} isn't sold with a term {item.term!r} at that time"
-        raise InvalidArgument("UNKNOWN_TERM", why, violations=[Violation(f"item[{index}].term", why)])
+        raise InvalidArgument(
+            "UNKNOWN_TERM",
+            why,
+            violations=[Violation(f"item[{index}].term", why)],
+            metadata={"terms": ", ".join(sorted(sold))} if sold else {},
+        )
 
     @staticmethod
     def _check_usage(top: Line, item: Item) -> None:

@@ -168,13 +168,15 @@ class Capture:
         return self._price(request, items), selected
 
     def _price(self, request: pricing_pb2.PriceRequest, items: Sequence[OrderItem]) -> pricing_pb2.PriceResponse:
-        """The answer; a commitment that a product has and its new offering doesn't know doesn't count any more."""
+        """The answer. A commitment that a product has and its new offering doesn't know doesn't count any more; nor
+        does one that the order states of an offering which is sold without any: it is kept, and changes no price."""
         while True:
             try:
                 return clients.call(self._pricing.Price, request)
             except InvalidArgument as error:
                 unknown = {int(n) for wrong in error.violations for n in _UNKNOWN_TERM.findall(wrong.field)}
-                outlived = [n for n in unknown if request.item[n].term and not chosen.stated_term(items[n])]
+                free = not error.metadata.get("terms")
+                outlived = [n for n in unknown if request.item[n].term and (free or not chosen.stated_term(items[n]))]
                 if error.reason != "UNKNOWN_TERM" or not outlived:
                     raise
                 for n in outlived:
