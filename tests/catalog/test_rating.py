@@ -238,7 +238,7 @@ def test_telecom_rating_of_others(shared: Path) -> None:
         name: sorted(part[0]) if isinstance(part, list) and part and isinstance(part[0], dict) else type(part).__name__
         for name, part in parts.items()
     }
-    pytest.skip(f"how {file.name} states its tariff isn't known yet; it holds {known}")
+    pytest.fail(f"how {file.name} states its tariff isn't known yet; it holds {known}")
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

@@ -35,10 +35,10 @@ class Slow(pricing_pb2_grpc.PricingServiceServicer):
         return pricing_pb2.PriceResponse()
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
-        raise NotImplementedError
+        raise AssertionError("only prices are asked here")
 
     def ExplainPrice(self, request: pricing_pb2.ExplainPriceRequest, context: Any) -> pricing_pb2.ExplainPriceResponse:
-        raise NotImplementedError
+        raise AssertionError("only prices are asked here")
 
 
 class Served:
