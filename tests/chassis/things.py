@@ -164,7 +164,8 @@ def eventually(check: Callable[[], bool], seconds: float = 15.0) -> None:
 def cut_connections(database: Database) -> None:
     """As a restart of PostgreSQL does, for the connections of this database."""
     cut = sa.text(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> :me"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> :me"
     )
     persistently(lambda: _cut(database, cut))
 
