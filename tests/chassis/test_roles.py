@@ -57,7 +57,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
         "GenerateCoupons": WRITE_CATALOG,
         "RedeemCoupon": frozenset({"agent", "admin", "service"}),
-        "ReleaseCoupons": frozenset({"agent", "admin", "service"}),
+        "ReleaseCoupons": frozenset({"admin", "service"}),
     },
     "svyaz.catalog.v1.PricingService": {
         "Price": READ_CATALOG,

@@ -63,6 +63,8 @@ class PricingContext:
     coupon: tuple[str, ...] = ()
     # How many orders the customer placed before; None: unknown.
     orders_before: int | None = None
+    # The order that it is priced for, whose uses of coupons are its own. Receipts tell what became of the coupons.
+    order_id: str = ""
 
 
 # --- what is answered ------------------------------------------------------------------------------------------------

@@ -283,17 +283,25 @@ class PromotionsOnPrices:
 
     def _coupons(self, context: PricingContext) -> tuple[EnteredCoupon, ...]:
         """The coupons as they were entered, each once."""
-        entered = list(dict.fromkeys(normal_code(code) for code in context.coupon))
+        entered: dict[str, int] = {}
+        for i, code in enumerate(context.coupon):
+            entered.setdefault(normal_code(code), i)
         wrong: list[tuple[str, Violation]] = []
         found = []
         with self._database.unit() as unit:
-            known = store.coupons(unit, entered)
+            known = store.coupons(unit, list(entered))
             limited = [coupon.id for coupon in known.values() if coupon.customer_usage_limit is not None]
             used = store.uses_by_customer(unit, limited, context.customer_id) if limited else {}
-            for i, code in enumerate(entered):
+            own = store.redemptions_of(unit, context.order_id) if context.order_id else ()
+            redeemed = {redemption.coupon_id for redemption in own}
+            for code, i in entered.items():
                 coupon = known.get(code)
                 promotion = unit.find(Promotion, coupon.promotion_id) if coupon is not None else None
-                reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
+                if coupon is not None and coupon.id in redeemed:
+                    # Within its limits: this order is one of those that are counted.
+                    reason, why = use_obstacle(coupon, promotion, context.at) or ("", "")
+                else:
+                    reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
                 if reason in _WRONG:
                     wrong.append((reason, Violation(f"context.coupon[{i}]", f"coupon {code}: {why}")))
                 elif coupon is not None:
