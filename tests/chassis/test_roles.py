@@ -89,6 +89,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "CreateQueryProductRecommendation": WRITE_PARTIES,
         "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
     },
+    "svyaz.catalog.v1.EntitlementService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "DiscountEntitlement/DiscountEntitlements"),
+        "RemindOfDiscounts": READ_CATALOG,
+    },
     "svyaz.catalog.v1.HoldingService": {"RebuildHoldings": ADMIN},
     "svyaz.catalog.v1.PreviewService": {
         "PreviewChange": WRITE_CATALOG,
