@@ -396,3 +396,16 @@ def test_a_large_order_is_carried_out_in_several_turns(shop: Shop) -> None:
     shop.work()
     assert state_of(shop.get(order.id)) == "COMPLETED"
     assert len({charge["occurredAt"] for charge in shop.charges(account)}) > 1
+
+
+def test_a_limited_discount_ends_when_it_would_have_whatever_is_changed_meanwhile(shop: Shop) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500, discount=("20", 3)))
+    product = shop.products(shop.completed(customer, account, item("1", "ADD", tariff)).id)[tariff]
+    shop.later(60 * DAY)
+    shop.completed(customer, account, item("1", "MODIFY", tariff, product.id))
+    first, second = shop.charges(account)
+    assert (first["type"], second["type"]) == ("RecurringChargeStartEvent", "RecurringChargeChangeEvent")
+    assert second["alteration"][0]["amount"]["value"] == "-100"
+    ends = [_instant(charge["alteration"][0]["until"]) for charge in (first, second)]
+    assert ends[0] == ends[1]

@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from catalog.pricing import periods
 from catalog.pricing.receipts import Receipt
 from catalog.pricing.values import (
     AppliedAlteration,
@@ -17,7 +18,7 @@ from catalog.pricing.values import (
     Stage,
     UsageQuantity,
 )
-from chassis.convert import at, from_message, from_timestamp, to_message
+from chassis.convert import at, from_message, from_timestamp, to_message, to_timestamp
 from chassis.errors import InvalidArgument
 from chassis.types import Characteristic, Duration, EntityRef, Money
 from svyaz.catalog.v1 import pricing_pb2
@@ -102,23 +103,24 @@ def receipt(made: Receipt) -> Any:
     }
 
 
-def _item(item: PricedItem) -> dict[str, Any]:
+def _item(item: PricedItem, sold_at: datetime | None = None) -> dict[str, Any]:
+    sold_at = item.started_at or sold_at
     return {
         "id": item.id,
         "product_offering": _ref(item.product_offering),
         "product_specification": _ref(item.product_specification),
         "quantity": item.quantity,
         "is_bundle": item.is_bundle,
-        "component": [_component(component) for component in item.component],
-        "bundled_item": [_item(part) for part in item.bundled_item],
+        "component": [_component(component, sold_at) for component in item.component],
+        "bundled_item": [_item(part, sold_at) for part in item.bundled_item],
         "characteristic": [to_message(one, values_pb2.Characteristic) for one in item.characteristic],
         "term": item.term,
     }
 
 
-def _component(component: PriceComponent) -> dict[str, Any]:
+def _component(component: PriceComponent, sold_at: datetime | None) -> dict[str, Any]:
     currency = component.currency
-    message = {
+    message: dict[str, Any] = {
         "product_offering_price": _ref(component.product_offering_price),
         "name": component.name,
         "price_type": component.price_type,
@@ -130,6 +132,8 @@ def _component(component: PriceComponent) -> dict[str, Any]:
         "alteration": [_alteration(alteration) for alteration in component.alteration],
         "usage_type": component.usage_type,
     }
+    if sold_at is not None and any(one.application_duration is not None for one in component.alteration):
+        message["begun_at"] = to_timestamp(periods.begun(sold_at, component.stage.start if component.stage else None))
     return message if component.stage is None else message | _stage(component.stage)
 
 

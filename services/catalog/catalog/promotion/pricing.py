@@ -184,9 +184,7 @@ def _lines(
 
 def _begun(component: PriceComponent, sold_at: datetime | None) -> datetime | None:
     """Since when the charge has run; None: it begins now."""
-    if sold_at is None or component.stage is None or component.stage.start is None:
-        return sold_at
-    return periods.after(sold_at, component.stage.start)
+    return None if sold_at is None else periods.begun(sold_at, component.stage.start if component.stage else None)
 
 
 def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[ReceiptStep]:

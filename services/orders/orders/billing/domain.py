@@ -47,7 +47,8 @@ class ChargeType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChargeAlteration:
-    """A discount (negative) or surcharge that `amount` contains, for so many `units` from when the charge occurs.
+    """A discount (negative) or surcharge that `amount` contains, for so many `units` from when the charge occurs, or
+    `since` when it has run already.
 
     Without a duration it lasts as long as the charge. `percentage` in percent, amounts before tax.
     """
@@ -60,11 +61,13 @@ class ChargeAlteration:
     percentage: Decimal | None = None
     duration: int | None = None
     units: str | None = None
+    since: datetime | None = None
 
-    def until(self, begins: datetime) -> datetime | None:
+    def until(self, occurs: datetime) -> datetime | None:
         """The instant from which the charge is without it, by the calendar in UTC; None: never, or by odd units."""
         if self.duration is None:
             return None
+        begins = (self.since or occurs).astimezone(UTC)
         try:
             if self.units in _DAYS:
                 return begins + timedelta(days=_DAYS[self.units] * self.duration)

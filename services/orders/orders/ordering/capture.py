@@ -529,6 +529,7 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                 if component.product_offering_price.id
                 else None
             ),
+            charged_since=convert.from_timestamp(component.begun_at) if component.HasField("begun_at") else None,
         )
         for component in components
         if component.price_type in due and not component.HasField("phase_start")
