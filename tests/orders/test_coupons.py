@@ -20,7 +20,7 @@ from orders.ordering.coupons import Coupons
 from orders.ordering.domain import MOST_COUPONS
 from orders.ordering.fulfilment import PROMISED, RELEASE
 from orders.ordering.store import coupon_promise
-from svyaz.catalog.v1 import promotion_pb2, promotion_pb2_grpc
+from svyaz.catalog.v1 import pricing_pb2, promotion_pb2, promotion_pb2_grpc
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
@@ -119,6 +119,32 @@ def test_the_discount_is_charged_as_it_was_priced(shop: Shop, coupon: Callable[.
     (price,) = [one for one in shop.products(order.id)[tariff].product_price if one.price_type == "recurring"]
     assert price.product_price_alteration[0].product_offering_price.at_referred_type == "Promotion"
     assert used(shop, made) == 1
+
+
+def test_what_is_changed_keeps_the_discount_of_its_coupon_and_what_is_added_has_none(
+    shop: Shop, coupon: Callable[..., Any], promotion: Any
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    made = coupon(promotion(months=3), usage_limit=1)
+    order = shop.order(customer, account, item("1", "ADD", tariff), coupon=[made.code])
+    shop.work()
+    product = shop.products(order.id)[tariff]
+    changed = shop.completed(customer, account, item("1", "MODIFY", tariff, product.id), item("2", "ADD", tariff, None))
+    assert sorted(shop.told(account)) == [
+        ("RecurringChargeChange", "400"),
+        ("RecurringChargeStart", "400"),
+        ("RecurringChargeStart", "500"),
+    ]
+    kept = [charge["alteration"][0] for charge in shop.charges(account) if "alteration" in charge]
+    assert kept[0] == kept[1]
+    assert used(shop, made) == 1
+    # The receipt rests on what it was sold with, and says the same again.
+    receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=changed.id)
+    again = shop.world.manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=receipt))
+    assert again.receipt == receipt
+    assert b'"sold_with":{"1":' in receipt.inputs
+    assert {one.component[0].amount.units for one in again.item} == {400, 500}
 
 
 def test_a_coupon_that_is_wrong_refuses_the_order_by_its_place(shop: Shop, coupon: Callable[..., Any]) -> None:

@@ -254,6 +254,12 @@ def _pricing_context(
         agreement_id=buyer.agreement_id,
         coupon=order.coupon,
         order_id=order.id if order.coupon else "",
+        held_sale=[
+            pricing_pb2.HeldSale(item_id=item.id or "", order_id=sold)
+            for item in items
+            if item.action in _PRICED and (product := _product(item, products)) is not None
+            if (sold := [one.product_order_id for one in product.product_order_item if one.product_order_id])
+        ],
         for_sale=True,
         leaving_product=[
             item.product.id
