@@ -26,7 +26,7 @@ from math import ceil
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from catalog.pricing.money import number
+from catalog.pricing.money import exact_of, number
 from catalog.pricing.receipts import ReceiptStep
 from catalog.product.pricing_models import DAYS, HOLIDAY
 from catalog.product.values import UsageRate
@@ -146,9 +146,9 @@ def _parse_rate(data: Mapping[str, Any]) -> Rate:
         prefixes=tuple(data["prefixes"]),
         destination=data["destination"],
         bands=tuple(_parse_band(band) for band in data["bands"]),
-        connect_fee=Fraction(data["connect_fee"]),
-        steps=tuple(Step(**{name: Fraction(text) for name, text in step.items()}) for step in data["steps"]),
-        maximum=None if data["maximum"] is None else Fraction(data["maximum"]),
+        connect_fee=exact_of(data["connect_fee"]),
+        steps=tuple(Step(**{name: exact_of(text) for name, text in step.items()}) for step in data["steps"]),
+        maximum=None if data["maximum"] is None else exact_of(data["maximum"]),
         rated_by_start=data["rated_by_start"],
     )
 

@@ -26,7 +26,7 @@ from catalog.pricing.units import SECOND
 from catalog.product import pricing_models, values
 from catalog.product.values import PricingModelType
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Quantity
+from chassis.types import Quantity, decimal_of
 
 N = TypeVar("N", Decimal, Fraction)
 _M = PricingModelType
@@ -146,12 +146,12 @@ def compile_model(
 def parse_model(data: Mapping[str, Any]) -> Model:
     """A model from its plain form."""
     tiers = tuple(
-        Tier(_decimal(tier["up_to"]), Decimal(tier["price"]), Decimal(tier["flat"])) for tier in data["tiers"]
+        Tier(_decimal(tier["up_to"]), decimal_of(tier["price"]), decimal_of(tier["flat"])) for tier in data["tiers"]
     )
     return Model(
         type=PricingModelType(data["type"]),
         units=data["units"],
-        per=Decimal(data["per"]),
+        per=decimal_of(data["per"]),
         tiers=tiers,
         fractions=tuple(
             Tier(None if tier.up_to is None else Fraction(tier.up_to), Fraction(tier.price), Fraction(tier.flat))
@@ -176,7 +176,7 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    return None if text is None else decimal_of(text)
 
 
 def _plain_quantity(quantity: Quantity | None) -> dict[str, str] | None:
@@ -186,7 +186,7 @@ def _plain_quantity(quantity: Quantity | None) -> dict[str, str] | None:
 
 
 def _quantity(data: Mapping[str, str] | None) -> Quantity | None:
-    return None if data is None else Quantity(amount=Decimal(data["amount"]), units=data["units"])
+    return None if data is None else Quantity(amount=decimal_of(data["amount"]), units=data["units"])
 
 
 # --- reckoning -------------------------------------------------------------------------------------------------------

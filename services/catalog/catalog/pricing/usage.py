@@ -7,8 +7,10 @@ In this order, for each price of a usage type:
    it one price of the sum): what the free events and the allowance leave of each event is charged by itself, not below
    event_minimum nor above event_maximum (nothing is charged for what is free), and the charges are added up.
 3. The other models: the sum is rounded up to whole period increments, the allowance taken off, and the rest is priced.
-4. The sum is kept between period_minimum and period_maximum, altered by the percentages that count (`metering`), and
-   rounded once to the currency's minor unit, half away from zero; then comes the tax.
+4. The sum is kept between period_minimum and period_maximum, altered by the alterations that count (`metering`,
+   `altering`), and rounded to the currency's minor unit, half away from zero.
+5. What the bundles around it take off is reckoned on that rounded amount, of each price by itself (when its parts are
+   used is chance, so nothing is split over them), the innermost bundle first, and rounded too; then comes the tax.
 
 A period can be rated in several calls: each takes the state that the one before left and charges only what is new, so
 that amounts and taxes sum to those of the whole.
@@ -25,7 +27,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from catalog.pricing import tiers
-from catalog.pricing.money import number, rounded
+from catalog.pricing.altering import Levels, altered, altered_first, parse_levels, without_rivals
+from catalog.pricing.money import exact_of, number, rounded
 from catalog.pricing.offers import canonical, instant
 from catalog.pricing.rating import Calendar, rate_event
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
@@ -35,11 +38,13 @@ from catalog.product.domain import ProductOfferingPrice
 from catalog.product.pricing_models import reckons_by_event
 from catalog.product.values import PricingModel, PricingModelType
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import EPOCH, Json, Money, Quantity
+from chassis.types import EPOCH, Json, Money, Quantity, decimal_of
 
 ENGINE = "catalog.usage"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
-REVISION = "1"
+REVISION = "2"
+# Bundles' discounts were alterations like others, and a net amount was that of the rounded one.
+_FIRST_REVISION = "1"
 MAX_EVENTS = 100_000
 _ZERO = Fraction(0)
 
@@ -63,8 +68,8 @@ class UsageEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class PercentAlteration:
-    """So many per cent off (negative) or on what a period's usage comes to."""
+class BundleDiscount:
+    """So many per cent (negative) that a bundle takes off the charges of its parts."""
 
     rule: str
     name: str
@@ -81,8 +86,14 @@ class UsagePrice:
     gross: bool
     tax_rate: Decimal | None
     model: Model
-    # Percent of the period's amount by priority; those of one priority all reckon from the same amount.
-    alterations: tuple[tuple[PercentAlteration, ...], ...] = ()
+    alterations: Levels = ()
+    # The innermost bundle first.
+    discounts: tuple[BundleDiscount, ...] = ()
+
+    @property
+    def taxed(self) -> Fraction:
+        """What an amount without tax is multiplied by to include it."""
+        return 1 + Fraction(self.tax_rate or 0) / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +180,11 @@ def parse_price(data: Mapping[str, Any]) -> UsagePrice:
         name=data["name"],
         currency=data["currency"],
         gross=data["gross"],
-        tax_rate=None if data["tax_rate"] is None else Decimal(data["tax_rate"]),
+        tax_rate=None if data["tax_rate"] is None else decimal_of(data["tax_rate"]),
         model=tiers.parse_model(data["model"]),
-        alterations=tuple(
-            tuple(PercentAlteration(a["rule"], a["name"], Decimal(a["percentage"])) for a in level)
-            for level in data.get("alterations", ())
+        alterations=parse_levels(data.get("alterations", ())),
+        discounts=tuple(
+            BundleDiscount(one["rule"], one["name"], decimal_of(one["percentage"])) for one in data.get("discounts", ())
         ),
     )
 
@@ -190,7 +201,7 @@ def rate_usage(
     before: Mapping[str, PeriodState] | None = None,
     chosen: Sequence[ReceiptStep] = (),
 ) -> UsageRating:
-    """What the events of one charge period cost by the prices (in their plain form).
+    """What the events of one charge period cost by the prices (in their plain form, each from `metering`).
 
     Every price of an event's usage type applies; a price without an event still has what is charged for nothing (a
     first tier's flat amount, a period's minimum). `zone`: IANA name, for hours of the day. `before`: by price, what
@@ -200,15 +211,26 @@ def rate_usage(
     UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
     FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type, DUPLICATE_PRICE.
     """
+    return _rated(prices, events, zone, holidays, before or {}, chosen, REVISION)
+
+
+def _rated(
+    prices: Sequence[Mapping[str, Any]],
+    events: Sequence[UsageEvent],
+    zone: str,
+    holidays: Iterable[date],
+    states: Mapping[str, PeriodState],
+    chosen: Sequence[ReceiptStep],
+    revision: str,
+) -> UsageRating:
     parsed = [parse_price(price) for price in prices]
     _check(parsed, events)
     where = _calendar(zone, holidays)
-    states = before or {}
     rated: list[RatedUsage] = []
     charges: list[UsageCharge] = []
     steps: list[ReceiptStep] = list(chosen)
     for price in parsed:
-        period = _Period(price, where, states.get(price.rule), steps)
+        period = _Period(price, where, states.get(price.rule), steps, revision)
         for i, event in enumerate(events):
             if event.usage_type == price.model.usage_type:
                 rated.append(period.count(event, event.id or f"event[{i}]"))
@@ -221,12 +243,12 @@ def rate_usage(
         "before": {rule: _plain_state(state) for rule, state in states.items()},
         "chosen": [[s.subject, s.action, s.rule, s.before, s.after, s.reason] for s in chosen],
     }
-    return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, REVISION, Json(canonical(inputs)), tuple(steps)))
+    return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, revision, Json(canonical(inputs)), tuple(steps)))
 
 
 def replay(receipt: Receipt) -> UsageRating:
     """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
-    if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
+    if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     with reading():
         inputs = json.loads(receipt.inputs.text)
@@ -237,7 +259,7 @@ def replay(receipt: Receipt) -> UsageRating:
             UsageEvent(
                 event["id"],
                 event["usage_type"],
-                Decimal(event["amount"]),
+                decimal_of(event["amount"]),
                 event["units"],
                 datetime.fromisoformat(event["at"]) if event["at"] else None,
                 event["destination"],
@@ -247,13 +269,13 @@ def replay(receipt: Receipt) -> UsageRating:
         holidays = [date.fromisoformat(day) for day in inputs["holidays"]]
         before = {
             rule: PeriodState(
-                Fraction(state["quantity"]), state["events"], Fraction(state["free"]), Fraction(state["amount"])
+                exact_of(state["quantity"]), state["events"], exact_of(state["free"]), exact_of(state["amount"])
             )
             for rule, state in inputs["before"].items()
         }
         chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
         zone = inputs["zone"]
-    return rate_usage(prices, events, zone=zone, holidays=holidays, before=before, chosen=chosen)
+    return _rated(prices, events, zone, holidays, before, chosen, receipt.revision)
 
 
 def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
@@ -285,13 +307,19 @@ class _Period:
     """A charge period of one price while its events are counted."""
 
     def __init__(
-        self, price: UsagePrice, where: Calendar, before: PeriodState | None, steps: list[ReceiptStep]
+        self,
+        price: UsagePrice,
+        where: Calendar,
+        before: PeriodState | None,
+        steps: list[ReceiptStep],
+        revision: str = REVISION,
     ) -> None:
         self._price = price
         self._model = price.model
         self._where = where
         self._before = before
         self._steps = steps
+        self._revision = revision
         state = before or PeriodState(_ZERO, 0, _ZERO, _ZERO)
         self._quantity, self._events = state.quantity, state.events
         self._free, self._amount = state.free, state.amount
@@ -317,21 +345,19 @@ class _Period:
     def total(self) -> Fraction:
         """The period's amount so far, between its least and its most, unrounded."""
         exact = self._bounded(self._amount if self._by_event else self._summed(self._quantity, self._events))
-        for level in self._price.alterations:
-            exact = self._altered(exact, level)
-        return exact
+        return self._altered(exact)
 
     def charge(self) -> UsageCharge:
         """What is to be charged now: the period so far, less what was charged before."""
         currency = self._price.currency
         exact = self.total()
-        due = rounded(exact, currency)
-        if due != exact:
-            self._note("ROUNDED", self._money(exact), self._money(due))
-        net, included = self._taxed(due)
+        due = self._due(exact)
+        net, included = self._taxed(exact, due)
         if self._before is not None:
-            already = self._charged_before(self._before)
-            net_before, included_before = self._taxed(already)
+            earlier = _Period(self._price, self._where, self._before, [], self._revision)
+            exact_before = earlier.total()
+            already = earlier._due(exact_before)
+            net_before, included_before = self._taxed(exact_before, already)
             if already:
                 self._note("ALREADY_CHARGED", self._money(due), self._money(due - already))
             # The tax is that of the period too, so that its parts sum to it.
@@ -351,15 +377,30 @@ class _Period:
             PeriodState(self._quantity, self._events, self._free, self._amount),
         )
 
-    def _taxed(self, due: Decimal) -> tuple[Decimal, Decimal]:
-        """A rounded amount without and with its tax."""
+    def _due(self, exact: Fraction) -> Decimal:
+        """The period's amount in whole minor units, after what the bundles around it take off."""
+        currency = self._price.currency
+        due = rounded(exact, currency)
+        if due != exact:
+            self._note("ROUNDED", self._money(exact), self._money(due))
+        for discount in self._price.discounts:
+            if due > 0:
+                whole, before = f"{number(discount.percentage)} % of {self._money(due)}", due
+                due += rounded(Fraction(due) * Fraction(discount.percentage) / 100, currency)
+                step = (discount.rule, self._money(before), self._money(due), whole)
+                self._steps.append(ReceiptStep(self._subject, "BUNDLE_DISCOUNT", *step))
+        return due
+
+    def _taxed(self, exact: Fraction, due: Decimal) -> tuple[Decimal, Decimal]:
+        """The amount due without and with its tax."""
         price, currency = self._price, self._price.currency
         if price.tax_rate is None:
             return due, due
-        factor_ = 1 + Fraction(price.tax_rate) / 100
-        if price.gross:
-            return rounded(Fraction(due) / factor_, currency), due
-        return due, rounded(Fraction(due) * factor_, currency)
+        if not price.gross:
+            return due, rounded(Fraction(due) * price.taxed, currency)
+        # Rounded once, unless it isn't that amount any more.
+        of = Fraction(due) if price.discounts or self._revision == _FIRST_REVISION else exact
+        return rounded(of / price.taxed, currency), due
 
     def _counted(self, event: UsageEvent, subject: str) -> Fraction:
         """The event in the price's units, in whole increments."""
@@ -441,19 +482,22 @@ class _Period:
         self._steps += tiers.receipt_steps(parts, self._subject, self._price.rule, self._price.currency)
         return exact
 
-    def _altered(self, exact: Fraction, level: Sequence[PercentAlteration]) -> Fraction:
-        """The amount after the alterations of one priority; a discount doesn't take it below zero."""
-        after = exact
-        for alteration in level:
-            before, after = after, after + exact * Fraction(alteration.percentage) / 100
-            cut = exact >= 0 > after
-            after = max(after, _ZERO) if cut else after
-            reason = "; ".join(filter(None, (alteration.name, "not below zero" if cut else ""))) or None
-            step = ReceiptStep(
-                self._subject, "ALTERATION_APPLIED", alteration.rule, self._money(before), self._money(after), reason
-            )
-            self._steps.append(step)
-        return after
+    def _altered(self, exact: Fraction) -> Fraction:
+        """The amount after the alterations that count."""
+        price = self._price
+        if not price.alterations:
+            return exact
+        terms: dict[str, Any] = {"gross": price.gross, "taxed": price.taxed}
+        levels, rejected = without_rivals(price.alterations, exact, currency=price.currency, **terms)
+        for loser, why in rejected:
+            self._steps.append(ReceiptStep(self._subject, "REJECTED", loser.rule, reason=why))
+        first = self._revision == _FIRST_REVISION
+        for one in altered_first(levels, exact) if first else altered(levels, exact, **terms):
+            exact = one.after
+            reason = "; ".join(filter(None, (one.alteration.name, "not below zero" if one.cut else ""))) or None
+            step = (one.alteration.rule, self._money(one.before), self._money(one.after), reason)
+            self._steps.append(ReceiptStep(self._subject, "ALTERATION_APPLIED", *step))
+        return exact
 
     def _bounded(self, exact: Fraction) -> Fraction:
         return self._kept_between(
@@ -471,10 +515,6 @@ class _Period:
                 self._note(action, self._money(exact), self._money(bound), subject=subject)
                 return Fraction(bound)
         return exact
-
-    def _charged_before(self, state: PeriodState) -> Decimal:
-        earlier = _Period(self._price, self._where, state, [])
-        return rounded(earlier.total(), self._price.currency)
 
     @property
     def _subject(self) -> str:
