@@ -55,7 +55,7 @@ def charges(rating: UsageRating) -> dict[str, tuple[Decimal | None, Decimal | No
 
 
 def used_charges(pricing: Pricing) -> dict[str, tuple[Decimal, Decimal]]:
-    waiting, found = list(pricing.item), {}
+    waiting, found = list(pricing.item), dict[str, tuple[Decimal, Decimal]]()
     while waiting:
         item = waiting.pop()
         waiting += item.bundled_item
@@ -196,7 +196,7 @@ def test_the_use_of_an_overridden_part_is_charged_by_its_own_price() -> None:
     summed = price([Item("1", "o", usage=(UsageQuantity("voice", Decimal(3)),))], offers, ASKED)
     assert [total.amount.value for total in summed.total] == [Decimal("300.00"), Decimal("3.00")]
     # What isn't used yet is listed, so that an order keeps it.
-    assert used_charges(price([Item("1", "o")], offers, ASKED)) == {"v": (0, 0), "d": (0, 0)}
+    assert set(used_charges(price([Item("1", "o")], offers, ASKED))) == {"v", "d"}
 
 
 def test_a_bundle_that_prices_the_use_replaces_that_of_its_parts() -> None:

@@ -198,6 +198,7 @@ def _rated(rating: UsageRating) -> rating_pb2.RateUsageResponse:
                 "units": units[rated.rule],
                 "amount": None if rated.amount is None else _finely(rated.amount, currency[rated.rule]),
                 "destination": rated.destination,
+                "disconnected_after": None if rated.disconnected_after is None else number(rated.disconnected_after),
             }
             for rated in rating.event
         ],

@@ -125,6 +125,8 @@ class RatedUsage:
     free: Fraction
     amount: Fraction | None
     destination: str
+    # Of an event that is cut off by a rate's maximum.
+    disconnected_after: Fraction | None = None
 
 
 @dataclass(slots=True)
@@ -466,6 +468,7 @@ class _Period:
             where=self._where,
         )
         rated.destination = found.destination
+        rated.disconnected_after = found.disconnected_after
         self._steps += found.step
         return found.amount
 
