@@ -171,6 +171,7 @@ def _alteration(alteration: AppliedAlteration) -> dict[str, Any]:
         "percentage": _text(alteration.percentage),
         "amount": _amount(alteration.value, alteration.currency),
         "application_duration": _duration(alteration.application_duration),
+        "valid_for": None if alteration.valid_for is None else to_message(alteration.valid_for, values_pb2.TimePeriod),
     }
 
 

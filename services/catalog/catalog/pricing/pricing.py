@@ -92,9 +92,9 @@ ENGINE = "catalog.pricing"
 REVISION = "3"
 # Its inputs say less, and usage prices weren't listed; whatever else it knew counts as it did.
 _FIRST_REVISION = "1"
-# Bundles replaced and discounted what their parts' use costs as they do other charges.
+# See `Selection.second_rules`.
 _SECOND_REVISION = "2"
-_EARLIER = frozenset({_FIRST_REVISION, _SECOND_REVISION})
+EARLIER = frozenset({_FIRST_REVISION, _SECOND_REVISION})
 
 _HUNDRED, _ONE, _ZERO = Decimal(100), Decimal(1), Decimal(0)
 _MAX_NUMBER = 2**31 - 1
@@ -122,7 +122,7 @@ def replay(receipt: Receipt) -> Pricing:
     Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
     MALFORMED_RECEIPT for inputs that no engine wrote.
     """
-    if receipt.engine != ENGINE or receipt.revision not in {REVISION, *_EARLIER}:
+    if receipt.engine != ENGINE or receipt.revision not in {REVISION, *EARLIER}:
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     with reading():
         inputs = json.loads(receipt.inputs.text)
@@ -138,7 +138,7 @@ def _price(
 ) -> Pricing:
     _check_items(items, offers)
     with localcontext(EXACT):
-        selection = Selection(offers, rules, context, revision == _FIRST_REVISION, revision in _EARLIER)
+        selection = Selection(offers, rules, context, revision == _FIRST_REVISION, revision in EARLIER)
         lines = selection.lines(items)
         calculation = _Calculation(selection)
         currencies = _currencies(items, lines, context.currency)
@@ -391,6 +391,9 @@ class _Calculation:
                             currency,
                             rounded - shown,
                             alteration.duration,
+                            None
+                            if alteration.duration is None
+                            else self._selection.lasts(alteration, charge, line, stage),
                         )
                     )
                     shown = rounded
@@ -554,7 +557,7 @@ class _Calculation:
                         component.recurring_charge_period,
                         component.stage,
                         component.quoted_gross,
-                        "" if self._selection.overrides_usage or component.price_type != USAGE else component.rule,
+                        "" if self._selection.second_rules or component.price_type != USAGE else component.rule,
                     )
                     alike.setdefault(key, []).append((part.id, component))
         for found in alike.values():

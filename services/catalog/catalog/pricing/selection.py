@@ -23,6 +23,7 @@ from catalog.pricing.usage import needs_events
 from catalog.pricing.values import Item, PricingContext, Stage
 from catalog.product.domain import CHARGES, DRAFTS, LifecycleStatus, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.types import Duration, TimePeriod
 
 MAX_LINES = 1_000
 _MAX_NUMBER = 2**31 - 1
@@ -79,9 +80,9 @@ class Selection:
     rules: Rules
     context: PricingContext
     first_rules: bool = False
-    # By the rules of receipts of revisions 1 and 2: a bundle that overrides its parts' prices overrides those of their
-    # use too.
-    overrides_usage: bool = False
+    # By the rules of receipts of revisions 1 and 2: bundles override and discount what their parts' use costs as other
+    # charges, and when limited alterations end isn't stated.
+    second_rules: bool = False
     # Beside the offers of the lines: every version that could have been chosen where there was a choice, and the parts
     # that aren't taken, by id.
     considered: dict[str, Offer] = field(default_factory=dict)
@@ -171,7 +172,7 @@ class Selection:
         held: Sequence[Held]
         currencies: Sequence[frozenset[str]]
         if replaced is not None:
-            kept = [] if self.overrides_usage else [c for c in offer.charges if _kept(c, replaced)]
+            kept = [] if self.second_rules else [c for c in offer.charges if _kept(c, replaced)]
             gone = [charge for charge in offer.charges if charge not in kept]
             notes += [_rejected(subject, charge.rule, "the prices of the bundle replace it") for charge in gone]
             held, currencies = (), ()
@@ -530,10 +531,12 @@ class Selection:
 
     def _begun(self, line: Line, stage: Stage | None) -> datetime | None:
         """Since when the charge has run; None: it begins now."""
-        started = line.item.started_at
-        if started is None or stage is None or stage.start is None:
-            return started
-        return periods.after(started, stage.start)
+        return begun(line.item.started_at, stage)
+
+    def lasts(self, alteration: Alteration, charge: Charge, line: Line, stage: Stage | None) -> TimePeriod | None:
+        """When a limited alteration of what is held began and ends; None: it isn't limited, or begins now."""
+        since = None if alteration.duration is None or self.second_rules else self._begun(line, stage)
+        return None if since is None else lasts(since, alteration.duration, charge.period)
 
     def facts(self, item: Item, quantity: int) -> Facts:
         """What is known of who buys, where, and what."""
@@ -547,6 +550,21 @@ class Selection:
             value = known_of(characteristic.value.text) if characteristic.value is not None else ()
             facts[name] = (*facts.get(name, ()), *value)
         return facts
+
+
+def begun(started_at: datetime | None, stage: Stage | None) -> datetime | None:
+    """Since when a charge has run of what was begun then; None: it begins now."""
+    if started_at is None or stage is None or stage.start is None:
+        return started_at
+    return periods.after(started_at, stage.start)
+
+
+def lasts(since: datetime, duration: Duration | None, period: str) -> TimePeriod | None:
+    """From when until when a duration runs, which may count the charge's periods; None: nobody can tell."""
+    lasting = periods.lasting(duration, period) if duration is not None else None
+    if lasting is None:
+        return None
+    return TimePeriod(start_date_time=since, end_date_time=periods.after(since, lasting))
 
 
 def _kept(charge: Charge, replaced: frozenset[str]) -> bool:
