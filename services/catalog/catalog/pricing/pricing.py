@@ -444,7 +444,9 @@ class _Calculation:
             amount, parts = tiers.amount(charge.model, Decimal(line.quantity))
             self.steps += tiers.receipt_steps(parts, line.subject, charge.rule, currency)
         else:
-            exact, counted = period_amount(charge.model, used.amount, used.units, currency)
+            exact, counted = period_amount(
+                charge.model, used.amount, used.units, currency, first_rules=self._selection.second_rules
+            )
             amount = EXACT.divide(exact.numerator, exact.denominator)
             self.steps += [replace(step, subject=line.subject, rule=charge.rule) for step in counted]
         self.steps.append(AmountStep(line.subject, "PRICE_FOUND", charge.rule, None, amount, currency, included))

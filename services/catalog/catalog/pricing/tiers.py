@@ -7,7 +7,7 @@ The rules, as svyaz.catalog.v1.PricingModel states them (tiers are (up_to of the
 * graduated: what lies in each tier at that tier's price, and the flat amounts of all tiers that are reached.
 * volume: everything at the price of the tier that the whole quantity lies in, and that tier's flat amount.
 * percentage: per cent of the quantity (an amount of money) and the flat amount; of nothing, nothing.
-* graduatedPercentage: graduated, with percentages.
+* graduatedPercentage: graduated, with percentages; of nothing, nothing (as Lago's GraduatedPercentageService has it).
 
 A tier is reached when the quantity exceeds the up_to of the one before; the first is reached even by nothing. Decimals
 give decimals and fractions give fractions, both exact (decimals to 60 digits).
@@ -192,11 +192,12 @@ def _quantity(data: Mapping[str, str] | None) -> Quantity | None:
 # --- reckoning -------------------------------------------------------------------------------------------------------
 
 
-def amount(model: Model, quantity: N) -> tuple[N, list[TierStep[N]]]:
+def amount(model: Model, quantity: N, *, first_rules: bool = False) -> tuple[N, list[TierStep[N]]]:
     """What the quantity (in the model's units; of percentages: an amount of money) comes to, unrounded, and how.
 
     Of the model's terms only type, tiers and packages count here: allowances, increments, least and most amounts are
-    those of events and periods (see `catalog.pricing.usage`).
+    those of events and periods (see `catalog.pricing.usage`). `first_rules`: those by which graduated percentages of
+    nothing cost the first flat amount.
 
     Raises InvalidArgument INVALID_QUANTITY for a negative quantity, QUANTITY_BEYOND_TIERS for one above the last tier's
     end, RATED_BY_EVENT for a model that rates events by where and when they are.
@@ -213,6 +214,8 @@ def amount(model: Model, quantity: N) -> tuple[N, list[TierStep[N]]]:
             f"{number(quantity)} {model.units} is above {number(last)}, the end of the last tier",
         )
     with localcontext(EXACT):
+        if model.type is _M.GRADUATED_PERCENTAGE and not quantity and not first_rules:
+            return quantity, []
         if model.type in (_M.GRADUATED, _M.GRADUATED_PERCENTAGE):
             return _graduated(model, tiers, quantity)
         if model.type is _M.VOLUME:

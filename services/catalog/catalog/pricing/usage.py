@@ -280,18 +280,21 @@ def replay(receipt: Receipt) -> UsageRating:
     return _rated(prices, events, zone, holidays, before, chosen, receipt.revision)
 
 
-def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
+def period_amount(
+    model: Model, quantity: Decimal, units: str, currency: str, *, first_rules: bool = False
+) -> tuple[Fraction, list[ReceiptStep]]:
     """What a period's usage comes to when only its sum is known, unrounded and without tax, and how.
 
-    Steps have no subject and no rule: the caller's own go there. Raises what `rate_usage` does, and InvalidArgument
-    USAGE_NOT_PRICED for a model whose terms count events (see `needs_events`): taken as one event, the sum would be
-    free as a whole, or cost a single call's most.
+    Steps have no subject and no rule: the caller's own go there. `first_rules`: by those of revision 1.
+
+    Raises what `rate_usage` does, and InvalidArgument USAGE_NOT_PRICED for a model whose terms count events (see
+    `needs_events`): taken as one event, the sum would be free as a whole, or cost a single call's most.
     """
     if needs_events(model):
         raise InvalidArgument("USAGE_NOT_PRICED", f"{model.usage_type!r} is rated by event: its sum has no price")
     price = UsagePrice("", "", currency, False, None, model)
     steps: list[ReceiptStep] = []
-    period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps)
+    period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps, _FIRST_REVISION if first_rules else REVISION)
     period.count(UsageEvent("", model.usage_type, quantity, units), "")
     return period.total(), steps
 
@@ -481,7 +484,7 @@ class _Period:
         over = max(whole - (self._allowance or _ZERO), _ZERO)
         if over != whole:
             self._note("ALLOWANCE_USED", self._text(whole), self._text(over), self._text(whole - over))
-        exact, parts = tiers.amount(self._model, over)
+        exact, parts = tiers.amount(self._model, over, first_rules=self._revision == _FIRST_REVISION)
         self._steps += tiers.receipt_steps(parts, self._subject, self._price.rule, self._price.currency)
         return exact
 

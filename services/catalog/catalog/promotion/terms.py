@@ -69,6 +69,7 @@ ACTION_TYPES: Mapping[str, tuple[Off, bool]] = {
     "unitpercentage": (Off.UNIT, True),
     "unitamount": (Off.UNIT, False),
     "deliverypercentage": (Off.DELIVERY, True),
+    "deliveryamount": (Off.DELIVERY, False),
 }
 # Before the decimal point and behind it: enough for any money, and calculations stay exact.
 _MOST_DIGITS = 18
@@ -253,6 +254,10 @@ class Reading:
             self._check_charges(action, path, kind, by_percentage)
             if not by_percentage:
                 self._check_amount(value, path, kind, period)
+        elif off is Off.DELIVERY and not by_percentage:
+            if not self._currency:
+                self._fault("currency", "amounts are in a currency")
+            self._check_amount(value, path, "", period)
         if action.minimum_unit_price is not None and action.minimum_unit_price < 0:
             self._fault(f"{path}.minimum_unit_price", "no unit is sold for less than nothing")
         products, categories = self._entities(action, path)
