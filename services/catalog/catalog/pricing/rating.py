@@ -21,12 +21,11 @@ The rules:
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from catalog.pricing.money import exact_of, number
 from catalog.pricing.receipts import ReceiptStep
@@ -101,9 +100,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Where the user's clock stands: an IANA zone, and which dates are holidays there."""
+    """What the user's clock shows, and which dates are holidays there."""
 
-    zone: ZoneInfo
+    zone: tzinfo
     holidays: frozenset[date] = frozenset()
 
 

@@ -19,7 +19,7 @@ that amounts and taxes sum to those of the whole.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -28,9 +28,10 @@ from zoneinfo import ZoneInfo
 
 from catalog.pricing import tiers
 from catalog.pricing.altering import Levels, altered, altered_first, parse_levels, without_rivals
+from catalog.pricing.clocks import Clocks, clocks_during, clocks_of
 from catalog.pricing.money import exact_of, number, rounded
 from catalog.pricing.offers import canonical, instant
-from catalog.pricing.rating import Calendar, rate_event
+from catalog.pricing.rating import MAX_SECONDS, Calendar, rate_event
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
@@ -213,13 +214,14 @@ def rate_usage(
     UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
     FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type, DUPLICATE_PRICE.
     """
-    return _rated(prices, events, zone, holidays, before or {}, chosen, REVISION)
+    return _rated(prices, events, zone, None, holidays, before or {}, chosen, REVISION)
 
 
 def _rated(
     prices: Sequence[Mapping[str, Any]],
     events: Sequence[UsageEvent],
     zone: str,
+    clocks: Clocks | None,
     holidays: Iterable[date],
     states: Mapping[str, PeriodState],
     chosen: Sequence[ReceiptStep],
@@ -227,7 +229,8 @@ def _rated(
 ) -> UsageRating:
     parsed = [parse_price(price) for price in prices]
     _check(parsed, events)
-    where = _calendar(zone, holidays)
+    clocks = clocks or _clocks(_zone(zone), parsed, events)
+    where = Calendar(clocks or _zone(zone), frozenset(holidays))
     rated: list[RatedUsage] = []
     charges: list[UsageCharge] = []
     steps: list[ReceiptStep] = list(chosen)
@@ -241,6 +244,7 @@ def _rated(
         "prices": list(prices),
         "events": [_plain_event(event) for event in events],
         "zone": zone,
+        **({} if clocks is None or revision == _FIRST_REVISION else {"clocks": clocks.plain()}),
         "holidays": sorted(day.isoformat() for day in where.holidays),
         "before": {rule: _plain_state(state) for rule, state in states.items()},
         "chosen": [[s.subject, s.action, s.rule, s.before, s.after, s.reason] for s in chosen],
@@ -277,7 +281,8 @@ def replay(receipt: Receipt) -> UsageRating:
         }
         chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
         zone = inputs["zone"]
-    return _rated(prices, events, zone, holidays, before, chosen, receipt.revision)
+        clocks = clocks_of(inputs["clocks"]) if "clocks" in inputs else None
+    return _rated(prices, events, zone, clocks, holidays, before, chosen, receipt.revision)
 
 
 def period_amount(
@@ -585,13 +590,22 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
             raise InvalidArgument(reason, wrong[0].description, violations=wrong)
 
 
-def _calendar(zone: str, holidays: Iterable[date]) -> Calendar:
+def _zone(name: str) -> ZoneInfo:
     try:
-        return Calendar(ZoneInfo(zone), frozenset(holidays))
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise InvalidArgument(
-            "UNKNOWN_ZONE", f"{zone!r} is no time zone", violations=[Violation("zone", "such as Asia/Bishkek")]
+            "UNKNOWN_ZONE", f"{name!r} is no time zone", violations=[Violation("zone", "such as Asia/Bishkek")]
         ) from error
+
+
+def _clocks(zone: ZoneInfo, prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> Clocks | None:
+    """What the clocks show while the events last; None: nothing depends on it."""
+    instants = [event.at for event in events if event.at is not None]
+    if not instants or not any(rate.bands for price in prices for rate in price.model.rates.rates):
+        return None
+    longest = timedelta(seconds=MAX_SECONDS)
+    return clocks_during(zone, min(instants), max(instants) + longest)
 
 
 def _plain_event(event: UsageEvent) -> dict[str, Any]:
