@@ -3,9 +3,10 @@
 Terms (https://cgrates.readthedocs.io, "Rating logic", "Tariff plans"): a rate has slots (GroupIntervalStart), each with
 a Rate for every RateUnit, charged in whole RateIncrements; a timing has years, months, month days, week days and a
 start, and holds until a later one of the same days begins; a call is cut where timings or slots change, and its
-increments go on from there. Cost = ConnectFee + Σ increments × RateIncrement / RateUnit × Rate. MaxCostStrategy *free:
-what begins after MaxCost is reached costs nothing; *disconnect: the call ends there. Sources of the first figures:
-cgrates/cgrates engine/callcost_test.go, engine/calldesc_test.go (the tariff of engine/loader_csv_test.go).
+increments go on from there. Cost = ConnectFee + Σ increments × RateIncrement / RateUnit × Rate; a call of no duration
+costs nothing. MaxCostStrategy *free: GetCost caps the cost, a debit charges the increment that reaches MaxCost whole
+and those after it nothing; *disconnect: it ends the call there. Sources of the first figures: cgrates/cgrates
+engine/calldesc.go, engine/callcost_test.go, engine/calldesc_test.go (the tariff of engine/loader_csv_test.go).
 """
 
 from datetime import datetime
@@ -191,9 +192,9 @@ def test_a_destination_without_a_rate_is_refused(to: str) -> None:
         (None, 180, "1.2", 180, None),
         (None, 600, "1.2", 600, None),
         (RateMaximumStrategy.CAP, 600, "1.2", 600, None),
-        (RateMaximumStrategy.FREE, 120, "1.0", 120, None),
-        (RateMaximumStrategy.FREE, 180, "1.4", 180, None),
-        (RateMaximumStrategy.FREE, 600, "1.4", 180, None),
+        (RateMaximumStrategy.WHOLE_INCREMENT, 120, "1.0", 120, None),
+        (RateMaximumStrategy.WHOLE_INCREMENT, 180, "1.4", 180, None),
+        (RateMaximumStrategy.WHOLE_INCREMENT, 600, "1.4", 180, None),
         (RateMaximumStrategy.DISCONNECT, 180, "1.4", 180, None),
         (RateMaximumStrategy.DISCONNECT, 600, "1.4", 180, 180),
     ],
@@ -211,7 +212,12 @@ def test_what_is_free_after_the_maximum_is_charged_again_by_another_rate() -> No
     # Ten minutes from 17:55: the maximum of 2 holds until six, then 0.1 a minute.
     rates = plan(
         a_rate(("0", "0.1", "60", "60"), time_band=from_("18:00")),
-        a_rate(("0", "1", "60", "60"), most="2", maximum_strategy=RateMaximumStrategy.FREE, time_band=from_("00:00")),
+        a_rate(
+            ("0", "1", "60", "60"),
+            most="2",
+            maximum_strategy=RateMaximumStrategy.WHOLE_INCREMENT,
+            time_band=from_("00:00"),
+        ),
     )
     assert call(rates, "2026-03-02T17:55", 600).amount == 2 + Fraction("0.5")
 
@@ -304,7 +310,7 @@ def test_hours_of_a_zone_whose_clock_goes_forward() -> None:
 @pytest.mark.parametrize(
     ("rate", "field"),
     [
-        (a_rate(*PEAK, maximum_strategy=RateMaximumStrategy.FREE), "rate[0].maximum_strategy"),
+        (a_rate(*PEAK, maximum_strategy=RateMaximumStrategy.WHOLE_INCREMENT), "rate[0].maximum_strategy"),
         (a_rate(*PEAK, rounding_decimals=2), "rate[0].rounding_method"),
         (a_rate(*PEAK, rounding_method=RoundingMethod.UP, rounding_decimals=-1), "rate[0].rounding_decimals"),
         (a_rate(*PEAK, time_band=from_("00:00", month_day=(0,))), "rate[0].time_band[0].month_day[0]"),

@@ -11,8 +11,9 @@ The rules:
   begins: a call across a border of bands goes on by the other rate from the first increment that begins there. A rate
   that is `rated_by_start` and holds when the event begins holds to its end.
 * The connect fee is that of the rate at the beginning. A rate's maximum keeps what the event comes to, connect fee
-  included, from rising above it as long as the rate holds; or, if the rate says so, the increment that reaches it is
-  charged whole, and what follows is free or cut off (CGRateS' MaxCostStrategy *free and *disconnect).
+  included, from rising above it as long as the rate holds (as the cost of a call is with CGRateS' MaxCostStrategy
+  *free); or, if the rate says so, the increment that reaches it is charged whole, and what follows is free or cut off
+  (as CGRateS debits by *free and *disconnect).
 * Amounts are exact, unless a rate says how what a stretch of its increments at one price comes to is rounded.
 * What is free of the event comes first; hours and steps go on counting from its start, where the rate is chosen and
   the connect fee is found. An event of nothing costs nothing.

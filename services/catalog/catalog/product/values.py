@@ -352,7 +352,7 @@ class RateMaximumStrategy(StrEnum):
     """What happens when an event reaches the maximum of its rate."""
 
     CAP = "cap"
-    FREE = "free"
+    WHOLE_INCREMENT = "wholeIncrement"
     DISCONNECT = "disconnect"
 
 
