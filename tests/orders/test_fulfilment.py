@@ -1,12 +1,14 @@
 """Orders on their way from a wish to products and charges, with everything that may change under way."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
+from chassis.types import Money
+from orders.billing.domain import ChargeAlteration
 from orders.ordering.fulfilment import ADVANCE, CANCEL, INFORMATION
 from orders.ordering.store import order_wait
 from svyaz.orders.v1 import inventory_pb2
@@ -291,6 +293,28 @@ def test_a_limited_discount_is_told_with_its_end(shop: Shop) -> None:
     assert price.product_price_alteration[0].application_duration == 3
 
 
+@pytest.mark.parametrize("migrated", [True, False])
+def test_a_limited_discount_that_is_partly_used_isnt_granted_anew(shop: Shop, migrated: bool) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500, discount=("20", 3)))
+    product = shop.products(shop.completed(customer, account, item("1", "ADD", tariff)).id)[tariff]
+    began = product.start_date.ToDatetime(UTC)
+    # Within its offering, or to another with the same discount.
+    wanted = shop.offering(shop.price(600, discount=("20", 3))) if migrated else tariff
+    shop.later(40 * DAY)
+    shop.completed(customer, account, item("1", "MODIFY", wanted, product.id))
+    (alteration,) = shop.charges(account)[-1]["alteration"]
+    ends = ChargeAlteration(amount=Money(), duration=3, units="month").until(began)
+    assert ends is not None
+    assert (_instant(alteration["since"]), _instant(alteration["until"])) == (began, ends)
+    (price,) = shop.agent(PRODUCT + "GetProduct", id=product.id).product_price
+    assert price.product_price_alteration[0].valid_for.end_date_time.ToDatetime(UTC) == ends
+    # And again, with what is left of it.
+    shop.later(40 * DAY)
+    shop.completed(customer, account, item("1", "MODIFY", wanted, product.id))
+    assert shop.charges(account)[-1]["alteration"][0]["until"] == alteration["until"]
+
+
 def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
@@ -396,16 +420,3 @@ def test_a_large_order_is_carried_out_in_several_turns(shop: Shop) -> None:
     shop.work()
     assert state_of(shop.get(order.id)) == "COMPLETED"
     assert len({charge["occurredAt"] for charge in shop.charges(account)}) > 1
-
-
-def test_a_limited_discount_ends_when_it_would_have_whatever_is_changed_meanwhile(shop: Shop) -> None:
-    customer, account = shop.customer()
-    tariff = shop.offering(shop.price(500, discount=("20", 3)))
-    product = shop.products(shop.completed(customer, account, item("1", "ADD", tariff)).id)[tariff]
-    shop.later(60 * DAY)
-    shop.completed(customer, account, item("1", "MODIFY", tariff, product.id))
-    first, second = shop.charges(account)
-    assert (first["type"], second["type"]) == ("RecurringChargeStartEvent", "RecurringChargeChangeEvent")
-    assert second["alteration"][0]["amount"]["value"] == "-100"
-    ends = [_instant(charge["alteration"][0]["until"]) for charge in (first, second)]
-    assert ends[0] == ends[1]

@@ -1,11 +1,12 @@
 """Prices as messages. Written out: the general codec needs several times as long for an answer of a thousand parts."""
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.pricing import periods
 from catalog.pricing.receipts import Receipt
 from catalog.pricing.values import (
     AppliedAlteration,
@@ -18,8 +19,8 @@ from catalog.pricing.values import (
     Stage,
     UsageQuantity,
 )
-from chassis.convert import at, from_message, from_timestamp, to_message, to_timestamp
-from chassis.errors import InvalidArgument
+from chassis.convert import at, from_message, from_timestamp, to_message
+from chassis.errors import InvalidArgument, Violation
 from chassis.types import Characteristic, Duration, EntityRef, Money
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import values_pb2
@@ -35,7 +36,9 @@ def item_of(asked: pricing_pb2.PriceRequestItem, path: str) -> Item:
         asked.id,
         asked.product_offering_id,
         quantity,
-        characteristic=tuple(from_message(one, Characteristic) for one in asked.characteristic),
+        characteristic=tuple(
+            at(_characteristic, one, f"{path}.characteristic[{k}]") for k, one in enumerate(asked.characteristic)
+        ),
         term=asked.term,
         exact_version=asked.exact_version,
         bundled=tuple(BundledSelection(one.product_offering_id, one.number) for one in asked.bundled),
@@ -44,6 +47,24 @@ def item_of(asked: pricing_pb2.PriceRequestItem, path: str) -> Item:
             for k, one in enumerate(asked.usage)
         ),
         started_at=from_timestamp(asked.started_at) if asked.HasField("started_at") else None,
+    )
+
+
+def _characteristic(message: values_pb2.Characteristic) -> Characteristic:
+    """A blank name or type says as much as none: so receipts quote it."""
+    stated = from_message(message, Characteristic)
+    if stated.value is not None:
+        try:
+            json.loads(stated.value.text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument(
+                "MALFORMED_JSON", "its value isn't JSON", violations=[Violation("value", "isn't JSON")]
+            ) from error
+    return replace(
+        stated,
+        name=stated.name or None,
+        value_type=stated.value_type or None,
+        extensions=stated.extensions or None,
     )
 
 
@@ -104,24 +125,23 @@ def receipt(made: Receipt) -> Any:
     }
 
 
-def _item(item: PricedItem, sold_at: datetime | None = None) -> dict[str, Any]:
-    sold_at = item.started_at or sold_at
+def _item(item: PricedItem) -> dict[str, Any]:
     return {
         "id": item.id,
         "product_offering": _ref(item.product_offering),
         "product_specification": _ref(item.product_specification),
         "quantity": item.quantity,
         "is_bundle": item.is_bundle,
-        "component": [_component(component, sold_at) for component in item.component],
-        "bundled_item": [_item(part, sold_at) for part in item.bundled_item],
+        "component": [_component(component) for component in item.component],
+        "bundled_item": [_item(part) for part in item.bundled_item],
         "characteristic": [to_message(one, values_pb2.Characteristic) for one in item.characteristic],
         "term": item.term,
     }
 
 
-def _component(component: PriceComponent, sold_at: datetime | None) -> dict[str, Any]:
+def _component(component: PriceComponent) -> dict[str, Any]:
     currency = component.currency
-    message: dict[str, Any] = {
+    message = {
         "product_offering_price": _ref(component.product_offering_price),
         "name": component.name,
         "price_type": component.price_type,
@@ -133,8 +153,6 @@ def _component(component: PriceComponent, sold_at: datetime | None) -> dict[str,
         "alteration": [_alteration(alteration) for alteration in component.alteration],
         "usage_type": component.usage_type,
     }
-    if sold_at is not None and any(one.application_duration is not None for one in component.alteration):
-        message["begun_at"] = to_timestamp(periods.begun(sold_at, component.stage.start if component.stage else None))
     return message if component.stage is None else message | _stage(component.stage)
 
 
@@ -155,6 +173,7 @@ def _alteration(alteration: AppliedAlteration) -> dict[str, Any]:
         "percentage": _text(alteration.percentage),
         "amount": _amount(alteration.value, alteration.currency),
         "application_duration": _duration(alteration.application_duration),
+        "valid_for": None if alteration.valid_for is None else to_message(alteration.valid_for, values_pb2.TimePeriod),
     }
 
 

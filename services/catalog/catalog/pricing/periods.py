@@ -35,11 +35,6 @@ def after(start: datetime, duration: Duration) -> datetime:
     raise ValueError(f"{units!r} is no unit of time")
 
 
-def begun(sold_at: datetime, start: Duration | None) -> datetime:
-    """When the charge of a phase began that starts so long after the product; None: with it."""
-    return sold_at if start is None else after(sold_at, start)
-
-
 def understood(duration: Duration) -> bool:
     """Whether `after` knows its units."""
     return (duration.units or "") in {*_MONTHS, *_DAYS, *_SECONDS}

@@ -22,7 +22,7 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
 * What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
   charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever. A coupon that
   it was sold with (`opened`) needn't be entered again, and counts for nothing else.
-* Delivery is charged and discounted apart: only a percentage of delivery touches it, and no total contains it.
+* Delivery is charged and discounted apart: only what is off delivery touches it, and no total contains it.
 """
 
 from collections.abc import Callable, Iterable, Sequence

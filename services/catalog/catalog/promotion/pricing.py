@@ -22,11 +22,11 @@ from decimal import localcontext
 from types import MappingProxyType
 from typing import Any
 
-from catalog.pricing import periods
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
-from catalog.pricing.pricing import totals
+from catalog.pricing.pricing import EARLIER, totals
 from catalog.pricing.receipts import AmountStep, ReceiptStep
+from catalog.pricing.selection import begun, lasts
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
 from catalog.promotion.terms import Terms, parse_terms
@@ -100,7 +100,8 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
     with localcontext(EXACT):
         for (component, _), line in zip(charges, outcome.lines, strict=True):
             if line.cuts:
-                steps += _take_off(component, line, known)
+                stated = pricing.receipt.revision not in EARLIER
+                steps += _take_off(component, line, known, ends=stated)
     for code, refused in outcome.coupons.items():
         action = "COUPON_REJECTED" if refused else "COUPON_ACCEPTED"
         steps.append(ReceiptStep("", action, code, reason=refused))
@@ -186,7 +187,7 @@ def _lines(
                 delivery=called.get(component.rule, "").lower() == _DELIVERY,
                 name=component.name,
                 sold_at=sold_at,
-                begun_at=_begun(component, sold_at),
+                begun_at=begun(sold_at, component.stage),
                 # What is bought now was sold with nothing yet.
                 opened=basis.sold_with.get(top, frozenset()) if sold_at is not None else frozenset(),
             ),
@@ -195,13 +196,11 @@ def _lines(
         yield from _lines(part, part.id, top, sold_at, offers, basis, products, shelves)
 
 
-def _begun(component: PriceComponent, sold_at: datetime | None) -> datetime | None:
-    """Since when the charge has run; None: it begins now."""
-    return None if sold_at is None else periods.begun(sold_at, component.stage.start if component.stage else None)
-
-
-def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[ReceiptStep]:
-    """Writes what was taken off into the charge, cut by cut, and its tax anew."""
+def _take_off(
+    component: PriceComponent, line: Promoted, known: Mapping[str, Terms], *, ends: bool
+) -> Iterable[ReceiptStep]:
+    """Writes what was taken off into the charge, cut by cut, and its tax anew; `ends`: when it ends is stated too."""
+    begun_at = line.line.begun_at if ends else None
     taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100
     for cut in line.cuts:
         promotion = known[cut.promotion].promotion
@@ -222,6 +221,9 @@ def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Ter
                 component.currency,
                 component.net - net,
                 action.duration,
+                None
+                if begun_at is None or action.duration is None
+                else lasts(begun_at, action.duration, line.line.period),
             )
         )
     if component.tax_rate is not None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
-from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
+from chassis.types import EntityRef, Money, Price, ProductSpecificationRef, TimePeriod
 from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.inventory.values import PriceAlteration, ProductRefOrValue
 from orders.ordering import chosen
@@ -527,6 +527,11 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                         if alteration.product_offering_price.id
                         else None
                     ),
+                    valid_for=(
+                        convert.from_message(alteration.valid_for, TimePeriod)
+                        if alteration.HasField("valid_for")
+                        else None
+                    ),
                 )
                 for alteration in component.alteration
             ),
@@ -535,7 +540,6 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                 if component.product_offering_price.id
                 else None
             ),
-            charged_since=convert.from_timestamp(component.begun_at) if component.HasField("begun_at") else None,
         )
         for component in components
         if component.price_type in due and not component.HasField("phase_start")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from chassis.types import EntityRef, Extensible, Price, Quantity
@@ -83,8 +82,6 @@ class OrderPrice(Extensible):
     price: Price | None = None
     price_alteration: tuple[PriceAlteration, ...] = ()
     product_offering_price: EntityRef | None = None
-    # Before the order, where a product is changed whose price is altered for a time, which counts from then.
-    charged_since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
