@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.pricing.receipts import Receipt
+from catalog.pricing.receipts import PriceReceipt, Receipt
 from catalog.pricing.values import (
     AppliedAlteration,
     BundledSelection,
@@ -81,7 +81,7 @@ def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
     return pricing_pb2.PriceResponse(**parts)
 
 
-def receipt(made: Receipt) -> Any:
+def receipt(made: Receipt | PriceReceipt) -> Any:
     """The receipt as a message takes it."""
     return {
         "engine": made.engine,

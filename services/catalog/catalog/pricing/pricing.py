@@ -48,7 +48,7 @@ from catalog.pricing.offers import (
     parse_offer,
     taxed_by,
 )
-from catalog.pricing.receipts import AmountStep, Receipt, ReceiptStep, reading
+from catalog.pricing.receipts import AmountStep, PriceReceipt, Receipt, ReceiptStep, Step, reading
 from catalog.pricing.rules import NO_RULES, Rules, Tax, parse_rules, plain_price_list, plain_tax
 from catalog.pricing.selection import Held, Line, Selection, field_of
 from catalog.pricing.usage import period_amount
@@ -111,7 +111,7 @@ def price(
     return _price(items, offers, context, rules, REVISION)
 
 
-def replay(receipt: Receipt) -> Pricing:
+def replay(receipt: Receipt | PriceReceipt) -> Pricing:
     """The same answer again, from nothing but the receipt's inputs.
 
     Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
@@ -143,7 +143,7 @@ def _price(
         calculation.check()
         total = totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)
-    return Pricing(tuple(priced), total, Receipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
+    return Pricing(tuple(priced), total, PriceReceipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class _Calculation:
     """What the chosen charges come to, step by step."""
 
     def __init__(self, selection: Selection) -> None:
-        self.steps: list[ReceiptStep] = []
+        self.steps: list[Step] = []
         # The rates that were looked up, by category.
         self.taxes: dict[str, Tax] = {}
         self._selection = selection

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
+
 from catalog.pricing import periods
 from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS, Condition, Facts, Value, unmet, values_of
 from catalog.pricing.offers import (
@@ -32,8 +34,7 @@ Held = tuple[Charge, Stage | None, tuple[Level, ...] | None]
 _Slot = tuple[str, Stage | None]
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """An offering in its place: below its bundle, in its number, with the charges that count."""
 
     offer: Offer

@@ -25,7 +25,7 @@ from catalog.pricing import periods
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
 from catalog.pricing.pricing import totals
-from catalog.pricing.receipts import AmountStep, ReceiptStep
+from catalog.pricing.receipts import AmountStep, ReceiptStep, Step
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
 from catalog.promotion.terms import Terms, parse_terms
@@ -88,7 +88,7 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
         outcome = promote(cart, [one.promotion for one in basis.terms])
     except UnclearOrderError as error:
         raise FailedPrecondition("PRIORITY_TAKEN", f"{error}: nobody knows which comes first") from error
-    steps = [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
+    steps: list[Step] = [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
     with localcontext(EXACT):
         for (component, _), line in zip(charges, outcome.lines, strict=True):
             if line.cuts:
@@ -189,7 +189,7 @@ def _begun(component: PriceComponent, sold_at: datetime | None) -> datetime | No
     return periods.after(sold_at, component.stage.start)
 
 
-def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[ReceiptStep]:
+def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[AmountStep]:
     """Writes what was taken off into the charge, cut by cut, and its tax anew."""
     taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100
     for cut in line.cuts:
