@@ -419,12 +419,17 @@ class Selection:
         For each charge the customer's most specific price list wins, phase by phase: a price without phases competes in
         all of them, and stays where it isn't beaten.
         """
+        if line.offer.currencies is not None:
+            # No list competes: so most are.
+            return [(one, None if (c := one[0].currency) == currency else f"it is in {c}") for one in line.held]
+        return self._competing(line, currency)
+
+    def _competing(self, line: Line, currency: str) -> Iterable[tuple[Held, str | None]]:
         lists: dict[_Slot, set[str]] = {}
-        if line.offer.currencies is None:
-            for held in line.held:
-                if held[0].currency == currency:
-                    for slot in _slots_of(held, line.stages):
-                        lists.setdefault(slot, set()).add(held[0].price_list)
+        for held in line.held:
+            if held[0].currency == currency:
+                for slot in _slots_of(held, line.stages):
+                    lists.setdefault(slot, set()).add(held[0].price_list)
         best = {slot: max(among, key=self._precedence) for slot, among in lists.items() if len(among) > 1}
         for held in line.held:
             charge, _, levels = held

@@ -70,9 +70,10 @@ class PricingContext:
 # --- what is answered ------------------------------------------------------------------------------------------------
 # Structs, since a large quote makes thousands: a dataclass takes more than four times as long to be made. Nobody
 # changes them once they are answered. Amounts are kept as numbers, and become texts and money when somebody looks.
+# Nothing that they hold leads back to them, so the collector needn't know of them.
 
 
-class AppliedAlteration(msgspec.Struct):
+class AppliedAlteration(msgspec.Struct, gc=False):
     """What one alteration added to a charge (negative: a discount)."""
 
     product_offering_price: EntityRef | None
@@ -102,7 +103,7 @@ class Stage:
     later: bool = False
 
 
-class PriceComponent(msgspec.Struct):
+class PriceComponent(msgspec.Struct, gc=False):
     """One charge of an item for its whole quantity; `listed` and `net` are rounded and without tax, `gross` with it."""
 
     rule: str
@@ -147,7 +148,7 @@ class PriceComponent(msgspec.Struct):
         return self.stage is not None and self.stage.later
 
 
-class PricedItem(msgspec.Struct):
+class PricedItem(msgspec.Struct, gc=False):
     """An item with its charges, and those of the offerings that it bundles."""
 
     id: str

@@ -22,9 +22,9 @@ from decimal import localcontext
 from typing import Any
 
 from catalog.pricing import periods
+from catalog.pricing.calculation import totals
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
-from catalog.pricing.pricing import totals
 from catalog.pricing.receipts import AmountStep, ReceiptStep, Step
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
