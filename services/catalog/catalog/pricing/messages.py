@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.pricing.receipts import PriceReceipt, Receipt
+from catalog.pricing.receipts import PriceReceipt, Receipt, plain
 from catalog.pricing.values import (
     AppliedAlteration,
     BundledSelection,
@@ -168,7 +168,7 @@ def _duration(duration: Duration | None) -> dict[str, Any] | None:
 
 
 def _text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
+    return None if value is None else plain(value)
 
 
 def money(amount: Money) -> dict[str, Any]:
