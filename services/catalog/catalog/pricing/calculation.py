@@ -92,7 +92,7 @@ class Calculation:
             if listed != net:
                 write(AmountStep(subject, "ROUNDED", rule, net, listed, currency, "list amount"))
             counting = self._levels(line, charge, stage, quoted, taxed) if levels is None else levels
-            amount, net, shown = self._alter(line, charge, counting, quoted, listed, taxed, applied)
+            amount, net, shown = self._alter(line, charge, stage, counting, quoted, listed, taxed, applied)
         if shown != net:
             write(AmountStep(subject, "ROUNDED", rule, net, shown, currency))
         included = shown
@@ -120,6 +120,7 @@ class Calculation:
         self,
         line: Line,
         charge: Charge,
+        stage: Stage | None,
         levels: Sequence[Level],
         quoted: Decimal,
         listed: Decimal,
@@ -155,6 +156,7 @@ class Calculation:
                         currency,
                         rounded - shown,
                         alteration.duration,
+                        None if alteration.duration is None else self._selection.lasts(alteration, charge, line, stage),
                     )
                 )
                 shown = rounded
@@ -182,7 +184,9 @@ class Calculation:
             amount, parts = tiers.amount(charge.model, Decimal(line.quantity))
             self.steps += tiers.receipt_steps(parts, line.subject, charge.rule, currency)
         else:
-            exact, counted = period_amount(charge.model, used.amount, used.units, currency)
+            exact, counted = period_amount(
+                charge.model, used.amount, used.units, currency, first_rules=self._selection.second_rules
+            )
             amount = EXACT.divide(exact.numerator, exact.denominator)
             self.steps += [replace(step, subject=line.subject, rule=charge.rule) for step in counted]
         included = "tax included" if charge.gross else None
@@ -287,7 +291,7 @@ class Calculation:
     def _discount_parts(self, bundle: Offer, item: PricedItem) -> None:
         """Takes the bundle's percentage off what its parts come to, kind by kind, split over them exactly."""
         percentage = -abs(bundle.parts_discount or _ZERO)
-        alike: dict[tuple[str, str, Stage | None, bool], list[tuple[str, PriceComponent]]] = {}
+        alike: dict[tuple[str, str, Stage | None, bool, str], list[tuple[str, PriceComponent]]] = {}
         for part in _below(item):
             for component in part.component:
                 if _amount(component) > 0 and component.price_type != TERMINATION:
@@ -296,6 +300,7 @@ class Calculation:
                         component.recurring_charge_period,
                         component.stage,
                         component.quoted_gross,
+                        "" if self._selection.second_rules or component.price_type != USAGE else component.rule,
                     )
                     alike.setdefault(key, []).append((part.id, component))
         for found in alike.values():

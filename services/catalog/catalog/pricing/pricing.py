@@ -19,8 +19,10 @@ How it counts:
 * Prices of one offering all apply, except that of several currencies one is used, and that of several price lists for
   one charge the customer's most specific one is (by agreement before segment before branch before the general one);
   each kind of charge (one-time, monthly …) must then have a price in the currency, lest the rest be sold for nothing.
-* A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own; a percentage off its
-  parts is reckoned on what those of one kind come to together, rounded once and split over them to the cent.
+* A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own, and what the use of
+  its parts costs where it has no price for that itself; a percentage off its parts is reckoned on what those of one
+  kind come to together, rounded once and split over them to the cent, but for use, each price of which has its own: it
+  is charged as it comes, and by itself (`catalog.pricing.usage`).
 * Of an offering with phases, the charges of all phases are listed, or those of the one that the product is in. Only
   what is due at that time is in the totals, not what phases to come will cost, and nothing that is charged by use or by
   leaving unless it was given.
@@ -29,7 +31,7 @@ How it counts:
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal, localcontext
+from decimal import localcontext
 from typing import Any
 
 from catalog.pricing.calculation import Calculation, totals
@@ -50,7 +52,7 @@ from catalog.pricing.values import (
     UsageQuantity,
 )
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Characteristic, Json
+from chassis.types import Characteristic, Json, decimal_of
 
 __all__ = [
     "ENGINE",
@@ -72,9 +74,12 @@ __all__ = [
 
 ENGINE = "catalog.pricing"
 # Raised with every change of a rule; a receipt is replayed by the rules of its own revision.
-REVISION = "2"
+REVISION = "3"
 # Its inputs say less, and usage prices weren't listed; whatever else it knew counts as it did.
 _FIRST_REVISION = "1"
+# See `Selection.second_rules`.
+_SECOND_REVISION = "2"
+EARLIER = frozenset({_FIRST_REVISION, _SECOND_REVISION})
 
 _MAX_NUMBER = 2**31 - 1
 
@@ -97,7 +102,7 @@ def replay(receipt: Receipt | PriceReceipt) -> Pricing:
     Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
     MALFORMED_RECEIPT for inputs that no engine wrote.
     """
-    if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
+    if receipt.engine != ENGINE or receipt.revision not in {REVISION, *EARLIER}:
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     with reading():
         inputs = json.loads(receipt.inputs.text)
@@ -113,7 +118,7 @@ def _price(
 ) -> Pricing:
     _check_items(items, offers)
     with localcontext(EXACT):
-        selection = Selection(offers, rules, context, revision == _FIRST_REVISION)
+        selection = Selection(offers, rules, context, revision == _FIRST_REVISION, revision in EARLIER)
         lines = selection.lines(items)
         calculation = Calculation(selection)
         currencies = _currencies(items, lines, context.currency)
@@ -155,10 +160,7 @@ def _plain_item(item: Item) -> dict[str, Any]:
         "quantity": item.quantity,
     }
     if item.characteristic:
-        data["characteristic"] = [
-            {"name": c.name or "", "value_type": c.value_type or "", **({"value": c.value.text} if c.value else {})}
-            for c in item.characteristic
-        ]
+        data["characteristic"] = [_plain_characteristic(one) for one in item.characteristic]
     if item.term:
         data["term"] = item.term
     if item.exact_version:
@@ -169,6 +171,15 @@ def _plain_item(item: Item) -> dict[str, Any]:
         data["usage"] = [[used.usage_type, format(used.amount, "f"), used.units] for used in item.usage]
     if item.started_at is not None:
         data["started_at"] = instant(item.started_at)
+    return data
+
+
+def _plain_characteristic(characteristic: Characteristic) -> dict[str, str]:
+    data = {"name": characteristic.name or "", "value_type": characteristic.value_type or ""}
+    if characteristic.value is not None:
+        data["value"] = characteristic.value.text
+    if characteristic.extensions:
+        data["extensions"] = characteristic.extensions
     return data
 
 
@@ -183,13 +194,14 @@ def _parse_item(data: Mapping[str, Any]) -> Item:
                 name=c["name"] or None,
                 value_type=c["value_type"] or None,
                 value=Json(c["value"]) if "value" in c else None,
+                extensions=c.get("extensions"),
             )
             for c in data.get("characteristic", ())
         ),
         term=data.get("term", ""),
         exact_version=data.get("exact_version", False),
         bundled=tuple(BundledSelection(key, number) for key, number in data.get("bundled", ())),
-        usage=tuple(UsageQuantity(kind, Decimal(amount), units) for kind, amount, units in data.get("usage", ())),
+        usage=tuple(UsageQuantity(kind, decimal_of(amount), units) for kind, amount, units in data.get("usage", ())),
         started_at=datetime.fromisoformat(started) if started else None,
     )
 

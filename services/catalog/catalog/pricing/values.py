@@ -7,7 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from catalog.pricing.receipts import PriceReceipt
-from chassis.types import Characteristic, Duration, EntityRef, Money
+from chassis.types import Characteristic, Duration, EntityRef, Money, TimePeriod
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
@@ -83,6 +83,8 @@ class AppliedAlteration(msgspec.Struct, gc=False):
     currency: str
     value: Decimal
     application_duration: Duration | None = None
+    # Of what is held: from when the charge began until that duration is over.
+    valid_for: TimePeriod | None = None
 
     @property
     def amount(self) -> Money:
