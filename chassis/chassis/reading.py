@@ -1,14 +1,14 @@
 """The shortest way from a row to a message: one statement, which carries the caller's branches with it."""
 
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from google.protobuf.message import Message
 from psycopg import sql
-from psycopg.adapt import PyFormat, Transformer
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.types.json import set_json_loads
 
@@ -71,11 +71,13 @@ class _Connection:
         """Whether nothing can be asked here any more."""
         return self._connection.pgconn.status != ConnStatus.OK
 
-    def rows(self, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """The rows that the query (with `$1`, `$2` …) finds. Raises psycopg.Error, OperationalError when it is lost."""
+    def rows(self, query: bytes, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows that the query (with `$1`, `$2` …, all of them texts) finds.
+
+        Raises psycopg.Error, OperationalError when the session is lost.
+        """
         name = self._prepared.get(query) or self._prepare(query)
-        values: Any = self._values.dump_sequence(parameters, [PyFormat.TEXT] * len(parameters))
-        result = self._connection.pgconn.exec_prepared(name, values)
+        result = self._connection.pgconn.exec_prepared(name, [_dumped(text) for text in parameters])
         self._check(result, ExecStatus.TUPLES_OK)
         self._values.set_pgresult(result)
         return self._values.load_rows(0, result.ntuples, tuple)
@@ -96,11 +98,25 @@ class _Connection:
         self._connection.close()
 
 
+def _dumped(text: str) -> bytes:
+    """The parameter as the server takes it. Raises DataError for what would end before its end."""
+    if "\0" in text:
+        raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return text.encode()
+
+
+def _text_array(texts: Iterable[str]) -> str:
+    """An array of texts as PostgreSQL reads it. psycopg's way looks at each of them several times."""
+    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
+
+
 class Reader:
     """Reads single aggregates outside of any transaction of ours."""
 
     def __init__(self, url: str, resources: Mapping[type[Aggregate], Resource], connections: int) -> None:
         self._url = url
+        # The statements of `rows`: a few, all of them constants of ours.
+        self._texts: dict[str, bytes] = {}
         self._ways = {cls: _way(cls, resource) for cls, resource in resources.items()}
         # The last one used is the next: None stands for one that isn't open (any more).
         self._idle: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
@@ -121,10 +137,12 @@ class Reader:
 
         JSONB comes as its text. Raises Unavailable.
         """
-        text = f"{_ENTERED} {query.replace('WANTED', _WANTED)}".encode()
-        return self._rows(text, (call.principal.branch_setting, list(ids)))
+        text = self._texts.get(query)
+        if text is None:
+            text = self._texts[query] = f"{_ENTERED} {query.replace('WANTED', _WANTED)}".encode()
+        return self._rows(text, (call.principal.branch_setting, _text_array(ids)))
 
-    def _rows(self, query: bytes, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def _rows(self, query: bytes, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
         try:
             connection = self._idle.get(timeout=_WAIT_SECONDS)
         except queue.Empty as error:

@@ -12,7 +12,7 @@ from catalog.pricing.messages import response
 from catalog.pricing.money import rounded
 from catalog.pricing.offers import charge_period
 from catalog.pricing.pricing import Item, PriceComponent, Pricing, replay
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import Receipt, Step
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
     BundledProductOfferingPriceRelationship,
@@ -50,7 +50,7 @@ def charge(pricing: Pricing) -> PriceComponent:
     return component
 
 
-def steps(pricing: Pricing, action: str) -> list[ReceiptStep]:
+def steps(pricing: Pricing, action: str) -> list[Step]:
     return [step for step in pricing.receipt.step if step.action == action]
 
 

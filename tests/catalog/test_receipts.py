@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from catalog.pricing.messages import response
 from catalog.pricing.offers import Offer, parse_offer
 from catalog.pricing.pricing import Item, Pricing, PricingContext, UsageQuantity, parse_context, price, replay
-from catalog.pricing.receipts import Receipt
+from catalog.pricing.receipts import PriceReceipt, Receipt
 from catalog.pricing.rules import PriceListTerms, Rules, Tax
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import (
@@ -225,7 +225,7 @@ def answered(item: Item, offers: dict[str, Offer], context: PricingContext, rule
     return promoted(price([item], offers, context, rules), context, offers, basis)
 
 
-def replayed(receipt: Receipt) -> Pricing:
+def replayed(receipt: Receipt | PriceReceipt) -> Pricing:
     """As `ReplayPrice`: from nothing but what a receipt says."""
     bare = Receipt(receipt.engine, receipt.revision, receipt.inputs, ())
     inputs = json.loads(bare.inputs.text)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from chassis.auth import Principal
 from chassis.calls import Call, using
 from chassis.db import Database
+from chassis.errors import InvalidArgument
 from chassis.events import acting
 from chassis.leases import Lease
 from tests.chassis import things
@@ -96,3 +97,16 @@ def test_what_a_service_does_by_itself_goes_by_the_indexes_even_where_the_plan_w
         assert unit.session.execute(settings).one() == ("auto", "on")
     with database.background.connect() as connection:
         assert connection.execute(settings).one() == ("auto", "on")
+
+
+def test_ids_of_any_letters_find_what_is_called_so_and_nothing_else(database: Database) -> None:
+    ids = ["", "a", 'a"b', "a,b", "{a}", "a\\b", "NULL", " a ", "ә 'x'", "a\nb"]
+    names = "unnest(ARRAY['', 'a', 'a\"b', 'a,b', '{a}', E'a\\\\b', 'NULL', ' a ', 'ә ''x''', E'a\\nb', 'b', '\"a\"'])"
+    query = f"SELECT name FROM {names} AS name WHERE name = ANY (WANTED)"  # noqa: S608 (constants)
+    with acting(things.SERVICE, "test"):
+        assert [name for (name,) in database.rows(query, ids)] == ids
+        assert database.rows(query, []) == []
+        for one in ids:
+            assert database.rows(query, [one]) == [(one,)]
+        with pytest.raises(InvalidArgument, match="NUL"):
+            database.rows(query, ["a\0b"])

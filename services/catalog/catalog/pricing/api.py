@@ -18,10 +18,24 @@ from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
 from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2, pricing_rules_pb2
 
-# Refuses by raising what can't be sold to that customer at that instant; beside the items, the offerings that are sold.
-SaleGuard = Callable[
-    [Sequence[pricing_pb2.PriceRequestItem], Sequence[str], pricing_pb2.PricingContext, datetime], None
-]
+
+class SaleGuard(Protocol):
+    """Knows what can't be sold."""
+
+    # What it asks by the customer, beside the offers (see `store.OfferBook`).
+    beside: str
+
+    def __call__(
+        self,
+        items: Sequence[pricing_pb2.PriceRequestItem],
+        ids: Sequence[str],
+        asked: pricing_pb2.PricingContext,
+        at: datetime,
+        current: store.Current | None,
+    ) -> None:
+        """Refuses by raising what can't be sold to that customer at that instant; `ids`: the offerings that are
+        sold."""
+        ...
 
 
 # What an agent is reminded of who asks for a price for a customer.
@@ -35,7 +49,7 @@ class Further(Protocol):
     beside: str
 
     def apply(
-        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], beside: store.Beside | None
+        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], current: store.Current | None
     ) -> Pricing:
         """The answer by what is known now; what it rests on is added to the receipt's inputs."""
         ...
@@ -64,15 +78,21 @@ class Prices:
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
-        offers, rules, beside = self._book.read_beside(self._database, {item.product_offering_id for item in items})
+        customer = request.context.customer_id if request.context.for_sale else ""
+        offers, rules, current = self._book.read_beside(
+            self._database,
+            {item.product_offering_id for item in items},
+            also=self._guard.beside if customer else "",
+            keys=[customer] if customer else [],
+        )
         asked = messages.context_of(request.context, self._database.clock.now())
         pricing = price(items, offers, asked, rules)
         if request.context.for_sale:
             # Of a series the version that was priced is the one that is sold.
             sold = [item.product_offering.id or "" for item in pricing.item]
-            self._guard(request.item, sold, request.context, asked.at)
+            self._guard(request.item, sold, request.context, asked.at, current)
         for one in self._further:
-            pricing = one.apply(pricing, asked, offers, beside)
+            pricing = one.apply(pricing, asked, offers, current)
         answer = messages.response(pricing)
         if request.context.remind:
             answer.entitled_discount.extend(self._remind(request.context, asked.at))

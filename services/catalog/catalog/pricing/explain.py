@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from catalog.pricing.money import number
-from catalog.pricing.receipts import Receipt, ReceiptStep
+from catalog.pricing.receipts import PriceReceipt, Receipt, Step
 from chassis.errors import InvalidArgument, Violation
 
 ENGINES = frozenset({"catalog.pricing", "catalog.usage", "catalog.proration"})
@@ -295,7 +295,7 @@ ACTIONS = frozenset(_ENGLISH.sentences) - {"ALTERATION_DOWN", "ALTERATION_UP", "
 }
 
 
-def explain(receipt: Receipt, language: str) -> list[str]:
+def explain(receipt: Receipt | PriceReceipt, language: str) -> list[str]:
     """The receipt's steps in words, in their order.
 
     Raises InvalidArgument UNSUPPORTED_LANGUAGE; UNKNOWN_ENGINE for a receipt that isn't of the catalog;
@@ -324,7 +324,7 @@ def explain(receipt: Receipt, language: str) -> list[str]:
 class _Names:
     """What the ids in a receipt are called, as far as its inputs say."""
 
-    def __init__(self, receipt: Receipt) -> None:
+    def __init__(self, receipt: Receipt | PriceReceipt) -> None:
         self._names: dict[str, str] = {}
         self._items: dict[str, str] = {}
         try:
@@ -366,7 +366,7 @@ class _Names:
 class _Sentence:
     """One step in words."""
 
-    def __init__(self, language: _Language, names: _Names, step: ReceiptStep) -> None:
+    def __init__(self, language: _Language, names: _Names, step: Step) -> None:
         self._language = language
         self._names = names
         self._step = step

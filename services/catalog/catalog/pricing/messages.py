@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from catalog.pricing.receipts import Receipt
+from catalog.pricing.receipts import PriceReceipt, Receipt, plain
 from catalog.pricing.values import (
     AppliedAlteration,
     BundledSelection,
@@ -105,7 +105,7 @@ def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
     return pricing_pb2.PriceResponse(**parts)
 
 
-def receipt(made: Receipt) -> Any:
+def receipt(made: Receipt | PriceReceipt) -> Any:
     """The receipt as a message takes it."""
     return {
         "engine": made.engine,
@@ -193,7 +193,7 @@ def _duration(duration: Duration | None) -> dict[str, Any] | None:
 
 
 def _text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
+    return None if value is None else plain(value)
 
 
 def money(amount: Money) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What pricing knows of an offering: compiled once from the catalog's things, then priced any number of times."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from catalog.pricing import conditions, periods, tiers
 from catalog.pricing.conditions import Condition
@@ -538,10 +539,10 @@ def _text(value: Decimal | None) -> str | None:
 
 def canonical(value: Any) -> str:
     """Canonical JSON (RFC 8785) of what has texts, whole numbers, truth values and ASCII names only."""
-    return _CANONICAL.encode(value)
+    return _CANONICAL.encode(value).decode()
 
 
-_CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
 def parse_offer(data: Mapping[str, Any]) -> Offer:

@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
+import msgspec
+
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Json
 
-# Not frozen, though nobody changes them: they are made by the ten thousand, and freezing makes that six times slower.
 
-
+# Not frozen, though nobody changes it: freezing makes making it three times slower.
 @dataclass(slots=True)
 class ReceiptStep:
     """One thing that was done, by what rule, and the amount before and after."""
@@ -23,36 +24,40 @@ class ReceiptStep:
     reason: str | None = None
 
 
-class AmountStep(ReceiptStep):
-    """A step from one amount to another, which become texts when somebody reads them: few are ever read."""
+class AmountStep(msgspec.Struct, gc=False):
+    """A step from one amount to another, which become texts when somebody reads them: few are ever read.
 
-    __slots__ = ("currency", "now", "was")
+    A struct, since they are made by the ten thousand: a dataclass takes more than four times as long to be made.
+    Nothing that it holds leads back to it, so the collector needn't know of it.
+    """
 
-    def __init__(
-        self,
-        subject: str,
-        action: str,
-        rule: str,
-        was: Decimal | None,
-        now: Decimal,
-        currency: str,
-        reason: str | None = None,
-    ) -> None:
-        self.subject = subject
-        self.action = action
-        self.rule = rule
-        self.was = was
-        self.now = now
-        self.currency = currency
-        self.reason = reason
+    subject: str
+    action: str
+    rule: str
+    was: Decimal | None
+    now: Decimal
+    currency: str
+    reason: str | None = None
 
     @property
-    def before(self) -> str | None:  # type: ignore[override]
-        return None if self.was is None else f"{self.was:f} {self.currency}"
+    def before(self) -> str | None:
+        """The amount before; None: it is the first."""
+        return None if self.was is None else f"{plain(self.was)} {self.currency}"
 
     @property
-    def after(self) -> str:  # type: ignore[override]
-        return f"{self.now:f} {self.currency}"
+    def after(self) -> str:
+        """The amount after."""
+        return f"{plain(self.now)} {self.currency}"
+
+
+# What the receipt of a price is made of.
+Step = ReceiptStep | AmountStep
+
+
+def plain(value: Decimal) -> str:
+    """The number with all its decimals and without an exponent: what `f"{value:f}"` says, in a third of the time."""
+    text = str(value)
+    return format(value, "f") if "E" in text else text
 
 
 @contextmanager
@@ -73,3 +78,13 @@ class Receipt:
     revision: str
     inputs: Json
     step: tuple[ReceiptStep, ...]
+
+
+@dataclass(slots=True)
+class PriceReceipt:
+    """The same of a price."""
+
+    engine: str
+    revision: str
+    inputs: Json
+    step: tuple[Step, ...]

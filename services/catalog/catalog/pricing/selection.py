@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
+import msgspec
+
 from catalog.pricing import periods
 from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS, Condition, Facts, Value, known_of, unmet
 from catalog.pricing.offers import (
@@ -33,8 +35,7 @@ Held = tuple[Charge, Stage | None, tuple[Level, ...] | None]
 _Slot = tuple[str, Stage | None]
 
 
-@dataclass(slots=True)
-class Line:
+class Line(msgspec.Struct):
     """An offering in its place: below its bundle, in its number, with the charges that count."""
 
     offer: Offer
@@ -435,12 +436,17 @@ class Selection:
         For each charge the customer's most specific price list wins, phase by phase: a price without phases competes in
         all of them, and stays where it isn't beaten.
         """
+        if line.offer.currencies is not None:
+            # No list competes: so most are.
+            return [(one, None if (c := one[0].currency) == currency else f"it is in {c}") for one in line.held]
+        return self._competing(line, currency)
+
+    def _competing(self, line: Line, currency: str) -> Iterable[tuple[Held, str | None]]:
         lists: dict[_Slot, set[str]] = {}
-        if line.offer.currencies is None:
-            for held in line.held:
-                if held[0].currency == currency:
-                    for slot in _slots_of(held, line.stages):
-                        lists.setdefault(slot, set()).add(held[0].price_list)
+        for held in line.held:
+            if held[0].currency == currency:
+                for slot in _slots_of(held, line.stages):
+                    lists.setdefault(slot, set()).add(held[0].price_list)
         best = {slot: max(among, key=self._precedence) for slot, among in lists.items() if len(among) > 1}
         for held in line.held:
             charge, _, levels = held

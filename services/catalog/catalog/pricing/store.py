@@ -42,19 +42,16 @@ class _Kept:
     tax_categories: frozenset[str]
 
 
-# Tag → (id, revision) of what was found under it.
-Beside = Mapping[str, frozenset[tuple[str, int]]]
-
-
 @dataclass(frozen=True, slots=True)
-class _Current:
-    """What the database says of what is kept."""
+class Current:
+    """What the database says now of what is kept, and of what was asked beside it."""
 
     revisions: Mapping[str, int]
-    # Series → its further versions; tax category → its rates; each with its revision.
+    # Series → its further versions; tax category → its rates; tag → what was asked beside; each with its revision.
     members: Mapping[str, frozenset[tuple[str, int]]]
 
     def of(self, group: str) -> frozenset[tuple[str, int]]:
+        """What is in the group."""
         return self.members.get(group, frozenset())
 
 
@@ -68,8 +65,8 @@ class _Found:
     # None: there is no such list.
     price_lists: dict[str, PriceListTerms | None] = field(default_factory=dict)
     taxes: dict[str, Sequence[Tax]] = field(default_factory=dict)
-    # What was asked beside the offers, by its tag; None: nothing was asked, since nothing was kept.
-    beside: Beside | None = None
+    # None: nothing was asked, since nothing was kept.
+    current: Current | None = None
 
     def missing_offers(self, wanted: Iterable[str]) -> set[str]:
         """What isn't there of the wanted offers, of all that they bundle, and of the other versions of all these."""
@@ -125,14 +122,19 @@ class OfferBook:
         doesn't exist is left out."""
         return self.read_beside(database, ids)[:2]
 
-    def read_beside(self, database: Database, ids: Iterable[str]) -> tuple[dict[str, Offer], Rules, Beside | None]:
-        """What `read` says, and what was asked beside it; None: that has to be asked by itself."""
+    def read_beside(
+        self, database: Database, ids: Iterable[str], also: str = "", keys: Iterable[str] = ()
+    ) -> tuple[dict[str, Offer], Rules, Current | None]:
+        """What `read` says, and what was asked beside it, by the `keys` too; None: that has to be asked by itself.
+
+        `also`: what this call asks beyond what all do, as the book's `beside` is."""
         wanted = set(ids)
-        found = self._still_current(database, self._closure(wanted))
+        also = f" UNION ALL {also}" if also else ""
+        found = self._still_current(database, self._closure(wanted), also, keys)
         if found.missing_offers(wanted) or any(found.missing_rules()):
             with database.unit() as unit:
                 self._complete(unit, wanted, found)
-        return found.offers, found.rules(), found.beside
+        return found.offers, found.rules(), found.current
 
     def _closure(self, wanted: Iterable[str]) -> dict[str, _Kept]:
         result: dict[str, _Kept] = {}
@@ -145,16 +147,17 @@ class OfferBook:
                 waiting += _neighbours(entry.offer, self._versions)
         return result
 
-    def _still_current(self, database: Database, kept: Mapping[str, _Kept]) -> _Found:
+    def _still_current(self, database: Database, kept: Mapping[str, _Kept], also: str, keys: Iterable[str]) -> _Found:
         found = _Found()
         if not kept:
             return found
         lists = {key for entry in kept.values() for key in entry.price_lists}
         categories = {key for entry in kept.values() for key in entry.tax_categories}
         sources = {key for entry in kept.values() for key in entry.revisions}
-        current = _current(database, sources, lists, categories, self._beside)
+        query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "") + self._beside + also
+        current = _current(database, query, sources | lists | categories | set(keys))
         revisions = current.revisions
-        found.beside = current.members
+        found.current = current
         for key, entry in kept.items():
             if all(revisions.get(source) == revision for source, revision in entry.revisions.items()):
                 found.offers[key] = entry.offer
@@ -210,16 +213,15 @@ _LISTS = " UNION ALL SELECT NULL, id, revision FROM price_list WHERE id = ANY (W
 _RATES = " UNION ALL SELECT tax_category, id, revision FROM tax_rate WHERE tax_category = ANY (WANTED)"
 
 
-def _current(database: Database, sources: set[str], lists: set[str], categories: set[str], beside: str) -> _Current:
-    query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "") + beside
+def _current(database: Database, query: str, keys: set[str]) -> Current:
     revisions: dict[str, int] = {}
     members: dict[str, set[tuple[str, int]]] = {}
-    for group, key, revision in database.rows(query, sorted(sources | lists | categories)):
+    for group, key, revision in database.rows(query, sorted(keys)):
         if group is None:
             revisions[key] = revision
         else:
             members.setdefault(group, set()).add((key, revision))
-    return _Current(revisions, {group: frozenset(found) for group, found in members.items()})
+    return Current(revisions, {group: frozenset(found) for group, found in members.items()})
 
 
 def _compiled(unit: Unit, ids: set[str]) -> tuple[dict[str, _Kept], dict[str, frozenset[str]]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.pricing.offers import Offer, parse_offer
-from catalog.pricing.store import Beside
+from catalog.pricing.store import Current
 from catalog.pricing.values import Pricing, PricingContext
 from catalog.promotion import store
 from catalog.promotion.domain import (
@@ -260,13 +260,13 @@ class PromotionsOnPrices:
         self._book = store.PromotionBook()
 
     def apply(
-        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], beside: Beside | None
+        self, pricing: Pricing, context: PricingContext, offers: Mapping[str, Offer], current: Current | None
     ) -> Pricing:
         """Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED naming the coupons at fault.
 
         A coupon that changes nothing for another reason is named in the receipt, with the reason.
         """
-        terms = self._book.on_offer(self._database, beside)
+        terms = self._book.on_offer(self._database, current.of(store.TAG) if current is not None else None)
         coupons = self._coupons(context) if context.coupon else ()
         sold_with: dict[str, frozenset[str]] = {}
         if context.held_sale and any(one.promotion.needs_coupon for one in terms):

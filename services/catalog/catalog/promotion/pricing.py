@@ -22,10 +22,11 @@ from decimal import localcontext
 from types import MappingProxyType
 from typing import Any
 
+from catalog.pricing.calculation import totals
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
-from catalog.pricing.pricing import EARLIER, totals
-from catalog.pricing.receipts import AmountStep, ReceiptStep
+from catalog.pricing.pricing import EARLIER
+from catalog.pricing.receipts import AmountStep, ReceiptStep, Step
 from catalog.pricing.selection import begun, lasts
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
@@ -96,7 +97,7 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
         outcome = promote(cart, [one.promotion for one in basis.terms])
     except UnclearOrderError as error:
         raise FailedPrecondition("PRIORITY_TAKEN", f"{error}: nobody knows which comes first") from error
-    steps = [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
+    steps: list[Step] = [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
     with localcontext(EXACT):
         for (component, _), line in zip(charges, outcome.lines, strict=True):
             if line.cuts:
@@ -198,7 +199,7 @@ def _lines(
 
 def _take_off(
     component: PriceComponent, line: Promoted, known: Mapping[str, Terms], *, ends: bool
-) -> Iterable[ReceiptStep]:
+) -> Iterable[AmountStep]:
     """Writes what was taken off into the charge, cut by cut, and its tax anew; `ends`: when it ends is stated too."""
     begun_at = line.line.begun_at if ends else None
     taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100

@@ -148,15 +148,13 @@ class PromotionBook:
     def __init__(self) -> None:
         self._kept: dict[str, tuple[int, Terms]] = {}
 
-    def on_offer(
-        self, database: Database, beside: Mapping[str, Iterable[tuple[str, int]]] | None = None
-    ) -> list[Terms]:
-        """The terms of all promotions that are released, valid or not. `beside`: what ON_OFFER found, if it was asked
-        already."""
-        if beside is None:
+    def on_offer(self, database: Database, found_already: Iterable[tuple[str, int]] | None = None) -> list[Terms]:
+        """The terms of all promotions that are released, valid or not. `found_already`: what ON_OFFER found, if it was
+        asked."""
+        if found_already is None:
             current = {key: revision for _, key, revision in database.rows(f"{ON_OFFER} OR id = ANY (WANTED)", ())}
         else:
-            current = dict(beside.get(TAG, ()))
+            current = dict(found_already)
         kept = self._kept
         found = {key: kept[key] for key, revision in current.items() if key in kept and kept[key][0] == revision}
         fresh = sorted(current.keys() - found.keys())

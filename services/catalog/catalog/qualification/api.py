@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from catalog.pricing.store import Current
 from catalog.qualification import store
 from catalog.qualification.configuration import Selection, configure
 from catalog.qualification.domain import ProductOfferingQualification
@@ -95,6 +96,8 @@ def _selected(request: qualification_pb2.ConfigureRequest) -> qualification_pb2.
 class SaleGuard:
     """Refuses the sale of what the customer can't have."""
 
+    beside = store.HELD
+
     def __init__(self, database: Database) -> None:
         self._database = database
         self._book = store.RestrictionBook()
@@ -105,6 +108,7 @@ class SaleGuard:
         ids: Sequence[str],
         asked: pricing_pb2.PricingContext,
         at: datetime,
+        current: Current | None,
     ) -> None:
         """Raises FailedPrecondition OFFERING_NOT_ELIGIBLE with the violated rule of each item.
 
@@ -112,7 +116,7 @@ class SaleGuard:
         the customer's isn't named in `leaving_product` stays, so that nothing replaces it by itself. Lifecycle and
         validity are the pricing's to judge.
         """
-        book, has = self._book.read(self._database, ids, asked.customer_id)
+        book, has = self._book.read(self._database, ids, asked.customer_id, current)
         leaving = set(asked.leaving_product)
         held = [one for one in has if one.product_id not in leaving]
         situation = Situation(

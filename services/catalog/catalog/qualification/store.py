@@ -1,12 +1,15 @@
 """The table of qualifications, and what is read of the catalog and of what is held to answer them."""
 
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from catalog.holding import store as holding_store
+from catalog.pricing.store import Current
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductSpecification
 from catalog.product.store import any_of, product_offering, product_specification
 from catalog.qualification.configuration import Configurable, configurable
@@ -144,6 +147,13 @@ _LOOK = """
     FROM holding h LEFT JOIN product_offering o ON o.id = h.product_offering_id
     WHERE h.customer_id = ANY (WANTED) AND h.live AND h.product_offering_id IS NOT NULL
 """
+# The second half, in a question about offers (see `catalog.pricing.store.OfferBook`), whose first part reads WANTED.
+TAG = "svyaz:holding"
+HELD = f"""
+    SELECT '{TAG}', json_build_array(h.product_offering_id, h.id, h.started_at, h.term)::text, coalesce(o.revision, 0)
+    FROM holding h LEFT JOIN product_offering o ON o.id = h.product_offering_id
+    WHERE h.customer_id = ANY (WANTED) AND h.live AND h.product_offering_id IS NOT NULL
+"""  # noqa: S608 (a constant of our own)
 _REVISIONS = "SELECT id, revision FROM product_offering WHERE id = ANY (WANTED)"
 
 
@@ -156,24 +166,42 @@ class RestrictionBook:
         self._lock = threading.Lock()
 
     def read(
-        self, database: Database, offering_ids: Sequence[str], customer_id: str
+        self,
+        database: Database,
+        offering_ids: Sequence[str],
+        customer_id: str,
+        current: Current | None = None,
     ) -> tuple[dict[str, Restrictions], list[Held]]:
-        """What restricts these offerings and those that the customer holds, and what that is."""
+        """What restricts these offerings and those that the customer holds, and what that is.
+
+        `current`: what is known of it already, with the answer to HELD if there is a customer.
+        """
         kept = self._kept
-        wanted = [*offering_ids, customer_id] if customer_id else list(offering_ids)
+        known = current.revisions if current is not None else {}
         revisions: dict[str, int] = {}
         held: list[Held] = []
-        for key, revision, product, started_at, term in database.rows(_LOOK, wanted):
-            revisions[key] = revision
-            if product is not None:
+        if current is not None and all(key in known for key in offering_ids):
+            revisions |= {key: known[key] for key in offering_ids}
+            for text, revision in sorted(current.of(TAG)):
+                key, product, started, term = json.loads(text)
+                revisions[key] = revision
+                started_at = datetime.fromisoformat(started) if started else None
                 held.append(Held(product_id=product, product_offering_id=key, started_at=started_at, term=term or ""))
+        else:
+            wanted = [*offering_ids, customer_id] if customer_id else list(offering_ids)
+            for key, revision, product, started_at, term in database.rows(_LOOK, wanted):
+                revisions[key] = revision
+                if product is not None:
+                    held.append(
+                        Held(product_id=product, product_offering_id=key, started_at=started_at, term=term or "")
+                    )
         book = _current(kept, revisions)
-        parts = {part.id for one in book.values() for part in one.part if part.id} - revisions.keys()
-        while parts:
+        while parts := {part.id for one in book.values() for part in one.part if part.id} - revisions.keys():
             # Parts can change by themselves; of what is only related nothing counts but its series, which can't.
-            revisions |= dict.fromkeys(parts, 0) | dict(database.rows(_REVISIONS, sorted(parts)))
+            unknown = parts - known.keys()
+            found = dict(database.rows(_REVISIONS, sorted(unknown))) if unknown else {}
+            revisions |= {key: found.get(key, 0) if key in unknown else known[key] for key in parts}
             book |= _current(kept, {key: revisions[key] for key in parts})
-            parts = {part.id for one in book.values() for part in one.part if part.id} - revisions.keys()
         if any(revision and key not in book for key, revision in revisions.items()):
             with database.unit() as unit:
                 book = restrictions(unit, revisions)
