@@ -10,6 +10,7 @@ from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.compiling import Compiling
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
@@ -112,6 +113,7 @@ def main() -> None:
             # Imports wait for each other in any case: they take references under one lock.
             Timers(database, timers, service="catalog", workers=2),
             Watch(database),
+            Compiling(database, prices.book),
         ],
     )
 

@@ -47,13 +47,13 @@ class Prices:
     def __init__(self, database: Database, guard: SaleGuard, *further: Further) -> None:
         self._database = database
         self._guard = guard
-        self._book = store.OfferBook(beside=[one.beside for one in further])
+        self.book = store.OfferBook(beside=[one.beside for one in further])
         self._further = further
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
-        offers, rules, beside = self._book.read_beside(self._database, {item.product_offering_id for item in items})
+        offers, rules, beside = self.book.read_beside(self._database, {item.product_offering_id for item in items})
         asked = messages.context_of(request.context, self._database.clock.now())
         pricing = price(items, offers, asked, rules)
         if request.context.for_sale:

@@ -1,0 +1,28 @@
+"""Compiled offers beside what they were compiled from."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import ARRAY
+
+revision = "catalog_0013"
+down_revision = "catalog_0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Makes the table, empty: it fills by itself. The catalog is common to all branches: no policies here."""
+    op.create_table(
+        "compiled_offer",
+        sa.Column("id", sa.Text(), sa.ForeignKey("product_offering.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("compiler", sa.Text(), nullable=False),
+        sa.Column("source", ARRAY(sa.Text()), nullable=False),
+        sa.Column("source_revision", ARRAY(sa.BigInteger()), nullable=False),
+        sa.Column("series", sa.Text(), nullable=False),
+        sa.Column("part", ARRAY(sa.Text()), nullable=False),
+        sa.Column("price_list", ARRAY(sa.Text()), nullable=False),
+        sa.Column("tax_category", ARRAY(sa.Text()), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("compiled_offer_series", "compiled_offer", ["series"])
