@@ -362,7 +362,37 @@ def test_what_was_deleted_here_comes_in_again(place: Place) -> None:
     place.delete(spec)
     again = place.manager.bring_in(content)
     assert (again.created, again.changed, again.unchanged) == (1, 0, 1), again.error_log
-    assert place.rows("SELECT id FROM product_specification WHERE name = 's'") == [(spec,)]
+    # Another one, for those who have heard of the first and of its revisions.
+    ((born_again,),) = place.rows("SELECT id FROM product_specification WHERE name = 's'")
+    assert born_again != spec
+    assert place.manager.bring_in(content).unchanged == 2
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_what_is_on_sale_is_looked_at_among_what_comes_with_it(place_for: Callable[..., Place], batch: int) -> None:
+    """However many elements one transaction has."""
+    place = place_for(batch=batch)
+    launched = {"lifecycleStatus": "Launched"}
+    fee = {"priceType": "recurring", "recurringChargePeriodType": "month", "price": {"unit": "KGS", "value": 5}}
+    over = {"validFor": {"startDateTime": "2020-01-01T00:00:00Z", "endDateTime": "2021-01-01T00:00:00Z"}}
+    sold = {"validFor": {"startDateTime": "2022-01-01T00:00:00Z"}}
+    job = place.admin.bring_in(
+        document(
+            productOfferingPrice=[
+                thing("good", **fee, **launched),
+                thing("late", **fee, **over, **launched),
+                thing("refused", **fee, priceList="nowhere", **launched),
+            ],
+            productOffering=[
+                thing("right", productOfferingPrice=[{"id": "good"}], **sold, **launched),
+                thing("never", productOfferingPrice=[{"id": "late"}], **sold, **launched),
+                thing("next", productOfferingPrice=[{"id": "good"}], series="right", version="2", **sold, **launched),
+            ],
+        )
+    )
+    refused = {(one.element, one.code) for one in place.admin.findings(job.id, REFUSED)}
+    assert refused == {("refused", "NEVER_APPLIES"), ("never", "NEVER_APPLIES"), ("next", "NEVER_APPLIES")}
+    assert (job.created, job.refused) == (3, 3)
 
 
 def test_a_reference_is_ours_once_its_target_is_here(place: Place) -> None:

@@ -130,6 +130,7 @@ def timer_handlers(
     """Purpose → handler, of everything that the catalog does by itself; `attempts` and `batch` are those of jobs."""
     imports = Imports(
         folder,
+        read_ahead=guards.read_ahead,
         created=guards.creating,
         taken_over=guards.taking_over,
         changed=items.changed,

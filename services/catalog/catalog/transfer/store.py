@@ -37,7 +37,7 @@ import_finding = sa.Table(
     sa.Column("field", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
-# An id is given to a key once and for ever. No digest: it waits to be brought in, or was refused until now.
+# A key keeps its id for as long as the thing is there. No digest: it waits to be brought in, or was refused until now.
 import_key = sa.Table(
     "import_key",
     metadata,
@@ -192,6 +192,16 @@ _KNOWN = sa.text("""
         ON import_key.kind = wanted.kind AND import_key.key = wanted.key
     WHERE source = :source
 """)
+_GIVE_ANEW = sa.text("""
+    WITH gone AS (
+        SELECT import_key.id AS before, wanted.id
+        FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[]), CAST(:ids AS text[])) AS wanted (kind, key, id)
+        JOIN import_key ON source = :source AND import_key.kind = wanted.kind AND import_key.key = wanted.key
+    )
+    UPDATE import_key SET id = gone.id, digest = NULL, job_id = :job_id FROM gone
+    WHERE source = :source AND import_key.id = gone.before
+        AND ((kind, key) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[]))) OR kind = :also)
+""")
 _DONE = """
     UPDATE import_key SET digest = %(digest)s WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
 """
@@ -219,6 +229,19 @@ def known(unit: Unit, job_id: str, source: str, nodes: Iterable[tuple[str, str]]
         (row.kind, row.key): Known(row.id, bytes(row.digest) if row.digest is not None else None, row.job_id == job_id)
         for row in rows
     }
+
+
+def give_anew(unit: Unit, job_id: str, source: str, wanted: Mapping[tuple[str, str], str], *, also: str) -> None:
+    """Gives other ids to keys of which nothing is here any more, and to those of the kind `also` that had the same."""
+    parameters = {
+        "source": source,
+        "job_id": job_id,
+        "kinds": [kind for kind, _ in wanted],
+        "keys": [key for _, key in wanted],
+        "ids": list(wanted.values()),
+        "also": also,
+    }
+    unit.session.execute(_GIVE_ANEW, parameters)
 
 
 def keys_of(unit: Unit, source: str, kind: str) -> set[str]:
