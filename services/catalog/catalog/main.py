@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from catalog.generation.api import Generation
+from catalog.generation.job import Families
 from catalog.holding.api import Holdings
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
@@ -141,6 +142,7 @@ def timer_handlers(
         **previews.timers(),
         **Plans(items).timers(),
         **imports.timers(),
+        **Families(guards, attempts=attempts).timers(),
         **Exports(folder, attempts=attempts).timers(),
     }
 

@@ -38,7 +38,7 @@ from chassis.calls import Call
 from chassis.db import MAX_EVENT_BYTES, Unit
 from chassis.errors import DomainError, FailedPrecondition
 from chassis.references import lock_references
-from chassis.timers import TimerHandler, set_timer
+from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.types import new_id
 
 IMPORT = "import"
@@ -157,7 +157,7 @@ class Imports:
         with unit.on_behalf(on_behalf_of(job)):
             if job.status is not JobState.RUNNING:
                 job.move(JobState.RUNNING, unit.at)
-            elif (error := store.last_error(unit, job.id, IMPORT, self._attempts)) is not None:
+            elif (error := last_error(unit, job.id, IMPORT, self._attempts)) is not None:
                 job.give_up(error, unit.at)
             elif job.total is None:
                 self._begin(unit, job)

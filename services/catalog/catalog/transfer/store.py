@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from catalog.schema import metadata
 from catalog.transfer.domain import ExportJob, File, Finding, FindingKind, ImportJob
 from chassis.db import Resource, Unit, aggregate_table
-from chassis.events import bus_tables
 from chassis.types import Aggregate
 from svyaz.catalog.v1 import transfer_pb2
 
@@ -95,17 +94,6 @@ def forget(unit: Unit, job_id: str) -> None:
     """Takes away what is kept with the job; what it brought in stays, under the same keys."""
     for table in (transfer_content, import_finding):
         unit.session.execute(sa.delete(table).where(table.c.job_id == job_id))
-
-
-def last_error(unit: Unit, job_id: str, purpose: str, attempts: int) -> str | None:
-    """Why the step that is being carried out has failed before, if it has so often."""
-    table = bus_tables(metadata).timer
-    found: str | None = unit.session.scalar(
-        sa.select(sa.func.coalesce(table.c.last_error, "")).where(
-            table.c.aggregate_id == job_id, table.c.purpose == purpose, table.c.attempts >= attempts
-        )
-    )
-    return found
 
 
 # --- findings --------------------------------------------------------------------------------------------------------

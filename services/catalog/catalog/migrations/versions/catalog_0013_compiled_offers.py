@@ -1,4 +1,4 @@
-"""Compiled offers beside what they were compiled from."""
+"""Compiled offers beside what they were compiled from; how far a family of tariffs is that is written by steps."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Makes the table, empty: it fills by itself. The catalog is common to all branches: no policies here."""
+    """Makes the tables, empty: they fill by themselves. The catalog is common to all branches: no policies here."""
     op.create_table(
         "compiled_offer",
         sa.Column("id", sa.Text(), sa.ForeignKey("product_offering.id", ondelete="CASCADE"), nullable=False),
@@ -26,3 +26,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("compiled_offer_series", "compiled_offer", ["series"])
+    op.create_table(
+        "tariff_generation",
+        sa.Column("template_id", sa.Text(), nullable=False),
+        sa.Column("template_revision", sa.BigInteger(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("requested_by", sa.Text(), nullable=False),
+        sa.Column("total", sa.BigInteger(), nullable=False),
+        sa.Column("done", sa.BigInteger(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("template_id"),
+    )
