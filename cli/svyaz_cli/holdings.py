@@ -29,10 +29,10 @@ def _holdings() -> None:
 def rebuild(
     orders_address: str = typer.Option("", envvar="ORDERS_ADDRESS", help="The orders service; the local one."),
     address: str = typer.Option("", envvar="CATALOG_ADDRESS", help="The catalog service; the local one."),
-    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of an admin of all branches; a development one."),
+    token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="An admin's token, of all branches; a development one."),
 ) -> None:
-    """Tell the catalog every event of the inventory's log once more; what neither the log nor the bus knows is forgotten
-    at the end. The platform goes on meanwhile. Interrupted, nothing is forgotten: begin again."""
+    """Tell the catalog every event of the inventory's log once more; what neither log nor bus knows is forgotten at the
+    end. The platform goes on meanwhile. Interrupted, nothing is forgotten: begin again."""
     with (
         calling(operations_pb2_grpc.OperationsServiceStub, "orders", orders_address, token, role="admin") as orders,
         calling(holding_pb2_grpc.HoldingServiceStub, "catalog", address, token, role="admin") as catalog,
