@@ -33,7 +33,7 @@ from tests.bench.pricing_catalog import as_service, catalog_database, catalog_pl
 OFFERINGS = 10_000
 # Elements a second of the process's CPU, of a catalog that is on sale: each is looked at by the lint.
 GOAL = 300.0
-LONGEST_STEP = 5.0
+LONGEST_STEP, READING = 5.0, 30.0
 # Beside what reading the file takes.
 MEMORY_GOAL = 40.0
 
@@ -100,7 +100,15 @@ def work(url: str, job_id: str) -> dict[str, float]:
     guards = Guards()
     step = timer_handlers(CatalogItems(database, guards), guards, Previews(database), Folder(""))[IMPORT]
     process = psutil.Process()
-    found: dict[str, float] = {"steps": 0, "longest": 0, "cpu": 0, "seconds": 0, "peak": 0}
+    found: dict[str, float] = {
+        "steps": 0,
+        "longest": 0,
+        "cpu": 0,
+        "seconds": 0,
+        "peak": 0,
+        "reading": 0,
+        "reading_seconds": 0,
+    }
     read = 0.0
     while True:
         cpu, begun = time.process_time(), time.perf_counter()
@@ -115,7 +123,8 @@ def work(url: str, job_id: str) -> dict[str, float]:
             read = memory
         if not job.done:
             # Reading is a step of its own.
-            found["reading"] = found.get("reading", 0) + cpu
+            found["reading"] += cpu
+            found["reading_seconds"] += spent
         else:
             found["steps"] += 1
             found["cpu"] += cpu
@@ -149,7 +158,9 @@ def import_figures(offerings: int) -> bool:
     print(json.dumps({name: round(value, 3) for name, value in found.items()}))
     name = f"{found['total']:,.0f} elements on sale come in"
     good = report(name, found["created"] / found["cpu"], "elements/s of CPU", goal=GOAL)
+    # By the clock, which others on the same machine hold up.
     good &= report(name, found["created"] / found["seconds"], "elements/s", goal=GOAL)
+    good &= report(f"{found['total']:,.0f} elements are read", found["reading"], "s of CPU", goal=READING, lower=True)
     good &= report("the longest of their transactions", found["longest"], "s", goal=LONGEST_STEP, lower=True)
     return good & report("memory grows meanwhile", found["peak"], "MB", goal=MEMORY_GOAL, lower=True)
 

@@ -436,7 +436,9 @@ class _Planning:
         if not gone:
             return known
         # A series goes by the id of its first version.
-        store.give_anew(self._unit, self._job.id, source, {brought[one]: new_id() for one in gone}, also=SERIES)
+        store.give_anew(
+            self._unit, self._job.id, source, {brought[one]: known[brought[one]] for one in gone}, also=SERIES
+        )
         return store.known(self._unit, self._job.id, source, known)
 
     def _missing(self, source: str, content: Content) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from catalog.schema import metadata
 from catalog.transfer.domain import ExportJob, File, Finding, FindingKind, ImportJob
 from chassis.db import Resource, Unit, aggregate_table
-from chassis.types import Aggregate
+from chassis.types import Aggregate, new_id
 from svyaz.catalog.v1 import transfer_pb2
 
 import_job = aggregate_table(metadata, "import_job", ImportJob)
@@ -174,22 +174,22 @@ _RESERVE = sa.text("""
     ORDER BY kind, key
     ON CONFLICT DO NOTHING
 """)
+# Each by the primary key: joined otherwise, fifty thousand keys are compared with fifty thousand.
 _KNOWN = sa.text("""
-    SELECT import_key.kind, import_key.key, import_key.id, digest, job_id
-    FROM import_key JOIN unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])) AS wanted (kind, key)
-        ON import_key.kind = wanted.kind AND import_key.key = wanted.key
-    WHERE source = :source
+    SELECT wanted.kind, wanted.key, found.id, found.digest, found.job_id
+    FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])) AS wanted (kind, key)
+    CROSS JOIN LATERAL (
+        SELECT id, digest, job_id FROM import_key
+        WHERE source = :source AND kind = wanted.kind AND key = wanted.key OFFSET 0
+    ) AS found
 """)
-_GIVE_ANEW = sa.text("""
-    WITH gone AS (
-        SELECT import_key.id AS before, wanted.id
-        FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[]), CAST(:ids AS text[])) AS wanted (kind, key, id)
-        JOIN import_key ON source = :source AND import_key.kind = wanted.kind AND import_key.key = wanted.key
-    )
-    UPDATE import_key SET id = gone.id, digest = NULL, job_id = :job_id FROM gone
-    WHERE source = :source AND import_key.id = gone.before
-        AND ((kind, key) IN (SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[]))) OR kind = :also)
-""")
+_GIVE_ANEW = """
+    UPDATE import_key SET id = %(id)s, digest = NULL, job_id = %(job_id)s
+    WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
+"""
+_RENAME = """
+    UPDATE import_key SET id = %(id)s WHERE source = %(source)s AND kind = %(kind)s AND id = %(before)s
+"""
 _DONE = """
     UPDATE import_key SET digest = %(digest)s WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
 """
@@ -219,17 +219,14 @@ def known(unit: Unit, job_id: str, source: str, nodes: Iterable[tuple[str, str]]
     }
 
 
-def give_anew(unit: Unit, job_id: str, source: str, wanted: Mapping[tuple[str, str], str], *, also: str) -> None:
+def give_anew(unit: Unit, job_id: str, source: str, gone: Mapping[tuple[str, str], Known], *, also: str) -> None:
     """Gives other ids to keys of which nothing is here any more, and to those of the kind `also` that had the same."""
-    parameters = {
-        "source": source,
-        "job_id": job_id,
-        "kinds": [kind for kind, _ in wanted],
-        "keys": [key for _, key in wanted],
-        "ids": list(wanted.values()),
-        "also": also,
-    }
-    unit.session.execute(_GIVE_ANEW, parameters)
+    ids = {node: new_id() for node in gone}
+    keys = [{"source": source, "job_id": job_id, "kind": node[0], "key": node[1], "id": ids[node]} for node in gone]
+    named = [{"source": source, "kind": also, "before": gone[node].id, "id": ids[node]} for node in gone]
+    with unit.cursor() as cursor:
+        cursor.executemany(_GIVE_ANEW, keys)
+        cursor.executemany(_RENAME, named)
 
 
 def keys_of(unit: Unit, source: str, kind: str) -> set[str]:
