@@ -19,8 +19,11 @@ from catalog.product.api import CatalogItems
 from catalog.product.domain import CatalogItem
 from catalog.publication.guards import Guards
 from catalog.store import RESOURCES, metadata
+from catalog.transfer import store as keys
 from catalog.transfer.api import Transfers
 from catalog.transfer.files import MAX_BYTES
+from catalog.transfer.imports import SERIES
+from chassis import calls
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
@@ -544,3 +547,19 @@ def test_the_command_brings_a_catalog_in_and_writes_it_out(place: Place, shared:
     assert len(json.loads(written.read_text())["productOffering"]) == 16
     assert bring_in(written) == COMPLETE
     assert "0 created, 0 changed, 133 unchanged, 0 refused" in told.getvalue()
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_gets_another_id_takes_its_series_along(database: Database) -> None:
+    first, other = ("ProductOffering", "basic@1"), ("ProductOffering", "other@1")
+    named = ((SERIES, "basic"), (SERIES, "other"))
+    with calls.using(calls.Call.background("catalog", "test", branches=("*",))), database.unit() as unit:
+        keys.reserve(unit, "job-1", "source", {first: "a", other: "b", named[0]: "a", named[1]: "b"})
+        before = keys.known(unit, "job-1", "source", [first])
+        keys.give_anew(unit, "job-2", "source", before, also=SERIES)
+        after = keys.known(unit, "job-2", "source", [first, other, *named])
+    assert after[first].id == after[named[0]].id != "a"
+    assert (after[first].digest, after[first].fresh) == (None, True)
+    assert after[other].id == after[named[1]].id == "b"
