@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
-from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
+from chassis.types import EntityRef, Money, Price, ProductSpecificationRef, TimePeriod
 from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.inventory.values import PriceAlteration, ProductRefOrValue
 from orders.ordering import chosen
@@ -490,6 +490,11 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                     product_offering_price=(
                         convert.from_message(alteration.product_offering_price, EntityRef)
                         if alteration.product_offering_price.id
+                        else None
+                    ),
+                    valid_for=(
+                        convert.from_message(alteration.valid_for, TimePeriod)
+                        if alteration.HasField("valid_for")
                         else None
                     ),
                 )
