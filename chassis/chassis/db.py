@@ -438,6 +438,8 @@ class Database:
         self.resources = resources
         self.metadata = metadata
         self.log = log_tables(metadata)
+        # The mapper does so with its first query; what is loaded past it may come before that.
+        sa.orm.configure_mappers()
         self.ways = {cls: Way(cls, resource.table) for cls, resource in resources.items()}
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}

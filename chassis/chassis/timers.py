@@ -69,6 +69,18 @@ def cancel_timer(unit: Unit, aggregate_id: str, purpose: str) -> None:
     unit.later(_CANCEL, {"aggregate_id": aggregate_id, "purpose": purpose})
 
 
+def last_error(unit: Unit, aggregate_id: str, purpose: str, attempts: int) -> str | None:
+    """Why the timer that is being carried out has failed before, if it has so often: for whom an end that is seen is
+    better than the next attempt."""
+    table = bus_tables(unit.database.metadata).timer
+    found: str | None = unit.session.scalar(
+        sa.select(sa.func.coalesce(table.c.last_error, "")).where(
+            table.c.aggregate_id == aggregate_id, table.c.purpose == purpose, table.c.attempts >= attempts
+        )
+    )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     """A timer as it was when a runner took it."""

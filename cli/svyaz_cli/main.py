@@ -8,7 +8,13 @@ import typer
 from typer.core import TyperGroup
 
 # Commands whose modules are imported when they are called: what they need (gRPC, NATS) takes a second to load.
-_ELSEWHERE = {"billing-tail": "billing_tail", "consumers": "operations", "parked": "operations", "hub": "hub"}
+_ELSEWHERE = {
+    "billing-tail": "billing_tail",
+    "consumers": "operations",
+    "parked": "operations",
+    "hub": "hub",
+    "holdings": "holdings",
+}
 
 
 class Commands(TyperGroup):

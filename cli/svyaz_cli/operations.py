@@ -31,10 +31,10 @@ _TOKEN = typer.Option("", envvar="SVYAZ_TOKEN", help="A token of the role sre; o
 
 @contextmanager
 def calling(
-    make: Callable[[grpc.Channel], Any], service: str, address: str, token: str
+    make: Callable[[grpc.Channel], Any], service: str, address: str, token: str, role: str = "sre"
 ) -> Iterator[Callable[[str, Any], Any]]:
     """Calls a method of one of the service's stubs by name; a refusal is printed and ends the command with status 1."""
-    metadata = (("authorization", f"Bearer {local.token(token, 'sre')()}"),)
+    metadata = (("authorization", f"Bearer {local.token(token, role)()}"),)
     with grpc.insecure_channel(address or local.address(service)) as channel:
         stub = make(channel)
 

@@ -1,5 +1,6 @@
 """Tariff templates: what family follows, what is previewed and written, and what happens to what is sold."""
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +22,12 @@ from catalog.generation.domain import (
     TemplatePrice,
     TemplateRounding,
 )
+from catalog.generation.job import Families
+from catalog.publication.guards import Guards
 from chassis import convert
+from chassis.db import Database
 from chassis.errors import Aborted, InvalidArgument, PermissionDenied
+from chassis.events import acting
 from chassis.types import Json
 from svyaz.catalog.v1 import catalog_pb2, generation_pb2
 from svyaz.type.v1 import requests_pb2
@@ -265,12 +270,109 @@ def test_a_family_is_previewed_then_written_as_drafts_and_not_twice(manager: Cli
     assert counts(family.preview()) == (0, 0, 0, 10, 0)
 
 
+LARGE, LARGE_GRID = 210, grid(15, 14)
+DEARER = (TemplateConstant(name="base", value=Json("400.50")),)
+
+
+class Killed(BaseException):
+    """As the end of a process: nobody catches it."""
+
+
+def steps(database: Database, template_id: str, *, kill: bool = False, batch: int = 50) -> None:
+    """Takes one step, as a process that has just begun."""
+    families = Families(Guards(), batch=batch)
+    with acting("catalog", "test"), contextlib.suppress(Killed), database.unit() as unit:
+        families.step(template_id, unit)
+        unit.flush()
+        if kill:
+            raise Killed
+
+
+def written(database: Database, template_id: str) -> tuple[int, int, set[str]]:
+    """Offerings and prices of the family, and the statuses of what there is."""
+    with acting("catalog", "test"), database.unit() as unit:
+        rows = unit.cursor().execute(
+            "SELECT 1, lifecycle_status FROM product_offering WHERE extensions LIKE %(of)s"
+            " UNION ALL SELECT 2, price.lifecycle_status FROM product_offering_price AS price"
+            " JOIN reference ON target_id = price.id JOIN product_offering AS offering ON offering.id = referrer_id"
+            " WHERE offering.extensions LIKE %(of)s AND field = 'product_offering_price'",
+            {"of": f"%{template_id}%"},
+        )
+        found = rows.fetchall()
+    return sum(kind == 1 for kind, _ in found), sum(kind == 2 for kind, _ in found), {status for _, status in found}
+
+
+def test_a_large_family_is_written_by_steps_of_which_each_may_die(manager: Client, database: Database) -> None:
+    family = Family(manager, axis=LARGE_GRID, exclusion=())
+    answer = family.generate()
+    assert counts(answer) == (LARGE, 0, 0, 0, 0)
+    running = generation_pb2.TARIFF_GENERATION_STATE_RUNNING
+    assert (answer.generation.state, answer.generation.total, answer.generation.done) == (running, LARGE, 0)
+    assert answer.generation.requested_by == "developer"
+    # Nothing of it is there before the first step, and of a step that dies nothing.
+    for done in (0, 50, 100, 150, 200):
+        assert written(database, family.template.id)[0] == done
+        steps(database, family.template.id, kill=True)
+        assert written(database, family.template.id)[0] == done
+        assert family.preview().generation.done == done
+        # Asked for again it goes on where it is.
+        assert family.generate().generation.done == done
+        steps(database, family.template.id)
+    found = family.preview()
+    assert counts(found) == (0, 0, 0, LARGE, 0)
+    assert found.generation.state == generation_pb2.TARIFF_GENERATION_STATE_SUCCEEDED
+    offerings, prices, statuses = written(database, family.template.id)
+    assert (offerings, statuses) == (LARGE, {"In design"})
+    assert prices == sum(len(cell.price) for cell in found.cell)
+    # There is nothing more to do, and doing it again does nothing.
+    steps(database, family.template.id)
+    assert counts(family.generate()) == (0, 0, 0, LARGE, 0)
+    assert written(database, family.template.id)[0] == LARGE
+
+
+def test_a_large_family_written_anew_leaves_what_is_released(manager: Client, database: Database) -> None:
+    family = Family(manager, axis=LARGE_GRID, exclusion=())
+    family.generate()
+    for _ in range(5):
+        steps(database, family.template.id)
+    one = family.preview().cell[0]
+    released = family.release(one)
+    family.change("constant", axis=LARGE_GRID, exclusion=(), constant=DEARER)
+    before = family.generate()
+    assert counts(before) == (0, LARGE - 1, 1, 0, 0)
+    steps(database, family.template.id, batch=100)
+    # Half of it: what is released is as it was, and one further version of it is a draft.
+    assert family.offering(one) == released
+    steps(database, family.template.id, batch=100, kill=True)
+    for _ in range(2):
+        steps(database, family.template.id, batch=100)
+    assert counts(family.preview()) == (0, 0, 0, LARGE, 0)
+    assert family.offering(one) == released
+    assert written(database, family.template.id)[0] == LARGE + 1
+
+
+def test_a_template_that_changes_ends_the_steps(manager: Client, database: Database) -> None:
+    family = Family(manager, axis=LARGE_GRID, exclusion=())
+    family.generate()
+    steps(database, family.template.id)
+    family.change("constant", axis=LARGE_GRID, exclusion=(), constant=DEARER)
+    steps(database, family.template.id)
+    found = family.preview().generation
+    assert (found.state, found.done) == (generation_pb2.TARIFF_GENERATION_STATE_FAILED, 50)
+    assert "changed" in found.error
+    # Generated again, what was written of the one before is changed in place.
+    assert counts(family.generate()) == (LARGE - 50, 50, 0, 0, 0)
+    for _ in range(5):
+        steps(database, family.template.id)
+    assert counts(family.preview()) == (0, 0, 0, LARGE, 0)
+    assert written(database, family.template.id)[0] == LARGE
+
+
 def test_drafts_are_changed_in_place_and_what_was_released_gets_another_version(manager: Client) -> None:
     family = Family(manager)
     before = cells(family.generate())
     sold = family.release(before["segment=private speed=100 term=0"])
-    dearer = (TemplateConstant(name="base", value=Json("400.50")),)
-    family.change("constant", constant=dearer)
+    family.change("constant", constant=DEARER)
     previewed = family.preview()
     assert counts(previewed) == (0, 9, 1, 0, 0)
     shown = cells(previewed)["segment=private speed=100 term=0"]

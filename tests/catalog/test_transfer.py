@@ -19,8 +19,11 @@ from catalog.product.api import CatalogItems
 from catalog.product.domain import CatalogItem
 from catalog.publication.guards import Guards
 from catalog.store import RESOURCES, metadata
+from catalog.transfer import store as keys
 from catalog.transfer.api import Transfers
 from catalog.transfer.files import MAX_BYTES
+from catalog.transfer.imports import SERIES
+from chassis import calls
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
@@ -362,7 +365,37 @@ def test_what_was_deleted_here_comes_in_again(place: Place) -> None:
     place.delete(spec)
     again = place.manager.bring_in(content)
     assert (again.created, again.changed, again.unchanged) == (1, 0, 1), again.error_log
-    assert place.rows("SELECT id FROM product_specification WHERE name = 's'") == [(spec,)]
+    # Another one, for those who have heard of the first and of its revisions.
+    ((born_again,),) = place.rows("SELECT id FROM product_specification WHERE name = 's'")
+    assert born_again != spec
+    assert place.manager.bring_in(content).unchanged == 2
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_what_is_on_sale_is_looked_at_among_what_comes_with_it(place_for: Callable[..., Place], batch: int) -> None:
+    """However many elements one transaction has."""
+    place = place_for(batch=batch)
+    launched = {"lifecycleStatus": "Launched"}
+    fee = {"priceType": "recurring", "recurringChargePeriodType": "month", "price": {"unit": "KGS", "value": 5}}
+    over = {"validFor": {"startDateTime": "2020-01-01T00:00:00Z", "endDateTime": "2021-01-01T00:00:00Z"}}
+    sold = {"validFor": {"startDateTime": "2022-01-01T00:00:00Z"}}
+    job = place.admin.bring_in(
+        document(
+            productOfferingPrice=[
+                thing("good", **fee, **launched),
+                thing("late", **fee, **over, **launched),
+                thing("refused", **fee, priceList="nowhere", **launched),
+            ],
+            productOffering=[
+                thing("right", productOfferingPrice=[{"id": "good"}], **sold, **launched),
+                thing("never", productOfferingPrice=[{"id": "late"}], **sold, **launched),
+                thing("next", productOfferingPrice=[{"id": "good"}], series="right", version="2", **sold, **launched),
+            ],
+        )
+    )
+    refused = {(one.element, one.code) for one in place.admin.findings(job.id, REFUSED)}
+    assert refused == {("refused", "NEVER_APPLIES"), ("never", "NEVER_APPLIES"), ("next", "NEVER_APPLIES")}
+    assert (job.created, job.refused) == (3, 3)
 
 
 def test_a_reference_is_ours_once_its_target_is_here(place: Place) -> None:
@@ -514,3 +547,19 @@ def test_the_command_brings_a_catalog_in_and_writes_it_out(place: Place, shared:
     assert len(json.loads(written.read_text())["productOffering"]) == 16
     assert bring_in(written) == COMPLETE
     assert "0 created, 0 changed, 133 unchanged, 0 refused" in told.getvalue()
+
+
+# --- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_gets_another_id_takes_its_series_along(database: Database) -> None:
+    first, other = ("ProductOffering", "basic@1"), ("ProductOffering", "other@1")
+    named = ((SERIES, "basic"), (SERIES, "other"))
+    with calls.using(calls.Call.background("catalog", "test", branches=("*",))), database.unit() as unit:
+        keys.reserve(unit, "job-1", "source", {first: "a", other: "b", named[0]: "a", named[1]: "b"})
+        before = keys.known(unit, "job-1", "source", [first])
+        keys.give_anew(unit, "job-2", "source", before, also=SERIES)
+        after = keys.known(unit, "job-2", "source", [first, other, *named])
+    assert after[first].id == after[named[0]].id != "a"
+    assert (after[first].digest, after[first].fresh) == (None, True)
+    assert after[other].id == after[named[1]].id == "b"

@@ -14,13 +14,29 @@ from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog import store as catalog_store
+from catalog.generation.api import Generation
+from catalog.holding.api import Holdings
+from catalog.preview.api import ChangePreviews
+from catalog.preview.job import Previews
+from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.rating_api import Ratings
+from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions, PromotionsOnPrices
+from catalog.promotion.domain import ApprovalThresholds
+from catalog.publication.api import Publication
+from catalog.publication.guards import Guards
+from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.recommendation.api import Recommendations
+from catalog.recommendation.entitlement_api import Entitlements
+from catalog.transfer.api import Transfers
 from chassis import calls, convert
 from chassis.auth import ROLES
 from chassis.clock import Clock
 from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.operations import Operations
-from chassis.types import Aggregate, new_id
+from chassis.types import COMMON, Aggregate, new_id
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
@@ -30,7 +46,21 @@ from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2_grpc,
+    entitlement_pb2_grpc,
+    generation_pb2_grpc,
+    holding_pb2_grpc,
+    preview_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    promotion_pb2_grpc,
+    publication_pb2_grpc,
+    qualification_pb2_grpc,
+    rating_pb2_grpc,
+    recommendation_pb2_grpc,
+    transfer_pb2_grpc,
+)
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
@@ -43,8 +73,8 @@ from tests.serving import Caller, customers_registrations, serving
 CANARY = "CanaryOfOsh"
 MARK = CANARY.encode()
 OURS, THEIRS = "bishkek", "osh"
-STORES: Mapping[str, Any] = {"customers": customers_store, "orders": orders_store}
-PACKAGES = {"customers": "svyaz.customers.v1.", "orders": "svyaz.orders.v1."}
+STORES: Mapping[str, Any] = {"catalog": catalog_store, "customers": customers_store, "orders": orders_store}
+PACKAGES = {name: f"svyaz.{name}.v1." for name in STORES}
 OPERATIONS = "svyaz.operations.v1.OperationsService"
 
 
@@ -104,6 +134,8 @@ def seed(database: Database, resources: Mapping[type[Aggregate], Any], branch: s
     ids = {}
     with calls.using(calls.Call.background("test", "seed", branches=(branch,))), database.unit() as unit:
         for cls, resource in resources.items():
+            if resource.common:
+                continue
             message = filled(resource.message.DESCRIPTOR, text)
             aggregate = convert.from_message(message, cls, id=new_id(), branch=branch)
             unit.add(aggregate)
@@ -115,6 +147,9 @@ def _seed_rest(place: ServiceDatabase, database: Database, branch: str, text: st
     """Every other table with a branch, in the words of its columns."""
     with psycopg.connect(place.admin_url) as connection:
         aggregates = {resource.table.name for resource in database.resources.values()}
+        if "preview" in database.metadata.tables:
+            # What is previewed concerns all branches; what is found belongs to each.
+            connection.execute(_PREVIEW, (PREVIEW,))
         rows = connection.execute(
             "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'branch'"
             " WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relname NOT LIKE 'stage%'"
@@ -127,19 +162,42 @@ def _seed_rest(place: ServiceDatabase, database: Database, branch: str, text: st
                 " WHERE table_name = %s AND is_identity = 'NO' AND is_nullable = 'NO'",
                 (table,),
             ).fetchall()
-            values = [branch if name == "branch" else _of_type(kind, text) for name, kind in columns]
+            stated = {"branch": branch, **_STATED.get(table, {})}
+            values = [stated.get(name, _of_type(kind, text)) for name, kind in columns]
             names = ", ".join(f'"{name}"' for name, _ in columns)
             marks = ", ".join("%s" for _ in columns)
-            extra = {"charge_event": ("draft",)}.get(table, ())
+            extra = _ALSO.get(table, {})
             names += "".join(f", {name}" for name in extra)
             marks += "".join(", %s" for _ in extra)
-            values += [f'{{"note":"{text}"}}' for _ in extra]
+            values += [value.replace("CANARY", text) for value in extra.values()]
             connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", values)  # noqa: S608
+
+
+# A preview of a change, in which each branch has what is its own.
+PREVIEW = "preview-of-all"
+_PREVIEW = """
+    INSERT INTO preview (id, created_at, created_by, branches, request, at, state, grouped, after, attempts)
+    VALUES (%s, now(), 'somebody', '{*}', '', now(), 'done', 0, '', 0)
+"""
+# What the words of a column can't be: by table, of columns that must be there, and of others.
+_STATED: Mapping[str, Mapping[str, Any]] = {
+    "preview_group": {"preview_id": PREVIEW},
+    "preview_difference": {"preview_id": PREVIEW},
+}
+_ALSO: Mapping[str, Mapping[str, str]] = {
+    "charge_event": {"draft": '{"note":"CANARY"}'},
+    "preview_group": {"outcome": "refused", "reason": "CANARY", "description": "CANARY"},
+    "holding": {"customer_id": "CANARY", "product_offering_id": "CANARY", "billing_account_id": "CANARY"},
+}
 
 
 def _of_type(kind: str, text: str) -> Any:
     if kind == "text":
         return text
+    if kind == "ARRAY":
+        return [text]
+    if kind == "boolean":
+        return True
     if kind == "bytea":
         return text.encode()
     if kind == "jsonb":
@@ -148,6 +206,8 @@ def _of_type(kind: str, text: str) -> Any:
 
 
 def _others(name: str, database: Database) -> list[Any]:
+    if name == "catalog":
+        return _catalog(database)
     if name == "customers":
         return list(customers_registrations(database))
     # Nobody answers there: what an order asks elsewhere isn't what is looked for here.
@@ -169,6 +229,32 @@ def _others(name: str, database: Database) -> list[Any]:
     ]
 
 
+def _catalog(database: Database) -> list[Any]:
+    guards, previews = Guards(), Previews(database)
+    items = CatalogItems(database, guards)
+    entitlements = Entitlements(database)
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database), remind=entitlements.with_a_price)
+    recommendations = Recommendations(database, lambda request: prices.Price(request, None), entitlements)
+    return [
+        (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+        (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
+        (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+        (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database, guards)),
+        (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
+        (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
+        (recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server, recommendations),
+        (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
+        (
+            promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+            Promotions(database, ApprovalThresholds.parse("50", "")),
+        ),
+        (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
+        (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),
+        (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
+        (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database, guards)),
+    ]
+
+
 @pytest.fixture(scope="module", params=sorted(STORES))
 def house(
     request: pytest.FixtureRequest, database_for: Callable[..., ServiceDatabase], issuer: Issuer
@@ -176,7 +262,10 @@ def house(
     name: str = request.param
     place, store = database_for(name), STORES[name]
     database = Database(place.url, clock=Clock(), metadata=store.metadata, resources=store.RESOURCES)
-    their_ids = seed(database, store.RESOURCES, THEIRS, CANARY)
+    their_ids = {
+        **seed(database, store.RESOURCES, THEIRS, CANARY),
+        **({"ChangePreview": PREVIEW} if name == "catalog" else {}),
+    }
     our_ids = seed(database, store.RESOURCES, OURS, "Ours")
     _seed_rest(place, database, THEIRS, CANARY)
     registrations = [
@@ -205,12 +294,14 @@ def rows_of_theirs(house: House) -> dict[str, list[tuple[Any, ...]]]:
             "SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'branch'"
             " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname NOT LIKE 'stage%'"
         ).fetchall()
+        common = {resource.table.name for resource in house.database.resources.values() if resource.common}
         return {
             table: connection.execute(
                 f"SELECT * FROM {table} AS t WHERE branch = %s ORDER BY t::text",  # noqa: S608
                 (THEIRS,),
             ).fetchall()
             for (table,) in tables
+            if table not in common
         }
 
 
@@ -226,7 +317,7 @@ def test_they_themselves_are_shown_it(house: House, issuer: Issuer) -> None:
             name = method.name.removeprefix("Get")
             if method.name.startswith("Get") and name in house.their_ids:
                 assert shows(them, path, requests_pb2.GetRequest(id=house.their_ids[name])), path
-            if method.input_type.full_name == "svyaz.type.v1.ListRequest":
+            if _lists_of_branches(house, method):
                 assert shows(them, path, requests_pb2.ListRequest()), path
 
 
@@ -246,6 +337,16 @@ def test_no_method_shows_or_changes_anything_of_theirs(house: House) -> None:
     assert rows_of_theirs(house) == before
 
 
+def _lists_of_branches(house: House, method: Any) -> bool:
+    """Whether the method lists what belongs to branches, rather than what is common to all."""
+    if method.input_type.full_name != "svyaz.type.v1.ListRequest":
+        return False
+    item = method.output_type.fields_by_name["items"].message_type
+    return not any(
+        resource.common and resource.message.DESCRIPTOR is item for resource in house.database.resources.values()
+    )
+
+
 def _branch_is(request: Any, branch: str) -> None:
     if "branch" in request.DESCRIPTOR.fields_by_name:
         request.branch = branch
@@ -259,7 +360,9 @@ def test_every_partition_of_the_log_keeps_them_to_itself(house: House) -> None:
     for partition in range(64):
         request = GetMessageClass(services()[OPERATIONS].methods_by_name["ListEvents"].input_type)(partition=partition)
         answer = house.us(f"{OPERATIONS}/ListEvents", request)
-        assert {event.branch for event in answer.event} <= {OURS}
+        # What is common to all is everybody's to hear of.
+        common = any(resource.common for resource in house.database.resources.values())
+        assert {event.branch for event in answer.event} <= {OURS, *([COMMON] if common else [])}
 
 
 def test_the_past_is_as_closed_as_the_present(house: House) -> None:
@@ -282,9 +385,7 @@ def _paths(descriptor: Any, depth: int = 2) -> Iterator[str]:
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_filter_order_or_page_reaches_them(house: House, data: st.DataObject) -> None:
-    lists = [
-        (path, method) for path, method in house.methods() if method.input_type.full_name == "svyaz.type.v1.ListRequest"
-    ]
+    lists = [(path, method) for path, method in house.methods() if _lists_of_branches(house, method)]
     path, method = data.draw(st.sampled_from(lists))
     item = method.output_type.fields_by_name["items"].message_type
     paths = st.sampled_from([*_paths(item), CANARY, f"{CANARY}.x", f"extensions.{CANARY}"])
@@ -375,7 +476,16 @@ def test_the_service_role_owns_nothing_and_bypasses_nothing(house: House) -> Non
             " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname NOT LIKE 'stage%'"
             " AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
         ).fetchall()
-    assert (role, owned, member, open_tables) == ((False, False, False, False), [], [], [])
+        # What has no policy says nothing of anybody's customers.
+        personal = connection.execute(
+            "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0"
+            " WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname NOT LIKE 'stage%%'"
+            " AND NOT c.relrowsecurity AND a.attname = ANY (%s)",
+            (["customer_id", "billing_account", "billing_account_id", "engaged_party", "order_id"],),
+        ).fetchall()
+    common = {resource.table.name for resource in house.database.resources.values() if resource.common}
+    assert (role, owned, member, personal) == ((False, False, False, False), [], [], [])
+    assert {table for (table,) in open_tables} == common
     with _as_service(house, None) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT * FROM event_default")
 
@@ -401,7 +511,7 @@ def test_what_is_being_staged_is_seen_by_nobody_else(house: House) -> None:
 
 def test_a_pooled_session_forgets_whom_it_served(house: House, issuer: Issuer) -> None:
     database = Database(house.place.url, clock=Clock(), metadata=house.database.metadata, resources={}, connections=1)
-    table = next(iter(house.database.resources.values())).table
+    table = next(resource.table for resource in house.database.resources.values() if not resource.common)
 
     def seen(branch: str) -> set[str]:
         call = calls.Call.background("test", "look", branches=(branch,))
@@ -418,6 +528,8 @@ def test_a_pooled_session_forgets_whom_it_served(house: House, issuer: Issuer) -
 
 def test_lists_are_served_by_an_index_under_the_policy(house: House) -> None:
     for resource in house.database.resources.values():
+        if resource.common:
+            continue
         with _as_service(house, OURS) as connection:
             # A table this small would be read whole: the question is whether an index could serve.
             connection.execute("SET LOCAL enable_seqscan = off")

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 
 from catalog.generation.api import Generation
+from catalog.generation.job import Families
 from catalog.holding.api import Holdings
 from catalog.holding.events import orders_changed
 from catalog.preview.api import ChangePreviews
 from catalog.preview.job import Previews
 from catalog.pricing.api import Prices, PricingRules
+from catalog.pricing.compiling import Compiling
 from catalog.pricing.rating_api import Ratings
 from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
@@ -116,6 +118,7 @@ def main() -> None:
             # Imports wait for each other in any case: they take references under one lock.
             Timers(database, timers, service="catalog", workers=2),
             Watch(database),
+            Compiling(database, prices.book),
         ],
     )
 
@@ -132,6 +135,7 @@ def timer_handlers(
     """Purpose → handler, of everything that the catalog does by itself; `attempts` and `batch` are those of jobs."""
     imports = Imports(
         folder,
+        read_ahead=guards.read_ahead,
         created=guards.creating,
         taken_over=guards.taking_over,
         changed=items.changed,
@@ -142,6 +146,7 @@ def timer_handlers(
         **previews.timers(),
         **Plans(items).timers(),
         **imports.timers(),
+        **Families(guards, attempts=attempts).timers(),
         **Exports(folder, attempts=attempts).timers(),
     }
 

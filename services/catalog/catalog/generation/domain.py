@@ -149,6 +149,14 @@ class Family:
     excluded: Mapping[str, str]
 
 
+class GenerationState(StrEnum):
+    """How the writing of a family stands that takes several steps."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
 @dataclass(kw_only=True, eq=False)
 class TariffTemplate(Aggregate):
     """What a family of tariffs is generated from."""

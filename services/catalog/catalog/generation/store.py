@@ -1,13 +1,14 @@
 """Tables of templates, and of which offering each cell of a template's grid has become."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from catalog.generation.domain import TariffTemplate
+from catalog.generation.domain import GenerationState, TariffTemplate
+from catalog.product.store import any_of
 from catalog.schema import metadata
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import Aborted
@@ -29,6 +30,21 @@ generated_offering = sa.Table(
     sa.Column("retirement_proposed", sa.Boolean, nullable=False),
 )
 
+# How far a family is that is written by steps: the latest time of each template.
+tariff_generation = sa.Table(
+    "tariff_generation",
+    metadata,
+    sa.Column("template_id", sa.Text, primary_key=True),
+    # Of the template that it follows from.
+    sa.Column("template_revision", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("requested_by", sa.Text, nullable=False),
+    # Cells, in the order of `plan.order`.
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("done", sa.BigInteger, nullable=False),
+    sa.Column("error", sa.Text),
+)
+
 # The catalog is common to all branches.
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     TariffTemplate: Resource(generation_pb2.TariffTemplate, tariff_template, common=True),
@@ -45,10 +61,65 @@ class Member:
     retirement_proposed: bool = False
 
 
-def members(unit: Unit, template_id: str) -> dict[str, Member]:
-    """Cell → what it has become."""
+@dataclass(slots=True)
+class Generation:
+    """How far a family is that is written by steps."""
+
+    template_id: str
+    revision: int
+    state: GenerationState
+    requested_by: str
+    total: int
+    done: int = 0
+    error: str | None = None
+
+
+def generation(unit: Unit, template_id: str) -> Generation | None:
+    """The latest of the template; None: none was written by steps."""
+    table = tariff_generation
+    row = unit.session.execute(sa.select(table).where(table.c.template_id == template_id)).one_or_none()
+    if row is None:
+        return None
+    return Generation(
+        row.template_id,
+        row.template_revision,
+        GenerationState(row.state),
+        row.requested_by,
+        row.total,
+        row.done,
+        row.error,
+    )
+
+
+def keep_generation(unit: Unit, made: Generation) -> None:
+    """Keeps how far it is, with the unit's next flush."""
+    unit.later(
+        """
+        INSERT INTO tariff_generation (template_id, template_revision, state, requested_by, total, done, error)
+        VALUES (%(template_id)s, %(revision)s, %(state)s, %(requested_by)s, %(total)s, %(done)s, %(error)s)
+        ON CONFLICT (template_id) DO UPDATE SET template_revision = excluded.template_revision,
+            state = excluded.state, requested_by = excluded.requested_by, total = excluded.total,
+            done = excluded.done, error = excluded.error
+        """,
+        {**asdict(made), "state": str(made.state)},
+    )
+
+
+def keys(unit: Unit, template_id: str) -> list[str]:
+    """The cells that have become something, in order."""
     table = generated_offering
-    rows = unit.session.execute(sa.select(table).where(table.c.template_id == template_id).order_by(table.c.cell))
+    return list(
+        unit.session.scalars(sa.select(table.c.cell).where(table.c.template_id == template_id).order_by(table.c.cell))
+    )
+
+
+def members(unit: Unit, template_id: str, cells: Sequence[str] | None = None) -> dict[str, Member]:
+    """Cell → what it has become; None: all of them."""
+    table = generated_offering
+    wanted = [table.c.template_id == template_id]
+    if cells is not None:
+        wanted.append(table.c.cell == any_of(cells))
+    rows = unit.session.execute(sa.select(table).where(*wanted).order_by(table.c.cell))
     return {
         row.cell: Member(
             row.offering_id,
@@ -93,4 +164,5 @@ def check_unchanged(unit: Unit, template: TariffTemplate) -> None:
 
 def forget(unit: Unit, template_id: str) -> None:
     """Forgets the template's family; its offerings stay what they are."""
-    unit.session.execute(sa.delete(generated_offering).where(generated_offering.c.template_id == template_id))
+    for table in (generated_offering, tariff_generation):
+        unit.session.execute(sa.delete(table).where(table.c.template_id == template_id))

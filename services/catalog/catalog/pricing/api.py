@@ -72,14 +72,14 @@ class Prices:
         self._database = database
         self._remind = remind
         self._guard = guard
-        self._book = store.OfferBook(beside=[one.beside for one in further])
+        self.book = store.OfferBook(beside=[one.beside for one in further])
         self._further = further
 
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
         customer = request.context.customer_id if request.context.for_sale else ""
-        offers, rules, current = self._book.read_beside(
+        offers, rules, current = self.book.read_beside(
             self._database,
             {item.product_offering_id for item in items},
             also=self._guard.beside if customer else "",

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
@@ -42,6 +42,8 @@ from chassis.types import COMMON, Duration, EntityRef, TimePeriod, decimal_of
 USAGE, TERMINATION = "usage", "earlyTermination"
 # Status → no obstacle to being sold, or part of what is.
 _LIVE = frozenset(status.value for status in LifecycleStatus if status.live)
+
+_ALWAYS = TimePeriod()
 
 # How often a recurring charge recurs, in the spellings that occur; others are kept as they are.
 _PERIODS = {
@@ -97,7 +99,7 @@ class Alteration:
         """Whether it counts at any time, for anybody."""
         return (
             self.status in _LIVE
-            and self.valid_for == TimePeriod()
+            and self.valid_for == _ALWAYS
             and not (self.conditions or self.group or self.duration or self.phases or self.terms)
         )
 
@@ -216,6 +218,11 @@ def related_price_ids(price: ProductOfferingPrice) -> Iterable[str]:
 
 def compile_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferingPrice]) -> Offer:
     """What pricing knows of the offering; `prices` holds what it refers to, directly or through other prices."""
+    return parse_offer(plain_offer(offering, prices))
+
+
+def plain_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferingPrice]) -> dict[str, Any]:
+    """The plain form of `compile_offer`."""
     charges: list[dict[str, Any]] = []
     everywhere: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -241,27 +248,25 @@ def compile_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferin
             data.pop(name, None)
     spec = offering.product_specification
     broken += _impossible(offering, charges)
-    return parse_offer(
-        {
-            "id": offering.id,
-            "name": offering.name or "",
-            "version": offering.version or "",
-            "specification": {"id": spec.id, "name": spec.name or ""} if spec is not None and spec.id else None,
-            "is_bundle": bool(offering.is_bundle or offering.bundled_product_offering),
-            "is_sellable": offering.is_sellable is not False,
-            "status": offering.status.value,
-            "valid_for": window(offering.valid_for),
-            "charges": charges,
-            "bundled": [_part(bundled) for bundled in offering.bundled_product_offering],
-            "broken": list(dict.fromkeys(broken)),
-            **_stated(
-                series=offering.series,
-                phases=[_phase(phase) for phase in offering.phase],
-                terms=[_term(term) for term in offering.product_offering_term if term.name],
-                bundle_pricing=_bundle_pricing(offering.bundle_pricing),
-            ),
-        }
-    )
+    return {
+        "id": offering.id,
+        "name": offering.name or "",
+        "version": offering.version or "",
+        "specification": {"id": spec.id, "name": spec.name or ""} if spec is not None and spec.id else None,
+        "is_bundle": bool(offering.is_bundle or offering.bundled_product_offering),
+        "is_sellable": offering.is_sellable is not False,
+        "status": offering.status.value,
+        "valid_for": window(offering.valid_for),
+        "charges": charges,
+        "bundled": [_part(bundled) for bundled in offering.bundled_product_offering],
+        "broken": list(dict.fromkeys(broken)),
+        **_stated(
+            series=offering.series,
+            phases=[_phase(phase) for phase in offering.phase],
+            terms=[_term(term) for term in offering.product_offering_term if term.name],
+            bundle_pricing=_bundle_pricing(offering.bundle_pricing),
+        ),
+    }
 
 
 def compile_sold(ids: Iterable[str], prices: Mapping[str, ProductOfferingPrice]) -> Offer:
@@ -545,8 +550,9 @@ def canonical(value: Any) -> str:
 _CANONICAL = msgspec.json.Encoder(order="sorted")
 
 
-def parse_offer(data: Mapping[str, Any]) -> Offer:
-    """An offer from its plain form: the only way that one is made, so that a receipt's offers are the same."""
+def parse_offer(data: Mapping[str, Any], text: str = "") -> Offer:
+    """An offer from its plain form: the only way that one is made, so that a receipt's offers are the same. `text`: its
+    canonical JSON, where that is there already."""
     spec = data["specification"]
     charges = tuple(_parse_charge(charge) for charge in data["charges"])
     bundle_pricing = data.get("bundle_pricing", {})
@@ -578,7 +584,7 @@ def parse_offer(data: Mapping[str, Any]) -> Offer:
         if bundle_pricing.get("mode") == BundlePricingMode.DISCOUNT
         else None,
         currencies=currencies_by_kind(charges) if all(charge.levels is not None for charge in charges) else None,
-        text=canonical(data),
+        text=text or canonical(data),
     )
 
 
@@ -604,47 +610,47 @@ def _parse_charge(data: Mapping[str, Any]) -> Charge:
     model = tiers.parse_model(data["model"]) if "model" in data else None
     stated = tuple(conditions.parse(condition) for condition in data.get("conditions", ()))
     terms, price_list = tuple(data.get("terms", ())), data.get("price_list", "")
-    charge = Charge(
+    currency, status, valid_for = data["currency"], data["status"], period_of(data["valid_for"])
+    tax_category = data.get("tax_category", "")
+    plain = (
+        kind in CHARGES
+        and amount is not None
+        and model is None
+        and not (usage_type or stated or phases or terms or price_list or tax_category)
+        and status in _LIVE
+        and valid_for == _ALWAYS
+        and all(
+            a.holds_always() and a.kind in ("", kind) and (a.percentage is not None or a.currency == currency)
+            for a in alterations
+        )
+    )
+    by_priority = groupby(alterations, key=lambda alteration: alteration.priority)
+    return Charge(
         rule=data["rule"],
         ref=_price_ref(data),
         name=data["name"],
         kind=kind,
         period=data["period"],
-        currency=data["currency"],
+        currency=currency,
         amount=amount,
         gross=data["gross"],
         tax_rate=rate,
-        status=data["status"],
-        valid_for=period_of(data["valid_for"]),
+        status=status,
+        valid_for=valid_for,
         alterations=alterations,
         model=model,
         usage_type=usage_type,
         conditions=stated,
         phases=phases,
         terms=terms,
-        tax_category=data.get("tax_category", ""),
+        tax_category=tax_category,
         price_list=price_list,
         key=data.get("charge") or f"{kind} {data['period']} {usage_type}",
-        minor_unit=minor_unit(data["currency"]),
+        minor_unit=minor_unit(currency),
         taxed=taxed_by(rate),
         tax_note="" if rate is None else f"{rate:f} %",
+        levels=tuple((tuple(level), ()) for _, level in by_priority) if plain else None,
     )
-    plain = (
-        kind in CHARGES
-        and amount is not None
-        and model is None
-        and not (usage_type or stated or phases or terms or price_list or charge.tax_category)
-        and charge.status in _LIVE
-        and charge.valid_for == TimePeriod()
-        and all(
-            a.holds_always() and a.kind in ("", kind) and (a.percentage is not None or a.currency == charge.currency)
-            for a in alterations
-        )
-    )
-    if not plain:
-        return charge
-    by_priority = groupby(alterations, key=lambda alteration: alteration.priority)
-    return replace(charge, levels=tuple((tuple(level), ()) for _, level in by_priority))
 
 
 def taxed_by(rate: Decimal | None) -> Decimal:
@@ -694,6 +700,8 @@ def _price_ref(data: Mapping[str, Any]) -> EntityRef | None:
 
 
 def period_of(window: Sequence[str]) -> TimePeriod:
+    if not any(window):
+        return _ALWAYS
     start, end = (datetime.fromisoformat(text) if text else None for text in window)
     return TimePeriod(start_date_time=start, end_date_time=end)
 

@@ -4,14 +4,17 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
+from catalog.pricing import compiled
+from catalog.pricing.compiled import Compiled
 from catalog.pricing.domain import PriceList, TaxRate
-from catalog.pricing.offers import Offer, compile_offer, price_ids, related_price_ids
+from catalog.pricing.offers import Offer, related_price_ids
 from catalog.pricing.rules import PriceListTerms, Rules, Tax
-from catalog.product.domain import ProductOffering, ProductOfferingPrice
-from catalog.product.store import any_of, product_offering, product_offering_price
+from catalog.product.domain import ProductOfferingPrice
+from catalog.product.store import any_of, product_offering_price
 from catalog.schema import metadata
 from chassis.db import Database, Resource, Unit, aggregate_table
 from chassis.types import Aggregate, TimePeriod
@@ -34,15 +37,6 @@ def prices_of_list(unit: Unit, id: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    offer: Offer
-    # The revision of everything that the offer was compiled from; None: there was no such thing.
-    revisions: Mapping[str, int | None]
-    price_lists: frozenset[str]
-    tax_categories: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
 class Current:
     """What the database says now of what is kept, and of what was asked beside it."""
 
@@ -59,7 +53,7 @@ class Current:
 class _Found:
     """What one call needs, as far as it is known to be current."""
 
-    offers: dict[str, Offer] = field(default_factory=dict)
+    kept: dict[str, Compiled] = field(default_factory=dict)
     # The further versions of a series, by the id of the first.
     versions: dict[str, frozenset[str]] = field(default_factory=dict)
     # None: there is no such list.
@@ -77,25 +71,30 @@ class _Found:
             if key in seen:
                 continue
             seen.add(key)
-            offer = self.offers.get(key)
-            if offer is not None:
-                waiting += _neighbours(offer, self.versions)
-        return seen - self.offers.keys()
+            one = self.kept.get(key)
+            if one is not None:
+                waiting += _neighbours(one, self.versions)
+        return seen - self.kept.keys()
 
     def missing_rules(self) -> tuple[set[str], set[str]]:
         """The price lists and the tax categories that the offers name and that aren't there."""
-        dependent = [charge for offer in self.offers.values() if offer.currencies is None for charge in offer.charges]
-        lists = {charge.price_list for charge in dependent if charge.price_list}
-        categories = {charge.tax_category for charge in dependent if charge.tax_category}
+        lists = {key for one in self.kept.values() for key in one.price_lists}
+        categories = {key for one in self.kept.values() for key in one.tax_categories}
         return lists - self.price_lists.keys(), categories - self.taxes.keys()
+
+    def offers(self) -> dict[str, Offer]:
+        return {key: one.offer for key, one in self.kept.items()}
 
     def rules(self) -> Rules:
         return Rules({key: terms for key, terms in self.price_lists.items() if terms is not None}, self.taxes)
 
 
-def _neighbours(offer: Offer, versions: Mapping[str, frozenset[str]]) -> list[str]:
+def _neighbours(one: Compiled, versions: Mapping[str, frozenset[str]]) -> list[str]:
     """The parts of an offer and the versions of its series."""
-    return [*(part.id for part in offer.parts), offer.series, *versions.get(offer.series, ())]
+    return [*one.parts, one.series, *versions.get(one.series, ())]
+
+
+_PAGE = 2_000
 
 
 class OfferBook:
@@ -105,13 +104,36 @@ class OfferBook:
     def __init__(self, most: int = 50_000, beside: Sequence[str] = ()) -> None:
         """`beside`: what else to ask in the same round trip, each a SELECT of a tag, an id and a revision."""
         self._beside = "".join(f" UNION ALL {query}" for query in beside)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Compiled] = {}
         self._versions: dict[str, frozenset[str]] = {}
         # With the revision of each.
         self._lists: dict[str, tuple[int | None, PriceListTerms | None]] = {}
         self._taxes: dict[str, tuple[frozenset[tuple[str, int]], Sequence[Tax]]] = {}
         self._most = most
         self._lock = threading.Lock()
+
+    def load(self, database: Database) -> int:
+        """Takes up what is kept in the database, as far as there is room; how many offers are in the book then.
+
+        Whether they are current is asked when they are read, as always.
+        """
+        after, room = "", self._most - len(self._kept)
+        while room > 0:
+            with database.unit() as unit:
+                some = compiled.page(unit, after, min(_PAGE, room))
+            if not some:
+                break
+            after, room = max(some), room - len(some)
+            series: dict[str, set[str]] = {key: set() for key in some}
+            for one in some.values():
+                if one.series != one.id:
+                    series.setdefault(one.series, set()).add(one.id)
+            with self._lock:
+                # What somebody has read meanwhile is newer.
+                self._kept = some | self._kept
+                for key, versions in series.items():
+                    self._versions[key] = self._versions.get(key, frozenset()) | versions
+        return len(self._kept)
 
     def offers(self, database: Database, ids: Iterable[str]) -> dict[str, Offer]:
         """The offers of `read`."""
@@ -134,20 +156,22 @@ class OfferBook:
         if found.missing_offers(wanted) or any(found.missing_rules()):
             with database.unit() as unit:
                 self._complete(unit, wanted, found)
-        return found.offers, found.rules(), found.current
+        return found.offers(), found.rules(), found.current
 
-    def _closure(self, wanted: Iterable[str]) -> dict[str, _Kept]:
-        result: dict[str, _Kept] = {}
+    def _closure(self, wanted: Iterable[str]) -> dict[str, Compiled]:
+        result: dict[str, Compiled] = {}
         waiting = list(wanted)
         while waiting:
             key = waiting.pop()
             entry = self._kept.get(key)
             if entry is not None and key not in result:
                 result[key] = entry
-                waiting += _neighbours(entry.offer, self._versions)
+                waiting += _neighbours(entry, self._versions)
         return result
 
-    def _still_current(self, database: Database, kept: Mapping[str, _Kept], also: str, keys: Iterable[str]) -> _Found:
+    def _still_current(
+        self, database: Database, kept: Mapping[str, Compiled], also: str, keys: Iterable[str]
+    ) -> _Found:
         found = _Found()
         if not kept:
             return found
@@ -159,8 +183,8 @@ class OfferBook:
         revisions = current.revisions
         found.current = current
         for key, entry in kept.items():
-            if all(revisions.get(source) == revision for source, revision in entry.revisions.items()):
-                found.offers[key] = entry.offer
+            if entry.is_of(revisions):
+                found.kept[key] = entry
                 found.versions[key] = frozenset(version for version, _ in current.of(key))
         for key in lists & self._lists.keys():
             revision, terms = self._lists[key]
@@ -176,8 +200,8 @@ class OfferBook:
         """Adds what isn't found yet."""
         tried: set[str] = set()
         while missing := found.missing_offers(wanted) - tried:
-            fresh, versions = _compiled(unit, missing)
-            found.offers |= {key: entry.offer for key, entry in fresh.items()}
+            fresh, versions = _read(unit, missing)
+            found.kept |= fresh
             found.versions |= versions
             self._keep(fresh, versions)
             tried |= missing
@@ -191,7 +215,7 @@ class OfferBook:
             self._taxes |= rates
             found.taxes |= {category: taxes for category, (_, taxes) in rates.items()}
 
-    def _keep(self, fresh: Mapping[str, _Kept], versions: Mapping[str, frozenset[str]]) -> None:
+    def _keep(self, fresh: Mapping[str, Compiled], versions: Mapping[str, frozenset[str]]) -> None:
         with self._lock:
             if len(self._kept) + len(fresh) > self._most:
                 self._kept.clear()
@@ -214,46 +238,38 @@ _RATES = " UNION ALL SELECT tax_category, id, revision FROM tax_rate WHERE tax_c
 
 
 def _current(database: Database, query: str, keys: set[str]) -> Current:
+    return _grouped(database.rows(query, sorted(keys)))
+
+
+def _revisions(unit: Unit, ids: set[str], kept: Iterable[Compiled]) -> Current:
+    """The revisions of what is kept, and the further versions of the ids."""
+    wanted = ids | {source for one in kept for source in one.revisions}
+    with unit.cursor() as cursor:
+        return _grouped(cursor.execute(_OFFERS.replace("WANTED", "%(ids)s"), {"ids": sorted(wanted)}))
+
+
+def _read(unit: Unit, ids: set[str]) -> tuple[dict[str, Compiled], dict[str, frozenset[str]]]:
+    """The offers of these ids and the further versions of these, compiled where nothing current is kept; which these
+    are, of every id."""
+    kept = compiled.stored(unit, ids)
+    current = _revisions(unit, ids, kept.values())
+    versions = {key: frozenset(version for version, _ in current.of(key)) for key in ids}
+    result = {key: one for key, one in kept.items() if one.is_of(current.revisions)}
+    there = (ids & current.revisions.keys()) | {key for found in versions.values() for key in found}
+    if missing := there - result.keys():
+        result |= compiled.compiled(unit, missing)
+    return result, versions
+
+
+def _grouped(rows: Iterable[Sequence[Any]]) -> Current:
     revisions: dict[str, int] = {}
     members: dict[str, set[tuple[str, int]]] = {}
-    for group, key, revision in database.rows(query, sorted(keys)):
+    for group, key, revision in rows:
         if group is None:
             revisions[key] = revision
         else:
             members.setdefault(group, set()).add((key, revision))
     return Current(revisions, {group: frozenset(found) for group, found in members.items()})
-
-
-def _compiled(unit: Unit, ids: set[str]) -> tuple[dict[str, _Kept], dict[str, frozenset[str]]]:
-    """The offers of these ids and the further versions of these; which these are, of every id."""
-    wanted = any_of(sorted(ids))
-    query = sa.select(ProductOffering).where(
-        sa.or_(product_offering.c.id == wanted, product_offering.c.series == wanted)
-    )
-    offerings = unit.session.scalars(query).all()
-    prices = _prices(unit, {key for offering in offerings for key in price_ids(offering)})
-    result: dict[str, _Kept] = {}
-    for offering in offerings:
-        revisions: dict[str, int | None] = {offering.id: offering.revision}
-        waiting = list(price_ids(offering))
-        while waiting:
-            key = waiting.pop()
-            if key not in revisions:
-                price = prices.get(key)
-                revisions[key] = price.revision if price is not None else None
-                waiting += related_price_ids(price) if price is not None else ()
-        offer = compile_offer(offering, prices)
-        result[offering.id] = _Kept(
-            offer,
-            revisions,
-            frozenset(charge.price_list for charge in offer.charges if charge.price_list),
-            frozenset(charge.tax_category for charge in offer.charges if charge.tax_category),
-        )
-    versions: dict[str, set[str]] = {key: set() for key in ids}
-    for offering in offerings:
-        if offering.series in versions:
-            versions[offering.series].add(offering.id)
-    return result, {key: frozenset(found) for key, found in versions.items()}
 
 
 def prices(unit: Unit, ids: Iterable[str]) -> dict[str, ProductOfferingPrice]:
@@ -271,8 +287,7 @@ def _prices(unit: Unit, ids: set[str]) -> dict[str, ProductOfferingPrice]:
     found: dict[str, ProductOfferingPrice] = {}
     tried: set[str] = set()
     while missing := ids - tried:
-        query = sa.select(ProductOfferingPrice).where(product_offering_price.c.id == any_of(sorted(missing)))
-        fresh = unit.session.scalars(query).all()
+        fresh = unit.load(ProductOfferingPrice, "id = ANY (%(ids)s)", {"ids": sorted(missing)})
         found |= {price.id: price for price in fresh}
         tried |= missing
         ids = {key for price in fresh for key in related_price_ids(price)}

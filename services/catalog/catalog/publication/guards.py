@@ -1,6 +1,6 @@
 """What has to hold when something in the catalog is made or changed, beyond what it knows of itself."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -48,6 +48,11 @@ class Guards:
     def __init__(self, large_discount: Decimal = LARGE_DISCOUNT_PERCENT) -> None:
         self._large_discount = large_discount
 
+    @staticmethod
+    def read_ahead(unit: Unit, items: Sequence[CatalogItem]) -> None:
+        """Reads at once what `creating` and `taking_over` would read for each of so many new things."""
+        store.read_ahead(unit, [item for item in items if isinstance(item, store.SOLD)])
+
     def creating(self, unit: Unit, item: CatalogItem) -> None:
         """A new thing. Only an admin, who takes an existing catalog over, makes something that is published already.
 
@@ -74,6 +79,7 @@ class Guards:
             _check_applies(unit, item, published=False)
         store.record(unit, item, AuthorshipKind.CHANGE)
         set_timers(unit, item)
+        store.let_in(unit, item)
 
     def changing(self, unit: Unit, item: CatalogItem) -> None:
         """Takes the timer of plans that change, since one that is due is held before it locks the references."""

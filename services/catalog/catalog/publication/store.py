@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -128,6 +129,42 @@ def whole(unit: Unit, item: CatalogItem) -> list[CatalogItem]:
     return list(found.values())
 
 
+@dataclass(slots=True)
+class _Near:
+    """What a unit has read ahead: things by class and id (None: there is none), and the versions of series."""
+
+    things: dict[tuple[type[CatalogItem], str], CatalogItem | None] = field(default_factory=dict)
+    versions: dict[str, list[ProductOffering]] = field(default_factory=dict)
+
+
+def read_ahead(unit: Unit, items: Sequence[CatalogItem]) -> None:
+    """Reads at once what new things are going to be looked at among; each that is let in is then `let_in`."""
+    near = unit.known[_Near] = _Near({(type(item), item.id): None for item in items})
+    level: Sequence[CatalogItem] = items
+    while level:
+        wanted: dict[type[CatalogItem], set[str]] = {}
+        for cls, key in (part for one in level for part in _parts(one)):
+            if (cls, key) not in near.things:
+                wanted.setdefault(cls, set()).add(key)
+        near.things |= {(cls, key): None for cls, ids in wanted.items() for key in ids}
+        level = [one for cls, ids in wanted.items() for one in _loaded(unit, cls, sorted(ids))]
+        near.things |= {(type(one), one.id): one for one in level}
+    near.versions = {item.series or item.id: [] for item in items if isinstance(item, ProductOffering)}
+    condition = "id = ANY (%(ids)s) OR series = ANY (%(ids)s)"
+    for offering in unit.load(ProductOffering, condition, {"ids": sorted(near.versions)}):
+        near.versions[offering.series or offering.id].append(offering)
+
+
+def let_in(unit: Unit, item: CatalogItem) -> None:
+    """Others of the unit are looked at among the new thing from now on, though it isn't written yet."""
+    near: _Near | None = unit.known.get(_Near)
+    if near is None:
+        return
+    near.things[type(item), item.id] = item
+    if isinstance(item, ProductOffering) and (item.series or item.id) in near.versions:
+        near.versions[item.series or item.id].append(item)
+
+
 def _parts(item: CatalogItem) -> Iterable[tuple[type[CatalogItem], str]]:
     yield from ((part.cls, part.id) for part in item.parts() if part.cls in SOLD and part.id)
     if isinstance(item, ProductOfferingPrice) and item.price_list:
@@ -135,8 +172,16 @@ def _parts(item: CatalogItem) -> Iterable[tuple[type[CatalogItem], str]]:
 
 
 def _things(unit: Unit, cls: type[CatalogItem], ids: Sequence[str]) -> Sequence[CatalogItem]:
-    table = _THINGS[cls].table
-    return unit.session.scalars(sa.select(cls).where(table.c.id == any_of(ids))).all()
+    near: _Near | None = unit.known.get(_Near)
+    if near is None:
+        return _loaded(unit, cls, ids)
+    unknown = [key for key in ids if (cls, key) not in near.things]
+    read = [one for key in ids if (one := near.things.get((cls, key))) is not None]
+    return [*read, *(_loaded(unit, cls, unknown) if unknown else ())]
+
+
+def _loaded(unit: Unit, cls: type[CatalogItem], ids: Sequence[str]) -> Sequence[CatalogItem]:
+    return unit.load(cls, "id = ANY (%(ids)s)", {"ids": ids})
 
 
 # Of no meaning for what is sold; the rest is what an approval is of.
@@ -225,13 +270,11 @@ def prices_by(unit: Unit, rule: PricingRule) -> list[str]:
 def versions(unit: Unit, offering: ProductOffering) -> list[ProductOffering]:
     """All versions of the offering's series but itself, the first one included."""
     first = offering.series or offering.id
-    found = unit.session.scalars(
-        sa.select(ProductOffering).where(
-            sa.or_(product_offering.c.series == first, product_offering.c.id == first),
-            product_offering.c.id != offering.id,
-        )
-    )
-    return list(found)
+    near: _Near | None = unit.known.get(_Near)
+    found = near.versions.get(first) if near is not None else None
+    if found is None:
+        found = unit.load(ProductOffering, "series = %(first)s OR id = %(first)s", {"first": first})
+    return [one for one in found if one.id != offering.id]
 
 
 # --- planned transitions ---------------------------------------------------------------------------------------------
@@ -289,9 +332,7 @@ def surroundings(unit: Unit, item: CatalogItem, at: datetime | None) -> Surround
     prices = {one.id: one for one in whole(unit, item) if isinstance(one, ProductOfferingPrice)}
     others = versions(unit, item) if isinstance(item, ProductOffering) else ()
     named = sorted({price.price_list for price in prices.values() if price.price_list})
-    ids = pricing.price_list.c.id
-    lists = unit.session.scalars(sa.select(ids).where(ids == any_of(named))) if named else ()
-    return Surroundings(prices, others, at, frozenset(lists))
+    return Surroundings(prices, others, at, frozenset(one.id for one in _things(unit, PriceList, named)))
 
 
 def findings(unit: Unit, item: CatalogItem, at: datetime | None) -> list[Violation]:

@@ -18,7 +18,7 @@ from chassis.auth import EVERY_BRANCH
 from chassis.calls import Call
 from chassis.db import Unit
 from chassis.errors import InvalidArgument, Violation
-from chassis.timers import TimerHandler, set_timer
+from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.tmfjson import Dialect
 from svyaz.type.v1 import requests_pb2
 
@@ -58,7 +58,7 @@ class Exports:
                 job.move(JobState.RUNNING, unit.at)
                 set_timer(unit, job.id, EXPORT, unit.at, job.branch)
                 return
-            failing = store.last_error(unit, job.id, EXPORT, self._attempts)
+            failing = last_error(unit, job.id, EXPORT, self._attempts)
             if failing is not None:
                 job.give_up(failing, unit.at)
                 return

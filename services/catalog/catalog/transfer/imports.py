@@ -36,9 +36,9 @@ from chassis import convert
 from chassis.auth import EVERY_BRANCH
 from chassis.calls import Call
 from chassis.db import MAX_EVENT_BYTES, Unit
-from chassis.errors import DomainError
+from chassis.errors import DomainError, FailedPrecondition
 from chassis.references import lock_references
-from chassis.timers import TimerHandler, set_timer
+from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.types import new_id
 
 IMPORT = "import"
@@ -47,6 +47,7 @@ BATCH = 500
 SERIES = "Series"
 
 Check = Callable[[Unit, CatalogItem], None]
+ReadAhead = Callable[[Unit, Sequence[CatalogItem]], None]
 
 _READERS: Mapping[TransferFormat, Callable[[Sequence[File]], Content]] = {
     TransferFormat.TM_FORUM: tmforum.read,
@@ -119,12 +120,14 @@ class _Outcome:
 
 class Imports:
     """The steps of import jobs. Each thing is shown in its transaction to `created` when it is new, or to `taken_over`
-    when an admin's job takes it as it is, and to `changed` otherwise; they refuse it by raising a DomainError."""
+    when an admin's job takes it as it is, and to `changed` otherwise; they refuse it by raising a DomainError. What
+    they read of others for the new things of a batch, `read_ahead` reads at once."""
 
     def __init__(
         self,
         folder: Folder,
         *,
+        read_ahead: ReadAhead,
         created: Check,
         taken_over: Check,
         changed: Check,
@@ -132,6 +135,7 @@ class Imports:
         attempts: int = ATTEMPTS,
     ) -> None:
         self._folder = folder
+        self._read_ahead = read_ahead
         self._created = created
         self._taken_over = taken_over
         self._changed = changed
@@ -153,7 +157,7 @@ class Imports:
         with unit.on_behalf(on_behalf_of(job)):
             if job.status is not JobState.RUNNING:
                 job.move(JobState.RUNNING, unit.at)
-            elif (error := store.last_error(unit, job.id, IMPORT, self._attempts)) is not None:
+            elif (error := last_error(unit, job.id, IMPORT, self._attempts)) is not None:
                 job.give_up(error, unit.at)
             elif job.total is None:
                 self._begin(unit, job)
@@ -241,11 +245,20 @@ class Imports:
         allowed = self._taken_over if job.keeps_status else self._created
         known = store.known(unit, job.id, plan.source, [element.node for element in some])
         there = _existing(unit, ((type(e.item), e.item.id) for e in some if not _is_new(e, known[e.node])))
+        self._read_ahead(unit, [e.item for e in some if (type(e.item), e.item.id) not in there])
+        differing = [e for e in some if (type(e.item), e.item.id) in there and known[e.node].digest != e.digest]
+        # Those that are changed are found in the unit, one by one.
+        for cls in {type(e.item) for e in differing}:
+            unit.load(cls, "id = ANY (%(ids)s)", {"ids": [e.item.id for e in differing if type(e.item) is cls]})
         parts = (part for element in some if element.item.status.live for part in element.item.parts())
         statuses = products.statuses(unit, parts)
         for element in some:
             here = known[element.node]
             exists = (type(element.item), element.item.id) in there
+            if not exists and here.digest is not None:
+                gone = FailedPrecondition("DELETED", "it was deleted while the job was running: import it again")
+                outcome.refuse(element, gone)
+                continue
             if exists and here.digest == element.digest:
                 outcome.unchanged += 1
                 continue
@@ -400,7 +413,7 @@ class _Planning:
             for element in elements
         }
         store.reserve(self._unit, self._job.id, source, wanted)
-        known = store.known(self._unit, self._job.id, source, wanted)
+        known = self._born_again(source, elements, store.known(self._unit, self._job.id, source, wanted))
         firsts: dict[tuple[str, str], str] = {}
         for element in elements:
             series = getattr(element.item, "series", None)
@@ -408,6 +421,25 @@ class _Planning:
                 firsts.setdefault((SERIES, series), known[element.kind, element.key].id)
         if firsts:
             store.reserve(self._unit, self._job.id, source, firsts)
+
+    def _born_again(
+        self, source: str, elements: Sequence[Element], known: dict[tuple[str, str], store.Known]
+    ) -> dict[tuple[str, str], store.Known]:
+        """What was brought in before and has been deleted since gets another id: nothing refers to it any more, and
+        whoever has heard of its revisions would take the new ones for those."""
+        brought = {
+            (type(element.item), known[node].id): node
+            for element in elements
+            if known[node := (element.kind, element.key)].digest is not None
+        }
+        gone = brought.keys() - _existing(self._unit, brought)
+        if not gone:
+            return known
+        # A series goes by the id of its first version.
+        store.give_anew(
+            self._unit, self._job.id, source, {brought[one]: known[brought[one]] for one in gone}, also=SERIES
+        )
+        return store.known(self._unit, self._job.id, source, known)
 
     def _missing(self, source: str, content: Content) -> None:
         """Offerings that an earlier file of the source had and this one hasn't: somebody must decide about them."""

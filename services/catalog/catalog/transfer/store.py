@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from catalog.schema import metadata
 from catalog.transfer.domain import ExportJob, File, Finding, FindingKind, ImportJob
 from chassis.db import Resource, Unit, aggregate_table
-from chassis.events import bus_tables
-from chassis.types import Aggregate
+from chassis.types import Aggregate, new_id
 from svyaz.catalog.v1 import transfer_pb2
 
 import_job = aggregate_table(metadata, "import_job", ImportJob)
@@ -37,7 +36,7 @@ import_finding = sa.Table(
     sa.Column("field", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
-# An id is given to a key once and for ever. No digest: it waits to be brought in, or was refused until now.
+# A key keeps its id for as long as the thing is there. No digest: it waits to be brought in, or was refused until now.
 import_key = sa.Table(
     "import_key",
     metadata,
@@ -95,17 +94,6 @@ def forget(unit: Unit, job_id: str) -> None:
     """Takes away what is kept with the job; what it brought in stays, under the same keys."""
     for table in (transfer_content, import_finding):
         unit.session.execute(sa.delete(table).where(table.c.job_id == job_id))
-
-
-def last_error(unit: Unit, job_id: str, purpose: str, attempts: int) -> str | None:
-    """Why the step that is being carried out has failed before, if it has so often."""
-    table = bus_tables(metadata).timer
-    found: str | None = unit.session.scalar(
-        sa.select(sa.func.coalesce(table.c.last_error, "")).where(
-            table.c.aggregate_id == job_id, table.c.purpose == purpose, table.c.attempts >= attempts
-        )
-    )
-    return found
 
 
 # --- findings --------------------------------------------------------------------------------------------------------
@@ -186,12 +174,22 @@ _RESERVE = sa.text("""
     ORDER BY kind, key
     ON CONFLICT DO NOTHING
 """)
+# Each by the primary key: joined otherwise, fifty thousand keys are compared with fifty thousand.
 _KNOWN = sa.text("""
-    SELECT import_key.kind, import_key.key, import_key.id, digest, job_id
-    FROM import_key JOIN unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])) AS wanted (kind, key)
-        ON import_key.kind = wanted.kind AND import_key.key = wanted.key
-    WHERE source = :source
+    SELECT wanted.kind, wanted.key, found.id, found.digest, found.job_id
+    FROM unnest(CAST(:kinds AS text[]), CAST(:keys AS text[])) AS wanted (kind, key)
+    CROSS JOIN LATERAL (
+        SELECT id, digest, job_id FROM import_key
+        WHERE source = :source AND kind = wanted.kind AND key = wanted.key OFFSET 0
+    ) AS found
 """)
+_GIVE_ANEW = """
+    UPDATE import_key SET id = %(id)s, digest = NULL, job_id = %(job_id)s
+    WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
+"""
+_RENAME = """
+    UPDATE import_key SET id = %(id)s WHERE source = %(source)s AND kind = %(kind)s AND id = %(before)s
+"""
 _DONE = """
     UPDATE import_key SET digest = %(digest)s WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
 """
@@ -219,6 +217,16 @@ def known(unit: Unit, job_id: str, source: str, nodes: Iterable[tuple[str, str]]
         (row.kind, row.key): Known(row.id, bytes(row.digest) if row.digest is not None else None, row.job_id == job_id)
         for row in rows
     }
+
+
+def give_anew(unit: Unit, job_id: str, source: str, gone: Mapping[tuple[str, str], Known], *, also: str) -> None:
+    """Gives other ids to keys of which nothing is here any more, and to those of the kind `also` that had the same."""
+    ids = {node: new_id() for node in gone}
+    keys = [{"source": source, "job_id": job_id, "kind": node[0], "key": node[1], "id": ids[node]} for node in gone]
+    named = [{"source": source, "kind": also, "before": gone[node].id, "id": ids[node]} for node in gone]
+    with unit.cursor() as cursor:
+        cursor.executemany(_GIVE_ANEW, keys)
+        cursor.executemany(_RENAME, named)
 
 
 def keys_of(unit: Unit, source: str, kind: str) -> set[str]:

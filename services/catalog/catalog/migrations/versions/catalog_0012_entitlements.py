@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "catalog_0020"
+revision = "catalog_0012"
 down_revision = "catalog_0011"
 branch_labels = None
 depends_on = None
