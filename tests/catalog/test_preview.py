@@ -470,22 +470,54 @@ def test_a_product_that_has_changed_since_is_said_to_have(
     assert sorted(one.outcome for one in products(manager, made)) == sorted([MORE, outdated])
 
 
-def test_products_are_grouped_some_at_a_time(
+def test_groups_are_priced_some_at_a_time(
     database: Database,
     manager: Client,
+    head_office: Client,
     worked_out: Callable[..., preview_pb2.ChangePreview],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job, "GROUPED_AT_ONCE", 2)
+    monkeypatch.setattr(job, "BATCH", 1)
     old = manager.create(an_offering(manager.create(a_monthly_price(500))))
     new = a_version(manager, old, manager.create(a_monthly_price(600)))
-    for amount in ("500", "500", "700", "500", "500"):
-        holder(database, old, paying(amount))
-    made = worked_out(manager, new)
-    assert (counts(made), made.groups, made.total[0].products) == ({MORE: 4, LESS: 1}, 2, 5)
+    for amount, branch in (("500", "osh"), ("500", "naryn"), ("700", "osh"), ("500", "bishkek"), ("500", "osh")):
+        holder(database, old, paying(amount), branch=branch)
+    made = worked_out(head_office, new)
+    assert (counts(made), made.groups, made.total[0].products) == ({MORE: 4, LESS: 1}, 4, 5)
     keep = pb.ExistingSubscribers(policy=pb.EXISTING_SUBSCRIBERS_POLICY_KEEP)
     kept = a_version(manager, old, manager.create(a_monthly_price(900)), existing_subscribers=keep)
-    assert counts(worked_out(manager, kept)) == {KEPT: 5}
+    assert counts(worked_out(head_office, kept)) == {KEPT: 5}
+
+
+def test_a_price_of_one_branch_only(
+    database: Database,
+    manager: Client,
+    head_office: Client,
+    worked_out: Callable[..., preview_pb2.ChangePreview],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job, "BATCH", 2)
+    of_osh = pb.PriceCondition(subject="branch", operator=pb.CONDITION_OPERATOR_EQ, value=b'"osh"')
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(
+        manager, old, manager.create(a_monthly_price(500)), manager.create(a_monthly_price(50, condition=[of_osh]))
+    )
+    held = {branch: holder(database, old, paying("500"), branch=branch) for branch in ("bishkek", "naryn", "osh")}
+    made = worked_out(head_office, new)
+    assert counts(made) == {SAME: 2, MORE: 1}
+    assert [one.product_id for one in products(head_office, made, outcome=[MORE])] == [held["osh"].id]
+
+
+def test_a_value_that_is_not_there_is_not_alike_one_that_is_nothing(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    said = pb.PriceCondition(subject="characteristic.speed", operator=pb.CONDITION_OPERATOR_NE, value=b'"slow"')
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600, condition=[said])))
+    for speed in (None, b"null", b'""', b"1"):
+        stated = [] if speed is None else [values_pb2.Characteristic(name="speed", value=speed)]
+        holder(database, old, paying("500"), product_characteristic=stated)
+    assert worked_out(manager, new).groups == 4
 
 
 def test_what_goes_on_failing_ends_with_the_reason(

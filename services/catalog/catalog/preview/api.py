@@ -136,7 +136,7 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
                     size = room if not wanted else min(limit * PAGES_LOOKED_AT - looked_at, MAX_LIMIT)
                     rows = [
                         (*one[:5], one[5] or unknown, one[6])
-                        for one in store.listed(unit, row.id, offering, branch, looks, after, size)
+                        for one in store.listed(unit, row.id, (offering, branch), looks, plan.kept, after, size)
                     ]
                     looked_at += len(rows)
                     shown = [one for one in rows if one[5] and (not wanted or PreviewOutcome(one[5]) in wanted)]
