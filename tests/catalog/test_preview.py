@@ -23,7 +23,7 @@ from catalog.pricing.offers import Offer
 from catalog.product.values import OfferingPhase
 from chassis.convert import from_money, to_money, to_timestamp
 from chassis.db import Database
-from chassis.errors import InvalidArgument, NotFound, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.types import Characteristic, Duration, Json, Money, new_id
 from svyaz.catalog.v1 import catalog_pb2 as pb
 from svyaz.catalog.v1 import preview_pb2
@@ -355,6 +355,93 @@ def test_who_cannot_be_priced_is_told_with_the_reason(
     assert (warning.field, warning.products, warning.product_offering_id) == ("NO_PRICE_IN_CURRENCY", 1, old.id)
     (shown,) = products(manager, preview)
     assert (shown.product_id, shown.reason) == (held.id, "NO_PRICE_IN_CURRENCY")
+
+
+def test_what_would_never_apply_is_told(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    monthly = manager.create(a_monthly_price(500))
+    old = manager.create(an_offering(monthly))
+    of_a_phase = manager.create(a_monthly_price(100, phase=["first year"], lifecycle_status=IN_DESIGN))
+    early = migrating(AT - timedelta(days=400))
+    new = a_version(
+        manager,
+        old,
+        manager.create(a_monthly_price(600)),
+        of_a_phase,
+        existing_subscribers=early,
+        valid_for=values_pb2.TimePeriod(start_date_time=to_timestamp(AT - timedelta(days=30))),
+    )
+    holder(database, old, paying("500"))
+    request = preview_pb2.PreviewChangeRequest(product_offering_id=[new.id], at=to_timestamp(AT))
+    at_once = manager.call("PreviewChange", request)
+    preview = worked_out(manager, new, at=to_timestamp(AT))
+    *idle, refused_ones = preview.warning
+    assert idle == list(at_once.warning)
+    assert [(one.product_offering_id, one.field) for one in idle] == [
+        (new.id, "existing_subscribers.effective_date"),
+        (new.id, "product_offering_price[1].phase[0]"),
+    ]
+    assert (refused_ones.field, refused_ones.products) == ("OFFERING_NOT_SELLABLE", 1), "and it can't be priced so"
+
+    # Of a price that replaces another: what it says itself, and what becomes of the offerings that use it.
+    changed = pb.ProductOfferingPrice()
+    changed.CopyFrom(monthly)
+    changed.phase[:] = ["trial"]
+    changed.valid_for.end_date_time.CopyFrom(to_timestamp(AT - timedelta(days=1)))
+    preview = worked_out(manager, product_offering_price=[changed], at=to_timestamp(AT))
+    told = {(one.product_offering_id, one.field) for one in preview.warning if not one.products}
+    assert ("", "product_offering_price[0].valid_for.end_date_time") in told
+    assert (old.id, "product_offering_price[0].phase[0]") in told
+    assert not [one for one in told if one[0] == new.id], "the draft doesn't use it"
+    unchanged = worked_out(manager, product_offering_price=[monthly], at=to_timestamp(AT))
+    assert list(unchanged.warning) == []
+
+
+def test_a_preview_is_cancelled(
+    database: Database, manager: Client, client_for: Callable[..., Client], previews: Previews
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    request = preview_pb2.CancelChangePreviewRequest(id=made.id)
+    elsewhere = client_for(["catalog-manager"], ["osh"])
+    refused(PermissionDenied, "BRANCH_FORBIDDEN", lambda: elsewhere.call("CancelChangePreview", request))
+    cancelled = manager.call("CancelChangePreview", request)
+    assert cancelled.state == preview_pb2.PREVIEW_STATE_CANCELLED
+    assert cancelled.HasField("ended_at")
+    assert steps(database, previews, made.id) == 0
+    with as_of(database, "bishkek") as unit:
+        # As the step that was under way, or whose timer was taken already.
+        previews.step(made.id, unit)
+    found = seen(manager, made)
+    assert (found.state, found.products, products(manager, made)) == (preview_pb2.PREVIEW_STATE_CANCELLED, 0, [])
+    assert manager.call("CancelChangePreview", request).state == preview_pb2.PREVIEW_STATE_CANCELLED
+
+    done = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    steps(database, previews, done.id)
+    request.id = done.id
+    refused(FailedPrecondition, "NOT_RUNNING", lambda: manager.call("CancelChangePreview", request))
+
+
+def test_what_is_cancelled_while_it_is_grouped_keeps_nothing(
+    database: Database, manager: Client, previews: Previews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    group = store.group
+
+    def meanwhile(*args: Any) -> None:
+        group(*args)
+        manager.call("CancelChangePreview", preview_pb2.CancelChangePreviewRequest(id=made.id))
+
+    monkeypatch.setattr(store, "group", meanwhile)
+    assert steps(database, previews, made.id) <= 1
+    found = seen(manager, made)
+    assert (found.state, found.products) == (preview_pb2.PREVIEW_STATE_CANCELLED, 0)
 
 
 def test_what_is_not_there_is_refused(manager: Client) -> None:

@@ -1,14 +1,17 @@
-"""A change as pricing sees it: what is priced as what, by the offers as they are and as they would be. Pure."""
+"""A change as pricing sees it: what is priced as what, by the offers as they are and as they would be, and what of it
+would never be priced at all. Pure."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from catalog.preview.difference import Change, Move, with_parts
+from catalog.preview.domain import NeverApplied
 from catalog.pricing.offers import Offer, compile_offer, price_ids, related_price_ids
 from catalog.pricing.rules import Rules
 from catalog.product.domain import DRAFTS, LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import ExistingSubscribers, ExistingSubscribersPolicy
+from catalog.publication.lint import Surroundings, lint, lint_price
 
 Offerings = Mapping[str, ProductOffering]
 Prices = Mapping[str, ProductOfferingPrice]
@@ -55,6 +58,46 @@ def planned(
         rules=rules([*before.values(), *after.values()]),
         charge_one_time=proposal.charge_one_time,
     )
+
+
+def never_applied(
+    proposal: Proposal,
+    offerings: Offerings,
+    prices: Prices,
+    series: Mapping[str, Sequence[ProductOffering]],
+    price_lists: Collection[str],
+) -> list[NeverApplied]:
+    """What of the proposal would never apply, were it published at its instant. `series`: of each proposed version the
+    others; `price_lists`: those that exist. What of an offering doesn't apply already isn't the proposal's doing."""
+    return list(dict.fromkeys(_never_applied(proposal, offerings, prices, series, price_lists)))
+
+
+def _never_applied(
+    proposal: Proposal,
+    offerings: Offerings,
+    prices: Prices,
+    series: Mapping[str, Sequence[ProductOffering]],
+    price_lists: Collection[str],
+) -> Iterator[NeverApplied]:
+    proposed = {**prices, **proposal.prices}
+    for key in proposal.versions:
+        version = offerings[key]
+        if version.existing_subscribers is None:
+            version = replace(version, existing_subscribers=proposal.existing_subscribers)
+        for found in lint(version, Surroundings(proposed, series.get(key, ()), proposal.at, price_lists)):
+            yield NeverApplied(key, found.field, found.description)
+    after = Surroundings(proposed, (), proposal.at, price_lists)
+    for i, price in enumerate(proposal.prices.values()):
+        for found in lint_price(price, after):
+            yield NeverApplied("", f"product_offering_price[{i}].{found.field}", found.description)
+    if proposal.prices:
+        before = Surroundings(prices, (), proposal.at, price_lists)
+        for key, offering in sorted(offerings.items()):
+            if key not in proposal.versions:
+                known = {(one.field, one.description) for one in lint(offering, before)}
+                for found in lint(offering, after):
+                    if (found.field, found.description) not in known:
+                        yield NeverApplied(key, found.field, found.description)
 
 
 def _moves(

@@ -21,19 +21,20 @@ from typing import Any
 
 from catalog.preview import store
 from catalog.preview.ages import endings, sold_over, turning_points
-from catalog.preview.change import Proposal, planned
+from catalog.preview.change import Proposal, never_applied, planned
 from catalog.preview.difference import Change, difference
-from catalog.preview.domain import PreviewState
+from catalog.preview.domain import NeverApplied, PreviewState
 from catalog.pricing.conditions import CHARACTERISTIC, Condition
 from catalog.pricing.store import rules_of
 from catalog.product.domain import LifecycleStatus, ProductOfferingPrice
 from catalog.product.values import ConditionOperator as Operator
 from catalog.product.values import ExistingSubscribers
+from catalog.publication.store import price_lists, versions
 from chassis import calls
 from chassis.convert import from_message
 from chassis.db import Database, Unit
-from chassis.errors import InvalidArgument, NotFound, Violation
-from chassis.timers import set_timer
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
+from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON
 from svyaz.catalog.v1 import preview_pb2
 
@@ -63,6 +64,7 @@ class Plan:
     # All that was compiled, and the revisions that it had with the rules.
     sources: frozenset[str]
     revisions: Mapping[str, int]
+    never_applied: Sequence[NeverApplied]
 
     @property
     def kept(self) -> list[str]:
@@ -117,6 +119,20 @@ class Previews:
                 self._end(unit, preview_id, PreviewState.FAILED, f"given up after {ATTEMPTS} attempts: {error}"[:1000])
             return last
 
+    def cancel(self, unit: Unit, preview_id: str) -> None:
+        """Ends the preview: the step that is being taken ends without effect. Raises NotFound, PermissionDenied
+        BRANCH_FORBIDDEN, FailedPrecondition NOT_RUNNING."""
+        row = store.row_of(unit, preview_id, lock=True)
+        principal = unit.call.principal
+        if not principal.every_branch and not set(row.branches) <= set(principal.branches):
+            raise PermissionDenied("BRANCH_FORBIDDEN", "the preview is of other branches too")
+        if row.state is PreviewState.CANCELLED:
+            return
+        if row.state is not PreviewState.RUNNING:
+            raise FailedPrecondition("NOT_RUNNING", f"the preview has ended: it is {row.state}")
+        self._end(unit, preview_id, PreviewState.CANCELLED, None)
+        cancel_timer(unit, preview_id, STEP)
+
     def forget(self, preview_id: str, unit: Unit) -> None:
         """Removes the preview."""
         with self._acting(preview_id) as branches, self._database.unit() as own:
@@ -153,7 +169,14 @@ class Previews:
             # As the service in the preview's branches, once: what others see of the holdings gives other groups.
             looks = _looks(unit, plan.change)
             store.change_row(
-                unit, preview_id, digest=plan.digest, looks=looks.text(), grouped=False, priced=None, attempts=0
+                unit,
+                preview_id,
+                digest=plan.digest,
+                looks=looks.text(),
+                never_applied=store.never_applied_text(plan.never_applied),
+                grouped=False,
+                priced=None,
+                attempts=0,
             )
             return plan, looks
 
@@ -253,10 +276,13 @@ def compiled(unit: Unit, proposal: Proposal, touched: set[str] | None = None) ->
             wrong = [Violation(field.format(i), f"there is no {what.lower()} {key!r}") for i, key in unknown]
             raise InvalidArgument(f"UNKNOWN_{what}", wrong[0].description, violations=wrong)
     change = planned(proposal, offerings, prices, partial(rules_of, unit))
+    series = {key: versions(unit, offerings[key]) for key in proposal.versions}
+    lists = price_lists(unit, [*prices.values(), *proposal.prices.values()])
+    idle = never_applied(proposal, offerings, prices, series, lists)
     sources = [one.id for one in (*offerings.values(), *prices.values())]
     revisions = store.revisions(unit, sources)
     stamp = hashlib.sha256(repr((proposal.at, sorted(touched), sorted(revisions.items()))).encode()).hexdigest()
-    return Plan(change, stamp, touched, frozenset(sources), revisions)
+    return Plan(change, stamp, touched, frozenset(sources), revisions, idle)
 
 
 def _looks(unit: Unit, change: Change) -> store.Looks:

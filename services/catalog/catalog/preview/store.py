@@ -19,7 +19,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from catalog.holding.domain import SoldPrice
-from catalog.preview.domain import Amount, Difference, PreviewOutcome, PreviewState, Priced, Subscription
+from catalog.preview.domain import (
+    Amount,
+    Difference,
+    NeverApplied,
+    PreviewOutcome,
+    PreviewState,
+    Priced,
+    Subscription,
+)
 from catalog.pricing.offers import price_ids, related_price_ids
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.store import any_of, product_offering, product_offering_price
@@ -57,6 +65,8 @@ preview = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     # Offering, likeness and branch of the group that was priced last, a JSON list.
     sa.Column("priced", sa.Text),
+    # What of the change would never apply: a JSON list of offering, attribute and reason.
+    sa.Column("never_applied", sa.Text),
 )
 preview_group = sa.Table(
     "preview_group",
@@ -493,6 +503,16 @@ def row_of(unit: Unit, preview_id: str, *, lock: bool = False) -> sa.Row[Any]:
 def change_row(unit: Unit, preview_id: str, **values: Any) -> None:
     """Writes what has become of the preview."""
     unit.session.execute(sa.update(preview).where(preview.c.id == preview_id).values(**values))
+
+
+def never_applied_text(found: Iterable[NeverApplied]) -> str:
+    """As it is kept with the preview."""
+    return json.dumps([[one.product_offering_id, one.field, one.description] for one in found])
+
+
+def never_applied(row: sa.Row[Any]) -> list[NeverApplied]:
+    """What of the preview's change would never apply, as far as it has been looked at."""
+    return [NeverApplied(*one) for one in json.loads(row.never_applied or "[]")]
 
 
 def clear(unit: Unit, preview_id: str) -> None:

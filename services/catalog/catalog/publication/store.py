@@ -288,10 +288,14 @@ def surroundings(unit: Unit, item: CatalogItem, at: datetime | None) -> Surround
     """What the thing is linted among."""
     prices = {one.id: one for one in whole(unit, item) if isinstance(one, ProductOfferingPrice)}
     others = versions(unit, item) if isinstance(item, ProductOffering) else ()
-    named = sorted({price.price_list for price in prices.values() if price.price_list})
+    return Surroundings(prices, others, at, price_lists(unit, prices.values()))
+
+
+def price_lists(unit: Unit, prices: Iterable[ProductOfferingPrice]) -> frozenset[str]:
+    """The price lists that these name and that exist."""
+    named = sorted({price.price_list for price in prices if price.price_list})
     ids = pricing.price_list.c.id
-    lists = unit.session.scalars(sa.select(ids).where(ids == any_of(named))) if named else ()
-    return Surroundings(prices, others, at, frozenset(lists))
+    return frozenset(unit.session.scalars(sa.select(ids).where(ids == any_of(named))) if named else ())
 
 
 def findings(unit: Unit, item: CatalogItem, at: datetime | None) -> list[Violation]:

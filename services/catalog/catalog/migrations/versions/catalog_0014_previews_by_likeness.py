@@ -14,6 +14,7 @@ def upgrade() -> None:
     """Changes the columns and turns the index; groups of before aren't found by their likeness: a preview that is under
     way begins anew, one that is done says that it is outdated."""
     op.add_column("preview", sa.Column("priced", sa.Text(), nullable=True))
+    op.add_column("preview", sa.Column("never_applied", sa.Text(), nullable=True))
     op.alter_column("preview", "grouped", type_=sa.Boolean(), postgresql_using="false")
     op.drop_column("preview", "pair")
     op.drop_column("preview", "after")
