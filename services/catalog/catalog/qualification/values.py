@@ -229,3 +229,4 @@ class ProductOfferingQualificationItem(Extensible):
     category: EntityRef | None = None
     unknown: tuple[str, ...] = ()
     replaced_product: tuple[EntityRef, ...] = ()
+    information_required: tuple[str, ...] = ()
