@@ -25,10 +25,10 @@ from catalog.qualification.values import (
     ProductAction,
     ProductOfferingQualificationItem,
     QualificationState,
-    RelatedPlaceRefOrValue,
     TerminationError,
 )
 from chassis.errors import InvalidArgument, Violation
+from chassis.products import RelatedPlaceRefOrValue
 from chassis.types import Aggregate, EntityRef, Json, Note, RelatedParty, require_transition
 
 ENGINE = "catalog.eligibility"

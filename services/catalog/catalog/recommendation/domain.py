@@ -8,7 +8,6 @@ from typing import ClassVar
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification.domain import customer_among, kept_json, names_of
 from catalog.qualification.eligibility import Situation
-from catalog.qualification.values import ProductRefOrValue, RelatedPlaceRefOrValue
 from catalog.recommendation.recommendation import ENGINE, REVISION, Candidate, CoHolding, Recommended, recommend
 from catalog.recommendation.values import (
     ItemRef,
@@ -18,6 +17,7 @@ from catalog.recommendation.values import (
     UsedQuantity,
 )
 from chassis.errors import InvalidArgument, Violation
+from chassis.products import ProductRefOrValue, RelatedPlaceRefOrValue
 from chassis.types import Aggregate, EntityRef, Money, RelatedParty, TimePeriod
 
 # Prices and holdings move on.

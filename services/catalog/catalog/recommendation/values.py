@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from catalog.qualification.values import ProductRefOrValue
+from chassis.products import ProductRefOrValue
 from chassis.types import EntityRef, Extensible, Money
 
 
