@@ -303,6 +303,33 @@ def test_those_who_keep_what_they_bought(
     assert not shown[0].HasField("effective_at")
 
 
+def test_a_version_moves_those_of_older_ones_and_not_before_it_is_sold(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    def beginning(at: datetime) -> values_pb2.TimePeriod:
+        return values_pb2.TimePeriod(start_date_time=to_timestamp(at))
+
+    monthly = manager.create(a_monthly_price(500))
+    old = manager.create(an_offering(monthly))
+    later = a_version(
+        manager,
+        old,
+        monthly,
+        version="3",
+        lifecycle_status=pb.LIFECYCLE_STATUS_ACTIVE,
+        valid_for=beginning(AT + timedelta(days=90)),
+        existing_subscribers=migrating(None),
+    )
+    begins = AT + timedelta(days=30)
+    dearer = manager.create(a_monthly_price(600))
+    between = a_version(manager, old, dearer, valid_for=beginning(begins), existing_subscribers=migrating(None))
+    of_old, _ = holder(database, old, paying("500")), holder(database, later, paying("500"))
+    preview = worked_out(manager, between, at=to_timestamp(AT))
+    (shown,) = products(manager, preview)
+    assert (shown.product_id, shown.outcome) == (of_old.id, MORE), "who has a later version isn't moved back"
+    assert shown.effective_at.ToDatetime(UTC) == begins
+
+
 def test_an_empty_base(manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]) -> None:
     old = manager.create(an_offering(manager.create(a_monthly_price(500))))
     preview = worked_out(manager, a_version(manager, old, manager.create(a_monthly_price(600))))

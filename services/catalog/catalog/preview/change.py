@@ -3,7 +3,7 @@ would never be priced at all. Pure."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from catalog.preview.difference import Change, Move, with_parts
 from catalog.preview.domain import NeverApplied
@@ -15,6 +15,8 @@ from catalog.publication.lint import Surroundings, lint, lint_price
 
 Offerings = Mapping[str, ProductOffering]
 Prices = Mapping[str, ProductOfferingPrice]
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,10 @@ def planned(
         offering.id: version
         for version in versions.values()
         for offering in offerings.values()
-        if version.series and offering.id not in versions and version.series in (offering.id, offering.series)
+        if version.series
+        and offering.id not in versions
+        and version.series in (offering.id, offering.series)
+        and _begins(offering, _EARLIEST) < _begins(version, proposal.at)
     }
     before = {key: compile_offer(_as_held(offering), prices) for key, offering in offerings.items()}
     used = _of_drafts(versions.values(), prices)
@@ -117,15 +122,23 @@ def _moves(
                 (successors[one] for one in sorted(touched) if one in successors), None
             )
             said = (version.existing_subscribers if version is not None else None) or proposal.existing_subscribers
-            moves[key] = Move(successors[key].id if key in successors else key, _effective(said, proposal.at))
+            # Nobody is moved to what isn't launched, or not sold yet.
+            sold = max(proposal.at, _begins(version, proposal.at)) if version is not None else proposal.at
+            moves[key] = Move(successors[key].id if key in successors else key, _effective(said, sold))
     return moves
 
 
-def _effective(said: ExistingSubscribers | None, at: datetime) -> datetime | None:
-    """From when they are priced anew; None: never. Not before it is launched."""
+def _begins(offering: ProductOffering, otherwise: datetime) -> datetime:
+    """When it begins to be sold; `otherwise`, where it doesn't say."""
+    period = offering.valid_for
+    return period.start_date_time if period is not None and period.start_date_time is not None else otherwise
+
+
+def _effective(said: ExistingSubscribers | None, sold: datetime) -> datetime | None:
+    """From when they are priced anew; None: never."""
     if said is not None and said.policy is ExistingSubscribersPolicy.KEEP:
         return None
-    return max(at, said.effective_date) if said is not None and said.effective_date is not None else at
+    return max(sold, said.effective_date) if said is not None and said.effective_date is not None else sold
 
 
 def _of_drafts(versions: Iterable[ProductOffering], prices: Prices) -> set[str]:
