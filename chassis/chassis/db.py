@@ -252,7 +252,7 @@ class Unit:
             self.flush()
             self._session.commit()
         elif writes := self._writes([]):
-            with _at_once(self._engine) as cursor:
+            with _at_once(self._engine) as connection, connection.cursor() as cursor:
                 cursor.execute(_ENTER, enter_parameters(self.call))
                 _execute(cursor, writes)
 
@@ -394,8 +394,8 @@ def _kind_of_change(aggregate: Aggregate, changed: Collection[str]) -> str:
 
 
 @contextmanager
-def _at_once(engine: sa.Engine) -> "Iterator[psycopg.Cursor[tuple[Any, ...]]]":
-    """A cursor whose statements are sent together at the end of the block, as one transaction."""
+def _at_once(engine: sa.Engine) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
+    """A connection whose statements are sent together at the end of the block, as one transaction."""
     fairy = engine.raw_connection()
     connection = fairy.driver_connection
     assert isinstance(connection, psycopg.Connection)
@@ -403,8 +403,8 @@ def _at_once(engine: sa.Engine) -> "Iterator[psycopg.Cursor[tuple[Any, ...]]]":
         # Without BEGIN and COMMIT, what is between two synchronisations of a pipeline is one transaction:
         # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
         connection.autocommit = True
-        with connection.pipeline(), connection.cursor() as cursor:
-            yield cursor
+        with connection.pipeline():
+            yield connection
         connection.autocommit = False
     except BaseException:
         # Whatever state it is in.
@@ -495,16 +495,26 @@ class Database:
     def _unit(self) -> Iterator[Unit]:
         unit = Unit(self, calls.current(), self.clock.now())
         try:
-            yield unit
-            unit.commit()
-        except DBAPIError as error:
-            raise _translated(error, error.orig, error.connection_invalidated) from error
-        except psycopg.Error as error:
-            raise _translated(error, error, isinstance(error, psycopg.OperationalError)) from error
-        except sa.exc.TimeoutError as error:
-            raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
+            with _translating():
+                yield unit
+                unit.commit()
         finally:
             unit.close()
+
+    @contextmanager
+    def at_once(self) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
+        """A connection whose statements are sent together at the end of the block, as one transaction of the current
+        caller in one round trip: for what is known without looking. Cursors have their answers after the block.
+
+        Raises what `unit` does.
+        """
+        call = calls.current()
+        try:
+            with _translating(), _at_once(self.background if call.unattended else self.engine) as connection:
+                connection.execute(_BY_ITSELF if call.unattended else _ENTER, enter_parameters(call))
+                yield connection
+        except _Conflict as error:
+            raise Aborted("CONFLICT", "somebody else changed the same thing at the same time") from error
 
     def transact(self, request: Message, response: type[M], work: Callable[[Unit], M]) -> M:
         """Runs a mutation once per `request.request_id` (always, when that is empty) and remembers its response.
@@ -673,6 +683,19 @@ def enter_parameters(call: calls.Call) -> dict[str, str]:
         "branches": call.principal.branch_setting,
         "timeout": str(max(1, int((BACKGROUND_STATEMENT_SECONDS if remaining is None else remaining) * 1000))),
     }
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    """Errors of the database as what they mean to a caller."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _translated(error, error.orig, error.connection_invalidated) from error
+    except psycopg.Error as error:
+        raise _translated(error, error, isinstance(error, psycopg.OperationalError)) from error
+    except sa.exc.TimeoutError as error:
+        raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
 
 
 _RIVALRY = (UniqueViolation, ForeignKeyViolation, ExclusionViolation)

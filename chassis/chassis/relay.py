@@ -117,14 +117,14 @@ class EventOutbox:
         self, sent: Sequence[int], limit: int, after: int, known: Collection[int], held: Collection[str]
     ) -> Sequence[Outgoing]:
         """Forgets what the stream has and returns the next unsent events."""
-        with acting(self._service, "relay"), self._database.unit() as unit:
-            cursor = unit.cursor()
+        rows = None
+        with acting(self._service, "relay"), self._database.at_once() as connection:
             if sent:
-                cursor.execute(self._SENT, (list(sent),), prepare=True)
-            if not limit:
-                return ()
-            rows = cursor.execute(self._FETCH, (after, list(known), list(held), limit), prepare=True).fetchall()
-        return [self._outgoing(*row) for row in rows]
+                connection.execute(self._SENT, (list(sent),), prepare=True)
+            if limit:
+                unsent = (after, list(known), list(held), limit)
+                rows = connection.cursor(binary=True).execute(self._FETCH, unsent, prepare=True)
+        return [self._outgoing(*row) for row in rows or ()]
 
     def _outgoing(
         self,

@@ -77,12 +77,12 @@ def test_a_head_that_has_moved_lets_nothing_through(place: ServiceDatabase, data
 
     def seal_late() -> None:
         with acting(database) as unit:
-            waiting = store.unsealed(unit.session, range(PARTITIONS), 10)
-            sealed, grown = seal_all(waiting, epoch=1, heads=store.heads(unit.session, ["a"]))
+            waiting = store.unsealed(unit, range(PARTITIONS), 10)
+            sealed, grown = seal_all(waiting.charges, epoch=waiting.epoch, heads=waiting.heads)
             # Somebody who ignores the locks was faster.
             with psycopg.connect(superuser(place)) as other:
                 other.execute("UPDATE billing_chain SET last_sequence = 2")
-            store.save_sealed(unit.session, 1, sealed, grown)
+            store.save_sealed(unit, 1, sealed, grown)
 
     with pytest.raises(Aborted, match="faster"):
         seal_late()
@@ -95,7 +95,7 @@ def test_a_head_that_has_moved_lets_nothing_through(place: ServiceDatabase, data
 def test_partitions_that_another_sealer_is_at_are_left_alone(place: ServiceDatabase, database: Database) -> None:
     write(database, [charge("a"), charge("b")])
     with acting(database) as unit:
-        assert store.lock_partitions(unit.session, [partition_of("a")]).partitions == [partition_of("a")]
+        assert store.lock_partitions(unit, [partition_of("a")]).partitions == [partition_of("a")]
         assert Sealer(database).seal_batch() == (1, False)
     assert Sealer(database).seal_batch() == (1, True)
     assert check_chains(superuser(place)) == {("a", 1): 1, ("b", 1): 1}
@@ -300,8 +300,7 @@ def test_a_charge_of_another_branch_takes_no_place_in_an_accounts_chain(
     write(database, [charge("a", 1)])
     assert sealer.seal_batch() == (1, True)
     with acting(database) as unit:
-        heads = store.heads(unit.session, ["a", "b"])
-        assert {account: head.sequence for account, head in heads.items()} == {"a": 2, "b": 1}
+        assert [store.chain_certificates(unit.session, account)[-1].last_sequence for account in ("a", "b")] == [2, 1]
         waiting = store.backlog(unit.session)
     assert (waiting.unsealed, waiting.strange) == (4, 4)
 
@@ -314,5 +313,5 @@ def test_two_branches_in_one_batch_do_not_share_a_chain(place: ServiceDatabase, 
     sealer.seal_batch()
     assert sealer.seal_batch() == (0, True)
     with acting(database) as unit:
-        assert store.heads(unit.session, ["a"])["a"].sequence == 2
+        assert store.chain_certificates(unit.session, "a")[-1].last_sequence == 2
         assert store.backlog(unit.session).strange == 1

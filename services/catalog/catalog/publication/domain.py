@@ -229,7 +229,8 @@ def check_unheld(offering: ProductOffering, holders: int) -> None:
     if holders:
         raise FailedPrecondition(
             "HAS_HOLDERS",
-            f"ProductOffering {offering.id} can't be {offering.status}: {holders} live products are of it; "
+            f"ProductOffering {offering.id} can't be {offering.status}: {holders} live "
+            f"{'product is' if holders == 1 else 'products are'} of it; "
             "migrate them to another version, or let them end",
             metadata={"holders": str(holders)},
         )

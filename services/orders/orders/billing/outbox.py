@@ -51,11 +51,13 @@ class BillingOutbox:
         self, sent: Sequence[int], limit: int, after: int, known: Collection[int], held: Collection[str]
     ) -> Sequence[Outgoing]:
         """Remembers what the stream has and returns the next unsent events."""
-        with acting("orders", "billing-relay"), self._database.unit() as unit:
+        rows = None
+        with acting("orders", "billing-relay"), self._database.at_once() as connection:
             if sent:
-                store.mark_sent(unit.session, sent, unit.at)
-            rows = store.unsent(unit.session, limit, after, known, held) if limit else ()
-            return [_outgoing(row) for row in rows]
+                store.mark_sent(connection, sent, self._database.clock.now())
+            if limit:
+                rows = store.unsent(connection, limit, after, known, held)
+        return [_outgoing(row) for row in rows or ()]
 
     def measure(self, blocked: Collection[str]) -> None:
         """Also what isn't sealed yet: the sealer couldn't tell that it has died. Exact up to 100,000 charges each."""

@@ -10,8 +10,8 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from chassis import calls, epochs
-from chassis.db import PARTITIONS, Database
+from chassis import calls
+from chassis.db import PARTITIONS, Database, Unit
 from chassis.errors import DomainError, FailedPrecondition
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from chassis.threads import keep_running
@@ -72,30 +72,28 @@ class Sealer:
         deadline = time.monotonic() + _DEADLINE_SECONDS
         call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
         with calls.using(call), self._database.unit() as unit:
-            session = unit.session
-            locked = store.lock_partitions(session, self._partitions)
+            locked = store.lock_partitions(unit, self._partitions)
             if locked.incarnation != self._confirmed:
-                self._confirm(session)
+                self._confirm(unit.session)
                 self._confirmed = locked.incarnation
-            taken = self._horizon(session)
-            waiting = store.unsealed(session, locked.partitions, self._batch, self._after())
-            if waiting:
-                # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
-                epoch = epochs.current(session)
-                heads = store.heads(session, (charge.account for charge in waiting))
-                sealed, grown = seal_all(waiting, epoch=epoch, heads=heads)
-                store.save_sealed(session, epoch, sealed, grown)
+            taken = self._horizon(unit)
+            # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
+            waiting = store.unsealed(unit, locked.partitions, self._batch, self._after())
+            charges = waiting.charges
+            if charges:
+                sealed, grown = seal_all(charges, epoch=waiting.epoch, heads=waiting.heads)
+                store.save_sealed(unit, waiting.epoch, sealed, grown)
                 unit.after_commit(partial(self._database.wake, store.SEALED))
-        everything = len(waiting) < self._batch and len(locked.partitions) == len(self._partitions)
-        self._floor.looked(waiting[-1].key if waiting else 0, taken if everything else None)
-        return len(waiting), everything
+        everything = len(charges) < self._batch and len(locked.partitions) == len(self._partitions)
+        self._floor.looked(charges[-1].key if charges else 0, taken if everything else None)
+        return len(charges), everything
 
-    def _horizon(self, session: Session) -> Horizon | None:
+    def _horizon(self, unit: Unit) -> Horizon | None:
         now = time.monotonic()
         if not self._floor.may_rise or now - self._horizon_at < HORIZON_SECONDS:
             return None
         self._horizon_at = now
-        return horizon(session)
+        return horizon(unit.session)
 
     def _after(self) -> int:
         """The number beyond which to look this time."""

@@ -105,11 +105,9 @@ def add_charges(unit: Unit, charges: Iterable[ChargeEvent]) -> None:
         unit.after_commit(partial(unit.database.wake, CHARGED))
 
 
-def _ask(session: Session, statement: str, parameters: Mapping[str, Any]) -> "psycopg.Cursor[Any]":
+def _ask(connection: "psycopg.Connection[Any]", statement: str, parameters: Mapping[str, Any]) -> "psycopg.Cursor[Any]":
     """What sealer and relay ask all the time, by the driver: it needs a third of the time."""
-    driver = session.connection().connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)
-    return driver.cursor(binary=True, row_factory=namedtuple_row).execute(statement, parameters, prepare=True)
+    return connection.cursor(binary=True, row_factory=namedtuple_row).execute(statement, parameters, prepare=True)
 
 
 # --- sealing ---------------------------------------------------------------------------------------------------------
@@ -130,15 +128,22 @@ _LOCK = """
 _STRANGE = """
     EXISTS (SELECT FROM billing_chain AS chain WHERE chain.account = event.account AND chain.branch <> event.branch)
 """
+# The present epoch is on the first row, which is there without any charge too.
 _UNSEALED = f"""
-    SELECT id, account, branch, draft FROM charge_event AS event
-    WHERE sequence IS NULL AND id > %(after)s AND partition = ANY (CAST(%(partitions)s AS int[])) AND NOT {_STRANGE}
-    ORDER BY id LIMIT %(limit)s
-    """  # noqa: S608 (a condition of our own)
-_HEADS = """
-    SELECT DISTINCT ON (account) account, epoch, last_sequence, last_hash FROM billing_chain
-    WHERE account = ANY (CAST(%(accounts)s AS text[])) ORDER BY account, epoch DESC
-    """
+    SELECT present.epoch AS present, event.id, event.account, event.branch, event.draft,
+        head.epoch, head.last_sequence, head.last_hash
+    FROM ({epochs.CURRENT}) AS present(epoch)
+    LEFT JOIN (
+        SELECT id, account, branch, draft FROM charge_event AS event
+        WHERE sequence IS NULL AND id > %(after)s AND partition = ANY (CAST(%(partitions)s AS int[])) AND NOT {_STRANGE}
+        ORDER BY id LIMIT %(limit)s
+    ) AS event ON true
+    LEFT JOIN LATERAL (
+        SELECT epoch, last_sequence, last_hash FROM billing_chain
+        WHERE account = event.account ORDER BY epoch DESC LIMIT 1
+    ) AS head ON true
+    ORDER BY event.id
+    """  # noqa: S608 (conditions of our own)
 _NEW_CHAINS = """
     INSERT INTO billing_chain (account, epoch, branch, last_sequence, last_hash, count)
     SELECT account, %(epoch)s, branch, sequence, hash, sequence
@@ -198,14 +203,14 @@ class Locked:
     incarnation: str
 
 
-def lock_partitions(session: Session, partitions: Sequence[int]) -> Locked:
+def lock_partitions(unit: Unit, partitions: Sequence[int]) -> Locked:
     """Takes as many of the partitions as nobody else is sealing.
 
     A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
     """
-    row = _ask(session, _LOCK, {"partitions": list(partitions), "locks": _LOCKS}).fetchone()
+    row = _ask(unit.connection(), _LOCK, {"partitions": list(partitions), "locks": _LOCKS}).fetchone()
     assert row is not None
     return Locked(row.partitions, row.incarnation)
 
@@ -224,33 +229,40 @@ def unknown(session: Session, told: Sequence[Told]) -> Told | None:
     return None if row is None else Told(*row)
 
 
-def unsealed(session: Session, partitions: Sequence[int], limit: int, after: int = 0) -> list[Unsealed]:
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Charges without a place, the last link of each of their accounts that has one (whatever its epoch), and the
+    epoch in which they get theirs."""
+
+    charges: Sequence[Unsealed]
+    heads: Mapping[str, Head]
+    epoch: int
+
+
+def unsealed(unit: Unit, partitions: Sequence[int], limit: int, after: int = 0) -> Waiting:
     """The oldest charges of the partitions, by identity beyond `after`, that have no place yet; those whose account is
     another branch's, which never get one, left out.
 
     In the order of identity, since a charge that another one caused got its number after the other's commit.
     """
-    rows = _ask(session, _UNSEALED, {"partitions": list(partitions), "limit": limit, "after": after})
-    return [Unsealed(row.id, row.account, row.branch, row.draft) for row in rows]
+    parameters = {"partitions": list(partitions), "limit": limit, "after": after}
+    rows = _ask(unit.connection(), _UNSEALED, parameters).fetchall()
+    return Waiting(
+        charges=[Unsealed(row.id, row.account, row.branch, row.draft) for row in rows if row.id is not None],
+        heads={row.account: Head(row.epoch, row.last_sequence, row.last_hash) for row in rows if row.last_hash},
+        epoch=rows[0].present,
+    )
 
 
-def heads(session: Session, accounts: Iterable[str]) -> dict[str, Head]:
-    """The last link of each account that has one, whatever its epoch."""
-    rows = _ask(session, _HEADS, {"accounts": sorted(set(accounts))})
-    return {row.account: Head(row.epoch, row.last_sequence, row.last_hash) for row in rows}
-
-
-def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:
+def save_sealed(unit: Unit, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:
     """Writes a sealed batch and the new heads; raises Aborted CHAIN_MOVED when a head isn't where it was read."""
     # Always in one order: two sealers that meet (which the locks prevent) then wait instead of deadlocking.
     grown = sorted(grown, key=lambda growth: growth.account)
-    new = [growth for growth in grown if growth.old_sequence == 0]
-    longer = [growth for growth in grown if growth.old_sequence > 0]
-    moved = 0
-    for statement, growths in ((_NEW_CHAINS, new), (_LONGER_CHAINS, longer)):
-        if growths:
-            changed = _ask(
-                session,
+    connection = unit.connection()
+    with connection.pipeline():
+        moved = [
+            _ask(
+                connection,
                 statement,
                 {
                     "epoch": epoch,
@@ -261,20 +273,25 @@ def save_sealed(session: Session, epoch: int, sealed: Sequence[Sealed], grown: S
                     "hashes": [growth.head.hash for growth in growths],
                 },
             )
-            moved += changed.rowcount
-    written = _ask(
-        session,
-        _SEAL,
-        {
-            "epoch": epoch,
-            "keys": [event.key for event in sealed],
-            "sequences": [event.sequence for event in sealed],
-            "previous_hashes": [event.previous_hash for event in sealed],
-            "hashes": [event.hash for event in sealed],
-            "data": [event.data for event in sealed],
-        },
-    )
-    if moved != len(grown) or written.rowcount != len(sealed):
+            for statement, growths in (
+                (_NEW_CHAINS, [growth for growth in grown if growth.old_sequence == 0]),
+                (_LONGER_CHAINS, [growth for growth in grown if growth.old_sequence > 0]),
+            )
+            if growths
+        ]
+        written = _ask(
+            connection,
+            _SEAL,
+            {
+                "epoch": epoch,
+                "keys": [event.key for event in sealed],
+                "sequences": [event.sequence for event in sealed],
+                "previous_hashes": [event.previous_hash for event in sealed],
+                "hashes": [event.hash for event in sealed],
+                "data": [event.data for event in sealed],
+            },
+        )
+    if sum(one.rowcount for one in moved) != len(grown) or written.rowcount != len(sealed):
         raise Aborted("CHAIN_MOVED", "another sealer was faster")
 
 
@@ -291,19 +308,21 @@ _UNSENT = """
     """
 
 
-def unsent(session: Session, limit: int, after: int, known: Collection[int], held: Collection[str]) -> Sequence[Any]:
+def unsent(
+    connection: "psycopg.Connection[Any]", limit: int, after: int, known: Collection[int], held: Collection[str]
+) -> "psycopg.Cursor[Any]":
     """Sealed events that the stream hasn't acknowledged, in the order of sealing, but those in `known` and those of the
     accounts in `held`."""
     parameters = {"after": after, "known": list(known), "held": list(held), "limit": limit}
-    return _ask(session, _UNSENT, parameters).fetchall()
+    return _ask(connection, _UNSENT, parameters)
 
 
 _SENT = "UPDATE charge_event SET sent_at = %(at)s WHERE position = ANY (%(positions)s::bigint[]) AND sent_at IS NULL"
 
 
-def mark_sent(session: Session, positions: Sequence[int], at: datetime) -> None:
+def mark_sent(connection: "psycopg.Connection[Any]", positions: Sequence[int], at: datetime) -> None:
     """Remembers that the stream has the events."""
-    _ask(session, _SENT, {"positions": list(positions), "at": at})
+    _ask(connection, _SENT, {"positions": list(positions), "at": at})
 
 
 @dataclass(frozen=True, slots=True)
