@@ -311,6 +311,21 @@ def test_a_question_waits_for_the_information_that_it_lacks(database: Database, 
     assert (anew.state, states(anew)[1], required(anew)[1]) == (DONE, TERMINATED, ["place"])
 
 
+def test_a_category_is_looked_through_again_when_the_question_changes(admin: Client, agent: Client) -> None:
+    shelf = admin.create(catalog_pb2.Category(name="shelf", lifecycle_status=LAUNCHED))
+    house = values_pb2.EntityRef(id="house-7")
+    one = offered(admin, "one", category=[ref(shelf)], place=[house], exclusion_group=["access"])
+    other = offered(admin, "other", category=[ref(shelf)], exclusion_group=["access"])
+    asking = asked(agent, category=ref(shelf), instant_sync_qualification=False)
+    assert (asking.state, results(asking)) == (WAITING, ["", "qualified"])
+    newer = offered(admin, "some more", category=[ref(shelf)])
+    told = an_informed(agent, asking, place=AT_HOME)
+    found = [item.product_offering.id for item in told.product_offering_qualification_item]
+    # Beside each other they couldn't be had: nobody asked for that.
+    assert (found, results(told)) == ([one.id, other.id, newer.id], ["qualified"] * 3)
+    assert [item.id for item in told.product_offering_qualification_item] == ["1", "2", "3"]
+
+
 def test_a_question_waits_no_longer_than_its_answer_is_wanted(database: Database, admin: Client, agent: Client) -> None:
     _, here, _ = restricted(admin)
     asking = asked(agent, here, instant_sync_qualification=False)

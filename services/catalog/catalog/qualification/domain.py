@@ -120,6 +120,9 @@ class ProductOfferingQualification(Aggregate):
         for name in ANSWERED:
             setattr(self, name, None)
         self.product_offering_qualification_date = at
+        self.product_offering_qualification_item = tuple(
+            replace(item, found_in_category=None) for item in self.product_offering_qualification_item
+        )
         self._check_items()
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
@@ -156,15 +159,26 @@ class ProductOfferingQualification(Aggregate):
         return customer_among(self.related_party)
 
     @property
+    def asked_about(self) -> tuple[ProductOfferingQualificationItem, ...]:
+        """The items as they were asked: what was found in a category stands for that category again."""
+        asked: dict[str, ProductOfferingQualificationItem] = {}
+        for item in self.product_offering_qualification_item:
+            if item.found_in_category:
+                whole, _, _ = (item.id or "").rpartition(".")
+                item = replace(item, id=whole, product_offering=None, found_in_category=None)
+            asked.setdefault(item.id or "", item)
+        return tuple(asked.values())
+
+    @property
     def offering_ids(self) -> list[str]:
         """The offerings that it asks about by name."""
-        items = self.product_offering_qualification_item
+        items = self.asked_about
         return [item.product_offering.id for item in items if item.product_offering and item.product_offering.id]
 
     @property
     def whole_categories(self) -> list[str]:
         """The categories all of whose offerings it asks about; an empty id: everything."""
-        items = self.product_offering_qualification_item
+        items = self.asked_about
         own = self.category.id or "" if self.category is not None else ""
         if not items:
             return [own]
@@ -285,7 +299,7 @@ class _Answering:
         )
 
     def items(self, shelves: Mapping[str, Sequence[str]]) -> Iterator[ProductOfferingQualificationItem]:
-        asked = self.question.product_offering_qualification_item
+        asked = self.question.asked_about
         own = self.question.category.id or "" if self.question.category is not None else ""
         room = MOST_ITEMS
         for item in asked or (ProductOfferingQualificationItem(id=""),):
@@ -293,7 +307,7 @@ class _Answering:
             if _asks_for_a_category(item):
                 prefix = f"{item.id}." if item.id else ""
                 found = [
-                    replace(item, id=f"{prefix}{n}", product_offering=self._reference(key))
+                    replace(item, id=f"{prefix}{n}", product_offering=self._reference(key), found_in_category=True)
                     for n, key in enumerate(shelves.get(_category(item, own), ()), 1)
                 ]
             room -= len(found)
@@ -369,7 +383,7 @@ class _Answering:
 
     def _judge(self, key: str, item: ProductOfferingQualificationItem, *, by_name: bool) -> Verdict:
         self.judged[item.id or ""] = key
-        others = self.question.product_offering_qualification_item if by_name else ()
+        others = self.question.asked_about if by_name else ()
         beside = [
             other.product_offering.id
             for other in others

@@ -83,3 +83,4 @@ class ProductOfferingQualificationItem(Extensible):
     unknown: tuple[str, ...] = ()
     replaced_product: tuple[EntityRef, ...] = ()
     information_required: tuple[str, ...] = ()
+    found_in_category: bool | None = None
