@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import EPOCH, Aggregate, Json, Money
+from chassis.types import EPOCH, Aggregate, Json, Money, decimal_of
 from svyaz.type.v1 import options_pb2, values_pb2
 
 M = TypeVar("M", bound=Message)
@@ -168,22 +168,26 @@ def _decoder(field: Field, cls: type) -> Convert | None:
         by_number = {v.number: members[v.name.removeprefix(prefix)] for v in field.enum_type.values if v.number}
         return by_number.get
     if cls is Json:
-        return lambda value: Json(value.decode())
+        return lambda value: Json(_text(value))
     if field.type == FieldDescriptor.TYPE_BYTES and cls is str:
-        return bytes.decode
+        return _text
     if cls is Decimal:
         return _decimal
     return None
 
 
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidArgument("MALFORMED_TEXT", f"it isn't UTF-8: {error.reason}") from error
+
+
 def _decimal(text: str) -> Decimal:
     try:
-        value = Decimal(text)
-    except InvalidOperation as error:
-        raise InvalidArgument("MALFORMED_DECIMAL", f"{text!r} isn't a decimal number") from error
-    if not value.is_finite():
-        raise InvalidArgument("MALFORMED_DECIMAL", f"{text!r} isn't a finite number")
-    return value
+        return decimal_of(text)
+    except ValueError as error:
+        raise InvalidArgument("MALFORMED_DECIMAL", str(error)) from error
 
 
 def _message_class(field: Field) -> type[Message]:

@@ -79,6 +79,8 @@ class PriceAlteration(Extensible):
     unit_of_measure: str | None = None
     price: Price | None = None
     product_offering_price: EntityRef | None = None
+    # Of a limited one that the product had before: since when its charge has run, and when it ends.
+    valid_for: TimePeriod | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

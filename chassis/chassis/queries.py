@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,14 +17,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.errors import InvalidArgument, Violation
 from chassis.reading import INVALID_VALUE
+from chassis.types import MAX_DIGITS, decimal_of
 from svyaz.type.v1 import options_pb2, requests_pb2
 
 DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 # Counting further than this costs more than the number is worth; beyond it the planner's estimate serves.
 EXACT_COUNT = 10_000
-# What a person can still read, written out; 1e999999999 mustn't become a gigabyte of zeros.
-MAX_DIGITS = 64
 
 _O = requests_pb2.Filter
 _SYMBOLS: Mapping[int, str] = {
@@ -56,16 +55,6 @@ def _boolean(text: str) -> bool:
     return text == "true"
 
 
-def _number(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(text) from error
-    if not value.is_finite() or abs(value.adjusted()) > MAX_DIGITS or len(value.as_tuple().digits) > MAX_DIGITS:
-        raise ValueError(text)
-    return value
-
-
 @dataclass(frozen=True)
 class _Leaf:
     """What kind of value a path ends in."""
@@ -75,7 +64,7 @@ class _Leaf:
 
 
 _TEXT = _Leaf("text", str)
-_NUMBER = _Leaf(f"a number of at most {MAX_DIGITS} digits", _number)
+_NUMBER = _Leaf(f"a number of at most {MAX_DIGITS} digits", decimal_of)
 _BOOLEAN = _Leaf("true or false", _boolean)
 _INSTANT = _Leaf("an ISO 8601 instant", _instant)
 _ANY = _Leaf("any", str)
@@ -250,7 +239,7 @@ def _json_literal(text: str) -> Any:
     if text in ("true", "false"):
         return text == "true"
     try:
-        return _number(text)
+        return decimal_of(text)
     except ValueError:
         return None
 

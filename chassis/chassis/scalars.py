@@ -11,6 +11,7 @@ import msgspec
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis.types import MAX_DIGITS
 from svyaz.type.v1 import options_pb2, values_pb2
 
 Convert = Callable[[Any], Any]
@@ -22,8 +23,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 _NANOS = 1_000_000_000
 _MIN_SECONDS, _MAX_SECONDS = -62_135_596_800, 253_402_300_799
-# What a decimal column and a person can still read; 1e999999999 must not become a gigabyte of zeros.
-_MAX_DIGITS = 64
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d(?:[Tt]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d))?", re.ASCII)
 _CAMEL = re.compile(r"_([a-z0-9])")
 
@@ -82,13 +81,13 @@ def decimal_in(value: Any) -> str:
         text = bytes(value).decode()
         if "e" in text or "E" in text:
             exponent = text.lower().partition("e")[2]
-            if len(exponent) > 3 or abs(int(exponent)) > _MAX_DIGITS:
-                raise IllTypedError(f"must be a number of at most {_MAX_DIGITS} digits")
+            if len(exponent) > 3 or abs(int(exponent)) > MAX_DIGITS:
+                raise IllTypedError(f"must be a number of at most {MAX_DIGITS} digits")
             text = format(Decimal(text), "f")
     else:
         raise IllTypedError("must be a number")
-    if len(text) > _MAX_DIGITS:
-        raise IllTypedError(f"must be a number of at most {_MAX_DIGITS} digits")
+    if len(text) > MAX_DIGITS:
+        raise IllTypedError(f"must be a number of at most {MAX_DIGITS} digits")
     return text
 
 

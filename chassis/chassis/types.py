@@ -1,6 +1,7 @@
 """Value objects that all domains share, and what every aggregate has. Plain data: no I/O, no clock."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,25 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # The branch of what belongs to no branch in particular: everybody may see it.
 COMMON = "*"
+
+# What a decimal column and a person can still read; 1e999999999 must not become a gigabyte of zeros.
+MAX_DIGITS = 64
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+
+
+def decimal_of(text: str) -> Decimal:
+    """The number that a text states, wherever a decimal comes in: of at most 64 digits, an exponent written out.
+
+    Raises ValueError saying what is wrong with it.
+    """
+    if len(text) > MAX_DIGITS or not _DECIMAL.fullmatch(text):
+        shown = text if len(text) <= MAX_DIGITS else f"{text[:20]}…"
+        raise ValueError(f"{shown!r} isn't a decimal number of at most {MAX_DIGITS} digits")
+    value = Decimal(text)
+    exponent = int(value.as_tuple().exponent)
+    if value.adjusted() >= MAX_DIGITS or exponent > MAX_DIGITS or exponent < -MAX_DIGITS:
+        raise ValueError(f"{text!r} has more than {MAX_DIGITS} digits")
+    return value
 
 
 def new_id() -> str:

@@ -102,6 +102,8 @@ def test_what_is_no_date_is_refused(text: str) -> None:
         (1, "year", datetime(2028, 2, 29, tzinfo=UTC), datetime(2029, 2, 28, tzinfo=UTC)),
         (2, "week", datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 15, 12, tzinfo=UTC)),
         (None, None, datetime(2026, 3, 1, tzinfo=UTC), None),
+        (2, "3 month", datetime(2026, 8, 31, tzinfo=UTC), datetime(2027, 2, 28, tzinfo=UTC)),
+        (2, "odd month", datetime(2026, 8, 31, tzinfo=UTC), None),
         (2, "fortnight", datetime(2026, 3, 1, tzinfo=UTC), None),
         (2**31 - 1, "year", datetime(2026, 3, 1, tzinfo=UTC), None),
     ],

@@ -213,3 +213,61 @@ def test_a_price_known_before_costs_one_query(manager: Client, statements: list[
 def test_who_may_ask_for_prices(client_for: Callable[[Sequence[str]], Client], manager: Client, role: str) -> None:
     offering = manager.create(an_offering())
     assert client_for([role]).price(item(offering)).item[0].quantity == 1
+
+
+def test_a_characteristic_is_replayed_with_all_that_was_said_of_it(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price(100))))
+    asked = item(offering)
+    asked.characteristic.add(name="colour", value=b'"red"', extensions=b'{"@type":"Colour","shade":[1.10]}')
+    asked.characteristic.add(name="", value_type="", value=b'{"a":1}')
+    asked.characteristic.add(value=b"null")
+    response = manager.price(asked)
+    replayed = manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=response.receipt))
+    assert replayed.SerializeToString(deterministic=True) == response.SerializeToString(deterministic=True)
+    assert response.item[0].characteristic[0].extensions == b'{"@type":"Colour","shade":[1.10]}'
+
+
+def test_a_characteristic_that_is_no_json_is_named(manager: Client) -> None:
+    offering = manager.create(an_offering(manager.create(a_monthly_price(100))))
+    for value, reason in ((b"{", "MALFORMED_JSON"), (b"\xff", "MALFORMED_TEXT")):
+        asked = item(offering)
+        asked.characteristic.add(name="colour")
+        asked.characteristic.add(name="colour", value=value)
+        with pytest.raises(InvalidArgument) as refusal:
+            manager.price(asked)
+        assert refusal.value.reason == reason
+        assert refusal.value.violations[0].field == "item[0].characteristic[1].value"
+
+
+def test_a_condition_meets_what_no_condition_can_compare(manager: Client) -> None:
+    present = pb.PriceCondition(subject="characteristic.shape", operator=pb.CONDITION_OPERATOR_EQ, value=b'"round"')
+    prices = [manager.create(a_monthly_price(100)), manager.create(a_monthly_price(900, condition=[present]))]
+    offering = manager.create(an_offering(*prices))
+    for value, amount in ((b'"round"', 1000), (b'{"radius":1e999999}', 100), (b"1e999999", 100), (b'["x",[2]]', 100)):
+        asked = item(offering)
+        asked.characteristic.add(name="shape", value=value)
+        response = manager.price(asked)
+        assert the_amount(response) == ("KGS", amount, 0)
+        replayed = manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=response.receipt))
+        assert replayed == response
+
+
+@pytest.mark.parametrize("number", ["1e999999", "1e-400", "9" * 65])
+def test_a_number_that_nobody_can_write_down_is_named(manager: Client, number: str) -> None:
+    tier = pb.PriceTier(up_to=number, unit_amount="1")
+    model = pb.PricingModel(model_type=pb.PRICING_MODEL_TYPE_GRADUATED, tier=[pb.PriceTier(unit_amount="1"), tier])
+    for message, field in (
+        (a_monthly_price(1, pricing_model=model), "pricing_model.tier[1].up_to"),
+        (pb.ProductOfferingPrice(name="p", price_type="discount", percentage=number), "percentage"),
+        (a_monthly_price(1, unit_of_measure=values_pb2.Quantity(amount=number)), "unit_of_measure.amount"),
+        (a_monthly_price(1, tax=[values_pb2.TaxItem(tax_rate=number)]), "tax[0].tax_rate"),
+    ):
+        with pytest.raises(InvalidArgument) as refusal:
+            manager.create(message)
+        assert refusal.value.reason == "MALFORMED_DECIMAL"
+        assert [one.field.removeprefix("product_offering_price.") for one in refusal.value.violations] == [field]
+    asked = pricing_pb2.PriceRequestItem(id="1", product_offering_id="o")
+    asked.usage.add(usage_type="voice", amount=number)
+    with pytest.raises(InvalidArgument) as refusal:
+        manager.price(asked)
+    assert refusal.value.violations[0].field == "item[0].usage[0].amount"

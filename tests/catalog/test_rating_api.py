@@ -204,6 +204,32 @@ def test_a_discount_on_usage_counts_and_is_replayed(agent: Client, manager: Clie
     assert agent.call("ReplayUsage", rating_pb2.ReplayUsageRequest(receipt=answer.receipt)) == answer
 
 
+def test_prices_by_id_are_altered_by_what_is_known_of_the_holder(agent: Client, manager: Client) -> None:
+    half = manager.create(
+        catalog_pb2.ProductOfferingPrice(
+            name="half for a month",
+            price_type="discount",
+            percentage="50",
+            application_duration=values_pb2.Duration(amount=1, units="month"),
+            lifecycle_status=ACTIVE,
+        )
+    )
+    model = catalog_pb2.PricingModel(
+        model_type=catalog_pb2.PRICING_MODEL_TYPE_PER_UNIT,
+        usage_type="sms",
+        tier=[catalog_pb2.PriceTier(unit_amount="1.5")],
+    )
+    relation = catalog_pb2.ProductOfferingPriceRelationship(id=half.id, relationship_type="discountedBy")
+    sms = manager.create(a_usage_price("sms", model, pop_relationship=[relation]))
+    item = pricing_pb2.PriceRequestItem(started_at=to_timestamp(NIGHT))
+    for at, due in ((NIGHT, kgs(3, 750_000_000)), (NIGHT.replace(month=5), kgs(7, 500_000_000))):
+        context = pricing_pb2.PricingContext(at=to_timestamp(at))
+        asked = request(None, ("sms", "5", "", ""), item=item, product_offering_price_id=[sms.id], context=context)
+        answer = agent.call("RateUsage", asked)
+        assert answer.charge[0].amount == due
+        assert agent.call("ReplayUsage", rating_pb2.ReplayUsageRequest(receipt=answer.receipt)) == answer
+
+
 def test_what_cannot_be_rated_is_named(agent: Client, plan: Any) -> None:
     sms = ("sms", "1", "", "")
     assert refusal(agent, "RateUsage", request(plan, ROWS[0], sms)) == (
@@ -238,6 +264,15 @@ def test_what_cannot_be_rated_is_named(agent: Client, plan: Any) -> None:
         ),
         (request(plan, ("voice", "-1", "s", "1")), "INVALID_QUANTITY", ["event[0].amount"]),
         (request(plan, ("voice", "much", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),
+        (request(plan, ROWS[0], ("voice", "1e999999", "s", "1")), "MALFORMED_DECIMAL", ["event[1].amount"]),
+        (request(plan, ("voice", "1e-400", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),
+        (
+            request(
+                plan, *ROWS, before=[rating_pb2.UsageState(product_offering_price_id=plan["data"], amount="1e999999")]
+            ),
+            "MALFORMED_STATE",
+            ["before[0]"],
+        ),
         (request(plan, *ROWS, item=None, product_offering_price_id=[plan["fee"]]), "USAGE_TYPE_MISSING", []),
     ):
         assert refusal(agent, "RateUsage", message) == (reason, fields)

@@ -17,7 +17,7 @@ from chassis.bulk import Bulk
 from chassis.clock import Clock
 from chassis.db import Database
 from chassis.errors import InvalidArgument
-from chassis.types import EPOCH, Money
+from chassis.types import EPOCH, Characteristic, Money, Quantity, decimal_of
 from customers import store as customers_store
 from customers.domain import BillingAccount, Customer, Individual
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
@@ -148,3 +148,33 @@ def test_extensions_are_merged_digit_by_digit() -> None:
     }
     gone = party_pb2.Individual(extensions=b'{"a":null,"d":null}')
     assert convert.changes(gone, ["extensions"], current) == {"extensions": None}
+
+
+# --- decimals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1e999999", "1E-400", "1e64", "1e-65", "9" * 65, "0." + "1" * 64, "NaN", "Infinity", "1_000", "٣", " 1", "", "."],
+)
+def test_a_decimal_that_nobody_can_write_down_is_refused_by_its_path(text: str) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        convert.from_message(values_pb2.Quantity(amount=text), Quantity)
+    assert refusal.value.reason == "MALFORMED_DECIMAL"
+    assert [v.field for v in refusal.value.violations] == ["amount"]
+    with pytest.raises(ValueError, match=r"64 digits"):
+        decimal_of(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e3", "1000"), ("-0.5", "-0.5"), (".5", "0.5"), ("+7.", "7"), ("1e-64", "1e-64"), ("9" * 64, "9" * 64)],
+)
+def test_a_decimal_comes_as_it_is(text: str, value: str) -> None:
+    assert decimal_of(text) == Decimal(value)
+
+
+def test_a_text_that_is_none_is_refused_by_its_path() -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        convert.from_message(values_pb2.Characteristic(name="n", value=b"\xff"), Characteristic)
+    assert (refusal.value.reason, refusal.value.violations[0].field) == ("MALFORMED_TEXT", "value")

@@ -1,12 +1,14 @@
 """Orders on their way from a wish to products and charges, with everything that may change under way."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
+from chassis.types import Money
+from orders.billing.domain import ChargeAlteration
 from orders.ordering.fulfilment import ADVANCE, CANCEL, INFORMATION
 from orders.ordering.store import order_wait
 from svyaz.orders.v1 import inventory_pb2
@@ -289,6 +291,28 @@ def test_a_limited_discount_is_told_with_its_end(shop: Shop) -> None:
     assert 89 * DAY <= _instant(until) - _instant(charge["occurredAt"]) <= 92 * DAY
     (price,) = shop.products(added.id)[tariff].product_price
     assert price.product_price_alteration[0].application_duration == 3
+
+
+@pytest.mark.parametrize("migrated", [True, False])
+def test_a_limited_discount_that_is_partly_used_isnt_granted_anew(shop: Shop, migrated: bool) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500, discount=("20", 3)))
+    product = shop.products(shop.completed(customer, account, item("1", "ADD", tariff)).id)[tariff]
+    began = product.start_date.ToDatetime(UTC)
+    # Within its offering, or to another with the same discount.
+    wanted = shop.offering(shop.price(600, discount=("20", 3))) if migrated else tariff
+    shop.later(40 * DAY)
+    shop.completed(customer, account, item("1", "MODIFY", wanted, product.id))
+    (alteration,) = shop.charges(account)[-1]["alteration"]
+    ends = ChargeAlteration(amount=Money(), duration=3, units="month").until(began)
+    assert ends is not None
+    assert (_instant(alteration["since"]), _instant(alteration["until"])) == (began, ends)
+    (price,) = shop.agent(PRODUCT + "GetProduct", id=product.id).product_price
+    assert price.product_price_alteration[0].valid_for.end_date_time.ToDatetime(UTC) == ends
+    # And again, with what is left of it.
+    shop.later(40 * DAY)
+    shop.completed(customer, account, item("1", "MODIFY", wanted, product.id))
+    assert shop.charges(account)[-1]["alteration"][0]["until"] == alteration["until"]
 
 
 def _instant(text: str) -> datetime:

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from catalog.product.values import ConditionOperator, PriceCondition
+from chassis.types import decimal_of
 
 # What conditions compare: texts, truth values, and numbers as decimals.
 Value = str | bool | Decimal
@@ -81,19 +82,34 @@ def _number(value: Value) -> Decimal | None:
     if isinstance(value, bool):
         return None
     try:
-        number = Decimal(value)
-    except InvalidOperation:
+        return value if isinstance(value, Decimal) else decimal_of(value)
+    except ValueError:
         return None
-    return number if number.is_finite() else None
 
 
 def values_of(text: str | None) -> tuple[Value, ...]:
     """What a JSON text holds: each part of a list, or the one value. Raises ValueError for an object, or no JSON."""
-    parsed = json.loads(text, parse_int=Decimal, parse_float=Decimal) if text is not None else None
+    parsed = json.loads(text, parse_int=decimal_of, parse_float=decimal_of) if text is not None else None
     found = parsed if isinstance(parsed, list) else [] if parsed is None else [parsed]
     if not all(isinstance(value, str | bool | Decimal) for value in found):
         raise ValueError(f"{text} is neither a text, a number nor a truth value")
     return tuple(found)
+
+
+def known_of(text: str) -> tuple[Value, ...]:
+    """What conditions know of a characteristic's value: its parts. What can't be compared is known by its JSON text."""
+    parsed = json.loads(text, parse_int=_comparable, parse_float=_comparable)
+    found = parsed if isinstance(parsed, list) else [] if parsed is None else [parsed]
+    return tuple(
+        v if isinstance(v, str | bool | Decimal) else json.dumps(v, default=str, sort_keys=True) for v in found
+    )
+
+
+def _comparable(digits: str) -> Value:
+    try:
+        return decimal_of(digits)
+    except ValueError:
+        return digits
 
 
 def plain(condition: PriceCondition) -> list[Any]:
@@ -121,7 +137,7 @@ def plain(condition: PriceCondition) -> list[Any]:
 def parse(data: Sequence[Any]) -> Condition:
     """The condition that `plain` wrote."""
     subject, operator, values = data
-    return Condition(subject, operator, tuple(Decimal(v[0]) if isinstance(v, list) else v for v in values))
+    return Condition(subject, operator, tuple(decimal_of(v[0]) if isinstance(v, list) else v for v in values))
 
 
 def unmet(conditions: Iterable[Condition], facts: Facts) -> tuple[Condition, bool] | None:

@@ -1,6 +1,8 @@
 """Prices as messages. Written out: the general codec needs several times as long for an answer of a thousand parts."""
 
+import json
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,7 +20,7 @@ from catalog.pricing.values import (
     UsageQuantity,
 )
 from chassis.convert import at, from_message, from_timestamp, to_message
-from chassis.errors import InvalidArgument
+from chassis.errors import InvalidArgument, Violation
 from chassis.types import Characteristic, Duration, EntityRef, Money
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import values_pb2
@@ -34,7 +36,9 @@ def item_of(asked: pricing_pb2.PriceRequestItem, path: str) -> Item:
         asked.id,
         asked.product_offering_id,
         quantity,
-        characteristic=tuple(from_message(one, Characteristic) for one in asked.characteristic),
+        characteristic=tuple(
+            at(_characteristic, one, f"{path}.characteristic[{k}]") for k, one in enumerate(asked.characteristic)
+        ),
         term=asked.term,
         exact_version=asked.exact_version,
         bundled=tuple(BundledSelection(one.product_offering_id, one.number) for one in asked.bundled),
@@ -43,6 +47,24 @@ def item_of(asked: pricing_pb2.PriceRequestItem, path: str) -> Item:
             for k, one in enumerate(asked.usage)
         ),
         started_at=from_timestamp(asked.started_at) if asked.HasField("started_at") else None,
+    )
+
+
+def _characteristic(message: values_pb2.Characteristic) -> Characteristic:
+    """A blank name or type says as much as none: so receipts quote it."""
+    stated = from_message(message, Characteristic)
+    if stated.value is not None:
+        try:
+            json.loads(stated.value.text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument(
+                "MALFORMED_JSON", "its value isn't JSON", violations=[Violation("value", "isn't JSON")]
+            ) from error
+    return replace(
+        stated,
+        name=stated.name or None,
+        value_type=stated.value_type or None,
+        extensions=stated.extensions or None,
     )
 
 
@@ -149,6 +171,7 @@ def _alteration(alteration: AppliedAlteration) -> dict[str, Any]:
         "percentage": _text(alteration.percentage),
         "amount": _amount(alteration.value, alteration.currency),
         "application_duration": _duration(alteration.application_duration),
+        "valid_for": None if alteration.valid_for is None else to_message(alteration.valid_for, values_pb2.TimePeriod),
     }
 
 

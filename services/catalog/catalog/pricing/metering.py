@@ -6,7 +6,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from catalog.pricing.offers import USAGE, Alteration, Charge, Level, Offer
+from catalog.pricing.altering import plain_alteration
+from catalog.pricing.offers import USAGE, Alteration, Charge, Offer
 from catalog.pricing.receipts import ReceiptStep
 from catalog.pricing.rules import Rules
 from catalog.pricing.selection import Held, Line, Selection
@@ -22,8 +23,7 @@ def usage_prices(
     Of phases those of the one that the product is in; of one that nobody holds yet, of the first.
 
     Raises InvalidArgument UNKNOWN_OFFERING, CURRENCY_REQUIRED, NO_USAGE_PRICE, USAGE_NOT_PRICED and what the choice of
-    prices raises; FailedPrecondition USAGE_TYPE_MISSING, NO_TAX_RATE, FIXED_ALTERATION (only
-    percentages of usage are known).
+    prices raises; FailedPrecondition USAGE_TYPE_MISSING, NO_TAX_RATE.
     """
     if item.product_offering_id not in offers:
         why = f"there is no offering {item.product_offering_id!r}"
@@ -38,8 +38,7 @@ def usage_prices(
     prices: list[dict[str, Any]] = []
     products: dict[str, dict[str, int]] = {}
     for line, discounts in lines:
-        # As the offer's own text has them: the same for a replay.
-        models = {data["rule"]: data.get("model") for data in json.loads(line.offer.text)["charges"]}
+        models = _models(line.offer)
         for held, reason in selection.among(line, currency):
             charge, stage, _ = held
             if charge.kind != USAGE:
@@ -53,6 +52,33 @@ def usage_prices(
             products.setdefault(charge.usage_type, {})[line.subject] = line.quantity
     _check_products(item, products)
     return prices, notes
+
+
+def sold_prices(
+    item: Item, sold: Offer, context: PricingContext, rules: Rules
+) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
+    """The prices of what was sold (an offer of nothing but these) in their plain form, with the alterations that count.
+
+    Whether the prices themselves count for the customer was judged when they were sold. Their alterations are judged by
+    the context, and by what the item states: its term, its characteristics, since when it has been held.
+
+    Raises FailedPrecondition USAGE_TYPE_MISSING for a price of something else, NO_TAX_RATE.
+    """
+    held_item = replace(item, exact_version=True, usage=())
+    selection = Selection({}, rules, context)
+    models = _models(sold)
+    notes: list[ReceiptStep] = []
+    prices: list[dict[str, Any]] = []
+    for charge in sold.charges:
+        held: Held = (charge, None, None)
+        line = Line(sold, held_item, 0, charge.rule, 1, [held], (), [], [])
+        prices.append(_plain(selection, line, held, models, (), notes))
+    return prices, notes
+
+
+def _models(offer: Offer) -> Mapping[str, Any]:
+    """How each price becomes an amount, as the offer's own text has it: the same for a replay."""
+    return {data["rule"]: data.get("model") for data in json.loads(offer.text)["charges"]}
 
 
 def _with_discounts(
@@ -96,7 +122,7 @@ def _plain(
     line: Line,
     held: Held,
     models: Mapping[str, Any],
-    discounts: Iterable[dict[str, str]],
+    discounts: Sequence[dict[str, str]],
     notes: list[ReceiptStep],
 ) -> dict[str, Any]:
     charge, stage, _ = held
@@ -104,16 +130,19 @@ def _plain(
         raise FailedPrecondition("USAGE_TYPE_MISSING", f"price {charge.rule} doesn't say of what usage, and how")
     levels, rejected = selection.levels(line, charge, stage)
     notes += _rejections(line, rejected)
+    for _, others in levels:
+        notes += _rejections(line, others)
     rate = _tax_rate(selection, charge)
-    return {
+    plain = {
         "rule": charge.rule,
         "name": charge.name,
         "currency": charge.currency,
         "gross": charge.gross,
         "tax_rate": None if rate is None else format(rate, "f"),
         "model": models[charge.rule],
-        "alterations": [*_alterations(line, charge, levels, notes), *([one] for one in discounts)],
+        "alterations": [[plain_alteration(alteration) for alteration in level] for level, _ in levels],
     }
+    return {**plain, "discounts": list(discounts)} if discounts else plain
 
 
 def _tax_rate(selection: Selection, charge: Charge) -> Decimal | None:
@@ -124,42 +153,6 @@ def _tax_rate(selection: Selection, charge: Charge) -> Decimal | None:
         why = f"there is no tax rate of the category {charge.tax_category!r}: price {charge.rule} needs it"
         raise FailedPrecondition("NO_TAX_RATE", why)
     return tax.rate
-
-
-def _alterations(
-    line: Line, charge: Charge, levels: Sequence[Level], notes: list[ReceiptStep]
-) -> list[list[dict[str, str]]]:
-    best: dict[str, Alteration] = {}
-    for level, _ in levels:
-        for alteration in level:
-            if alteration.percentage is None:
-                why = (
-                    f"usage price {charge.rule} is altered by an amount ({alteration.rule}); percentages only are known"
-                )
-                raise FailedPrecondition("FIXED_ALTERATION", why)
-            rival = best.get(alteration.group)
-            if alteration.group and (rival is None or alteration.percentage < (rival.percentage or 0)):
-                best[alteration.group] = alteration
-    result = []
-    for level, rejected in levels:
-        kept = []
-        for alteration in level:
-            winner = best.get(alteration.group, alteration) if alteration.group else alteration
-            if winner is alteration:
-                kept.append(
-                    {
-                        "rule": alteration.rule,
-                        "name": alteration.name,
-                        "percentage": format(alteration.percentage or Decimal(0), "f"),
-                    }
-                )
-            else:
-                better = f"{winner.name or winner.rule} of the group {winner.group} is better"
-                notes += _rejections(line, [(alteration, better)])
-        notes += _rejections(line, rejected)
-        if kept:
-            result.append(kept)
-    return result
 
 
 def _rejections(line: Line, rejected: Iterable[tuple[Alteration, str]]) -> list[ReceiptStep]:

@@ -1,5 +1,6 @@
 """Exact amounts: how they are rounded, and how one is split so that the parts sum to it."""
 
+import re
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Context, Decimal
 from fractions import Fraction
@@ -10,6 +11,9 @@ EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
 # For numbers of any length that are only written down.
 _UNBOUNDED = Context(prec=1_000)
 _ZERO = Decimal(0)
+# A number as `number` writes it: no exponents, whose zeros would fill the memory.
+_EXACT = re.compile(r"-?[0-9]+(?:\.[0-9]+|/([0-9]+))?")
+_MOST_CHARACTERS = 2_000
 
 # Decimals of the minor unit where they aren't two (ISO 4217 list one). Not from babel: CLDR says what people write
 # (no decimals for the Iraqi dinar, say), which isn't what an amount is settled in.
@@ -59,6 +63,14 @@ def split(total: Decimal, weights: Sequence[Decimal], step: Decimal) -> list[Dec
         counts[i] += 1
     sign = -1 if total < 0 else 1
     return [EXACT.multiply(count * sign, step) + _ZERO for count in counts]
+
+
+def exact_of(text: str) -> Fraction:
+    """The number that `number` has written. Raises ValueError for anything else, and for what is too long to read."""
+    match = _EXACT.fullmatch(text)
+    if match is None or len(text) > _MOST_CHARACTERS or (match[1] and not int(match[1])):
+        raise ValueError(f"{text[:40]!r} isn't an exact number of at most {_MOST_CHARACTERS} characters")
+    return Fraction(text)
 
 
 def number(value: Decimal | Fraction) -> str:

@@ -34,7 +34,7 @@ from catalog.product.values import (
     ProductPriceValue,
 )
 from chassis.errors import InvalidArgument
-from chassis.types import Duration, EntityRef, TimePeriod
+from chassis.types import COMMON, Duration, EntityRef, TimePeriod, decimal_of
 
 # Kinds of price that are listed with an offering though ordering it doesn't charge them: what is charged by being
 # used, and what is charged for leaving before a term is over.
@@ -261,6 +261,15 @@ def compile_offer(offering: ProductOffering, prices: Mapping[str, ProductOfferin
             ),
         }
     )
+
+
+def compile_sold(ids: Iterable[str], prices: Mapping[str, ProductOfferingPrice]) -> Offer:
+    """Prices as they were sold, with their alterations: an offer of nothing else."""
+    sold = tuple(ProductOfferingPriceRefOrValue(id=key) for key in ids)
+    offering = ProductOffering(
+        id="", branch=COMMON, lifecycle_status=LifecycleStatus.LAUNCHED, product_offering_price=sold
+    )
+    return compile_offer(offering, prices)
 
 
 def _stated(**attributes: Any) -> dict[str, Any]:
@@ -689,7 +698,7 @@ def period_of(window: Sequence[str]) -> TimePeriod:
 
 
 def _decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    return None if text is None else decimal_of(text)
 
 
 def charge_period(name: str | None, length: int | None) -> str:

@@ -18,8 +18,10 @@ How it counts:
 * Prices of one offering all apply, except that of several currencies one is used, and that of several price lists for
   one charge the customer's most specific one is (by agreement before segment before branch before the general one);
   each kind of charge (one-time, monthly …) must then have a price in the currency, lest the rest be sold for nothing.
-* A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own; a percentage off its
-  parts is reckoned on what those of one kind come to together, rounded once and split over them to the cent.
+* A bundle costs its own prices and those of its parts in their number, or (OVERRIDE) only its own, and what the use of
+  its parts costs where it has no price for that itself; a percentage off its parts is reckoned on what those of one
+  kind come to together, rounded once and split over them to the cent, but for use, each price of which has its own: it
+  is charged as it comes, and by itself (`catalog.pricing.usage`).
 * Of an offering with phases, the charges of all phases are listed, or those of the one that the product is in. Only
   what is due at that time is in the totals, not what phases to come will cost, and nothing that is charged by use or by
   leaving unless it was given.
@@ -65,7 +67,7 @@ from catalog.pricing.values import (
     UsageQuantity,
 )
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import Characteristic, Json, Money
+from chassis.types import Characteristic, Json, Money, decimal_of
 
 __all__ = [
     "ENGINE",
@@ -87,9 +89,12 @@ __all__ = [
 
 ENGINE = "catalog.pricing"
 # Raised with every change of a rule; a receipt is replayed by the rules of its own revision.
-REVISION = "2"
+REVISION = "3"
 # Its inputs say less, and usage prices weren't listed; whatever else it knew counts as it did.
 _FIRST_REVISION = "1"
+# See `Selection.second_rules`.
+_SECOND_REVISION = "2"
+EARLIER = frozenset({_FIRST_REVISION, _SECOND_REVISION})
 
 _HUNDRED, _ONE, _ZERO = Decimal(100), Decimal(1), Decimal(0)
 _MAX_NUMBER = 2**31 - 1
@@ -117,7 +122,7 @@ def replay(receipt: Receipt) -> Pricing:
     Raises InvalidArgument UNKNOWN_ENGINE for a receipt of another engine, or of rules that aren't known any more,
     MALFORMED_RECEIPT for inputs that no engine wrote.
     """
-    if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
+    if receipt.engine != ENGINE or receipt.revision not in {REVISION, *EARLIER}:
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     with reading():
         inputs = json.loads(receipt.inputs.text)
@@ -133,7 +138,7 @@ def _price(
 ) -> Pricing:
     _check_items(items, offers)
     with localcontext(EXACT):
-        selection = Selection(offers, rules, context, revision == _FIRST_REVISION)
+        selection = Selection(offers, rules, context, revision == _FIRST_REVISION, revision in EARLIER)
         lines = selection.lines(items)
         calculation = _Calculation(selection)
         currencies = _currencies(items, lines, context.currency)
@@ -175,10 +180,7 @@ def _plain_item(item: Item) -> dict[str, Any]:
         "quantity": item.quantity,
     }
     if item.characteristic:
-        data["characteristic"] = [
-            {"name": c.name or "", "value_type": c.value_type or "", **({"value": c.value.text} if c.value else {})}
-            for c in item.characteristic
-        ]
+        data["characteristic"] = [_plain_characteristic(one) for one in item.characteristic]
     if item.term:
         data["term"] = item.term
     if item.exact_version:
@@ -189,6 +191,15 @@ def _plain_item(item: Item) -> dict[str, Any]:
         data["usage"] = [[used.usage_type, format(used.amount, "f"), used.units] for used in item.usage]
     if item.started_at is not None:
         data["started_at"] = instant(item.started_at)
+    return data
+
+
+def _plain_characteristic(characteristic: Characteristic) -> dict[str, str]:
+    data = {"name": characteristic.name or "", "value_type": characteristic.value_type or ""}
+    if characteristic.value is not None:
+        data["value"] = characteristic.value.text
+    if characteristic.extensions:
+        data["extensions"] = characteristic.extensions
     return data
 
 
@@ -203,13 +214,14 @@ def _parse_item(data: Mapping[str, Any]) -> Item:
                 name=c["name"] or None,
                 value_type=c["value_type"] or None,
                 value=Json(c["value"]) if "value" in c else None,
+                extensions=c.get("extensions"),
             )
             for c in data.get("characteristic", ())
         ),
         term=data.get("term", ""),
         exact_version=data.get("exact_version", False),
         bundled=tuple(BundledSelection(key, number) for key, number in data.get("bundled", ())),
-        usage=tuple(UsageQuantity(kind, Decimal(amount), units) for kind, amount, units in data.get("usage", ())),
+        usage=tuple(UsageQuantity(kind, decimal_of(amount), units) for kind, amount, units in data.get("usage", ())),
         started_at=datetime.fromisoformat(started) if started else None,
     )
 
@@ -379,6 +391,9 @@ class _Calculation:
                             currency,
                             rounded - shown,
                             alteration.duration,
+                            None
+                            if alteration.duration is None
+                            else self._selection.lasts(alteration, charge, line, stage),
                         )
                     )
                     shown = rounded
@@ -429,7 +444,9 @@ class _Calculation:
             amount, parts = tiers.amount(charge.model, Decimal(line.quantity))
             self.steps += tiers.receipt_steps(parts, line.subject, charge.rule, currency)
         else:
-            exact, counted = period_amount(charge.model, used.amount, used.units, currency)
+            exact, counted = period_amount(
+                charge.model, used.amount, used.units, currency, first_rules=self._selection.second_rules
+            )
             amount = EXACT.divide(exact.numerator, exact.denominator)
             self.steps += [replace(step, subject=line.subject, rule=charge.rule) for step in counted]
         self.steps.append(AmountStep(line.subject, "PRICE_FOUND", charge.rule, None, amount, currency, included))
@@ -533,7 +550,7 @@ class _Calculation:
     def _discount_parts(self, bundle: Offer, item: PricedItem) -> None:
         """Takes the bundle's percentage off what its parts come to, kind by kind, split over them exactly."""
         percentage = -abs(bundle.parts_discount or _ZERO)
-        alike: dict[tuple[str, str, Stage | None, bool], list[tuple[str, PriceComponent]]] = {}
+        alike: dict[tuple[str, str, Stage | None, bool, str], list[tuple[str, PriceComponent]]] = {}
         for part in _below(item):
             for component in part.component:
                 if _amount(component) > 0 and component.price_type != TERMINATION:
@@ -542,6 +559,7 @@ class _Calculation:
                         component.recurring_charge_period,
                         component.stage,
                         component.quoted_gross,
+                        "" if self._selection.second_rules or component.price_type != USAGE else component.rule,
                     )
                     alike.setdefault(key, []).append((part.id, component))
         for found in alike.values():

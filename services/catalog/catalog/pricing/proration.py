@@ -29,7 +29,7 @@ from catalog.pricing.money import number, rounded
 from catalog.pricing.offers import canonical
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Json
+from chassis.types import Json, decimal_of
 
 ENGINE = "catalog.proration"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
@@ -249,7 +249,7 @@ def replay(receipt: Receipt) -> Proration:
         stated = {name: date.fromisoformat(inputs[name]) for name in dates if inputs[name] is not None}
         asked = Asked(
             rule=inputs["rule"],
-            amount=Decimal(inputs["amount"]),
+            amount=decimal_of(inputs["amount"]),
             currency=inputs["currency"],
             period=inputs["period"],
             start=stated["start"],
@@ -258,7 +258,7 @@ def replay(receipt: Receipt) -> Proration:
             billing_day=inputs["billing_day"],
             mode=BillingMode(inputs["mode"]),
             changed_at=stated.get("changed_at"),
-            changed_to=None if inputs["changed_to"] is None else Decimal(inputs["changed_to"]),
+            changed_to=None if inputs["changed_to"] is None else decimal_of(inputs["changed_to"]),
         )
     return prorate(asked)
 

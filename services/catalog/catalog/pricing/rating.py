@@ -11,7 +11,10 @@ The rules:
   begins: a call across a border of bands goes on by the other rate from the first increment that begins there. A rate
   that is `rated_by_start` and holds when the event begins holds to its end.
 * The connect fee is that of the rate at the beginning. A rate's maximum keeps what the event comes to, connect fee
-  included, from rising above it as long as the rate holds.
+  included, from rising above it as long as the rate holds (as the cost of a call is with CGRateS' MaxCostStrategy
+  *free); or, if the rate says so, the increment that reaches it is charged whole, and what follows is free or cut off
+  (as CGRateS debits by *free and *disconnect).
+* Amounts are exact, unless a rate says how what a stretch of its increments at one price comes to is rounded.
 * What is free of the event comes first; hours and steps go on counting from its start, where the rate is chosen and
   the connect fee is found. An event of nothing costs nothing.
 """
@@ -19,17 +22,16 @@ The rules:
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from fractions import Fraction
-from math import ceil
+from math import ceil, floor
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from catalog.pricing.money import number
+from catalog.pricing.money import exact_of, number
 from catalog.pricing.receipts import ReceiptStep
 from catalog.product.pricing_models import DAYS, HOLIDAY
-from catalog.product.values import UsageRate
+from catalog.product.values import RateMaximumStrategy, RoundingMethod, UsageRate
 from chassis.errors import InvalidArgument, Violation
 
 _DAY = timedelta(days=1)
@@ -40,11 +42,14 @@ MAX_SECONDS = 366 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Hours of some days, from `start` for `length`; no days: of every day."""
+    """Hours of some days, from `start` for `length`; nothing stated of days: of every day."""
 
     days: frozenset[str]
     start: time
     length: timedelta
+    month_days: frozenset[int] = frozenset()
+    months: frozenset[int] = frozenset()
+    years: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,21 @@ class Rate:
     steps: tuple[Step, ...]
     maximum: Fraction | None
     rated_by_start: bool
+    strategy: RateMaximumStrategy = RateMaximumStrategy.CAP
+    rounding: RoundingMethod | None = None
+    decimals: int = 0
+
+    def rounded(self, amount: Fraction) -> Fraction:
+        """The amount (which isn't negative) in the decimals of the rate, if it states any."""
+        if self.rounding is None:
+            return amount
+        units = amount * 10**self.decimals
+        whole = {
+            RoundingMethod.UP: ceil,
+            RoundingMethod.DOWN: floor,
+            RoundingMethod.MIDDLE: lambda exact: floor(exact + Fraction(1, 2)),
+        }[self.rounding](units)
+        return Fraction(whole, 10**self.decimals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +101,9 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Where the user's clock stands: an IANA zone, and which dates are holidays there."""
+    """What the user's clock shows, and which dates are holidays there."""
 
-    zone: ZoneInfo
+    zone: tzinfo
     holidays: frozenset[date] = frozenset()
 
 
@@ -95,6 +115,8 @@ class RatedEvent:
     charged: Fraction
     destination: str
     step: list[ReceiptStep]
+    # The units after which it is cut off, since it has reached the maximum of a rate that says so.
+    disconnected_after: Fraction | None = None
 
 
 # --- compiling -------------------------------------------------------------------------------------------------------
@@ -107,7 +129,12 @@ def compile_rates(rates: Sequence[UsageRate]) -> list[dict[str, Any]]:
             "prefixes": list(rate.prefix),
             "destination": rate.destination or "",
             "bands": [
-                {"days": list(band.day), "start": band.start or "00:00", "end": band.end or "24:00"}
+                {
+                    "days": list(band.day),
+                    "start": band.start or "00:00",
+                    "end": band.end or "24:00",
+                    **_stated(month_days=list(band.month_day), months=list(band.month), years=list(band.year)),
+                }
                 for band in rate.time_band
             ],
             "connect_fee": format(rate.connect_fee or Decimal(0), "f"),
@@ -122,9 +149,15 @@ def compile_rates(rates: Sequence[UsageRate]) -> list[dict[str, Any]]:
             ],
             "maximum": None if rate.maximum is None else format(rate.maximum, "f"),
             "rated_by_start": bool(rate.rated_by_start),
+            **_stated(strategy=rate.maximum_strategy, rounding=rate.rounding_method, decimals=rate.rounding_decimals),
         }
         for rate in rates
     ]
+
+
+def _stated(**attributes: Any) -> dict[str, Any]:
+    """What has been stated of them: what hasn't is left out, so that older receipts say the same."""
+    return {name: value for name, value in attributes.items() if value}
 
 
 def parse_rates(data: Sequence[Mapping[str, Any]]) -> Rates:
@@ -146,10 +179,13 @@ def _parse_rate(data: Mapping[str, Any]) -> Rate:
         prefixes=tuple(data["prefixes"]),
         destination=data["destination"],
         bands=tuple(_parse_band(band) for band in data["bands"]),
-        connect_fee=Fraction(data["connect_fee"]),
-        steps=tuple(Step(**{name: Fraction(text) for name, text in step.items()}) for step in data["steps"]),
-        maximum=None if data["maximum"] is None else Fraction(data["maximum"]),
+        connect_fee=exact_of(data["connect_fee"]),
+        steps=tuple(Step(**{name: exact_of(text) for name, text in step.items()}) for step in data["steps"]),
+        maximum=None if data["maximum"] is None else exact_of(data["maximum"]),
         rated_by_start=data["rated_by_start"],
+        strategy=RateMaximumStrategy(data.get("strategy", RateMaximumStrategy.CAP)),
+        rounding=RoundingMethod(data["rounding"]) if "rounding" in data else None,
+        decimals=data.get("decimals", 0),
     )
 
 
@@ -158,7 +194,12 @@ def _parse_band(data: Mapping[str, Any]) -> Band:
     # 24:00 of a day is 00:00 of the next.
     begin = start % _DAY
     length = end - begin
-    return Band(frozenset(data["days"]), (_MIDNIGHT + begin).time(), length if length > timedelta(0) else length + _DAY)
+    return Band(
+        frozenset(data["days"]),
+        (_MIDNIGHT + begin).time(),
+        length if length > timedelta(0) else length + _DAY,
+        *(frozenset(data.get(name, ())) for name in ("month_days", "months", "years")),
+    )
 
 
 def _since_midnight(text: str) -> timedelta:
@@ -230,7 +271,7 @@ class _Event:
         self._connect(rate)
         kept = rate.rated_by_start or self._unit_seconds is None
         position = free
-        while position < units:
+        while position < units and self.rated.disconnected_after is None:
             if not kept:
                 current = self._choose(position, current)
                 rate = self._rates.rates[current]
@@ -238,7 +279,7 @@ class _Event:
             if not kept:
                 until = min(until, self._border(position) or until)
             count = max(1, ceil((until - position) / step.increment))
-            self._charge(rate, step, count)
+            self._charge(rate, step, count, position)
             position += count * step.increment
 
     def _choose(self, position: Fraction, current: int | None) -> int:
@@ -283,17 +324,42 @@ class _Event:
             self._note("CONNECT_FEE_CHARGED", self.rated.amount, after)
             self._raise(rate, after)
 
-    def _charge(self, rate: Rate, step: Step, count: int) -> None:
-        units = count * step.increment
-        after = self.rated.amount + units * step.amount / step.per
-        self.rated.charged += units
-        figures = f"{count} × {number(step.increment)} / {number(step.per)} × {number(step.amount)}"
-        self._note("INCREMENTS_CHARGED", self.rated.amount, after, figures)
-        self._raise(rate, after)
+    def _charge(self, rate: Rate, step: Step, count: int, position: Fraction) -> None:
+        """So many increments at one price, from the position on."""
+        each = step.increment * step.amount / step.per
+        charged = count if rate.strategy is RateMaximumStrategy.CAP else self._until_maximum(rate, each, count)
+        before = self.rated.amount
+        if charged:
+            after = before + self._rounded(rate, charged * each)
+            figures = f"{charged} × {number(step.increment)} / {number(step.per)} × {number(step.amount)}"
+            self._note("INCREMENTS_CHARGED", before, after, figures)
+            self.rated.charged += charged * step.increment
+            self._raise(rate, after)
+        if charged < count:
+            self._note("RATE_MAXIMUM_APPLIED", before + count * each, self.rated.amount)
+            if rate.strategy is RateMaximumStrategy.DISCONNECT:
+                self.rated.disconnected_after = position + charged * step.increment
+
+    def _until_maximum(self, rate: Rate, each: Fraction, count: int) -> int:
+        """How many of the increments begin before the rate's maximum is reached."""
+        if rate.maximum is None:
+            return count
+        left = rate.maximum - self.rated.amount
+        if left <= 0:
+            return 0
+        return count if not each else min(count, ceil(left / each))
+
+    def _rounded(self, rate: Rate, amount: Fraction) -> Fraction:
+        whole = rate.rounded(amount)
+        if whole != amount:
+            self._note("ROUNDED", amount, whole)
+        return whole
 
     def _raise(self, rate: Rate, after: Fraction) -> None:
         """Lets the amount rise, as far as the rate's maximum allows."""
-        most = after if rate.maximum is None else max(self.rated.amount, min(after, rate.maximum))
+        most = after
+        if rate.maximum is not None and rate.strategy is RateMaximumStrategy.CAP:
+            most = max(self.rated.amount, min(after, rate.maximum))
         if most != after:
             self._note("RATE_MAXIMUM_APPLIED", after, most)
         self.rated.amount = most
@@ -361,6 +427,9 @@ def _next_border(
 
 
 def _fits(rates: Rates, band: Band, day: date, where: Calendar) -> bool:
+    for stated, number_ in ((band.month_days, day.day), (band.months, day.month), (band.years, day.year)):
+        if stated and number_ not in stated:
+            return False
     if not band.days:
         return True
     if rates.know_holidays and day in where.holidays:

@@ -7,13 +7,13 @@ from fractions import Fraction
 from typing import Any
 
 from catalog.pricing import messages, proration, store, usage
-from catalog.pricing.metering import usage_prices
-from catalog.pricing.money import number
-from catalog.pricing.offers import charge_period
+from catalog.pricing.metering import sold_prices, usage_prices
+from catalog.pricing.money import exact_of, number
+from catalog.pricing.offers import charge_period, compile_sold
 from catalog.pricing.proration import Asked, BillingMode, Proration
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
-from catalog.pricing.usage import PeriodState, UsageCharge, UsageEvent, UsageRating, compile_price, rate_usage
-from catalog.pricing.values import PricingContext
+from catalog.pricing.usage import PeriodState, UsageCharge, UsageEvent, UsageRating, rate_usage
+from catalog.pricing.values import Item, PricingContext
 from catalog.product.domain import RECURRING, ProductOfferingPrice
 from chassis.convert import at as located
 from chassis.convert import from_message, from_money
@@ -90,35 +90,32 @@ class Ratings:
     def _prices(self, request: rating_pb2.RateUsageRequest) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
         asked = messages.context_of(request.context, self._database.clock.now())
         by_id = list(request.product_offering_price_id)
-        if request.HasField("item") == bool(by_id):
+        item = messages.item_of(request.item, "item")
+        if bool(item.product_offering_id) == bool(by_id):
             raise InvalidArgument(
                 "OFFERING_OR_PRICES",
                 "usage is rated by an offering or by prices",
                 violations=[Violation("item", "either this or product_offering_price_id")],
             )
         if by_id:
-            return self._as_sold(by_id, asked), []
-        item = messages.item_of(request.item, "item")
+            return self._as_sold(by_id, item, asked)
         offers, rules = self._book.read(self._database, {item.product_offering_id})
         return usage_prices(item, offers, asked, rules)
 
-    def _as_sold(self, ids: Sequence[str], context: PricingContext) -> list[dict[str, Any]]:
-        """The prices with these ids; whether they count for the customer was judged when they were sold."""
+    def _as_sold(
+        self, ids: Sequence[str], item: Item, context: PricingContext
+    ) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
+        """The prices with these ids, and what alters them."""
+        wanted = list(dict.fromkeys(ids))
         with self._database.unit() as unit:
-            found = store.prices(unit, ids)
-            prices = [_released(found.get(key), key, i) for i, key in enumerate(dict.fromkeys(ids))]
-            rules = store.tax_rates(unit, {price.tax_category for price in prices if price.tax_category})
-            compiled = []
-            for price in prices:
-                plain = compile_price(price)
-                if plain["tax_rate"] is None and price.tax_category:
-                    tax = rules.tax(price.tax_category, context)
-                    if tax is None:
-                        why = f"there is no tax rate of the category {price.tax_category!r}: price {price.id} needs it"
-                        raise FailedPrecondition("NO_TAX_RATE", why)
-                    plain["tax_rate"] = format(tax.rate, "f")
-                compiled.append(plain)
-        return compiled
+            found = store.prices(unit, wanted)
+            for i, key in enumerate(wanted):
+                _released(found.get(key), key, i)
+            sold = compile_sold(wanted, found)
+            rules = store.rules_of(unit, [sold])
+        if sold.broken:
+            raise FailedPrecondition("MALFORMED_PRICE", sold.broken[0])
+        return sold_prices(item, sold, context, rules)
 
     def _charge(self, request: rating_pb2.ProrateRequest) -> tuple[str, Money, str]:
         """The rule, the amount for a whole period, and the period, in its regular name."""
@@ -173,8 +170,8 @@ def _states(given: Sequence[rating_pb2.UsageState], rules: set[str]) -> Mapping[
                 "UNKNOWN_PRICE", why, violations=[Violation(f"before[{i}].product_offering_price_id", why)]
             )
         try:
-            numbers = [Fraction(text or "0") for text in (state.quantity, state.free, state.amount)]
-        except (ValueError, ZeroDivisionError) as error:
+            numbers = [exact_of(text or "0") for text in (state.quantity, state.free, state.amount)]
+        except ValueError as error:
             why = "a state is given as it was answered"
             raise InvalidArgument("MALFORMED_STATE", why, violations=[Violation(f"before[{i}]", why)]) from error
         quantity, free, amount = numbers
@@ -201,6 +198,7 @@ def _rated(rating: UsageRating) -> rating_pb2.RateUsageResponse:
                 "units": units[rated.rule],
                 "amount": None if rated.amount is None else _finely(rated.amount, currency[rated.rule]),
                 "destination": rated.destination,
+                "disconnected_after": None if rated.disconnected_after is None else number(rated.disconnected_after),
             }
             for rated in rating.event
         ],

@@ -60,7 +60,7 @@ def reading() -> Iterator[None]:
     """Around the reading of a receipt's inputs. Raises InvalidArgument MALFORMED_RECEIPT for what no engine wrote."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         why = "its inputs aren't those of a receipt"
         raise InvalidArgument("MALFORMED_RECEIPT", why, violations=[Violation("receipt.inputs", why)]) from error
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from catalog.pricing.offers import period_of, window
 from catalog.pricing.values import PricingContext
-from chassis.types import TimePeriod
+from chassis.types import TimePeriod, decimal_of
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -110,7 +110,7 @@ def parse_rules(price_lists: Iterable[Mapping[str, Any]], taxes: Iterable[Mappin
     """The rules that a receipt quotes."""
     by_category: dict[str, list[Tax]] = {}
     for data in taxes:
-        tax = Tax(**{**data, "rate": Decimal(data["rate"]), "valid_for": period_of(data["valid_for"])})
+        tax = Tax(**{**data, "rate": decimal_of(data["rate"]), "valid_for": period_of(data["valid_for"])})
         by_category.setdefault(tax.category, []).append(tax)
     lists = [
         PriceListTerms(

@@ -1,12 +1,12 @@
 """Which versions, parts, prices and alterations count for what was asked, and why the others don't."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 
 from catalog.pricing import periods
-from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS, Condition, Facts, Value, unmet, values_of
+from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS, Condition, Facts, Value, known_of, unmet
 from catalog.pricing.offers import (
     TERMINATION,
     USAGE,
@@ -23,6 +23,7 @@ from catalog.pricing.usage import needs_events
 from catalog.pricing.values import Item, PricingContext, Stage
 from catalog.product.domain import CHARGES, DRAFTS, LifecycleStatus, sale_obstacle
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.types import Duration, TimePeriod
 
 MAX_LINES = 1_000
 _MAX_NUMBER = 2**31 - 1
@@ -79,6 +80,9 @@ class Selection:
     rules: Rules
     context: PricingContext
     first_rules: bool = False
+    # By the rules of receipts of revisions 1 and 2: bundles override and discount what their parts' use costs as other
+    # charges, and when limited alterations end isn't stated.
+    second_rules: bool = False
     # Beside the offers of the lines: every version that could have been chosen where there was a choice, and the parts
     # that aren't taken, by id.
     considered: dict[str, Offer] = field(default_factory=dict)
@@ -138,7 +142,7 @@ class Selection:
         offer = self._tops[index] = self._version(self.offers[item.product_offering_id], item, subject, notes)
         if item.term:
             self._check_term(index, offer, item)
-        line = self._line(offer, item, index, subject, item.quantity, (), notes, counted=True)
+        line = self._line(offer, item, index, subject, item.quantity, (), notes, replaced=None)
         if item.bundled:
             self._check_bundled(line, item)
         if item.usage:
@@ -155,9 +159,9 @@ class Selection:
         above: tuple[str, ...],
         notes: list[ReceiptStep],
         *,
-        counted: bool,
+        replaced: frozenset[str] | None,
     ) -> Line:
-        """`counted`: its own prices count, since no bundle around it overrides them."""
+        """`replaced`: a bundle around it overrides its prices, those too of the use that is named; None: none does."""
         self._room -= 1
         if self._room < 0 or quantity > _MAX_NUMBER:
             raise InvalidArgument("TOO_MANY_LINES", f"more than {MAX_LINES} lines, or 2³¹ of one offering")
@@ -165,10 +169,18 @@ class Selection:
         if why is not None:
             raise _NotSellableError(offer, f"offering {offer.id} {why}")
         stages: Mapping[str, Stage] = {}
-        if not counted:
-            held: Sequence[Held] = ()
-            currencies: Sequence[frozenset[str]] = ()
-            notes += [_rejected(subject, c.rule, "the prices of the bundle replace it") for c in offer.charges]
+        held: Sequence[Held]
+        currencies: Sequence[frozenset[str]]
+        if replaced is not None:
+            kept = [] if self.second_rules else [c for c in offer.charges if _kept(c, replaced)]
+            gone = [charge for charge in offer.charges if charge not in kept]
+            notes += [_rejected(subject, charge.rule, "the prices of the bundle replace it") for charge in gone]
+            held, currencies = (), ()
+            if kept:
+                stages = self._stages(offer, item)
+                own = replace(offer, charges=tuple(kept))
+                held = self._held(own, item, index, subject, quantity, stages, notes, optional=True)
+                currencies = _currencies(held, stages.values())
         elif offer.currencies is not None:
             held, currencies = [(charge, None, charge.levels) for charge in offer.charges], offer.currencies
         else:
@@ -177,11 +189,13 @@ class Selection:
             currencies = _currencies(held, stages.values())
         line = Line(offer, item, index, subject, quantity, held, currencies, notes, [], tuple(stages.values()))
         if offer.parts:
+            if offer.overrides or replaced is not None:
+                replaced = (replaced or frozenset()).union(charge.usage_type for charge, _, _ in held)
             for part in offer.parts:
-                self._add_part(line, part, above, counted=counted and not offer.overrides)
+                self._add_part(line, part, above, replaced=replaced)
         return line
 
-    def _add_part(self, line: Line, part: Part, above: tuple[str, ...], *, counted: bool) -> None:
+    def _add_part(self, line: Line, part: Part, above: tuple[str, ...], *, replaced: frozenset[str] | None) -> None:
         offer, subject = line.offer, f"{line.subject}/{part.id}"
         if part.id in self.offers and (part.id in above or part.id == offer.id):
             raise _NotSellableError(offer, f"offering {offer.id} bundles {part.id!r}, which bundles it")
@@ -193,7 +207,7 @@ class Selection:
             return
         below = (*above, offer.id)
         line.bundled.append(
-            self._line(version, line.item, line.index, subject, line.quantity * number, below, notes, counted=counted)
+            self._line(version, line.item, line.index, subject, line.quantity * number, below, notes, replaced=replaced)
         )
 
     def _taken(
@@ -323,7 +337,10 @@ class Selection:
         quantity: int,
         stages: Mapping[str, Stage],
         notes: list[ReceiptStep],
+        *,
+        optional: bool = False,
     ) -> Sequence[Held]:
+        """The charges that count; unless `optional` there is one."""
         draft = next((charge for charge in offer.charges if charge.status in DRAFTS), None)
         if draft is not None:
             # Left out, it would be sold for less than it is meant to cost.
@@ -357,7 +374,7 @@ class Selection:
         ]
         if missing:
             raise _UnstatedError([_unstated(index, offer, condition) for condition in dict.fromkeys(missing)])
-        if offer.charges and not held:
+        if offer.charges and not held and not optional:
             raise _NotSellableError(offer, f"offering {offer.id} has no price that holds at that time")
         return held
 
@@ -514,10 +531,12 @@ class Selection:
 
     def _begun(self, line: Line, stage: Stage | None) -> datetime | None:
         """Since when the charge has run; None: it begins now."""
-        started = line.item.started_at
-        if started is None or stage is None or stage.start is None:
-            return started
-        return periods.after(started, stage.start)
+        return begun(line.item.started_at, stage)
+
+    def lasts(self, alteration: Alteration, charge: Charge, line: Line, stage: Stage | None) -> TimePeriod | None:
+        """When a limited alteration of what is held began and ends; None: it isn't limited, or begins now."""
+        since = None if alteration.duration is None or self.second_rules else self._begun(line, stage)
+        return None if since is None else lasts(since, alteration.duration, charge.period)
 
     def facts(self, item: Item, quantity: int) -> Facts:
         """What is known of who buys, where, and what."""
@@ -528,9 +547,29 @@ class Selection:
         }
         for characteristic in item.characteristic:
             name = f"{CHARACTERISTIC}{characteristic.name}"
-            value = values_of(characteristic.value.text) if characteristic.value is not None else ()
+            value = known_of(characteristic.value.text) if characteristic.value is not None else ()
             facts[name] = (*facts.get(name, ()), *value)
         return facts
+
+
+def begun(started_at: datetime | None, stage: Stage | None) -> datetime | None:
+    """Since when a charge has run of what was begun then; None: it begins now."""
+    if started_at is None or stage is None or stage.start is None:
+        return started_at
+    return periods.after(started_at, stage.start)
+
+
+def lasts(since: datetime, duration: Duration | None, period: str) -> TimePeriod | None:
+    """From when until when a duration runs, which may count the charge's periods; None: nobody can tell."""
+    lasting = periods.lasting(duration, period) if duration is not None else None
+    if lasting is None:
+        return None
+    return TimePeriod(start_date_time=since, end_date_time=periods.after(since, lasting))
+
+
+def _kept(charge: Charge, replaced: frozenset[str]) -> bool:
+    """Whether a bundle that overrides its parts' prices leaves this one: use that it has no price for itself."""
+    return charge.kind == USAGE and bool(charge.usage_type) and charge.usage_type not in replaced
 
 
 def _slots(charge: Charge, there: Iterable[Stage], stages: Iterable[Stage]) -> Sequence[_Slot]:

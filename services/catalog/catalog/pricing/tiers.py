@@ -7,7 +7,7 @@ The rules, as svyaz.catalog.v1.PricingModel states them (tiers are (up_to of the
 * graduated: what lies in each tier at that tier's price, and the flat amounts of all tiers that are reached.
 * volume: everything at the price of the tier that the whole quantity lies in, and that tier's flat amount.
 * percentage: per cent of the quantity (an amount of money) and the flat amount; of nothing, nothing.
-* graduatedPercentage: graduated, with percentages.
+* graduatedPercentage: graduated, with percentages; of nothing, nothing (as Lago's GraduatedPercentageService has it).
 
 A tier is reached when the quantity exceeds the up_to of the one before; the first is reached even by nothing. Decimals
 give decimals and fractions give fractions, both exact (decimals to 60 digits).
@@ -26,7 +26,7 @@ from catalog.pricing.units import SECOND
 from catalog.product import pricing_models, values
 from catalog.product.values import PricingModelType
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Quantity
+from chassis.types import Quantity, decimal_of
 
 N = TypeVar("N", Decimal, Fraction)
 _M = PricingModelType
@@ -146,12 +146,12 @@ def compile_model(
 def parse_model(data: Mapping[str, Any]) -> Model:
     """A model from its plain form."""
     tiers = tuple(
-        Tier(_decimal(tier["up_to"]), Decimal(tier["price"]), Decimal(tier["flat"])) for tier in data["tiers"]
+        Tier(_decimal(tier["up_to"]), decimal_of(tier["price"]), decimal_of(tier["flat"])) for tier in data["tiers"]
     )
     return Model(
         type=PricingModelType(data["type"]),
         units=data["units"],
-        per=Decimal(data["per"]),
+        per=decimal_of(data["per"]),
         tiers=tiers,
         fractions=tuple(
             Tier(None if tier.up_to is None else Fraction(tier.up_to), Fraction(tier.price), Fraction(tier.flat))
@@ -176,7 +176,7 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    return None if text is None else decimal_of(text)
 
 
 def _plain_quantity(quantity: Quantity | None) -> dict[str, str] | None:
@@ -186,17 +186,18 @@ def _plain_quantity(quantity: Quantity | None) -> dict[str, str] | None:
 
 
 def _quantity(data: Mapping[str, str] | None) -> Quantity | None:
-    return None if data is None else Quantity(amount=Decimal(data["amount"]), units=data["units"])
+    return None if data is None else Quantity(amount=decimal_of(data["amount"]), units=data["units"])
 
 
 # --- reckoning -------------------------------------------------------------------------------------------------------
 
 
-def amount(model: Model, quantity: N) -> tuple[N, list[TierStep[N]]]:
+def amount(model: Model, quantity: N, *, first_rules: bool = False) -> tuple[N, list[TierStep[N]]]:
     """What the quantity (in the model's units; of percentages: an amount of money) comes to, unrounded, and how.
 
     Of the model's terms only type, tiers and packages count here: allowances, increments, least and most amounts are
-    those of events and periods (see `catalog.pricing.usage`).
+    those of events and periods (see `catalog.pricing.usage`). `first_rules`: those by which graduated percentages of
+    nothing cost the first flat amount.
 
     Raises InvalidArgument INVALID_QUANTITY for a negative quantity, QUANTITY_BEYOND_TIERS for one above the last tier's
     end, RATED_BY_EVENT for a model that rates events by where and when they are.
@@ -213,6 +214,8 @@ def amount(model: Model, quantity: N) -> tuple[N, list[TierStep[N]]]:
             f"{number(quantity)} {model.units} is above {number(last)}, the end of the last tier",
         )
     with localcontext(EXACT):
+        if model.type is _M.GRADUATED_PERCENTAGE and not quantity and not first_rules:
+            return quantity, []
         if model.type in (_M.GRADUATED, _M.GRADUATED_PERCENTAGE):
             return _graduated(model, tiers, quantity)
         if model.type is _M.VOLUME:

@@ -7,8 +7,10 @@ In this order, for each price of a usage type:
    it one price of the sum): what the free events and the allowance leave of each event is charged by itself, not below
    event_minimum nor above event_maximum (nothing is charged for what is free), and the charges are added up.
 3. The other models: the sum is rounded up to whole period increments, the allowance taken off, and the rest is priced.
-4. The sum is kept between period_minimum and period_maximum, altered by the percentages that count (`metering`), and
-   rounded once to the currency's minor unit, half away from zero; then comes the tax.
+4. The sum is kept between period_minimum and period_maximum, altered by the alterations that count (`metering`,
+   `altering`), and rounded to the currency's minor unit, half away from zero.
+5. What the bundles around it take off is reckoned on that rounded amount, of each price by itself (when its parts are
+   used is chance, so nothing is split over them), the innermost bundle first, and rounded too; then comes the tax.
 
 A period can be rated in several calls: each takes the state that the one before left and charges only what is new, so
 that amounts and taxes sum to those of the whole.
@@ -17,7 +19,7 @@ that amounts and taxes sum to those of the whole.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -25,9 +27,11 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from catalog.pricing import tiers
-from catalog.pricing.money import number, rounded
+from catalog.pricing.altering import Levels, altered, altered_first, parse_levels, without_rivals
+from catalog.pricing.clocks import Clocks, clocks_during, clocks_of
+from catalog.pricing.money import exact_of, number, rounded
 from catalog.pricing.offers import canonical, instant
-from catalog.pricing.rating import Calendar, rate_event
+from catalog.pricing.rating import MAX_SECONDS, Calendar, rate_event
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
@@ -35,11 +39,13 @@ from catalog.product.domain import ProductOfferingPrice
 from catalog.product.pricing_models import reckons_by_event
 from catalog.product.values import PricingModel, PricingModelType
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import EPOCH, Json, Money, Quantity
+from chassis.types import EPOCH, Json, Money, Quantity, decimal_of
 
 ENGINE = "catalog.usage"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
-REVISION = "1"
+REVISION = "2"
+# Bundles' discounts were alterations like others, and a net amount was that of the rounded one.
+_FIRST_REVISION = "1"
 MAX_EVENTS = 100_000
 _ZERO = Fraction(0)
 
@@ -63,8 +69,8 @@ class UsageEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class PercentAlteration:
-    """So many per cent off (negative) or on what a period's usage comes to."""
+class BundleDiscount:
+    """So many per cent (negative) that a bundle takes off the charges of its parts."""
 
     rule: str
     name: str
@@ -81,8 +87,14 @@ class UsagePrice:
     gross: bool
     tax_rate: Decimal | None
     model: Model
-    # Percent of the period's amount by priority; those of one priority all reckon from the same amount.
-    alterations: tuple[tuple[PercentAlteration, ...], ...] = ()
+    alterations: Levels = ()
+    # The innermost bundle first.
+    discounts: tuple[BundleDiscount, ...] = ()
+
+    @property
+    def taxed(self) -> Fraction:
+        """What an amount without tax is multiplied by to include it."""
+        return 1 + Fraction(self.tax_rate or 0) / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,8 @@ class RatedUsage:
     free: Fraction
     amount: Fraction | None
     destination: str
+    # Of an event that is cut off by a rate's maximum.
+    disconnected_after: Fraction | None = None
 
 
 @dataclass(slots=True)
@@ -169,11 +183,11 @@ def parse_price(data: Mapping[str, Any]) -> UsagePrice:
         name=data["name"],
         currency=data["currency"],
         gross=data["gross"],
-        tax_rate=None if data["tax_rate"] is None else Decimal(data["tax_rate"]),
+        tax_rate=None if data["tax_rate"] is None else decimal_of(data["tax_rate"]),
         model=tiers.parse_model(data["model"]),
-        alterations=tuple(
-            tuple(PercentAlteration(a["rule"], a["name"], Decimal(a["percentage"])) for a in level)
-            for level in data.get("alterations", ())
+        alterations=parse_levels(data.get("alterations", ())),
+        discounts=tuple(
+            BundleDiscount(one["rule"], one["name"], decimal_of(one["percentage"])) for one in data.get("discounts", ())
         ),
     )
 
@@ -190,7 +204,7 @@ def rate_usage(
     before: Mapping[str, PeriodState] | None = None,
     chosen: Sequence[ReceiptStep] = (),
 ) -> UsageRating:
-    """What the events of one charge period cost by the prices (in their plain form).
+    """What the events of one charge period cost by the prices (in their plain form, each from `metering`).
 
     Every price of an event's usage type applies; a price without an event still has what is charged for nothing (a
     first tier's flat amount, a period's minimum). `zone`: IANA name, for hours of the day. `before`: by price, what
@@ -200,15 +214,28 @@ def rate_usage(
     UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
     FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type, DUPLICATE_PRICE.
     """
+    return _rated(prices, events, zone, None, holidays, before or {}, chosen, REVISION)
+
+
+def _rated(
+    prices: Sequence[Mapping[str, Any]],
+    events: Sequence[UsageEvent],
+    zone: str,
+    clocks: Clocks | None,
+    holidays: Iterable[date],
+    states: Mapping[str, PeriodState],
+    chosen: Sequence[ReceiptStep],
+    revision: str,
+) -> UsageRating:
     parsed = [parse_price(price) for price in prices]
     _check(parsed, events)
-    where = _calendar(zone, holidays)
-    states = before or {}
+    clocks = clocks or _clocks(_zone(zone), parsed, events)
+    where = Calendar(clocks or _zone(zone), frozenset(holidays))
     rated: list[RatedUsage] = []
     charges: list[UsageCharge] = []
     steps: list[ReceiptStep] = list(chosen)
     for price in parsed:
-        period = _Period(price, where, states.get(price.rule), steps)
+        period = _Period(price, where, states.get(price.rule), steps, revision)
         for i, event in enumerate(events):
             if event.usage_type == price.model.usage_type:
                 rated.append(period.count(event, event.id or f"event[{i}]"))
@@ -217,16 +244,17 @@ def rate_usage(
         "prices": list(prices),
         "events": [_plain_event(event) for event in events],
         "zone": zone,
+        **({} if clocks is None or revision == _FIRST_REVISION else {"clocks": clocks.plain()}),
         "holidays": sorted(day.isoformat() for day in where.holidays),
         "before": {rule: _plain_state(state) for rule, state in states.items()},
         "chosen": [[s.subject, s.action, s.rule, s.before, s.after, s.reason] for s in chosen],
     }
-    return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, REVISION, Json(canonical(inputs)), tuple(steps)))
+    return UsageRating(tuple(rated), tuple(charges), Receipt(ENGINE, revision, Json(canonical(inputs)), tuple(steps)))
 
 
 def replay(receipt: Receipt) -> UsageRating:
     """The same answer again, from nothing but the receipt. Raises InvalidArgument for one of another engine."""
-    if (receipt.engine, receipt.revision) != (ENGINE, REVISION):
+    if receipt.engine != ENGINE or receipt.revision not in (REVISION, _FIRST_REVISION):
         raise InvalidArgument("UNKNOWN_ENGINE", f"{receipt.engine} {receipt.revision} isn't {ENGINE} {REVISION}")
     with reading():
         inputs = json.loads(receipt.inputs.text)
@@ -237,7 +265,7 @@ def replay(receipt: Receipt) -> UsageRating:
             UsageEvent(
                 event["id"],
                 event["usage_type"],
-                Decimal(event["amount"]),
+                decimal_of(event["amount"]),
                 event["units"],
                 datetime.fromisoformat(event["at"]) if event["at"] else None,
                 event["destination"],
@@ -247,27 +275,31 @@ def replay(receipt: Receipt) -> UsageRating:
         holidays = [date.fromisoformat(day) for day in inputs["holidays"]]
         before = {
             rule: PeriodState(
-                Fraction(state["quantity"]), state["events"], Fraction(state["free"]), Fraction(state["amount"])
+                exact_of(state["quantity"]), state["events"], exact_of(state["free"]), exact_of(state["amount"])
             )
             for rule, state in inputs["before"].items()
         }
         chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
         zone = inputs["zone"]
-    return rate_usage(prices, events, zone=zone, holidays=holidays, before=before, chosen=chosen)
+        clocks = clocks_of(inputs["clocks"]) if "clocks" in inputs else None
+    return _rated(prices, events, zone, clocks, holidays, before, chosen, receipt.revision)
 
 
-def period_amount(model: Model, quantity: Decimal, units: str, currency: str) -> tuple[Fraction, list[ReceiptStep]]:
+def period_amount(
+    model: Model, quantity: Decimal, units: str, currency: str, *, first_rules: bool = False
+) -> tuple[Fraction, list[ReceiptStep]]:
     """What a period's usage comes to when only its sum is known, unrounded and without tax, and how.
 
-    Steps have no subject and no rule: the caller's own go there. Raises what `rate_usage` does, and InvalidArgument
-    USAGE_NOT_PRICED for a model whose terms count events (see `needs_events`): taken as one event, the sum would be
-    free as a whole, or cost a single call's most.
+    Steps have no subject and no rule: the caller's own go there. `first_rules`: by those of revision 1.
+
+    Raises what `rate_usage` does, and InvalidArgument USAGE_NOT_PRICED for a model whose terms count events (see
+    `needs_events`): taken as one event, the sum would be free as a whole, or cost a single call's most.
     """
     if needs_events(model):
         raise InvalidArgument("USAGE_NOT_PRICED", f"{model.usage_type!r} is rated by event: its sum has no price")
     price = UsagePrice("", "", currency, False, None, model)
     steps: list[ReceiptStep] = []
-    period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps)
+    period = _Period(price, Calendar(ZoneInfo("UTC")), None, steps, _FIRST_REVISION if first_rules else REVISION)
     period.count(UsageEvent("", model.usage_type, quantity, units), "")
     return period.total(), steps
 
@@ -285,13 +317,19 @@ class _Period:
     """A charge period of one price while its events are counted."""
 
     def __init__(
-        self, price: UsagePrice, where: Calendar, before: PeriodState | None, steps: list[ReceiptStep]
+        self,
+        price: UsagePrice,
+        where: Calendar,
+        before: PeriodState | None,
+        steps: list[ReceiptStep],
+        revision: str = REVISION,
     ) -> None:
         self._price = price
         self._model = price.model
         self._where = where
         self._before = before
         self._steps = steps
+        self._revision = revision
         state = before or PeriodState(_ZERO, 0, _ZERO, _ZERO)
         self._quantity, self._events = state.quantity, state.events
         self._free, self._amount = state.free, state.amount
@@ -317,21 +355,19 @@ class _Period:
     def total(self) -> Fraction:
         """The period's amount so far, between its least and its most, unrounded."""
         exact = self._bounded(self._amount if self._by_event else self._summed(self._quantity, self._events))
-        for level in self._price.alterations:
-            exact = self._altered(exact, level)
-        return exact
+        return self._altered(exact)
 
     def charge(self) -> UsageCharge:
         """What is to be charged now: the period so far, less what was charged before."""
         currency = self._price.currency
         exact = self.total()
-        due = rounded(exact, currency)
-        if due != exact:
-            self._note("ROUNDED", self._money(exact), self._money(due))
-        net, included = self._taxed(due)
+        due = self._due(exact)
+        net, included = self._taxed(exact, due)
         if self._before is not None:
-            already = self._charged_before(self._before)
-            net_before, included_before = self._taxed(already)
+            earlier = _Period(self._price, self._where, self._before, [], self._revision)
+            exact_before = earlier.total()
+            already = earlier._due(exact_before)
+            net_before, included_before = self._taxed(exact_before, already)
             if already:
                 self._note("ALREADY_CHARGED", self._money(due), self._money(due - already))
             # The tax is that of the period too, so that its parts sum to it.
@@ -351,15 +387,30 @@ class _Period:
             PeriodState(self._quantity, self._events, self._free, self._amount),
         )
 
-    def _taxed(self, due: Decimal) -> tuple[Decimal, Decimal]:
-        """A rounded amount without and with its tax."""
+    def _due(self, exact: Fraction) -> Decimal:
+        """The period's amount in whole minor units, after what the bundles around it take off."""
+        currency = self._price.currency
+        due = rounded(exact, currency)
+        if due != exact:
+            self._note("ROUNDED", self._money(exact), self._money(due))
+        for discount in self._price.discounts:
+            if due > 0:
+                whole, before = f"{number(discount.percentage)} % of {self._money(due)}", due
+                due += rounded(Fraction(due) * Fraction(discount.percentage) / 100, currency)
+                step = (discount.rule, self._money(before), self._money(due), whole)
+                self._steps.append(ReceiptStep(self._subject, "BUNDLE_DISCOUNT", *step))
+        return due
+
+    def _taxed(self, exact: Fraction, due: Decimal) -> tuple[Decimal, Decimal]:
+        """The amount due without and with its tax."""
         price, currency = self._price, self._price.currency
         if price.tax_rate is None:
             return due, due
-        factor_ = 1 + Fraction(price.tax_rate) / 100
-        if price.gross:
-            return rounded(Fraction(due) / factor_, currency), due
-        return due, rounded(Fraction(due) * factor_, currency)
+        if not price.gross:
+            return due, rounded(Fraction(due) * price.taxed, currency)
+        # Rounded once, unless it isn't that amount any more.
+        of = Fraction(due) if price.discounts or self._revision == _FIRST_REVISION else exact
+        return rounded(of / price.taxed, currency), due
 
     def _counted(self, event: UsageEvent, subject: str) -> Fraction:
         """The event in the price's units, in whole increments."""
@@ -425,6 +476,7 @@ class _Period:
             where=self._where,
         )
         rated.destination = found.destination
+        rated.disconnected_after = found.disconnected_after
         self._steps += found.step
         return found.amount
 
@@ -437,23 +489,26 @@ class _Period:
         over = max(whole - (self._allowance or _ZERO), _ZERO)
         if over != whole:
             self._note("ALLOWANCE_USED", self._text(whole), self._text(over), self._text(whole - over))
-        exact, parts = tiers.amount(self._model, over)
+        exact, parts = tiers.amount(self._model, over, first_rules=self._revision == _FIRST_REVISION)
         self._steps += tiers.receipt_steps(parts, self._subject, self._price.rule, self._price.currency)
         return exact
 
-    def _altered(self, exact: Fraction, level: Sequence[PercentAlteration]) -> Fraction:
-        """The amount after the alterations of one priority; a discount doesn't take it below zero."""
-        after = exact
-        for alteration in level:
-            before, after = after, after + exact * Fraction(alteration.percentage) / 100
-            cut = exact >= 0 > after
-            after = max(after, _ZERO) if cut else after
-            reason = "; ".join(filter(None, (alteration.name, "not below zero" if cut else ""))) or None
-            step = ReceiptStep(
-                self._subject, "ALTERATION_APPLIED", alteration.rule, self._money(before), self._money(after), reason
-            )
-            self._steps.append(step)
-        return after
+    def _altered(self, exact: Fraction) -> Fraction:
+        """The amount after the alterations that count."""
+        price = self._price
+        if not price.alterations:
+            return exact
+        terms: dict[str, Any] = {"gross": price.gross, "taxed": price.taxed}
+        levels, rejected = without_rivals(price.alterations, exact, currency=price.currency, **terms)
+        for loser, why in rejected:
+            self._steps.append(ReceiptStep(self._subject, "REJECTED", loser.rule, reason=why))
+        first = self._revision == _FIRST_REVISION
+        for one in altered_first(levels, exact) if first else altered(levels, exact, **terms):
+            exact = one.after
+            reason = "; ".join(filter(None, (one.alteration.name, "not below zero" if one.cut else ""))) or None
+            step = (one.alteration.rule, self._money(one.before), self._money(one.after), reason)
+            self._steps.append(ReceiptStep(self._subject, "ALTERATION_APPLIED", *step))
+        return exact
 
     def _bounded(self, exact: Fraction) -> Fraction:
         return self._kept_between(
@@ -471,10 +526,6 @@ class _Period:
                 self._note(action, self._money(exact), self._money(bound), subject=subject)
                 return Fraction(bound)
         return exact
-
-    def _charged_before(self, state: PeriodState) -> Decimal:
-        earlier = _Period(self._price, self._where, state, [])
-        return rounded(earlier.total(), self._price.currency)
 
     @property
     def _subject(self) -> str:
@@ -539,13 +590,22 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
             raise InvalidArgument(reason, wrong[0].description, violations=wrong)
 
 
-def _calendar(zone: str, holidays: Iterable[date]) -> Calendar:
+def _zone(name: str) -> ZoneInfo:
     try:
-        return Calendar(ZoneInfo(zone), frozenset(holidays))
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
         raise InvalidArgument(
-            "UNKNOWN_ZONE", f"{zone!r} is no time zone", violations=[Violation("zone", "such as Asia/Bishkek")]
+            "UNKNOWN_ZONE", f"{name!r} is no time zone", violations=[Violation("zone", "such as Asia/Bishkek")]
         ) from error
+
+
+def _clocks(zone: ZoneInfo, prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> Clocks | None:
+    """What the clocks show while the events last; None: nothing depends on it."""
+    instants = [event.at for event in events if event.at is not None]
+    if not instants or not any(rate.bands for price in prices for rate in price.model.rates.rates):
+        return None
+    longest = timedelta(seconds=MAX_SECONDS)
+    return clocks_during(zone, min(instants), max(instants) + longest)
 
 
 def _plain_event(event: UsageEvent) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from catalog.pricing.receipts import Receipt
-from chassis.types import Characteristic, Duration, EntityRef, Money
+from chassis.types import Characteristic, Duration, EntityRef, Money, TimePeriod
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
@@ -81,6 +81,8 @@ class AppliedAlteration:
     currency: str
     value: Decimal
     application_duration: Duration | None = None
+    # Of what is held: from when the charge began until that duration is over.
+    valid_for: TimePeriod | None = None
 
     @property
     def amount(self) -> Money:

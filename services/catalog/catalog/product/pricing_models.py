@@ -28,6 +28,7 @@ DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HOLIDAY = "holiday"
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00(:00)?")
 _ZERO = Decimal(0)
+_MOST_DECIMALS = 18
 
 
 def reckons_by_event(model_type: PricingModelType, *, flat: bool, increment: Quantity | None) -> bool:
@@ -158,6 +159,12 @@ def _rate(rate: UsageRate, path: str) -> Iterable[Violation]:
         yield Violation(f"{path}.connect_fee", f"{rate.connect_fee} is negative")
     if rate.maximum is not None and rate.maximum < 0:
         yield Violation(f"{path}.maximum", f"{rate.maximum} is negative")
+    if rate.maximum_strategy is not None and rate.maximum is None:
+        yield Violation(f"{path}.maximum_strategy", "there is no maximum to be reached")
+    if rate.rounding_decimals is not None and not 0 <= rate.rounding_decimals <= _MOST_DECIMALS:
+        yield Violation(f"{path}.rounding_decimals", f"from 0 to {_MOST_DECIMALS}")
+    if rate.rounding_decimals is not None and rate.rounding_method is None:
+        yield Violation(f"{path}.rounding_method", "up, middle or down")
     yield from _steps(rate.step, path)
 
 
@@ -165,6 +172,11 @@ def _band(band: TimeBand, path: str) -> Iterable[Violation]:
     for k, day in enumerate(band.day):
         if day not in (*DAYS, HOLIDAY):
             yield Violation(f"{path}.day[{k}]", f"{day!r} is none of {', '.join((*DAYS, HOLIDAY))}")
+    for name, low, high in (("month_day", 1, 31), ("month", 1, 12), ("year", 1, 9999)):
+        numbers: Sequence[int] = getattr(band, name)
+        for k, number in enumerate(numbers):
+            if not low <= number <= high:
+                yield Violation(f"{path}.{name}[{k}]", f"from {low} to {high}")
     for name in ("start", "end"):
         text: str | None = getattr(band, name)
         if text is not None and not _TIME.fullmatch(text):

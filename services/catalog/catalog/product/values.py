@@ -348,6 +348,22 @@ class PriceTier(Extensible):
     percentage: Decimal | None = None
 
 
+class RateMaximumStrategy(StrEnum):
+    """What happens when an event reaches the maximum of its rate."""
+
+    CAP = "cap"
+    WHOLE_INCREMENT = "wholeIncrement"
+    DISCONNECT = "disconnect"
+
+
+class RoundingMethod(StrEnum):
+    """How an amount becomes one of fewer decimals; `middle`: half away from zero."""
+
+    UP = "up"
+    MIDDLE = "middle"
+    DOWN = "down"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeBand(Extensible):
     """Hours of some days, local: HH:MM[:SS]; an end before the start is on the next day."""
@@ -355,6 +371,9 @@ class TimeBand(Extensible):
     day: tuple[str, ...] = ()
     start: str | None = None
     end: str | None = None
+    month_day: tuple[int, ...] = ()
+    month: tuple[int, ...] = ()
+    year: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -378,6 +397,9 @@ class UsageRate(Extensible):
     step: tuple[RateStep, ...] = ()
     maximum: Decimal | None = None
     rated_by_start: bool | None = None
+    maximum_strategy: RateMaximumStrategy | None = None
+    rounding_method: RoundingMethod | None = None
+    rounding_decimals: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,7 +21,7 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
 * What isn't known of the buyer meets no condition, not even that it isn't something.
 * What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
   charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever.
-* Delivery is charged and discounted apart: only a percentage of delivery touches it, and no total contains it.
+* Delivery is charged and discounted apart: only what is off delivery touches it, and no total contains it.
 """
 
 from collections.abc import Callable, Iterable, Sequence

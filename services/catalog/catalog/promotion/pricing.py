@@ -21,11 +21,11 @@ from datetime import datetime
 from decimal import localcontext
 from typing import Any
 
-from catalog.pricing import periods
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
-from catalog.pricing.pricing import totals
+from catalog.pricing.pricing import EARLIER, totals
 from catalog.pricing.receipts import AmountStep, ReceiptStep
+from catalog.pricing.selection import begun, lasts
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
 from catalog.promotion.terms import Terms, parse_terms
@@ -92,7 +92,8 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
     with localcontext(EXACT):
         for (component, _), line in zip(charges, outcome.lines, strict=True):
             if line.cuts:
-                steps += _take_off(component, line, known)
+                stated = pricing.receipt.revision not in EARLIER
+                steps += _take_off(component, line, known, ends=stated)
     for code, refused in outcome.coupons.items():
         action = "COUPON_REJECTED" if refused else "COUPON_ACCEPTED"
         steps.append(ReceiptStep("", action, code, reason=refused))
@@ -175,22 +176,18 @@ def _lines(
                 delivery=called.get(component.rule, "").lower() == _DELIVERY,
                 name=component.name,
                 sold_at=sold_at,
-                begun_at=_begun(component, sold_at),
+                begun_at=begun(sold_at, component.stage),
             ),
         )
     for part in item.bundled_item:
         yield from _lines(part, part.id, top, sold_at, offers, categories, products, shelves)
 
 
-def _begun(component: PriceComponent, sold_at: datetime | None) -> datetime | None:
-    """Since when the charge has run; None: it begins now."""
-    if sold_at is None or component.stage is None or component.stage.start is None:
-        return sold_at
-    return periods.after(sold_at, component.stage.start)
-
-
-def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[ReceiptStep]:
-    """Writes what was taken off into the charge, cut by cut, and its tax anew."""
+def _take_off(
+    component: PriceComponent, line: Promoted, known: Mapping[str, Terms], *, ends: bool
+) -> Iterable[ReceiptStep]:
+    """Writes what was taken off into the charge, cut by cut, and its tax anew; `ends`: when it ends is stated too."""
+    begun_at = line.line.begun_at if ends else None
     taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100
     for cut in line.cuts:
         promotion = known[cut.promotion].promotion
@@ -211,6 +208,9 @@ def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Ter
                 component.currency,
                 component.net - net,
                 action.duration,
+                None
+                if begun_at is None or action.duration is None
+                else lasts(begun_at, action.duration, line.line.period),
             )
         )
     if component.tax_rate is not None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from catalog.pricing.money import minor_unit
@@ -29,7 +29,7 @@ from catalog.promotion.engine import (
 )
 from catalog.promotion.values import PromotionAction, PromotionCriteria, PromotionCriteriaGroup, PromotionPattern
 from chassis.errors import Violation
-from chassis.types import Duration, EntityRef, TimePeriod
+from chassis.types import Duration, EntityRef, TimePeriod, decimal_of
 
 # criteriaParameter, in small letters → what it is about.
 PARAMETERS: Mapping[str, Fact] = {
@@ -69,6 +69,7 @@ ACTION_TYPES: Mapping[str, tuple[Off, bool]] = {
     "unitpercentage": (Off.UNIT, True),
     "unitamount": (Off.UNIT, False),
     "deliverypercentage": (Off.DELIVERY, True),
+    "deliveryamount": (Off.DELIVERY, False),
 }
 # Before the decimal point and behind it: enough for any money, and calculations stay exact.
 _MOST_DIGITS = 18
@@ -152,7 +153,7 @@ def _parse_action(data: Mapping[str, Any]) -> Action:
             kind=data["kind"],
             period=data["period"],
         ),
-        floor=Decimal(data["floor"]),
+        floor=decimal_of(data["floor"]),
         duration=Duration(**data["duration"]) if data["duration"] else None,
     )
 
@@ -168,7 +169,7 @@ def window(period: TimePeriod | None) -> list[str]:
 
 
 def _decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+    return None if text is None else decimal_of(text)
 
 
 class Reading:
@@ -253,6 +254,10 @@ class Reading:
             self._check_charges(action, path, kind, by_percentage)
             if not by_percentage:
                 self._check_amount(value, path, kind, period)
+        elif off is Off.DELIVERY and not by_percentage:
+            if not self._currency:
+                self._fault("currency", "amounts are in a currency")
+            self._check_amount(value, path, "", period)
         if action.minimum_unit_price is not None and action.minimum_unit_price < 0:
             self._fault(f"{path}.minimum_unit_price", "no unit is sold for less than nothing")
         products, categories = self._entities(action, path)
@@ -333,10 +338,10 @@ def _letters(text: str | None) -> str:
 
 def _number(text: str) -> Decimal | None:
     try:
-        number = Decimal(text)
-    except InvalidOperation:
+        number = decimal_of(text)
+    except ValueError:
         return None
-    if not number.is_finite() or number.adjusted() > _MOST_DIGITS or -int(number.as_tuple().exponent) > _MOST_DIGITS:
+    if number.adjusted() > _MOST_DIGITS or -int(number.as_tuple().exponent) > _MOST_DIGITS:
         return None
     return number
 

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from catalog.pricing.conditions import CHARACTERISTIC, SUBJECTS
 from catalog.product.values import ConditionOperator, PriceCondition
+from chassis.types import decimal_of
 
 # A customer is in several segments, and in a place inside a place: these have many values at once.
 MANY = frozenset({"marketSegment", "place"})
@@ -113,7 +114,7 @@ def _bounds(
 
 
 def _within(key: str, conditions: Iterable[PriceCondition]) -> bool:
-    number = _number(json.loads(key, parse_float=Decimal))
+    number = _number(json.loads(key, parse_float=decimal_of, parse_int=decimal_of))
     for condition in conditions:
         if condition.operator not in _BOUNDS:
             continue
@@ -135,7 +136,7 @@ def _holds(number: Decimal, operator: ConditionOperator, bound: Decimal) -> bool
 def _values(condition: PriceCondition) -> list[Any]:
     if condition.value is None:
         return []
-    value = json.loads(condition.value.text, parse_float=Decimal)
+    value = json.loads(condition.value.text, parse_float=decimal_of, parse_int=decimal_of)
     return value if isinstance(value, list) else [value]
 
 
@@ -144,10 +145,9 @@ def _number(value: Any) -> Decimal | None:
         return None
     # As pricing takes them: a number may be written as a text.
     try:
-        number = Decimal(value)
-    except InvalidOperation:
+        return value if isinstance(value, Decimal) else decimal_of(str(value))
+    except ValueError:
         return None
-    return number if number.is_finite() else None
 
 
 def _key(value: Any) -> str:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from catalog.product.domain import (
@@ -24,7 +24,7 @@ from catalog.product.values import ProductOfferingPriceRefOrValue, ProductOfferi
 from catalog.transfer.domain import Content, ContentError, Element, File, as_text, extensions
 from catalog.transfer.files import named, text_of
 from catalog.transfer.formulas import Charging, NotMappableError, Row, charging, kind_of_usage, numbers
-from chassis.types import COMMON, EntityRef, Money, ProductSpecificationRef, Quantity
+from chassis.types import COMMON, EntityRef, Money, ProductSpecificationRef, Quantity, decimal_of
 
 CURRENCY = "RUB"
 REQUIRES, EXCLUDES = "requires", "excludes"
@@ -235,12 +235,9 @@ def _decimal(text: str) -> Decimal | None:
     if not text.strip():
         return None
     try:
-        value = Decimal(text.strip())
-    except InvalidOperation:
-        raise NotMappableError(f"{text!r} isn't a number") from None
-    if not value.is_finite():
-        raise NotMappableError(f"{text!r} isn't a number")
-    return value
+        return decimal_of(text.strip())
+    except ValueError as error:
+        raise NotMappableError(str(error)) from None
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Money, new_id
+from chassis.types import Money, TimePeriod, new_id
 
 SOURCE = "svyaz/orders"
 ZERO_HASH = "0" * 64
@@ -49,7 +49,8 @@ class ChargeType(StrEnum):
 class ChargeAlteration:
     """A discount (negative) or surcharge that `amount` contains, for so many `units` from when the charge occurs.
 
-    Without a duration it lasts as long as the charge. `percentage` in percent, amounts before tax.
+    Without a duration it lasts as long as the charge. `percentage` in percent, amounts before tax. `valid_for`: of a
+    charge that goes on with it, since when it has run and when it ends; its duration isn't granted anew.
     """
 
     amount: Money
@@ -58,17 +59,25 @@ class ChargeAlteration:
     percentage: Decimal | None = None
     duration: int | None = None
     units: str | None = None
+    valid_for: TimePeriod | None = None
 
     def until(self, begins: datetime) -> datetime | None:
         """The instant from which the charge is without it, by the calendar in UTC; None: never, or by odd units."""
+        if self.valid_for is not None:
+            return self.valid_for.end_date_time
         if self.duration is None:
             return None
+        # The periods of a charge can be several of a unit: `3 month`.
+        number, _, unit = (self.units or "").rpartition(" ")
+        if number and not number.isdecimal():
+            return None
+        duration = self.duration * int(number or 1)
         try:
-            if self.units in _DAYS:
-                return begins + timedelta(days=_DAYS[self.units] * self.duration)
-            if self.units not in _MONTHS:
+            if unit in _DAYS:
+                return begins + timedelta(days=_DAYS[unit] * duration)
+            if unit not in _MONTHS:
                 return None
-            month = begins.month - 1 + _MONTHS[self.units] * self.duration
+            month = begins.month - 1 + _MONTHS[unit] * duration
             first = begins.replace(year=begins.year + month // 12, month=month % 12 + 1, day=1)
             return first.replace(day=min(begins.day, calendar.monthrange(first.year, first.month)[1]))
         except (OverflowError, ValueError):
@@ -153,6 +162,7 @@ class ChargeEvent:
 
 def _alteration(alteration: ChargeAlteration, begins: datetime) -> dict[str, Any]:
     until = alteration.until(begins.astimezone(UTC))
+    since = alteration.valid_for.start_date_time if alteration.valid_for is not None else None
     return _stated(
         {
             "name": alteration.name,
@@ -164,6 +174,8 @@ def _alteration(alteration: ChargeAlteration, begins: datetime) -> dict[str, Any
                 if alteration.duration is None
                 else _stated({"amount": alteration.duration, "units": alteration.units})
             ),
+            # Of what goes on: since when its duration counts.
+            "since": None if since is None else _instant(since),
             "until": None if until is None else _instant(until),
         }
     )

@@ -8,7 +8,7 @@ from decimal import Decimal
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.products import PriceAlteration, ProductRefOrValue
-from chassis.types import EntityRef, Money, Price, ProductSpecificationRef
+from chassis.types import EntityRef, Money, Price, ProductSpecificationRef, TimePeriod
 from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.ordering import chosen
 from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk
@@ -490,6 +490,11 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                     product_offering_price=(
                         convert.from_message(alteration.product_offering_price, EntityRef)
                         if alteration.product_offering_price.id
+                        else None
+                    ),
+                    valid_for=(
+                        convert.from_message(alteration.valid_for, TimePeriod)
+                        if alteration.HasField("valid_for")
                         else None
                     ),
                 )

@@ -427,6 +427,7 @@ def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
             duration=alteration.application_duration,
             # Without units of its own it lasts for so many of the charge's periods.
             units=alteration.unit_of_measure or price.recurring_charge_period,
+            valid_for=alteration.valid_for,
         )
         for alteration in price.price_alteration
         if alteration.price is not None and alteration.price.duty_free_amount is not None
