@@ -29,7 +29,8 @@ from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from orders.ordering.coupons import Coupons
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
@@ -156,8 +157,9 @@ def _others(name: str, database: Database) -> list[Any]:
         catalog_pb2_grpc.CatalogServiceStub(nowhere),
         customers_pb2_grpc.CustomerServiceStub(nowhere),
     )
+    coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
     return [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
         (

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "catalog_0014"
-down_revision = "catalog_0011"
+down_revision = "catalog_0020"
 branch_labels = None
 depends_on = None
 
