@@ -23,7 +23,7 @@ from catalog.pricing.offers import Offer
 from catalog.product.values import OfferingPhase
 from chassis.convert import from_money, to_money, to_timestamp
 from chassis.db import Database
-from chassis.errors import InvalidArgument, NotFound, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.types import Characteristic, Duration, Json, Money, new_id
 from svyaz.catalog.v1 import catalog_pb2 as pb
 from svyaz.catalog.v1 import preview_pb2
@@ -303,6 +303,33 @@ def test_those_who_keep_what_they_bought(
     assert not shown[0].HasField("effective_at")
 
 
+def test_a_version_moves_those_of_older_ones_and_not_before_it_is_sold(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    def beginning(at: datetime) -> values_pb2.TimePeriod:
+        return values_pb2.TimePeriod(start_date_time=to_timestamp(at))
+
+    monthly = manager.create(a_monthly_price(500))
+    old = manager.create(an_offering(monthly))
+    later = a_version(
+        manager,
+        old,
+        monthly,
+        version="3",
+        lifecycle_status=pb.LIFECYCLE_STATUS_ACTIVE,
+        valid_for=beginning(AT + timedelta(days=90)),
+        existing_subscribers=migrating(None),
+    )
+    begins = AT + timedelta(days=30)
+    dearer = manager.create(a_monthly_price(600))
+    between = a_version(manager, old, dearer, valid_for=beginning(begins), existing_subscribers=migrating(None))
+    of_old, _ = holder(database, old, paying("500")), holder(database, later, paying("500"))
+    preview = worked_out(manager, between, at=to_timestamp(AT))
+    (shown,) = products(manager, preview)
+    assert (shown.product_id, shown.outcome) == (of_old.id, MORE), "who has a later version isn't moved back"
+    assert shown.effective_at.ToDatetime(UTC) == begins
+
+
 def test_an_empty_base(manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]) -> None:
     old = manager.create(an_offering(manager.create(a_monthly_price(500))))
     preview = worked_out(manager, a_version(manager, old, manager.create(a_monthly_price(600))))
@@ -355,6 +382,93 @@ def test_who_cannot_be_priced_is_told_with_the_reason(
     assert (warning.field, warning.products, warning.product_offering_id) == ("NO_PRICE_IN_CURRENCY", 1, old.id)
     (shown,) = products(manager, preview)
     assert (shown.product_id, shown.reason) == (held.id, "NO_PRICE_IN_CURRENCY")
+
+
+def test_what_would_never_apply_is_told(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    monthly = manager.create(a_monthly_price(500))
+    old = manager.create(an_offering(monthly))
+    of_a_phase = manager.create(a_monthly_price(100, phase=["first year"], lifecycle_status=IN_DESIGN))
+    early = migrating(AT - timedelta(days=400))
+    new = a_version(
+        manager,
+        old,
+        manager.create(a_monthly_price(600)),
+        of_a_phase,
+        existing_subscribers=early,
+        valid_for=values_pb2.TimePeriod(start_date_time=to_timestamp(AT - timedelta(days=30))),
+    )
+    holder(database, old, paying("500"))
+    request = preview_pb2.PreviewChangeRequest(product_offering_id=[new.id], at=to_timestamp(AT))
+    at_once = manager.call("PreviewChange", request)
+    preview = worked_out(manager, new, at=to_timestamp(AT))
+    *idle, refused_ones = preview.warning
+    assert idle == list(at_once.warning)
+    assert [(one.product_offering_id, one.field) for one in idle] == [
+        (new.id, "existing_subscribers.effective_date"),
+        (new.id, "product_offering_price[1].phase[0]"),
+    ]
+    assert (refused_ones.field, refused_ones.products) == ("OFFERING_NOT_SELLABLE", 1), "and it can't be priced so"
+
+    # Of a price that replaces another: what it says itself, and what becomes of the offerings that use it.
+    changed = pb.ProductOfferingPrice()
+    changed.CopyFrom(monthly)
+    changed.phase[:] = ["trial"]
+    changed.valid_for.end_date_time.CopyFrom(to_timestamp(AT - timedelta(days=1)))
+    preview = worked_out(manager, product_offering_price=[changed], at=to_timestamp(AT))
+    told = {(one.product_offering_id, one.field) for one in preview.warning if not one.products}
+    assert ("", "product_offering_price[0].valid_for.end_date_time") in told
+    assert (old.id, "product_offering_price[0].phase[0]") in told
+    assert not [one for one in told if one[0] == new.id], "the draft doesn't use it"
+    unchanged = worked_out(manager, product_offering_price=[monthly], at=to_timestamp(AT))
+    assert list(unchanged.warning) == []
+
+
+def test_a_preview_is_cancelled(
+    database: Database, manager: Client, client_for: Callable[..., Client], previews: Previews
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    request = preview_pb2.CancelChangePreviewRequest(id=made.id)
+    elsewhere = client_for(["catalog-manager"], ["osh"])
+    refused(PermissionDenied, "BRANCH_FORBIDDEN", lambda: elsewhere.call("CancelChangePreview", request))
+    cancelled = manager.call("CancelChangePreview", request)
+    assert cancelled.state == preview_pb2.PREVIEW_STATE_CANCELLED
+    assert cancelled.HasField("ended_at")
+    assert steps(database, previews, made.id) == 0
+    with as_of(database, "bishkek") as unit:
+        # As the step that was under way, or whose timer was taken already.
+        previews.step(made.id, unit)
+    found = seen(manager, made)
+    assert (found.state, found.products, products(manager, made)) == (preview_pb2.PREVIEW_STATE_CANCELLED, 0, [])
+    assert manager.call("CancelChangePreview", request).state == preview_pb2.PREVIEW_STATE_CANCELLED
+
+    done = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    steps(database, previews, done.id)
+    request.id = done.id
+    refused(FailedPrecondition, "NOT_RUNNING", lambda: manager.call("CancelChangePreview", request))
+
+
+def test_what_is_cancelled_while_it_is_grouped_keeps_nothing(
+    database: Database, manager: Client, previews: Previews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600)))
+    holder(database, old, paying("500"))
+    made = manager.call("PreviewChange", preview_pb2.PreviewChangeRequest(product_offering_id=[new.id]))
+    group = store.group
+
+    def meanwhile(*args: Any) -> None:
+        group(*args)
+        manager.call("CancelChangePreview", preview_pb2.CancelChangePreviewRequest(id=made.id))
+
+    monkeypatch.setattr(store, "group", meanwhile)
+    assert steps(database, previews, made.id) <= 1
+    found = seen(manager, made)
+    assert (found.state, found.products) == (preview_pb2.PREVIEW_STATE_CANCELLED, 0)
 
 
 def test_what_is_not_there_is_refused(manager: Client) -> None:
@@ -470,22 +584,54 @@ def test_a_product_that_has_changed_since_is_said_to_have(
     assert sorted(one.outcome for one in products(manager, made)) == sorted([MORE, outdated])
 
 
-def test_products_are_grouped_some_at_a_time(
+def test_groups_are_priced_some_at_a_time(
     database: Database,
     manager: Client,
+    head_office: Client,
     worked_out: Callable[..., preview_pb2.ChangePreview],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(job, "GROUPED_AT_ONCE", 2)
+    monkeypatch.setattr(job, "BATCH", 1)
     old = manager.create(an_offering(manager.create(a_monthly_price(500))))
     new = a_version(manager, old, manager.create(a_monthly_price(600)))
-    for amount in ("500", "500", "700", "500", "500"):
-        holder(database, old, paying(amount))
-    made = worked_out(manager, new)
-    assert (counts(made), made.groups, made.total[0].products) == ({MORE: 4, LESS: 1}, 2, 5)
+    for amount, branch in (("500", "osh"), ("500", "naryn"), ("700", "osh"), ("500", "bishkek"), ("500", "osh")):
+        holder(database, old, paying(amount), branch=branch)
+    made = worked_out(head_office, new)
+    assert (counts(made), made.groups, made.total[0].products) == ({MORE: 4, LESS: 1}, 4, 5)
     keep = pb.ExistingSubscribers(policy=pb.EXISTING_SUBSCRIBERS_POLICY_KEEP)
     kept = a_version(manager, old, manager.create(a_monthly_price(900)), existing_subscribers=keep)
-    assert counts(worked_out(manager, kept)) == {KEPT: 5}
+    assert counts(worked_out(head_office, kept)) == {KEPT: 5}
+
+
+def test_a_price_of_one_branch_only(
+    database: Database,
+    manager: Client,
+    head_office: Client,
+    worked_out: Callable[..., preview_pb2.ChangePreview],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job, "BATCH", 2)
+    of_osh = pb.PriceCondition(subject="branch", operator=pb.CONDITION_OPERATOR_EQ, value=b'"osh"')
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(
+        manager, old, manager.create(a_monthly_price(500)), manager.create(a_monthly_price(50, condition=[of_osh]))
+    )
+    held = {branch: holder(database, old, paying("500"), branch=branch) for branch in ("bishkek", "naryn", "osh")}
+    made = worked_out(head_office, new)
+    assert counts(made) == {SAME: 2, MORE: 1}
+    assert [one.product_id for one in products(head_office, made, outcome=[MORE])] == [held["osh"].id]
+
+
+def test_a_value_that_is_not_there_is_not_alike_one_that_is_nothing(
+    database: Database, manager: Client, worked_out: Callable[..., preview_pb2.ChangePreview]
+) -> None:
+    said = pb.PriceCondition(subject="characteristic.speed", operator=pb.CONDITION_OPERATOR_NE, value=b'"slow"')
+    old = manager.create(an_offering(manager.create(a_monthly_price(500))))
+    new = a_version(manager, old, manager.create(a_monthly_price(600, condition=[said])))
+    for speed in (None, b"null", b'""', b"1"):
+        stated = [] if speed is None else [values_pb2.Characteristic(name="speed", value=speed)]
+        holder(database, old, paying("500"), product_characteristic=stated)
+    assert worked_out(manager, new).groups == 4
 
 
 def test_what_goes_on_failing_ends_with_the_reason(

@@ -1,13 +1,16 @@
 """Qualifications, the configurator and sales, over gRPC on a real database."""
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from google.protobuf import timestamp_pb2
 from psycopg.errors import InsufficientPrivilege
 
 from catalog.product.domain import ProductOffering
+from catalog.qualification.api import overdue
 from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
@@ -54,12 +57,12 @@ def customer(id: str) -> values_pb2.RelatedParty:
 
 
 def asked(agent: Client, *offerings: Any, **more: Any) -> Any:
+    items = [
+        _S.ProductOfferingQualificationItem(id=str(i), product_offering=ref(offering))
+        for i, offering in enumerate(offerings, 1)
+    ]
     question = _S.ProductOfferingQualification(
-        product_offering_qualification_item=[
-            _S.ProductOfferingQualificationItem(id=str(i), product_offering=ref(offering))
-            for i, offering in enumerate(offerings, 1)
-        ],
-        **{"instant_sync_qualification": True, **more},
+        **{"instant_sync_qualification": True, "product_offering_qualification_item": items, **more}
     )
     return agent.call(
         "CreateProductOfferingQualification",
@@ -173,8 +176,8 @@ def test_what_cannot_be_judged_ends_with_an_error(agent: Client) -> None:
 
 def test_a_changed_question_is_answered_anew_and_its_history_stays(admin: Client, agent: Client) -> None:
     net = offered(admin, "net", place=[values_pb2.EntityRef(id="osh", name="Osh")])
-    answer = asked(agent, net)
-    assert list(answer.product_offering_qualification_item[0].unknown) == ["place", "customer"]
+    answer = asked(agent, net, place=[inventory_pb2.RelatedPlaceRefOrValue(id="osh", role="installation")])
+    assert results(answer) == ["qualified"]
 
     def changed(*paths: str, **more: Any) -> Any:
         request = _S.UpdateProductOfferingQualificationRequest(
@@ -213,6 +216,142 @@ def test_what_needs_no_answer_at_once_is_acknowledged_first(database: Database, 
             ("ProductOfferingQualificationCreateEvent", 1),
             ("ProductOfferingQualificationStateChangeEvent", 2),
         ]
+
+
+def required(question: Any) -> list[list[str]]:
+    return [list(item.information_required) for item in question.product_offering_qualification_item]
+
+
+def states(question: Any) -> list[int]:
+    return [item.state for item in question.product_offering_qualification_item]
+
+
+def event_types(database: Database, question: Any) -> list[str]:
+    with as_of(database, "bishkek") as unit:
+        query = "SELECT type FROM event WHERE aggregate_id = %s ORDER BY version"
+        rows = unit.cursor().execute(query, (question.id,)).fetchall()
+    return [row[0].removeprefix("ProductOfferingQualification").removesuffix("Event") for row in rows]
+
+
+def an_informed(agent: Client, question: Any, **more: Any) -> Any:
+    request = _S.UpdateProductOfferingQualificationRequest(
+        product_offering_qualification=_S.ProductOfferingQualification(id=question.id, **more)
+    )
+    request.update_mask.paths.extend(more)
+    return agent.call("UpdateProductOfferingQualification", request)
+
+
+AT_HOME = [inventory_pb2.RelatedPlaceRefOrValue(id="house-7", role="installation")]
+DONE, WAITING = _S.QUALIFICATION_STATE_DONE, _S.QUALIFICATION_STATE_IN_PROGRESS
+TERMINATED = _S.QUALIFICATION_STATE_TERMINATED_WITH_ERROR
+
+
+def restricted(admin: Client) -> tuple[Any, Any, Any]:
+    """What is offered everywhere, at one house to one segment, and elsewhere only."""
+    house, home = values_pb2.EntityRef(id="house-7"), values_pb2.EntityRef(id="home")
+    return (
+        offered(admin, "everywhere"),
+        offered(admin, "here", place=[house], market_segment=[home]),
+        offered(admin, "elsewhere", place=[house], eligible_branch=["osh"]),
+    )
+
+
+def test_what_has_to_be_answered_at_once_says_what_information_it_lacks(admin: Client, agent: Client) -> None:
+    everywhere, here, elsewhere = restricted(admin)
+    answer = asked(agent, everywhere, here, elsewhere)
+    assert answer.state == DONE
+    assert states(answer) == [DONE, TERMINATED, DONE]
+    # What can't be had wherever it is needs no place.
+    assert required(answer) == [[], ["place", "marketSegment"], []]
+    assert results(answer) == ["qualified", "", "unqualified"]
+    assert [error.value for error in answer.product_offering_qualification_item[1].termination_error] == [
+        "Unable to proceed to qualification: place is required",
+        "Unable to proceed to qualification: marketSegment is required",
+    ]
+    assert answer.qualification_result == "yellow"
+    alone = asked(agent, here)
+    assert (alone.state, alone.qualification_result) == (TERMINATED, "red")
+    told = asked(agent, here, place=AT_HOME, market_segment=[values_pb2.EntityRef(id="home")])
+    assert (results(told), required(told)) == (["qualified"], [[]])
+
+
+def test_a_change_of_a_product_needs_to_know_whose_it_is(admin: Client, agent: Client) -> None:
+    net = offered(admin, "net")
+    item = _S.ProductOfferingQualificationItem(
+        id="1",
+        action=_S.PRODUCT_ACTION_MODIFY,
+        product=inventory_pb2.ProductRefOrValue(id="somebody's"),
+        product_offering=ref(net),
+    )
+    assert required(asked(agent, product_offering_qualification_item=[item])) == [["relatedParty"]]
+    known = asked(agent, product_offering_qualification_item=[item], related_party=[customer("somebody")])
+    assert (results(known), required(known)) == (["qualified"], [[]])
+
+
+def test_a_question_waits_for_the_information_that_it_lacks(database: Database, admin: Client, agent: Client) -> None:
+    everywhere, here, elsewhere = restricted(admin)
+    asking = asked(agent, everywhere, here, elsewhere, instant_sync_qualification=False)
+    assert (asking.state, states(asking)) == (WAITING, [DONE, WAITING, DONE])
+    assert (asking.qualification_result, asking.HasField("effective_qualification_date")) == ("", False)
+    waits = asking.expected_poq_completion_date.ToSeconds() - asking.product_offering_qualification_date.ToSeconds()
+    assert waits == 14 * 24 * 3600
+    assert event_types(database, asking) == ["Create", "InformationRequired"]
+    assert "INFORMATION_REQUIRED" in {step.action for step in asking.receipt.step}
+
+    half = an_informed(agent, asking, place=AT_HOME)
+    assert (half.state, required(half)[1]) == (WAITING, ["marketSegment"])
+    told = an_informed(agent, asking, market_segment=[values_pb2.EntityRef(id="home")])
+    assert (told.state, results(told)) == (DONE, ["qualified", "qualified", "unqualified"])
+    assert event_types(database, asking) == ["Create", "InformationRequired", "InformationRequired", "StateChange"]
+    with as_of(database, "bishkek") as unit:
+        due = "SELECT count(*) FROM timer WHERE aggregate_id = %s"
+        assert unit.cursor().execute(due, (asking.id,)).fetchone() == (0,)
+    # An answer that was given doesn't become a question again.
+    anew = an_informed(agent, asking, place=[])
+    assert (anew.state, states(anew)[1], required(anew)[1]) == (DONE, TERMINATED, ["place"])
+
+
+def test_a_category_is_looked_through_again_when_the_question_changes(admin: Client, agent: Client) -> None:
+    shelf = admin.create(catalog_pb2.Category(name="shelf", lifecycle_status=LAUNCHED))
+    house = values_pb2.EntityRef(id="house-7")
+    one = offered(admin, "one", category=[ref(shelf)], place=[house], exclusion_group=["access"])
+    other = offered(admin, "other", category=[ref(shelf)], exclusion_group=["access"])
+    asking = asked(agent, category=ref(shelf), instant_sync_qualification=False)
+    assert (asking.state, results(asking)) == (WAITING, ["", "qualified"])
+    newer = offered(admin, "some more", category=[ref(shelf)])
+    told = an_informed(agent, asking, place=AT_HOME)
+    found = [item.product_offering.id for item in told.product_offering_qualification_item]
+    # Beside each other they couldn't be had: nobody asked for that.
+    assert (found, results(told)) == ([one.id, other.id, newer.id], ["qualified"] * 3)
+    assert [item.id for item in told.product_offering_qualification_item] == ["1", "2", "3"]
+
+
+def test_a_question_waits_no_longer_than_its_answer_is_wanted(database: Database, admin: Client, agent: Client) -> None:
+    _, here, _ = restricted(admin)
+    asking = asked(agent, here, instant_sync_qualification=False)
+
+    def due(question: Any) -> Any:
+        with as_of(database, "bishkek") as unit:
+            overdue(question.id, unit)
+        return agent.call("GetProductOfferingQualification", requests_pb2.GetRequest(id=question.id))
+
+    assert due(asking).state == WAITING, "not before it is due"
+    soon = timestamp_pb2.Timestamp(seconds=int(time.time()) + 2)
+    asking = an_informed(agent, asking, requested_poq_completion_date=soon)
+    assert (asking.state, asking.expected_poq_completion_date) == (WAITING, soon)
+    with as_of(database, "bishkek") as unit:
+        query = "SELECT extract(epoch FROM due)::bigint FROM timer WHERE aggregate_id = %s"
+        assert unit.cursor().execute(query, (asking.id,)).fetchone() == (soon.seconds,)
+    time.sleep(max(0, soon.seconds + 0.1 - time.time()))
+    late = due(asking)
+    assert (late.state, required(late)) == (TERMINATED, [["place", "marketSegment"]])
+    assert event_types(database, asking)[-1] == "StateChange"
+    assert due(asking).etag == late.etag
+
+    at_once = an_informed(agent, asked(agent, here, instant_sync_qualification=False), instant_sync_qualification=True)
+    assert at_once.state == TERMINATED
+    with as_of(database, "bishkek") as unit:
+        overdue("gone", unit)
 
 
 # --- the configurator ------------------------------------------------------------------------------------------------

@@ -96,6 +96,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.catalog.v1.HoldingService": {"RebuildHoldings": ADMIN},
     "svyaz.catalog.v1.PreviewService": {
         "PreviewChange": WRITE_CATALOG,
+        "CancelChangePreview": WRITE_CATALOG,
         "GetChangePreview": WRITE_CATALOG | {"billing"},
         "ListPreviewedProducts": WRITE_CATALOG | {"billing"},
     },

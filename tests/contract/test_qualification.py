@@ -257,6 +257,31 @@ def test_the_hub_of_679_tells_of_a_qualification_s_life(admin: Api, api: Api, re
     assert admin.delete(hub["href"]).status_code == 204
 
 
+def test_a_question_that_lacks_information_asks_for_it(
+    admin: Api, api: Api, receiver: Receiver, specs: dict[str, Spec]
+) -> None:
+    hub = admin.made(_hub(QUALIFICATION), {"callback": receiver.url})
+    here = offering(api, "here", place=[{"id": "house-7", "name": "House 7"}])
+    item = {"id": "1", "action": "add", "productOffering": {"id": here["id"]}}
+    asking = api.made(QUALIFICATION, {"productOfferingQualificationItem": [item]})
+    (waiting,) = asking["productOfferingQualificationItem"]
+    assert (asking["state"], waiting["state"]) == ("inProgress", "inProgress")
+    assert waiting["informationRequired"] == ["place"]
+    specs[QUALIFICATION.split("/")[2]].check("ProductOfferingQualification", asking)
+    place = {"id": "house-7", "role": "installation", "@referredType": "Place"}
+    told = api.patch(asking["href"], {"place": [place]}).json()
+    assert (told["state"], told["qualificationResult"]) == ("done", "green")
+    eventually(
+        lambda: len(receiver.accepted) >= 3, 30, lambda: str([one.event["eventType"] for one in receiver.accepted])
+    )
+    assert [(one.event["eventType"], one.resource["state"]) for one in receiver.accepted] == [
+        ("ProductOfferingQualificationCreateEvent", "acknowledged"),
+        ("ProductOfferingQualificationInformationRequiredEvent", "inProgress"),
+        ("ProductOfferingQualificationStateChangeEvent", "done"),
+    ]
+    assert admin.delete(hub["href"]).status_code == 204
+
+
 def test_the_hub_of_680_tells_of_a_recommendation(admin: Api, api: Api, receiver: Receiver) -> None:
     hub = admin.made(_hub(RECOMMENDATION), {"callback": receiver.url, "query": "name=told"})
     api.made(RECOMMENDATION, question(api, RECOMMENDATION, name="untold"))

@@ -83,7 +83,8 @@ class Branch:
 
     def act(self, action: str, body: Any, *, role: str = "catalog-manager") -> Any:
         """Something that a catalog's manager does beside the resources."""
-        api = "migration" if "igrat" in action else "publication"
+        apis = {"igrat": "migration", "review": "preview"}
+        api = next((api for word, api in apis.items() if word in action), "publication")
         return self.persist("POST", f"/{api}/v1/{action}", body, role=role)
 
     def customer(self, given: str, family: str) -> tuple[str, str]:

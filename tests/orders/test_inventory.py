@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 
 from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.products import ProductPrice, ProductStatus, RelatedProductOrderItem
 from chassis.types import EntityRef, Money, Price
 from orders.inventory.domain import DELETABLE, TRANSITIONS, Product
-from orders.inventory.values import ProductPrice, ProductStatus, RelatedProductOrderItem
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

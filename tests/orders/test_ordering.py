@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.products import ProductRefOrValue
 from chassis.types import RelatedParty
-from orders.inventory.values import ProductRefOrValue
 from orders.ordering.domain import (
     ORDER_TRANSITIONS,
     ProductOrder,

@@ -21,6 +21,7 @@ from catalog.publication.domain import LARGE_DISCOUNT_PERCENT
 from catalog.publication.events import Plans, Watch
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
+from catalog.qualification.api import timers as qualification_timers
 from catalog.recommendation.api import Recommendations
 from catalog.recommendation.entitlement_api import Entitlements
 from catalog.store import RESOURCES, metadata
@@ -144,6 +145,7 @@ def timer_handlers(
     )
     return {
         **previews.timers(),
+        **qualification_timers(),
         **Plans(items).timers(),
         **imports.timers(),
         **Families(guards, attempts=attempts).timers(),

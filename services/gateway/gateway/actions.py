@@ -9,7 +9,14 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from svyaz.catalog.v1 import pricing_pb2, pricing_pb2_grpc, publication_pb2, publication_pb2_grpc
+from svyaz.catalog.v1 import (
+    preview_pb2,
+    preview_pb2_grpc,
+    pricing_pb2,
+    pricing_pb2_grpc,
+    publication_pb2,
+    publication_pb2_grpc,
+)
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -43,14 +50,22 @@ def _action(path: str, stub: Callable[..., Any], module: Any, name: str, summary
     return Action(path, stub, module.DESCRIPTOR.services_by_name[service].methods_by_name[name], summary)
 
 
+def _called(name: str) -> str:
+    return f"{name[0].lower()}{name[1:]}"
+
+
 def _publication(name: str, summary: str) -> Action:
-    path = f"/publication/v1/{name[0].lower()}{name[1:]}"
-    return _action(path, publication_pb2_grpc.PublicationServiceStub, publication_pb2, name, summary)
+    stub = publication_pb2_grpc.PublicationServiceStub
+    return _action(f"/publication/v1/{_called(name)}", stub, publication_pb2, name, summary)
+
+
+def _preview(name: str, summary: str) -> Action:
+    return _action(f"/preview/v1/{_called(name)}", preview_pb2_grpc.PreviewServiceStub, preview_pb2, name, summary)
 
 
 def _migration(name: str, summary: str) -> Action:
-    path = f"/migration/v1/{name[0].lower()}{name[1:]}"
-    return _action(path, migration_pb2_grpc.MigrationServiceStub, migration_pb2, name, summary)
+    stub = migration_pb2_grpc.MigrationServiceStub
+    return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
 
 
 ACTIONS = (
@@ -68,6 +83,10 @@ ACTIONS = (
     _publication("ListAuthorship", "Who changed what is sold, and who approved it"),
     _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
     _publication("LintProductOffering", "What of an offering would never apply, and why"),
+    _preview("PreviewChange", "Begins to find out who would pay more or less by a change"),
+    _preview("GetChangePreview", "How far a preview is, and what it comes to"),
+    _preview("CancelChangePreview", "Ends a preview before it is done"),
+    _preview("ListPreviewedProducts", "Who would pay what, product by product"),
     _migration("MigrateProducts", "Moves the products of old offerings to a new one, by an order each"),
     _migration("StartProductMigration", "A second person's word for a migration that waits for it"),
     _migration("GetProductMigration", "How far a migration has come"),

@@ -3,11 +3,12 @@
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
 from catalog.preview import store
-from catalog.preview.domain import Difference, PreviewOutcome, PreviewState
+from catalog.preview.domain import Difference, NeverApplied, PreviewOutcome, PreviewState
 from catalog.preview.job import FORGET, KEPT_FOR, STEP, Previews, compiled, proposed, timer_branch
 from chassis.auth import EVERY_BRANCH
 from chassis.convert import from_timestamp, to_money, to_timestamp
@@ -45,7 +46,7 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
         def work(unit: Unit) -> pb.ChangePreview:
             at = from_timestamp(request.at) if request.HasField("at") else unit.at
             # Refused now rather than in a moment.
-            compiled(unit, proposed(request, at))
+            plan = compiled(unit, proposed(request, at))
             principal = unit.call.principal
             if not principal.every_branch and not principal.branches:
                 raise PermissionDenied("BRANCH_FORBIDDEN", "a preview is of a branch's subscribers, and you have none")
@@ -54,47 +55,66 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
             store.add(unit, made, branches, request.SerializeToString(), at)
             set_timer(unit, made, STEP, unit.at, timer_branch(branches))
             set_timer(unit, made, FORGET, unit.at + KEPT_FOR, timer_branch(branches))
-            return pb.ChangePreview(id=made, state=pb.PREVIEW_STATE_RUNNING, created_at=to_timestamp(unit.at))
+            return pb.ChangePreview(
+                id=made,
+                state=pb.PREVIEW_STATE_RUNNING,
+                created_at=to_timestamp(unit.at),
+                warning=_warnings(plan.never_applied),
+            )
 
         return self._database.transact(request, pb.ChangePreview, work)
 
     def GetChangePreview(self, request: requests_pb2.GetRequest, context: Any) -> pb.ChangePreview:
         """How far it is, and what it comes to in the caller's branches. Raises NotFound."""
         with self._database.unit() as unit:
-            row = store.row_of(unit, request.id)
-            found = pb.ChangePreview(
-                id=row.id,
-                state=pb.PreviewState.Value(f"PREVIEW_STATE_{row.state.name}"),
-                created_at=to_timestamp(row.created_at),
-                error=row.error or "",
-            )
-            if row.ended_at is not None:
-                found.ended_at.CopyFrom(to_timestamp(row.ended_at))
-            for one in store.outcomes(unit, row.id):
-                found.groups += one.groups
-                found.products += int(one.products)
-                if one.outcome is not None:
-                    found.products_priced += int(one.products)
-                    found.count.add(outcome=_outcome(one.outcome), products=int(one.products))
-            for one in store.totals(unit, row.id):
-                found.total.append(
-                    pb.PreviewTotal(
-                        recurring_charge_period=one.period,
-                        products=int(one.products),
-                        before=_money(one.currency, one.before_net),
-                        before_tax_included=_money(one.currency, one.before_gross),
-                        after=_money(one.currency, one.after_net),
-                        after_tax_included=_money(one.currency, one.after_gross),
-                    )
-                )
-            found.histogram.extend(_bucket(one) for one in store.histogram(unit, row.id, BOUNDS))
-            for one in store.refusals(unit, row.id, WARNINGS):
-                found.warning.add(
-                    field=one.reason or "",
-                    description=one.description or "",
+            return self._shown(unit, request.id)
+
+    def CancelChangePreview(self, request: pb.CancelChangePreviewRequest, context: Any) -> pb.ChangePreview:
+        """See `Previews.cancel`."""
+
+        def work(unit: Unit) -> pb.ChangePreview:
+            self._previews.cancel(unit, request.id)
+            return self._shown(unit, request.id)
+
+        return self._database.transact(request, pb.ChangePreview, work)
+
+    @staticmethod
+    def _shown(unit: Unit, preview_id: str) -> pb.ChangePreview:
+        row = store.row_of(unit, preview_id)
+        found = pb.ChangePreview(
+            id=row.id,
+            state=pb.PreviewState.Value(f"PREVIEW_STATE_{row.state.name}"),
+            created_at=to_timestamp(row.created_at),
+            error=row.error or "",
+        )
+        if row.ended_at is not None:
+            found.ended_at.CopyFrom(to_timestamp(row.ended_at))
+        for one in store.outcomes(unit, row.id):
+            found.groups += one.groups
+            found.products += int(one.products)
+            if one.outcome is not None:
+                found.products_priced += int(one.products)
+                found.count.add(outcome=_outcome(one.outcome), products=int(one.products))
+        for one in store.totals(unit, row.id):
+            found.total.append(
+                pb.PreviewTotal(
+                    recurring_charge_period=one.period,
                     products=int(one.products),
-                    product_offering_id=one.product_offering_id,
+                    before=_money(one.currency, one.before_net),
+                    before_tax_included=_money(one.currency, one.before_gross),
+                    after=_money(one.currency, one.after_net),
+                    after_tax_included=_money(one.currency, one.after_gross),
                 )
+            )
+        found.histogram.extend(_bucket(one) for one in store.histogram(unit, row.id, BOUNDS))
+        found.warning.extend(_warnings(store.never_applied(row)))
+        for one in store.refusals(unit, row.id, WARNINGS):
+            found.warning.add(
+                field=one.reason or "",
+                description=one.description or "",
+                products=int(one.products),
+                product_offering_id=one.product_offering_id,
+            )
         return found
 
     def ListPreviewedProducts(
@@ -136,7 +156,7 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
                     size = room if not wanted else min(limit * PAGES_LOOKED_AT - looked_at, MAX_LIMIT)
                     rows = [
                         (*one[:5], one[5] or unknown, one[6])
-                        for one in store.listed(unit, row.id, offering, branch, looks, after, size)
+                        for one in store.listed(unit, row.id, (offering, branch), looks, plan.kept, after, size)
                     ]
                     looked_at += len(rows)
                     shown = [one for one in rows if one[5] and (not wanted or PreviewOutcome(one[5]) in wanted)]
@@ -174,6 +194,13 @@ class ChangePreviews(preview_pb2_grpc.PreviewServiceServicer):
 
 def _outcome(outcome: PreviewOutcome) -> "pb.PreviewOutcome.ValueType":
     return pb.PreviewOutcome.Value(f"PREVIEW_OUTCOME_{outcome.name}")
+
+
+def _warnings(found: Sequence[NeverApplied]) -> list[pb.PreviewWarning]:
+    return [
+        pb.PreviewWarning(field=one.field, description=one.description, product_offering_id=one.product_offering_id)
+        for one in found[:WARNINGS]
+    ]
 
 
 def _money(currency: str, value: Decimal) -> Any:

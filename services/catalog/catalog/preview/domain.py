@@ -15,6 +15,7 @@ class PreviewState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class PreviewOutcome(StrEnum):
@@ -75,6 +76,15 @@ class Difference:
     def change(self) -> Decimal:
         """What is paid more (negative: less), with tax."""
         return self.after.gross - self.before.gross
+
+
+@dataclass(frozen=True, slots=True)
+class NeverApplied:
+    """What of a change would never apply: the attribute of an offering, or of the request where it names none."""
+
+    product_offering_id: str
+    field: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Previews are worked out in the background, step by step.
 
 Not by the call that asks for one: a base of a million products takes longer than a caller's deadline, or the life of a
-pod, may be. A step is a timer's turn of a few seconds at most: it groups some thousands of products of an offering in a
-branch, or prices some hundreds of groups, and commits. A preview that was interrupted goes on with its next step; how
-much memory a step takes doesn't depend on the number of products.
+pod, may be. First PostgreSQL groups the products, in one pass over the base as it is at one instant; then a timer's
+turn prices some hundreds of groups after the other, each once for all branches, for a few seconds at most, and commits.
+A preview that was interrupted goes on with its next step; how much memory a step takes doesn't depend on the number of
+products.
 """
 
 import hashlib
@@ -20,19 +21,20 @@ from typing import Any
 
 from catalog.preview import store
 from catalog.preview.ages import endings, sold_over, turning_points
-from catalog.preview.change import Proposal, planned
+from catalog.preview.change import Proposal, never_applied, planned
 from catalog.preview.difference import Change, difference
-from catalog.preview.domain import PreviewState, Priced
+from catalog.preview.domain import NeverApplied, PreviewState
 from catalog.pricing.conditions import CHARACTERISTIC, Condition
 from catalog.pricing.store import rules_of
 from catalog.product.domain import LifecycleStatus, ProductOfferingPrice
 from catalog.product.values import ConditionOperator as Operator
 from catalog.product.values import ExistingSubscribers
+from catalog.publication.store import price_lists, versions
 from chassis import calls
 from chassis.convert import from_message
 from chassis.db import Database, Unit
-from chassis.errors import InvalidArgument, NotFound, Violation
-from chassis.timers import set_timer
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
+from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON
 from svyaz.catalog.v1 import preview_pb2
 
@@ -44,12 +46,12 @@ KEPT_FOR = timedelta(days=7)
 # A step ends with what it is at after so long.
 STEP_SECONDS = 2.0
 BATCH = 500
-# Products that are grouped by one statement.
-GROUPED_AT_ONCE = 20_000
 # A step that has failed so often won't succeed.
 ATTEMPTS = 5
-# Plans and outcomes that are remembered between the steps.
-_PLANS, _OUTCOMES = 4, 20_000
+# Plans that are remembered between the steps.
+_PLANS = 4
+# Before every group.
+_FIRST = ("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,20 @@ class Plan:
     # All that was compiled, and the revisions that it had with the rules.
     sources: frozenset[str]
     revisions: Mapping[str, int]
+    never_applied: Sequence[NeverApplied]
+
+    @property
+    def kept(self) -> list[str]:
+        """The offerings whose holders keep what they bought."""
+        return [key for key, move in self.change.moves.items() if move.at is None]
+
+
+class _Overtaken(Exception):
+    """The preview became something else while its products were grouped."""
+
+    def __init__(self, state: PreviewState) -> None:
+        super().__init__(state)
+        self.state = state
 
 
 class Previews:
@@ -70,8 +86,6 @@ class Previews:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._plans: dict[str, Plan] = {}
-        # Of equal inputs, in whatever branch, unless the branch is one of them.
-        self._outcomes: dict[tuple[str, str, str, str], Priced] = {}
         self._lock = threading.Lock()
 
     def timers(self) -> Mapping[str, Callable[[str, Unit], None]]:
@@ -104,6 +118,20 @@ class Previews:
             if last and row.state is PreviewState.RUNNING:
                 self._end(unit, preview_id, PreviewState.FAILED, f"given up after {ATTEMPTS} attempts: {error}"[:1000])
             return last
+
+    def cancel(self, unit: Unit, preview_id: str) -> None:
+        """Ends the preview: the step that is being taken ends without effect. Raises NotFound, PermissionDenied
+        BRANCH_FORBIDDEN, FailedPrecondition NOT_RUNNING."""
+        row = store.row_of(unit, preview_id, lock=True)
+        principal = unit.call.principal
+        if not principal.every_branch and not set(row.branches) <= set(principal.branches):
+            raise PermissionDenied("BRANCH_FORBIDDEN", "the preview is of other branches too")
+        if row.state is PreviewState.CANCELLED:
+            return
+        if row.state is not PreviewState.RUNNING:
+            raise FailedPrecondition("NOT_RUNNING", f"the preview has ended: it is {row.state}")
+        self._end(unit, preview_id, PreviewState.CANCELLED, None)
+        cancel_timer(unit, preview_id, STEP)
 
     def forget(self, preview_id: str, unit: Unit) -> None:
         """Removes the preview."""
@@ -140,9 +168,15 @@ class Previews:
             store.clear(unit, preview_id)
             # As the service in the preview's branches, once: what others see of the holdings gives other groups.
             looks = _looks(unit, plan.change)
-            pairs = json.dumps(store.pairs(unit, plan.change.moves))
             store.change_row(
-                unit, preview_id, digest=plan.digest, looks=looks.text(), pair=pairs, grouped=0, after="", attempts=0
+                unit,
+                preview_id,
+                digest=plan.digest,
+                looks=looks.text(),
+                never_applied=store.never_applied_text(plan.never_applied),
+                grouped=False,
+                priced=None,
+                attempts=0,
             )
             return plan, looks
 
@@ -153,34 +187,38 @@ class Previews:
             row = store.row_of(unit, preview_id, lock=True)
             if row.state is not PreviewState.RUNNING or row.digest != plan.digest:
                 return row.state is PreviewState.RUNNING
-            pairs = json.loads(row.pair)
-            if row.grouped < len(pairs):
-                offering, branch = pairs[row.grouped]
-                kept = plan.change.moves[offering].at is None
-                last = store.group(unit, preview_id, (offering, branch), looks, row.after, GROUPED_AT_ONCE, kept=kept)
-                grouped = row.grouped + (last is None)
-                store.change_row(unit, preview_id, grouped=grouped, after=last or "", attempts=0)
-                return True
-            groups = store.unpriced(unit, preview_id, BATCH)
-            if groups:
-                store.write(unit, preview_id, [(group, self._priced(plan, looks, group)) for group in groups])
-                return True
-            self._end(unit, preview_id, PreviewState.DONE, None)
+            if row.grouped:
+                return self._price(unit, row, plan, looks)
+        return self._group(preview_id, plan, looks)
+
+    def _group(self, preview_id: str, plan: Plan, looks: store.Looks) -> bool:
+        """Groups all products; whether there is more. The preview isn't held meanwhile: it can be cancelled, and then
+        what was found is given up."""
+        moves = plan.change.moves
+        try:
+            with self._database.unit() as unit:
+                store.group(unit, preview_id, moves, looks, plan.kept)
+                row = store.row_of(unit, preview_id, lock=True)
+                if row.state is not PreviewState.RUNNING or row.digest != plan.digest or row.grouped:
+                    raise _Overtaken(row.state)
+                store.change_row(unit, preview_id, grouped=True, attempts=0)
+        except _Overtaken as overtaken:
+            return overtaken.state is PreviewState.RUNNING
+        return True
+
+    def _price(self, unit: Unit, row: Any, plan: Plan, looks: store.Looks) -> bool:
+        groups = store.unpriced(unit, row.id, looks, json.loads(row.priced) if row.priced else _FIRST, BATCH)
+        if not groups:
+            self._end(unit, row.id, PreviewState.DONE, None)
             return False
+        store.write(unit, row.id, looks, [(group, difference(group.subscription, plan.change)) for group in groups])
+        last = groups[-1]
+        position = json.dumps([last.product_offering_id, last.alike, last.branch])
+        store.change_row(unit, row.id, priced=position, attempts=0)
+        return True
 
     def _end(self, unit: Unit, preview_id: str, state: PreviewState, error: str | None) -> None:
         store.change_row(unit, preview_id, state=state, ended_at=unit.at, error=error)
-
-    def _priced(self, plan: Plan, looks: store.Looks, group: store.Group) -> Priced:
-        key = (plan.digest, group.branch if looks.branch else "", *group.key)
-        found = self._outcomes.get(key)
-        if found is None:
-            found = difference(group.subscription, plan.change)
-            with self._lock:
-                if len(self._outcomes) >= _OUTCOMES:
-                    self._outcomes.clear()
-                self._outcomes[key] = found
-        return found
 
     # --- plans ---
 
@@ -238,10 +276,13 @@ def compiled(unit: Unit, proposal: Proposal, touched: set[str] | None = None) ->
             wrong = [Violation(field.format(i), f"there is no {what.lower()} {key!r}") for i, key in unknown]
             raise InvalidArgument(f"UNKNOWN_{what}", wrong[0].description, violations=wrong)
     change = planned(proposal, offerings, prices, partial(rules_of, unit))
+    series = {key: versions(unit, offerings[key]) for key in proposal.versions}
+    lists = price_lists(unit, [*prices.values(), *proposal.prices.values()])
+    idle = never_applied(proposal, offerings, prices, series, lists)
     sources = [one.id for one in (*offerings.values(), *prices.values())]
     revisions = store.revisions(unit, sources)
     stamp = hashlib.sha256(repr((proposal.at, sorted(touched), sorted(revisions.items()))).encode()).hexdigest()
-    return Plan(change, stamp, touched, frozenset(sources), revisions)
+    return Plan(change, stamp, touched, frozenset(sources), revisions, idle)
 
 
 def _looks(unit: Unit, change: Change) -> store.Looks:

@@ -1,8 +1,9 @@
 """The tables of previews, and what is read of the catalog and of the holdings for them.
 
 Subscribed products are grouped by PostgreSQL: those that have the same offering, branch and pricing inputs are one row
-of `preview_group`, which is priced once. `_INPUTS` says what these inputs are, once for all: a product's group is found
-again by the digest of its own.
+of `preview_group`. What is equal in several branches is priced once for all of them. `_likeness` says of what a price
+may rest on whether it is equal, as briefly as that can be said of each product of a whole base; `_INPUTS` reads it for
+pricing, of one product of each group. A product's group is found again by the digest of its likeness.
 """
 
 from __future__ import annotations
@@ -18,8 +19,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from catalog.holding.domain import SoldPrice
-from catalog.holding.store import holding
-from catalog.preview.domain import Amount, Difference, PreviewOutcome, PreviewState, Priced, Subscription
+from catalog.preview.domain import (
+    Amount,
+    Difference,
+    NeverApplied,
+    PreviewOutcome,
+    PreviewState,
+    Priced,
+    Subscription,
+)
 from catalog.pricing.offers import price_ids, related_price_ids
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.store import any_of, product_offering, product_offering_price
@@ -29,6 +37,9 @@ from chassis.errors import NotFound
 from chassis.types import Characteristic, Json
 
 _INSTANT = sa.TIMESTAMP(timezone=True)
+
+# Of the one statement that looks at a whole base: many more products than anybody has.
+GROUPING_SECONDS = 1800
 
 # Of no branch: it says what is proposed, which concerns all, and where to look; what is found is the branches'.
 preview = sa.Table(
@@ -46,15 +57,16 @@ preview = sa.Table(
     sa.Column("error", sa.Text),
     # Of the compiled change: another one means to begin anew.
     sa.Column("digest", sa.Text),
-    # Offerings with branches, a JSON list of pairs, and how many of these have been grouped.
-    sa.Column("pair", sa.Text),
-    sa.Column("grouped", sa.Integer, nullable=False),
-    # The last product of the next pair that has been grouped.
-    sa.Column("after", sa.Text, nullable=False),
+    # Whether the products have been grouped.
+    sa.Column("grouped", sa.Boolean, nullable=False),
     # By what the products were grouped: they are found again by nothing else.
     sa.Column("looks", sa.Text),
     # How often the next step has failed.
     sa.Column("attempts", sa.Integer, nullable=False),
+    # Offering, likeness and branch of the group that was priced last, a JSON list.
+    sa.Column("priced", sa.Text),
+    # What of the change would never apply: a JSON list of offering, attribute and reason.
+    sa.Column("never_applied", sa.Text),
 )
 preview_group = sa.Table(
     "preview_group",
@@ -63,7 +75,7 @@ preview_group = sa.Table(
     sa.Column("preview_id", sa.Text, nullable=False),
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("product_offering_id", sa.Text, nullable=False),
-    # The digest of the inputs.
+    # The digest of their likeness.
     sa.Column("alike", sa.Text, nullable=False),
     sa.Column("inputs", sa.Text, nullable=False),
     sa.Column("started_at", _INSTANT),
@@ -73,8 +85,8 @@ preview_group = sa.Table(
     sa.Column("outcome", EnumText(PreviewOutcome)),
     sa.Column("reason", sa.Text),
     sa.Column("description", sa.Text),
-    sa.Index("preview_group_alike", "preview_id", "product_offering_id", "branch", "alike", unique=True),
-    sa.Index("preview_group_unpriced", "preview_id", "id", postgresql_where=sa.text("outcome IS NULL")),
+    # The branch comes last: what is alike in several of them stands together.
+    sa.Index("preview_group_alike", "preview_id", "product_offering_id", "alike", "branch", unique=True),
 )
 preview_difference = sa.Table(
     "preview_difference",
@@ -228,56 +240,66 @@ _PLACES = """CASE WHEN h.place <> '{}' THEN to_jsonb(array_append(ARRAY(
 _INPUTS = """jsonb_build_object(
     'quantity', h.quantity, 'term', h.term, 'sold', h.sold,
     'characteristic', {characteristic}, 'place', {place}, 'segment', {segment}, 'agreement', {agreement},
-    'customer', {customer}, 'parts', {parts},
-    'age', width_bucket(h.started_at, %(turns)s::timestamptz[]),
-    'sold_age', width_bucket(coalesce(h.ordered_at, h.started_at), %(sold_turns)s::timestamptz[])
+    'customer', {customer}, 'parts', {parts}
 )::text"""
 # A part is priced with its bundle, if that is touched by the change; every bundle of what is touched is.
-_HELD = "h.live AND h.product_offering_id = %(offering)s AND h.branch = %(branch)s"
-_NO_PART = """
-    (h.bundle_id IS NULL OR NOT EXISTS (
-        SELECT FROM holding b WHERE b.id = h.bundle_id AND b.live AND b.product_offering_id = ANY (%(bundles)s)
-    ))
-"""
-_SUBJECT = f"{_HELD} AND {_NO_PART}"
+_NO_PART = """NOT EXISTS (
+    SELECT FROM holding b WHERE b.id = h.bundle_id AND b.live AND b.product_offering_id = ANY (%(bundles)s)
+)"""
 
 
-def _inputs(looks: Looks, offering: str) -> str:
+def _looked_at(looks: Looks) -> dict[str, str]:
+    """What of a product counts beside what always does, by name."""
+    parts = f"CASE WHEN h.product_offering_id = ANY (%(bundles)s) THEN {_PARTS} END"
+    return {
+        "place": _PLACES if looks.places else "NULL" if looks.places is not None else "to_jsonb(h.place)",
+        "segment": "to_jsonb(h.market_segment)" if looks.market_segment else "NULL",
+        "agreement": "h.agreement_id" if looks.agreement else "NULL",
+        "customer": "h.customer_id" if looks.customer else "NULL",
+        "parts": parts if looks.bundles else "NULL",
+    }
+
+
+def _inputs(looks: Looks) -> str:
     return _INPUTS.format(
         characteristic="(SELECT jsonb_object_agg(name, h.characteristic -> name ORDER BY name)"
         " FROM unnest(%(characteristics)s::text[]) AS name WHERE h.characteristic ? name)"
         if looks.characteristics
         else "NULL",
-        place=_PLACES if looks.places else "NULL" if looks.places is not None else "to_jsonb(h.place)",
-        segment="to_jsonb(h.market_segment)" if looks.market_segment else "NULL",
-        agreement="h.agreement_id" if looks.agreement else "NULL",
-        customer="h.customer_id" if looks.customer else "NULL",
-        parts=_PARTS if offering in looks.bundles else "NULL",
+        **_looked_at(looks),
     )
 
 
-def _parameters(looks: Looks, offering: str, branch: str, **more: Any) -> dict[str, Any]:
+def _likeness(looks: Looks) -> str:
+    """The text that is equal for two products of an offering if all that their prices rest on is; empty where nothing
+    changes whatever it is. The prices as sold and the parts come as digests; a value that isn't there differs from
+    every one that is."""
+    told = _looked_at(looks)
+    if told["parts"] != "NULL":
+        told["parts"] = f"md5(({told['parts']})::text)"
+    parts = [
+        "h.quantity",
+        "h.term",
+        "md5(h.sold::text)",
+        "width_bucket(h.started_at, %(turns)s::timestamptz[])",
+        "width_bucket(coalesce(h.ordered_at, h.started_at), %(sold_turns)s::timestamptz[])",
+        *(f"(h.characteristic -> %(characteristic_{i})s)" for i in range(len(looks.characteristics))),
+        *(one for one in told.values() if one != "NULL"),
+    ]
+    return f"CASE WHEN h.product_offering_id = ANY (%(kept)s) THEN '' ELSE md5(ROW({', '.join(parts)})::text) END"
+
+
+def _parameters(looks: Looks, kept: Iterable[str], **more: Any) -> dict[str, Any]:
     return {
-        "offering": offering,
-        "branch": branch,
+        "kept": sorted(kept),
         "bundles": sorted(looks.bundles),
         "characteristics": list(looks.characteristics),
+        **{f"characteristic_{i}": name for i, name in enumerate(looks.characteristics)},
         "places": list(looks.places or ()),
         "turns": list(looks.turns),
         "sold_turns": list(looks.sold_turns),
         **more,
     }
-
-
-def pairs(unit: Unit, offering_ids: Iterable[str]) -> list[tuple[str, str]]:
-    """The offerings that are held in the caller's branches, each with every branch."""
-    rows = unit.session.execute(
-        sa.select(holding.c.product_offering_id, holding.c.branch)
-        .distinct()
-        .where(holding.c.live, holding.c.product_offering_id == any_of(sorted(offering_ids)))
-        .order_by(holding.c.product_offering_id, holding.c.branch)
-    )
-    return [(row.product_offering_id, row.branch) for row in rows]
 
 
 def sold_durations(unit: Unit, offering_ids: Iterable[str]) -> set[str]:
@@ -290,72 +312,82 @@ def sold_durations(unit: Unit, offering_ids: Iterable[str]) -> set[str]:
     return {str(duration) for (duration,) in rows.fetchall()}
 
 
-# So many products at a time, whatever becomes of them: no statement takes long. How many there were, and the last.
-_RANGE = f"""
-    WITH looked AS MATERIALIZED (
-        SELECT h.id FROM holding h WHERE {_HELD} AND h.id > %(after)s ORDER BY h.id LIMIT %(limit)s
-    ), subject AS (
-        SELECT {{inputs}} AS inputs, h.started_at, h.ordered_at
-        FROM holding h JOIN looked ON looked.id = h.id WHERE {_NO_PART}
-    ), added AS (
-        INSERT INTO preview_group (
-            preview_id, branch, product_offering_id, alike, inputs, started_at, ordered_at, products, outcome
-        )
-        SELECT %(preview)s, %(branch)s, %(offering)s, {{alike}}, inputs, min(started_at), min(ordered_at), count(*),
-            %(outcome)s
-        FROM subject GROUP BY inputs
-        ON CONFLICT (preview_id, product_offering_id, branch, alike) DO UPDATE SET
-            products = preview_group.products + excluded.products,
-            started_at = least(preview_group.started_at, excluded.started_at),
-            ordered_at = least(preview_group.ordered_at, excluded.ordered_at)
+# One statement, so that all is of one instant: a product that changes meanwhile is neither missed nor met twice.
+_GROUPED = f"""
+    INSERT INTO preview_group (
+        preview_id, branch, product_offering_id, alike, inputs, started_at, ordered_at, products, outcome
     )
-    SELECT count(*), max(id) FROM looked
+    SELECT %(preview)s, branch, product_offering_id, alike,
+        CASE WHEN alike = '' THEN '' ELSE (SELECT {{inputs}} FROM holding h WHERE h.id = example) END,
+        started_at, ordered_at, products, CASE WHEN alike = '' THEN '{PreviewOutcome.KEPT}' END
+    FROM (
+        SELECT product_offering_id, branch, alike, min(id) AS example, min(started_at) AS started_at,
+            min(ordered_at) AS ordered_at, count(*) AS products
+        FROM (
+            SELECT h.id, h.product_offering_id, h.branch, h.started_at, h.ordered_at, {{likeness}} AS alike
+            FROM holding h WHERE h.live AND h.product_offering_id = ANY (%(offerings)s) AND {{alone}}
+        ) AS subject
+        GROUP BY product_offering_id, branch, alike
+    ) AS grouped
 """  # noqa: S608 (expressions of our own)
 
 
-def group(
-    unit: Unit, preview_id: str, pair: tuple[str, str], looks: Looks, after: str, limit: int, *, kept: bool
-) -> str | None:
-    """Groups the next products of an offering in a branch; `kept`: those for which nothing changes are only counted.
+# Hashed: there are far fewer groups than a planner can know, who would rather sort a whole base.
+_PATIENTLY = """
+    SELECT set_config('statement_timeout', %s, true), set_config('enable_sort', 'off', true),
+        set_config('enable_incremental_sort', 'off', true)
+"""
 
-    The last of them; None: there are no more.
-    """
-    offering, branch = pair
-    inputs, alike = ("''", "''") if kept else (_inputs(looks, offering), "md5(inputs)")
-    outcome = str(PreviewOutcome.KEPT) if kept else None
-    more = {"preview": preview_id, "after": after, "limit": limit, "outcome": outcome}
-    rows = unit.cursor().execute(
-        _RANGE.format(inputs=inputs, alike=alike), _parameters(looks, offering, branch, **more)
+
+def group(unit: Unit, preview_id: str, offering_ids: Iterable[str], looks: Looks, kept: Iterable[str]) -> None:
+    """Groups the products of these offerings, in all branches; those of `kept`, for which nothing changes, are only
+    counted. It takes some seconds a million products, in a transaction that may take as long as it needs."""
+    unit.cursor().execute(_PATIENTLY, (f"{GROUPING_SECONDS}s",))
+    unit.cursor().execute(
+        _GROUPED.format(likeness=_likeness(looks), inputs=_inputs(looks), alone=_NO_PART if looks.bundles else "true"),
+        _parameters(looks, kept, preview=preview_id, offerings=sorted(offering_ids)),
     )
-    found, last = rows.fetchone() or (0, None)
-    return last if found == limit else None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Products that are priced alike."""
+    """Products that are priced alike; those of every branch, unless the branch is something that prices look at."""
 
-    id: int
+    product_offering_id: str
+    alike: str
+    # Of one of them, or of all if it counts.
     branch: str
-    products: int
     subscription: Subscription
-    # Equal in all branches, for equal inputs of one offering.
-    key: tuple[str, str]
 
 
 _SOLD = TypedJson(SoldPrice, True).decode
 
+_UNPRICED = """
+    SELECT DISTINCT ON (product_offering_id, alike{branch})
+        product_offering_id, alike, branch, inputs, started_at, ordered_at
+    FROM preview_group
+    WHERE preview_id = %(preview)s AND outcome IS NULL
+        AND (product_offering_id, alike, branch) > (%(after_offering)s, %(after_alike)s, %(after_branch)s)
+    ORDER BY product_offering_id, alike, branch LIMIT %(limit)s
+"""
 
-def unpriced(unit: Unit, preview_id: str, limit: int) -> list[Group]:
-    """The next groups that are to be priced."""
+
+def unpriced(unit: Unit, preview_id: str, looks: Looks, after: Sequence[str], limit: int) -> list[Group]:
+    """The next groups that are to be priced, after that offering, likeness and branch."""
+    offering, alike, branch = after
     rows = unit.cursor().execute(
-        "SELECT id, branch, product_offering_id, alike, inputs, started_at, ordered_at, products FROM preview_group"
-        " WHERE preview_id = %s AND outcome IS NULL ORDER BY id LIMIT %s",
-        (preview_id, limit),
+        _UNPRICED.format(branch=", branch" if looks.branch else ""),
+        {
+            "preview": preview_id,
+            "after_offering": offering,
+            "after_alike": alike,
+            "after_branch": branch,
+            "limit": limit,
+        },
     )
     return [
-        Group(key, branch, products, _subscription(branch, offering, inputs, started, ordered), (offering, alike))
-        for key, branch, offering, alike, inputs, started, ordered, products in rows.fetchall()
+        Group(offering, alike, branch, _subscription(branch, offering, inputs, started, ordered))
+        for offering, alike, branch, inputs, started, ordered in rows.fetchall()
     ]
 
 
@@ -403,52 +435,53 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+# What each group comes to, in whatever branches it is (in its own, if that counts), and the differences by its number.
 _PRICED = """
-    UPDATE preview_group SET outcome = priced.outcome, reason = priced.reason, description = priced.description
-    FROM unnest(%(ids)s::bigint[], %(outcomes)s::text[], %(reasons)s::text[], %(descriptions)s::text[])
-        AS priced (id, outcome, reason, description)
-    WHERE preview_group.id = priced.id
-"""
-_DIFFERENCE = """
+    WITH priced AS (
+        UPDATE preview_group SET outcome = found.outcome, reason = found.reason, description = found.description
+        FROM unnest(
+            %(offerings)s::text[], %(alike)s::text[], %(branches)s::text[], %(outcomes)s::text[], %(reasons)s::text[],
+            %(descriptions)s::text[]
+        ) WITH ORDINALITY AS found (product_offering_id, alike, branch, outcome, reason, description, number)
+        WHERE preview_group.preview_id = %(preview)s
+            AND preview_group.product_offering_id = found.product_offering_id AND preview_group.alike = found.alike
+            AND (found.branch IS NULL OR preview_group.branch = found.branch)
+        RETURNING preview_group.id, preview_group.branch, preview_group.products, found.number
+    )
     INSERT INTO preview_difference (
         preview_id, group_id, branch, products, currency, period, before_net, before_gross, after_net, after_gross
     )
-    SELECT %(preview)s, * FROM unnest(
-        %(groups)s::bigint[], %(branches)s::text[], %(products)s::bigint[], %(currencies)s::text[],
-        %(periods)s::text[], %(before_net)s::numeric[], %(before_gross)s::numeric[], %(after_net)s::numeric[],
-        %(after_gross)s::numeric[]
-    )
+    SELECT %(preview)s, priced.id, priced.branch, priced.products, one.currency, one.period, one.before_net,
+        one.before_gross, one.after_net, one.after_gross
+    FROM priced JOIN unnest(
+        %(numbers)s::bigint[], %(currencies)s::text[], %(periods)s::text[], %(before_net)s::numeric[],
+        %(before_gross)s::numeric[], %(after_net)s::numeric[], %(after_gross)s::numeric[]
+    ) AS one (number, currency, period, before_net, before_gross, after_net, after_gross) USING (number)
 """
 
 
-def write(unit: Unit, preview_id: str, priced: Sequence[tuple[Group, Priced]]) -> None:
+def write(unit: Unit, preview_id: str, looks: Looks, priced: Sequence[tuple[Group, Priced]]) -> None:
     """Keeps the outcomes of these groups."""
+    differences = [(number, one) for number, (_, each) in enumerate(priced, 1) for one in each.difference]
     unit.cursor().execute(
         _PRICED,
         {
-            "ids": [group.id for group, _ in priced],
+            "preview": preview_id,
+            "offerings": [group.product_offering_id for group, _ in priced],
+            "alike": [group.alike for group, _ in priced],
+            "branches": [group.branch if looks.branch else None for group, _ in priced],
             "outcomes": [str(one.outcome) for _, one in priced],
             "reasons": [one.reason or None for _, one in priced],
             "descriptions": [one.description or None for _, one in priced],
+            "numbers": [number for number, _ in differences],
+            "currencies": [one.currency for _, one in differences],
+            "periods": [one.period for _, one in differences],
+            "before_net": [one.before.net for _, one in differences],
+            "before_gross": [one.before.gross for _, one in differences],
+            "after_net": [one.after.net for _, one in differences],
+            "after_gross": [one.after.gross for _, one in differences],
         },
     )
-    rows = [(group, one) for group, each in priced for one in each.difference]
-    if rows:
-        unit.cursor().execute(
-            _DIFFERENCE,
-            {
-                "preview": preview_id,
-                "groups": [group.id for group, _ in rows],
-                "branches": [group.branch for group, _ in rows],
-                "products": [group.products for group, _ in rows],
-                "currencies": [one.currency for _, one in rows],
-                "periods": [one.period for _, one in rows],
-                "before_net": [one.before.net for _, one in rows],
-                "before_gross": [one.before.gross for _, one in rows],
-                "after_net": [one.after.net for _, one in rows],
-                "after_gross": [one.after.gross for _, one in rows],
-            },
-        )
 
 
 # --- the preview itself ----------------------------------------------------------------------------------------------
@@ -470,6 +503,16 @@ def row_of(unit: Unit, preview_id: str, *, lock: bool = False) -> sa.Row[Any]:
 def change_row(unit: Unit, preview_id: str, **values: Any) -> None:
     """Writes what has become of the preview."""
     unit.session.execute(sa.update(preview).where(preview.c.id == preview_id).values(**values))
+
+
+def never_applied_text(found: Iterable[NeverApplied]) -> str:
+    """As it is kept with the preview."""
+    return json.dumps([[one.product_offering_id, one.field, one.description] for one in found])
+
+
+def never_applied(row: sa.Row[Any]) -> list[NeverApplied]:
+    """What of the preview's change would never apply, as far as it has been looked at."""
+    return [NeverApplied(*one) for one in json.loads(row.never_applied or "[]")]
 
 
 def clear(unit: Unit, preview_id: str) -> None:
@@ -495,8 +538,7 @@ def add(unit: Unit, preview_id: str, branches: Sequence[str], request: bytes, at
             request=request,
             at=at,
             state=PreviewState.RUNNING,
-            grouped=0,
-            after="",
+            grouped=False,
             attempts=0,
         )
     )
@@ -574,22 +616,25 @@ def grouped_pairs(unit: Unit, preview_id: str, wanted: Sequence[PreviewOutcome])
 
 
 def listed(
-    unit: Unit, preview_id: str, offering: str, branch: str, looks: Looks, after: str, limit: int
+    unit: Unit, preview_id: str, pair: tuple[str, str], looks: Looks, kept: Iterable[str], after: str, limit: int
 ) -> list[tuple[Any, ...]]:
-    """Products of the offering in the branch by id, each with its group and its outcome; None of both for one that has
+    """Products of an offering in a branch by id, each with its group and its outcome; None of both for one that has
     changed since it was grouped."""
+    offering, branch = pair
     query = f"""
         SELECT subject.id, customer_id, billing_account_id, subject.started_at, g.id, g.outcome, g.reason
         FROM (
-            SELECT h.id, h.customer_id, h.billing_account_id, h.started_at, {_inputs(looks, offering)} AS inputs
-            FROM holding h WHERE {_SUBJECT} AND h.id > %(after)s ORDER BY h.id LIMIT %(limit)s
+            SELECT h.id, h.customer_id, h.billing_account_id, h.started_at, {_likeness(looks)} AS alike
+            FROM holding h WHERE h.live AND h.product_offering_id = %(offering)s AND h.branch = %(branch)s
+                AND {_NO_PART} AND h.id > %(after)s
+            ORDER BY h.id LIMIT %(limit)s
         ) AS subject
         LEFT JOIN preview_group g ON g.preview_id = %(preview)s AND g.product_offering_id = %(offering)s
-            AND g.branch = %(branch)s AND g.alike IN ('', md5(subject.inputs))
+            AND g.branch = %(branch)s AND g.alike = subject.alike
         ORDER BY subject.id
     """  # noqa: S608
-    parameters = _parameters(looks, offering, branch, preview=preview_id, after=after, limit=limit)
-    return unit.cursor().execute(query, parameters).fetchall()
+    more = {"offering": offering, "branch": branch, "preview": preview_id, "after": after, "limit": limit}
+    return unit.cursor().execute(query, _parameters(looks, kept, **more)).fetchall()
 
 
 def differences(unit: Unit, groups: Iterable[int]) -> dict[int, list[Difference]]:

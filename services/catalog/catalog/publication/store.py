@@ -331,8 +331,13 @@ def surroundings(unit: Unit, item: CatalogItem, at: datetime | None) -> Surround
     """What the thing is linted among."""
     prices = {one.id: one for one in whole(unit, item) if isinstance(one, ProductOfferingPrice)}
     others = versions(unit, item) if isinstance(item, ProductOffering) else ()
-    named = sorted({price.price_list for price in prices.values() if price.price_list})
-    return Surroundings(prices, others, at, frozenset(one.id for one in _things(unit, PriceList, named)))
+    return Surroundings(prices, others, at, price_lists(unit, prices.values()))
+
+
+def price_lists(unit: Unit, prices: Iterable[ProductOfferingPrice]) -> frozenset[str]:
+    """The price lists that these name and that exist."""
+    named = sorted({price.price_list for price in prices if price.price_list})
+    return frozenset(one.id for one in _things(unit, PriceList, named)) if named else frozenset()
 
 
 def findings(unit: Unit, item: CatalogItem, at: datetime | None) -> list[Violation]:

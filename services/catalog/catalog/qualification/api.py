@@ -1,6 +1,6 @@
 """What can be asked of qualifications and of the configurator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,18 +9,23 @@ from catalog.qualification import store
 from catalog.qualification.configuration import Selection, configure
 from catalog.qualification.domain import ProductOfferingQualification
 from catalog.qualification.eligibility import Situation, current_versions, judge
+from catalog.qualification.values import QualificationState
 from chassis.convert import from_message, from_timestamp, to_message
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.resources import Collection, StandardMethods
+from chassis.timers import cancel_timer, set_timer
 from chassis.types import new_id
 from svyaz.catalog.v1 import pricing_pb2, qualification_pb2
 
 _Message = qualification_pb2.ProductOfferingQualification
+# The purpose of our timers: to a question that still waits for information there is an answer without it.
+OVERDUE = "qualification-overdue"
 
 
 def answer(unit: Unit, question: ProductOfferingQualification) -> None:
-    """Answers a question from what is for sale and what its customer holds now."""
+    """Answers a question from what is for sale and what its customer holds now, or says what it takes to answer it."""
+    waited = question.state is QualificationState.IN_PROGRESS
     held = store.held(unit, question.customer_id)
     categories = question.whole_categories
     book = store.restrictions(unit, [*question.offering_ids, *(one.product_offering_id for one in held)])
@@ -34,6 +39,23 @@ def answer(unit: Unit, question: ProductOfferingQualification) -> None:
                 (key for key in there if book[key].is_sellable), key=lambda key: (book[key].name, key)
             )
     question.answer(book, shelves, held, unit.at)
+    if question.state is QualificationState.IN_PROGRESS:
+        unit.announce(question, "InformationRequired")
+        set_timer(unit, question.id, OVERDUE, question.deadline, question.branch)
+    elif waited:
+        cancel_timer(unit, question.id, OVERDUE)
+
+
+def overdue(question_id: str, unit: Unit) -> None:
+    """Ends a question that nobody has told what it takes to answer it."""
+    question = unit.find(ProductOfferingQualification, question_id)
+    if question is not None and question.state is QualificationState.IN_PROGRESS and question.deadline <= unit.at:
+        answer(unit, question)
+
+
+def timers() -> Mapping[str, Callable[[str, Unit], None]]:
+    """The handlers of our timers, by purpose."""
+    return {OVERDUE: overdue}
 
 
 def _changed(unit: Unit, question: ProductOfferingQualification) -> None:

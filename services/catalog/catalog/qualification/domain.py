@@ -25,20 +25,22 @@ from catalog.qualification.values import (
     ProductAction,
     ProductOfferingQualificationItem,
     QualificationState,
-    RelatedPlaceRefOrValue,
     TerminationError,
 )
 from chassis.errors import InvalidArgument, Violation
+from chassis.products import RelatedPlaceRefOrValue
 from chassis.types import Aggregate, EntityRef, Json, Note, RelatedParty, require_transition
 
 ENGINE = "catalog.eligibility"
-REVISION = "1"
+REVISION = "2"
 
 # An answer is an event, and an event has its limit.
 MOST_ITEMS = 200
 _MOST_ALTERNATIVES = 3
 # What was true then may not be any more: an answer to which nothing else sets an end holds so long.
 _HOLDS = timedelta(days=14)
+# How long a question waits for what it takes to answer it, where its asker doesn't say by when he needs the answer.
+_WAITS = timedelta(days=14)
 
 QUALIFIED, UNQUALIFIED, ALTERNATE = "qualified", "unqualified", "alternate"
 
@@ -75,6 +77,8 @@ ASKED = frozenset(
         "related_party",
     }
 )
+# As long as there is no answer, a change of these may be the end of waiting for it.
+_BY_WHEN = frozenset({"instant_sync_qualification", "requested_poq_completion_date"})
 
 
 @dataclass(kw_only=True, eq=False)
@@ -116,6 +120,9 @@ class ProductOfferingQualification(Aggregate):
         for name in ANSWERED:
             setattr(self, name, None)
         self.product_offering_qualification_date = at
+        self.product_offering_qualification_item = tuple(
+            replace(item, found_in_category=None) for item in self.product_offering_qualification_item
+        )
         self._check_items()
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
@@ -131,7 +138,7 @@ class ProductOfferingQualification(Aggregate):
         news = {k: v for k, v in changes.items() if k not in ANSWERED and k != "state" and getattr(self, k) != v}
         super().revise(news, at)
         self._check_items()
-        if ASKED & news.keys():
+        if ASKED & news.keys() or (self.open and _BY_WHEN & news.keys()):
             self.receipt = None
 
     def _check_items(self) -> None:
@@ -152,31 +159,67 @@ class ProductOfferingQualification(Aggregate):
         return customer_among(self.related_party)
 
     @property
+    def asked_about(self) -> tuple[ProductOfferingQualificationItem, ...]:
+        """The items as they were asked: what was found in a category stands for that category again."""
+        asked: dict[str, ProductOfferingQualificationItem] = {}
+        for item in self.product_offering_qualification_item:
+            if item.found_in_category:
+                whole, _, _ = (item.id or "").rpartition(".")
+                item = replace(item, id=whole, product_offering=None, found_in_category=None)
+            asked.setdefault(item.id or "", item)
+        return tuple(asked.values())
+
+    @property
     def offering_ids(self) -> list[str]:
         """The offerings that it asks about by name."""
-        items = self.product_offering_qualification_item
+        items = self.asked_about
         return [item.product_offering.id for item in items if item.product_offering and item.product_offering.id]
 
     @property
     def whole_categories(self) -> list[str]:
         """The categories all of whose offerings it asks about; an empty id: everything."""
-        items = self.product_offering_qualification_item
+        items = self.asked_about
         own = self.category.id or "" if self.category is not None else ""
         if not items:
             return [own]
         return [_category(item, own) for item in items if _asks_for_a_category(item)]
 
+    @property
+    def open(self) -> bool:
+        """Whether it is still to be answered."""
+        return self.state in (QualificationState.ACKNOWLEDGED, QualificationState.IN_PROGRESS)
+
+    @property
+    def deadline(self) -> datetime:
+        """Until when it waits for what it takes to answer it."""
+        assert self.product_offering_qualification_date is not None
+        return self.requested_poq_completion_date or self.product_offering_qualification_date + _WAITS
+
     def answer(self, book: Book, shelves: Mapping[str, Sequence[str]], held: Sequence[Held], at: datetime) -> None:
         """Answers from what the catalog has (`shelves`: category → its offerings, all under "") and what is held.
 
-        Raises InvalidArgument TOO_MANY_ITEMS.
+        What can't be answered for lack of information waits for it, unless the answer is wanted at once, was given
+        already or is due. Raises InvalidArgument TOO_MANY_ITEMS.
         """
-        work = _Answering(self, book, held, at)
+        waits = not self.instant_sync_qualification and self.open and self.deadline > at
+        work = _Answering(self, book, held, at, waits=waits)
         items = list(work.items(shelves))
         failed = bool(items) and all(item.state is QualificationState.TERMINATED_WITH_ERROR for item in items)
+        waiting = any(item.state is QualificationState.IN_PROGRESS for item in items)
         if self.provide_only_available:
-            items = [item for item in items if item.qualification_item_result == QUALIFIED]
+            # What isn't answered yet may be.
+            items = [
+                item
+                for item in items
+                if item.qualification_item_result == QUALIFIED or item.state is QualificationState.IN_PROGRESS
+            ]
         self.product_offering_qualification_item = tuple(items)
+        self.receipt = work.receipt()
+        if waiting:
+            self.qualification_result = self.effective_qualification_date = self.expiration_date = None
+            self.expected_poq_completion_date = self.deadline
+            self.state = QualificationState.IN_PROGRESS
+            return
         results = {item.qualification_item_result for item in items}
         if results <= {QUALIFIED} and results:
             self.qualification_result = "green"
@@ -185,7 +228,6 @@ class ProductOfferingQualification(Aggregate):
         self.effective_qualification_date = at
         self.expected_poq_completion_date = at
         self.expiration_date = min([at + _HOLDS, *work.ends])
-        self.receipt = work.receipt()
         self.state = QualificationState.TERMINATED_WITH_ERROR if failed else QualificationState.DONE
 
 
@@ -240,6 +282,7 @@ class _Answering:
     book: Book
     held: Sequence[Held]
     at: datetime
+    waits: bool
     steps: list[ReceiptStep] = field(default_factory=list)
     judged: dict[str, str] = field(default_factory=dict)
     ends: list[datetime] = field(default_factory=list)
@@ -256,7 +299,7 @@ class _Answering:
         )
 
     def items(self, shelves: Mapping[str, Sequence[str]]) -> Iterator[ProductOfferingQualificationItem]:
-        asked = self.question.product_offering_qualification_item
+        asked = self.question.asked_about
         own = self.question.category.id or "" if self.question.category is not None else ""
         room = MOST_ITEMS
         for item in asked or (ProductOfferingQualificationItem(id=""),):
@@ -264,7 +307,7 @@ class _Answering:
             if _asks_for_a_category(item):
                 prefix = f"{item.id}." if item.id else ""
                 found = [
-                    replace(item, id=f"{prefix}{n}", product_offering=self._reference(key))
+                    replace(item, id=f"{prefix}{n}", product_offering=self._reference(key), found_in_category=True)
                     for n, key in enumerate(shelves.get(_category(item, own), ()), 1)
                 ]
             room -= len(found)
@@ -289,6 +332,7 @@ class _Answering:
             termination_error=(),
             unknown=(),
             replaced_product=(),
+            information_required=(),
         )
         offering = item.product_offering
         if item.action in (ProductAction.DELETE, ProductAction.NO_CHANGE):
@@ -301,7 +345,18 @@ class _Answering:
             error = TerminationError(id="1", value=f"there is no offering {offering.id}")
             return replace(blank, termination_error=(error,), state=QualificationState.TERMINATED_WITH_ERROR)
         verdict = self._judge(offering.id, item, by_name=by_name)
-        self._explain(item.id or "", verdict)
+        unknown = (*verdict.unknown, *(() if self.question.customer_id else ("customer",)))
+        required = self._required(item, verdict)
+        self._explain(item.id or "", verdict, required)
+        if required:
+            undecided = replace(blank, unknown=unknown, information_required=required)
+            if self.waits:
+                return replace(undecided, state=QualificationState.IN_PROGRESS)
+            errors = tuple(
+                TerminationError(id=str(n), value=f"Unable to proceed to qualification: {what} is required")
+                for n, what in enumerate(required, 1)
+            )
+            return replace(undecided, termination_error=errors, state=QualificationState.TERMINATED_WITH_ERROR)
         proposals = self._alternatives(offering.id, item) if self.question.provide_alternative else []
         result = QUALIFIED if verdict.eligible else ALTERNATE if proposals else UNQUALIFIED
         if verdict.eligible:
@@ -313,14 +368,22 @@ class _Answering:
             qualification_item_result=result,
             alternate_product_offering_proposal=() if verdict.eligible else tuple(proposals),
             eligibility_unavailability_reason=tuple(map(_told, verdict.reasons)) if told else (),
-            unknown=(*verdict.unknown, *(() if self.question.customer_id else ("customer",))),
+            unknown=unknown,
             replaced_product=tuple(EntityRef(id=key, at_referred_type="Product") for key in verdict.replaces),
             state=QualificationState.DONE,
         )
 
+    def _required(self, item: ProductOfferingQualificationItem, verdict: Verdict) -> tuple[str, ...]:
+        """What has to be known before it can be said whether the offering can be had: what it is restricted by, and
+        whose product it is that changes. What can't be had whatever it is needs none of it."""
+        if not verdict.eligible:
+            return ()
+        nobodys = item.action is ProductAction.MODIFY and not self.question.customer_id
+        return (*verdict.unknown, *(("relatedParty",) if nobodys else ()))
+
     def _judge(self, key: str, item: ProductOfferingQualificationItem, *, by_name: bool) -> Verdict:
         self.judged[item.id or ""] = key
-        others = self.question.product_offering_qualification_item if by_name else ()
+        others = self.question.asked_about if by_name else ()
         beside = [
             other.product_offering.id
             for other in others
@@ -354,14 +417,17 @@ class _Answering:
                     alternate_product_offering=self._reference(other.id),
                 )
 
-    def _explain(self, subject: str, verdict: Verdict) -> None:
+    def _explain(self, subject: str, verdict: Verdict, required: Sequence[str]) -> None:
         key = verdict.product_offering_id
         self.steps += [
             ReceiptStep(subject, reason.code, reason.product_offering_id, reason=reason.label())
             for reason in verdict.reasons
         ]
         self.steps += [ReceiptStep(subject, "UNKNOWN", key, reason=what) for what in verdict.unknown]
-        self.steps.append(ReceiptStep(subject, "ELIGIBLE" if verdict.eligible else "NOT_ELIGIBLE", key))
+        if required:
+            self.steps.append(ReceiptStep(subject, "INFORMATION_REQUIRED", key, reason=", ".join(required)))
+        else:
+            self.steps.append(ReceiptStep(subject, "ELIGIBLE" if verdict.eligible else "NOT_ELIGIBLE", key))
 
     def receipt(self) -> Receipt:
         used = sorted(set(self.judged.values()))

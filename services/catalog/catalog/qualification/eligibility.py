@@ -3,7 +3,7 @@
 How it counts:
 
 * What isn't known of the customer or the place doesn't refuse: an offering for Osh may be had by somebody of whom no
-  place is known, but the answer says that the place is unknown.
+  place is known, but the verdict says that the place is unknown (a qualification then asks for it).
 * Places, channels and segments are met by id or by name; one of several is enough, on either side.
 * `requires`: each related offering must be held, ordered beside it or be part of the same bundle; of those with the
   same `role` one is enough. `excludes` counts in both directions, whichever of the two says so. A customer has at most

@@ -1,4 +1,4 @@
-"""The value objects of qualifications (TMF679); products and places as the inventory has them (TMF637)."""
+"""The value objects of qualifications (TMF679)."""
 
 from __future__ import annotations
 
@@ -6,155 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from chassis.types import (
-    Characteristic,
-    EntityRef,
-    Extensible,
-    Note,
-    Price,
-    ProductSpecificationRef,
-    Quantity,
-    RelatedParty,
-    TimePeriod,
-)
-
-
-class ProductStatus(StrEnum):
-    """Where a product is in its life; the blank in the last one is TM Forum's."""
-
-    CREATED = "created"
-    PENDING_ACTIVE = "pendingActive"
-    CANCELLED = "cancelled"
-    ACTIVE = "active"
-    PENDING_TERMINATE = "pendingTerminate"
-    TERMINATED = "terminated"
-    SUSPENDED = "suspended"
-    ABORTED = "aborted "
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AgreementItemRef(Extensible):
-    """A reference to an item of an agreement."""
-
-    id: str | None = None
-    href: str | None = None
-    agreement_item_id: str | None = None
-    name: str | None = None
-    at_referred_type: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RelatedPlaceRefOrValue(Extensible):
-    """A place, and what it is here."""
-
-    id: str | None = None
-    href: str | None = None
-    name: str | None = None
-    role: str | None = None
-    at_referred_type: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RelatedProductOrderItem(Extensible):
-    """The item of an order that a product comes from."""
-
-    order_item_action: str | None = None
-    order_item_id: str | None = None
-    product_order_href: str | None = None
-    product_order_id: str | None = None
-    role: str | None = None
-    at_referred_type: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PriceAlteration(Extensible):
-    """What changes a price: a discount, an allowance."""
-
-    application_duration: int | None = None
-    description: str | None = None
-    name: str | None = None
-    price_type: str | None = None
-    priority: int | None = None
-    recurring_charge_period: str | None = None
-    unit_of_measure: str | None = None
-    price: Price | None = None
-    product_offering_price: EntityRef | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProductPrice(Extensible):
-    """What a product costs."""
-
-    description: str | None = None
-    name: str | None = None
-    price_type: str | None = None
-    recurring_charge_period: str | None = None
-    unit_of_measure: str | None = None
-    billing_account: EntityRef | None = None
-    price: Price | None = None
-    product_offering_price: EntityRef | None = None
-    product_price_alteration: tuple[PriceAlteration, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProductRelationship(Extensible):
-    """How one product relates to another."""
-
-    relationship_type: str | None = None
-    product: ProductRefOrValue | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProductTerm(Extensible):
-    """A commitment that a product has been sold with."""
-
-    description: str | None = None
-    name: str | None = None
-    duration: Quantity | None = None
-    valid_for: TimePeriod | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourceRef(Extensible):
-    """A reference to a resource."""
-
-    id: str | None = None
-    href: str | None = None
-    name: str | None = None
-    value: str | None = None
-    at_referred_type: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProductRefOrValue(Extensible):
-    """A product, by reference or by value."""
-
-    id: str | None = None
-    href: str | None = None
-    description: str | None = None
-    is_bundle: bool | None = None
-    is_customer_visible: bool | None = None
-    name: str | None = None
-    order_date: datetime | None = None
-    product_serial_number: str | None = None
-    start_date: datetime | None = None
-    termination_date: datetime | None = None
-    agreement: tuple[AgreementItemRef, ...] = ()
-    billing_account: EntityRef | None = None
-    place: tuple[RelatedPlaceRefOrValue, ...] = ()
-    product: tuple[ProductRefOrValue, ...] = ()
-    product_characteristic: tuple[Characteristic, ...] = ()
-    product_offering: EntityRef | None = None
-    product_order_item: tuple[RelatedProductOrderItem, ...] = ()
-    product_price: tuple[ProductPrice, ...] = ()
-    product_relationship: tuple[ProductRelationship, ...] = ()
-    product_specification: ProductSpecificationRef | None = None
-    product_term: tuple[ProductTerm, ...] = ()
-    realizing_resource: tuple[ResourceRef, ...] = ()
-    realizing_service: tuple[EntityRef, ...] = ()
-    related_party: tuple[RelatedParty, ...] = ()
-    status: ProductStatus | None = None
-    at_referred_type: str | None = None
+from chassis.products import ProductRefOrValue
+from chassis.types import EntityRef, Extensible, Note
 
 
 class ProductAction(StrEnum):
@@ -229,3 +82,5 @@ class ProductOfferingQualificationItem(Extensible):
     category: EntityRef | None = None
     unknown: tuple[str, ...] = ()
     replaced_product: tuple[EntityRef, ...] = ()
+    information_required: tuple[str, ...] = ()
+    found_in_category: bool | None = None

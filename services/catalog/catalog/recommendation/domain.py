@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification.domain import customer_among, kept_json, names_of
 from catalog.qualification.eligibility import Situation
-from catalog.qualification.values import ProductRefOrValue, RelatedPlaceRefOrValue
 from catalog.recommendation.entitlement import Rule
 from catalog.recommendation.recommendation import ENGINE, REVISION, Candidate, CoHolding, Recommended, recommend
 from catalog.recommendation.values import (
@@ -21,6 +20,7 @@ from catalog.recommendation.values import (
     UsedQuantity,
 )
 from chassis.errors import InvalidArgument, Violation
+from chassis.products import ProductRefOrValue, RelatedPlaceRefOrValue
 from chassis.types import Aggregate, Duration, EntityRef, Money, RelatedParty, TimePeriod
 
 _ALL = Decimal(100)

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from catalog.qualification.values import ProductRefOrValue
+from chassis.products import ProductRefOrValue
 from chassis.types import EntityRef, Extensible, Money
 
 

@@ -6,15 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition
-from chassis.types import (
-    Aggregate,
-    Characteristic,
-    EntityRef,
-    ProductSpecificationRef,
-    RelatedParty,
-    require_transition,
-)
-from orders.inventory.values import (
+from chassis.products import (
     AgreementItemRef,
     ProductPrice,
     ProductRefOrValue,
@@ -24,6 +16,14 @@ from orders.inventory.values import (
     RelatedPlaceRefOrValue,
     RelatedProductOrderItem,
     ResourceRef,
+)
+from chassis.types import (
+    Aggregate,
+    Characteristic,
+    EntityRef,
+    ProductSpecificationRef,
+    RelatedParty,
+    require_transition,
 )
 
 TRANSITIONS: Mapping[ProductStatus, frozenset[ProductStatus]] = {

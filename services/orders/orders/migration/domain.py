@@ -7,9 +7,9 @@ from enum import StrEnum
 from typing import ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.products import ProductRefOrValue, ProductStatus
 from chassis.types import Aggregate, EntityRef, require_transition
 from orders.inventory.domain import Product
-from orders.inventory.values import ProductRefOrValue, ProductStatus
 from orders.ordering.domain import ProductOrder
 from orders.ordering.values import OrderItem, OrderItemAction, ProductOrderState
 

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
+from chassis.products import PriceAlteration, ProductRefOrValue
 from chassis.types import EntityRef, Money, Price, ProductSpecificationRef, TimePeriod
 from orders.inventory.domain import RECURRING, RUNNING, Product
-from orders.inventory.values import PriceAlteration, ProductRefOrValue
 from orders.ordering import chosen
 from orders.ordering.coupons import require_granted
 from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk

@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from chassis import clients
+from chassis.products import AgreementItemRef, ProductRefOrValue
 from chassis.types import Characteristic, EntityRef
 from orders.inventory.domain import RUNNING, Product
-from orders.inventory.values import AgreementItemRef, ProductRefOrValue
 from orders.ordering.values import OrderItem
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2
 from svyaz.type.v1 import requests_pb2

@@ -12,13 +12,7 @@ from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
-from chassis.timers import cancel_timer, set_timer
-from chassis.types import EntityRef, Note, new_id
-from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
-from orders.billing.store import add_charges
-from orders.inventory.domain import RECURRING, Product
-from orders.inventory.store import with_parts
-from orders.inventory.values import (
+from chassis.products import (
     PriceAlteration,
     ProductPrice,
     ProductRefOrValue,
@@ -26,6 +20,12 @@ from orders.inventory.values import (
     ProductStatus,
     RelatedProductOrderItem,
 )
+from chassis.timers import cancel_timer, set_timer
+from chassis.types import EntityRef, Note, new_id
+from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
+from orders.billing.store import add_charges
+from orders.inventory.domain import RECURRING, Product
+from orders.inventory.store import with_parts
 from orders.ordering import store
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons

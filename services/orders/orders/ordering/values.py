@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chassis.products import PriceAlteration, ProductRefOrValue
 from chassis.types import EntityRef, Extensible, Price, Quantity
-from orders.inventory.values import PriceAlteration, ProductRefOrValue
 
 
 class ProductOrderState(StrEnum):

@@ -1,4 +1,5 @@
-"""The value objects of products (TMF637)."""
+"""A product as TM Forum's inventory describes it (TMF637): the shape in which services speak of one, whoever keeps it.
+Value objects, as those of `chassis.types`."""
 
 from __future__ import annotations
 
