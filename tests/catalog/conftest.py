@@ -20,6 +20,7 @@ from catalog.publication.api import Publication
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
+from catalog.recommendation.entitlement_api import Entitlements
 from catalog.store import RESOURCES, metadata
 from catalog.transfer.api import Transfers
 from chassis.clients import domain_error
@@ -30,6 +31,8 @@ from chassis.server import Server
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
+    entitlement_pb2,
+    entitlement_pb2_grpc,
     generation_pb2_grpc,
     holding_pb2_grpc,
     preview_pb2_grpc,
@@ -65,6 +68,7 @@ class Client:
             rating_pb2_grpc.RatingServiceStub(channel),
             qualification_pb2_grpc.QualificationServiceStub(channel),
             recommendation_pb2_grpc.RecommendationServiceStub(channel),
+            entitlement_pb2_grpc.EntitlementServiceStub(channel),
             generation_pb2_grpc.GenerationServiceStub(channel),
         )
         self._metadata = (("authorization", f"Bearer {token}"),)
@@ -116,7 +120,7 @@ class Client:
 
 
 def _request(name: str) -> Any:
-    contracts = (catalog_pb2, pricing_rules_pb2, promotion_pb2)
+    contracts = (catalog_pb2, pricing_rules_pb2, promotion_pb2, entitlement_pb2)
     return getattr(next(contract for contract in contracts if hasattr(contract, name)), name)
 
 
@@ -137,7 +141,8 @@ def database(database_for: Callable[..., Any]) -> Iterator[Database]:
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     """The running service."""
     environment: Mapping[str, str] = issuer.environment
-    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database))
+    entitlements = Entitlements(database)
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database), remind=entitlements.with_a_price)
     guards = Guards()
     items = CatalogItems(database, guards)
     server = Server(
@@ -147,9 +152,10 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
             (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
             (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
+            (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
             (
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
-                Recommendations(database, lambda request: prices.Price(request, None)),
+                Recommendations(database, lambda request: prices.Price(request, None), entitlements),
             ),
             (
                 promotion_pb2_grpc.add_PromotionServiceServicer_to_server,

@@ -17,7 +17,7 @@ from chassis.calls import Call
 from chassis.db import Database
 from chassis.errors import Aborted, DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
-from svyaz.catalog.v1 import catalog_pb2, promotion_pb2
+from svyaz.catalog.v1 import catalog_pb2, pricing_pb2, promotion_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.catalog.conftest import Client
 
@@ -365,7 +365,8 @@ def test_the_book_has_what_is_released_and_forgets_what_isnt(
 
 @pytest.fixture(scope="module")
 def agent(client_for: Callable[..., Client]) -> Client:
-    return client_for(["agent"])
+    """Who takes orders, and what carries them on."""
+    return client_for(["agent", "service"])
 
 
 @pytest.fixture
@@ -553,11 +554,44 @@ def test_another_branch_neither_sees_nor_releases_a_use(
     code, order = a_code(), new_id()
     made = manager.create(a_coupon(opened, code))
     redeem(agent, code, order)
-    assert release(client_for(["agent"], ["osh"]), order) == []
+    assert release(client_for(["service"], ["osh"]), order) == []
     assert manager.get(made).redeemed == 1
     with calls.using(Call.background("catalog", "test", branches=("osh",))), database.unit() as unit:
         assert unit.session.execute(sa.text("SELECT count(*) FROM coupon_redemption")).scalar() == 0
     assert release(agent, order) == [code]
+
+
+def test_an_order_that_is_priced_again_has_its_own_use(manager: Client, agent: Client, opened: Any) -> None:
+    price = manager.create(
+        catalog_pb2.ProductOfferingPrice(
+            name="fee",
+            lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_ACTIVE,
+            price_type="oneTime",
+            price=values_pb2.Money(unit="KGS", units=500),
+        )
+    )
+    offering = manager.create(
+        catalog_pb2.ProductOffering(
+            name="connection",
+            lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_LAUNCHED,
+            product_offering_price=[catalog_pb2.ProductOfferingPriceRefOrValue(id=price.id)],
+        )
+    )
+    code, other, order = a_code(), a_code(), new_id()
+    manager.create(a_coupon(opened, code, usage_limit=1))
+    manager.create(a_coupon(opened, other, customer_usage_limit=1))
+    for one in (code, other):
+        redeem(agent, one, order)
+
+    def priced(*codes: str, **context: str) -> int:
+        wanted = pricing_pb2.PriceRequestItem(id="1", product_offering_id=offering.id)
+        answer = agent.price(wanted, coupon=codes, customer_id="c", **context)
+        return int(answer.item[0].component[0].amount.units)
+
+    assert priced(code, other, order_id=order) == 450
+    for one in (code, other):
+        refused(partial(priced, one), InvalidArgument, "COUPON_EXHAUSTED")
+        refused(partial(priced, one, order_id=new_id()), InvalidArgument, "COUPON_EXHAUSTED")
 
 
 def test_promotion_is_an_aggregate_whose_editors_nobody_sets(manager: Client) -> None:

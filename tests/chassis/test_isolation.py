@@ -28,6 +28,7 @@ from catalog.publication.api import Publication
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
+from catalog.recommendation.entitlement_api import Entitlements
 from catalog.transfer.api import Transfers
 from chassis import calls, convert
 from chassis.auth import ROLES
@@ -44,8 +45,10 @@ from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
+from orders.ordering.coupons import Coupons
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
+    entitlement_pb2_grpc,
     generation_pb2_grpc,
     holding_pb2_grpc,
     preview_pb2_grpc,
@@ -214,8 +217,9 @@ def _others(name: str, database: Database) -> list[Any]:
         catalog_pb2_grpc.CatalogServiceStub(nowhere),
         customers_pb2_grpc.CustomerServiceStub(nowhere),
     )
+    coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
     return [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
         (
@@ -228,10 +232,12 @@ def _others(name: str, database: Database) -> list[Any]:
 def _catalog(database: Database) -> list[Any]:
     guards, previews = Guards(), Previews(database)
     items = CatalogItems(database, guards)
-    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database))
-    recommendations = Recommendations(database, lambda request: prices.Price(request, None))
+    entitlements = Entitlements(database)
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database), remind=entitlements.with_a_price)
+    recommendations = Recommendations(database, lambda request: prices.Price(request, None), entitlements)
     return [
         (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+        (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
         (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
         (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
         (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database, guards)),

@@ -57,7 +57,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
         "GenerateCoupons": WRITE_CATALOG,
         "RedeemCoupon": frozenset({"agent", "admin", "service"}),
-        "ReleaseCoupons": frozenset({"agent", "admin", "service"}),
+        "ReleaseCoupons": frozenset({"admin", "service"}),
     },
     "svyaz.catalog.v1.PricingService": {
         "Price": READ_CATALOG,
@@ -88,6 +88,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListQueryProductRecommendations": READ_CATALOG,
         "CreateQueryProductRecommendation": WRITE_PARTIES,
         "RecommendDiscount": frozenset({"agent", "catalog-manager", "admin", "service"}),
+    },
+    "svyaz.catalog.v1.EntitlementService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "DiscountEntitlement/DiscountEntitlements"),
+        "RemindOfDiscounts": READ_CATALOG,
     },
     "svyaz.catalog.v1.HoldingService": {"RebuildHoldings": ADMIN},
     "svyaz.catalog.v1.PreviewService": {

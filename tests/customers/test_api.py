@@ -119,6 +119,25 @@ def test_a_party_of_another_branch_is_refused(caller_of: Callable[..., Caller]) 
     assert refusal.value.reason == "OTHER_BRANCH"
 
 
+def test_an_order_learns_the_segments_and_agreements_of_its_customer(agent: Caller) -> None:
+    made = customer(
+        agent,
+        person(agent).id,
+        market_segment=[values_pb2.EntityRef(id="s1", name="students")],
+        agreement=[values_pb2.EntityRef(id="a1", name="frame"), values_pb2.EntityRef(name="verbal")],
+    )
+    assert agent(f"{CUSTOMER}GetCustomer", id=made.id).market_segment == made.market_segment
+
+    def known() -> Any:
+        (found,) = agent(f"{CUSTOMER}GetOrderingContext", customer_id=[made.id]).customer
+        return [(one.id, one.name) for one in found.market_segment], list(found.agreement_id)
+
+    assert known() == ([("s1", "students")], ["a1"])
+    mask = FieldMask(paths=["market_segment", "agreement"])
+    agent(f"{CUSTOMER}UpdateCustomer", customer=customers_pb2.Customer(id=made.id), update_mask=mask)
+    assert known() == ([], [])
+
+
 def test_required_fields_are_named(agent: Caller) -> None:
     with pytest.raises(InvalidArgument) as refusal:
         agent(f"{PARTY}CreateIndividual", individual=party_pb2.Individual(given_name="Aida"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 import catalog.store
 from catalog.pricing.api import Prices
 from catalog.product.api import CatalogItems
+from catalog.promotion.api import Promotions, PromotionsOnPrices
+from catalog.promotion.domain import ApprovalThresholds
 from catalog.publication.guards import Guards
 from catalog.qualification.api import SaleGuard
 from chassis import clients
@@ -33,10 +36,11 @@ from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
+from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
@@ -262,12 +266,17 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
         stack.callback(wares.close)
         people = customers_database(database_for("customers").url)
         stack.callback(people.close)
+        prices = Prices(wares, SaleGuard(wares), PromotionsOnPrices(wares))
         catalog_address = stack.enter_context(
             serving(
                 "catalog",
                 [
                     (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares, Guards())),
-                    (pricing_pb2_grpc.add_PricingServiceServicer_to_server, Prices(wares, SaleGuard(wares))),
+                    (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+                    (
+                        promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
+                        Promotions(wares, ApprovalThresholds(Decimal(100), {})),
+                    ),
                 ],
                 issuer,
             )
@@ -298,10 +307,11 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         customers_pb2_grpc.CustomerServiceStub(to_customers),
     )
     provisioning = NullProvisioning()
-    fulfilment = Fulfilment(capture, provisioning)
+    coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(to_catalog))
+    fulfilment = Fulfilment(capture, coupons, provisioning)
     migrating = Migrating(capture, offerings)
     registrations: list[Registration] = [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]

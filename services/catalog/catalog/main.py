@@ -22,6 +22,7 @@ from catalog.publication.events import Plans, Watch
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from catalog.recommendation.api import Recommendations
+from catalog.recommendation.entitlement_api import Entitlements
 from catalog.store import RESOURCES, metadata
 from catalog.transfer.api import Transfers
 from catalog.transfer.domain import ATTEMPTS
@@ -39,6 +40,7 @@ from chassis.relay import EventOutbox, Relay
 from chassis.timers import TimerHandler, Timers
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
+    entitlement_pb2_grpc,
     generation_pb2_grpc,
     holding_pb2_grpc,
     preview_pb2_grpc,
@@ -71,7 +73,8 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
-    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database))
+    entitlements = Entitlements(database)
+    prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database), remind=entitlements.with_a_price)
     thresholds = ApprovalThresholds.parse(
         settings.environment.get("PROMOTION_APPROVAL_PERCENTAGE", "50"),
         settings.environment.get("PROMOTION_APPROVAL_AMOUNTS", ""),
@@ -88,9 +91,10 @@ def main() -> None:
                 qualification_pb2_grpc.add_QualificationServiceServicer_to_server,
                 Qualifications(database),
             ),
+            (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
             (
                 recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server,
-                Recommendations(database, lambda request: prices.Price(request, None)),
+                Recommendations(database, lambda request: prices.Price(request, None), entitlements),
             ),
             (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, previews)),

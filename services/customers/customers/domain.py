@@ -224,6 +224,7 @@ class Customer(Referrer):
     payment_method: tuple[EntityRef, ...] = ()
     related_party: tuple[RelatedParty, ...] = ()
     valid_for: TimePeriod | None = None
+    market_segment: tuple[EntityRef, ...] = ()
 
     def check(self, at: datetime) -> None:
         """Raises InvalidArgument for a reversed period."""

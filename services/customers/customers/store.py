@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
 from chassis.bulk import stage_table
+from chassis.convert import to_message
 from chassis.db import Database, Resource, TypedJson, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.events import bus_tables
 from chassis.references import References, rely
@@ -27,6 +28,7 @@ from customers.domain import (
     owners,
 )
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
+from svyaz.type.v1 import values_pb2
 
 metadata = sa.MetaData()
 mapper = registry(metadata=metadata)
@@ -118,10 +120,11 @@ def party_branch(unit: Unit, party_id: str) -> str | None:
 
 
 _KNOWN = """
-    SELECT 'customer', id, branch, status, engaged_party ->> 'id', NULL::jsonb, NULL::jsonb, NULL::jsonb
+    SELECT 'customer', id, branch, status, engaged_party ->> 'id', NULL::jsonb, NULL::jsonb, NULL::jsonb,
+        market_segment, agreement
     FROM customer WHERE id = ANY (WANTED)
     UNION ALL
-    SELECT 'billing_account', id, branch, state, NULL, related_party, credit_limit, account_balance
+    SELECT 'billing_account', id, branch, state, NULL, related_party, credit_limit, account_balance, NULL, NULL
     FROM billing_account WHERE id = ANY (WANTED)
 """
 
@@ -134,22 +137,35 @@ def ordering_context(
     if not customer_ids and not account_ids:
         return context
     rows = database.rows(_KNOWN, [*customer_ids, *account_ids])
-    for kind, found, branch, state, party, parties, limit, balance in rows:
+    for kind, found, branch, state, party, parties, limit, balance, segments, agreements in rows:
         if kind == "customer" and found in customer_ids:
-            context.customer.add(id=found, branch=branch, status=state or "", engaged_party_id=party or "")
+            context.customer.add(
+                id=found,
+                branch=branch,
+                status=state or "",
+                engaged_party_id=party or "",
+                market_segment=[
+                    to_message(one, values_pb2.EntityRef)
+                    for one in _decoded(customer, "market_segment", segments) or ()
+                ],
+                agreement_id=[one.id for one in _decoded(customer, "agreement", agreements) or () if one.id],
+            )
         elif kind == "billing_account" and found in account_ids:
-            units = currencies(_decoded("credit_limit", limit), _decoded("account_balance", balance) or ())
+            units = currencies(
+                _decoded(billing_account, "credit_limit", limit),
+                _decoded(billing_account, "account_balance", balance) or (),
+            )
             context.billing_account.add(
                 id=found,
                 branch=branch,
                 state=state or "",
                 currency=units,
-                owner_id=owners(_decoded("related_party", parties) or ()),
+                owner_id=owners(_decoded(billing_account, "related_party", parties) or ()),
             )
     return context
 
 
-def _decoded(column: str, text: Any) -> Any:
-    kind = billing_account.c[column].type
+def _decoded(table: sa.Table, column: str, text: Any) -> Any:
+    kind = table.c[column].type
     assert isinstance(kind, TypedJson)
     return None if text is None else kind.decode(text)

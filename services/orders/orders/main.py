@@ -25,10 +25,11 @@ from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
+from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
@@ -63,7 +64,8 @@ def main() -> None:
         delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
-    fulfilment = Fulfilment(capture, provisioning)
+    coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
+    fulfilment = Fulfilment(capture, coupons, provisioning)
     migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
@@ -73,7 +75,7 @@ def main() -> None:
     server.run(
         settings,
         [
-            (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture)),
+            (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),

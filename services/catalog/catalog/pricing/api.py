@@ -1,7 +1,7 @@
 """What a price is asked for, and what prices rest on beside the offerings."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,12 +16,16 @@ from catalog.product.api import Guards
 from chassis.db import Database, Unit
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
-from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
+from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2, pricing_rules_pb2
 
 # Refuses by raising what can't be sold to that customer at that instant; beside the items, the offerings that are sold.
 SaleGuard = Callable[
     [Sequence[pricing_pb2.PriceRequestItem], Sequence[str], pricing_pb2.PricingContext, datetime], None
 ]
+
+
+# What an agent is reminded of who asks for a price for a customer.
+Reminder = Callable[[pricing_pb2.PricingContext, datetime], Iterable[entitlement_pb2.EntitledDiscount]]
 
 
 class Further(Protocol):
@@ -44,8 +48,15 @@ class Further(Protocol):
 class Prices:
     """What it costs, and why."""
 
-    def __init__(self, database: Database, guard: SaleGuard, *further: Further) -> None:
+    def __init__(
+        self,
+        database: Database,
+        guard: SaleGuard,
+        *further: Further,
+        remind: Reminder = lambda context, at: (),
+    ) -> None:
         self._database = database
+        self._remind = remind
         self._guard = guard
         self.book = store.OfferBook(beside=[one.beside for one in further])
         self._further = further
@@ -62,7 +73,10 @@ class Prices:
             self._guard(request.item, sold, request.context, asked.at)
         for one in self._further:
             pricing = one.apply(pricing, asked, offers, beside)
-        return messages.response(pricing)
+        answer = messages.response(pricing)
+        if request.context.remind:
+            answer.entitled_discount.extend(self._remind(request.context, asked.at))
+        return answer
 
     def ReplayPrice(self, request: pricing_pb2.ReplayPriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.replay`."""

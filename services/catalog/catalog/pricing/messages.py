@@ -81,6 +81,8 @@ def context_of(asked: pricing_pb2.PricingContext, now: datetime) -> PricingConte
         agreement_id=asked.agreement_id,
         coupon=tuple(asked.coupon),
         orders_before=asked.orders_before if asked.HasField("orders_before") else None,
+        order_id=asked.order_id,
+        held_sale=tuple((one.item_id, tuple(one.order_id)) for one in asked.held_sale),
     )
 
 

@@ -63,6 +63,10 @@ class PricingContext:
     coupon: tuple[str, ...] = ()
     # How many orders the customer placed before; None: unknown.
     orders_before: int | None = None
+    # The order that it is priced for, whose uses of coupons are its own. Receipts tell what became of the coupons.
+    order_id: str = ""
+    # Items that are held, each with the orders that sold it. Receipts tell what the coupons of these open.
+    held_sale: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 # --- what is answered ------------------------------------------------------------------------------------------------

@@ -268,11 +268,14 @@ class PromotionsOnPrices:
         """
         terms = self._book.on_offer(self._database, beside)
         coupons = self._coupons(context) if context.coupon else ()
-        possible = relevant(terms, coupons, pricing, context)
+        sold_with: dict[str, frozenset[str]] = {}
+        if context.held_sale and any(one.promotion.needs_coupon for one in terms):
+            sold_with = self._sold_with(context)
+        possible = relevant(terms, coupons, pricing, context, sold_with)
         categories = {}
         if any(one.by_category for one in possible):
             categories = store.categories_of(self._database, offers)
-        return promoted(pricing, context, offers, Basis(possible, coupons, categories))
+        return promoted(pricing, context, offers, Basis(possible, coupons, categories, sold_with))
 
     def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
         """The same again, from a receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
@@ -281,19 +284,36 @@ class PromotionsOnPrices:
         offers = {offer["id"]: parse_offer(offer) for offer in inputs["offers"]}
         return promoted(pricing, context, offers, parse_basis(inputs[INPUT]))
 
+    def _sold_with(self, context: PricingContext) -> dict[str, frozenset[str]]:
+        """Item → the promotions that coupons opened for it when it was sold."""
+        with self._database.unit() as unit:
+            by_order = store.promotions_of(unit, {order for _, orders in context.held_sale for order in orders})
+        opened = {
+            item: frozenset().union(*(by_order.get(one, ()) for one in orders)) for item, orders in context.held_sale
+        }
+        return {item: promotions for item, promotions in opened.items() if promotions}
+
     def _coupons(self, context: PricingContext) -> tuple[EnteredCoupon, ...]:
         """The coupons as they were entered, each once."""
-        entered = list(dict.fromkeys(normal_code(code) for code in context.coupon))
+        entered: dict[str, int] = {}
+        for i, code in enumerate(context.coupon):
+            entered.setdefault(normal_code(code), i)
         wrong: list[tuple[str, Violation]] = []
         found = []
         with self._database.unit() as unit:
-            known = store.coupons(unit, entered)
+            known = store.coupons(unit, list(entered))
             limited = [coupon.id for coupon in known.values() if coupon.customer_usage_limit is not None]
             used = store.uses_by_customer(unit, limited, context.customer_id) if limited else {}
-            for i, code in enumerate(entered):
+            own = store.redemptions_of(unit, context.order_id) if context.order_id else ()
+            redeemed = {redemption.coupon_id for redemption in own}
+            for code, i in entered.items():
                 coupon = known.get(code)
                 promotion = unit.find(Promotion, coupon.promotion_id) if coupon is not None else None
-                reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
+                if coupon is not None and coupon.id in redeemed:
+                    # Within its limits: this order is one of those that are counted.
+                    reason, why = use_obstacle(coupon, promotion, context.at) or ("", "")
+                else:
+                    reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
                 if reason in _WRONG:
                     wrong.append((reason, Violation(f"context.coupon[{i}]", f"coupon {code}: {why}")))
                 elif coupon is not None:

@@ -20,7 +20,8 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
   line where the unit's price is finer than that. Of an amount finer than the minor unit the rest isn't granted.
 * What isn't known of the buyer meets no condition, not even that it isn't something.
 * What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
-  charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever.
+  charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever. A coupon that
+  it was sold with (`opened`) needn't be entered again, and counts for nothing else.
 * Delivery is charged and discounted apart: only what is off delivery touches it, and no total contains it.
 """
 
@@ -198,6 +199,8 @@ class Line:
     # When it was sold to who holds it, and since when it has been charged; None: it is bought now.
     sold_at: datetime | None = None
     begun_at: datetime | None = None
+    # The promotions that it was sold with by coupons.
+    opened: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +312,7 @@ class _Promoter:
         self._cart = cart
         self._promotions = promotions
         self._lines = [Promoted(line, line.amount / line.quantity, line.amount, line.discounted) for line in cart.lines]
+        self._entered = frozenset(one.promotion for one in cart.coupons if one.refused is None)
         self._sold = frozenset(line.sold_at for line in cart.lines if line.sold_at is not None)
         self._applied: list[str] = []
         self._steps: list[Step] = []
@@ -338,6 +342,8 @@ class _Promoter:
         return Outcome(self._lines, self._applied, self._steps, coupons)
 
     def _coupon_obstacle(self, promotion: Promotion) -> str | None:
+        if any(promotion.id in line.opened for line in self._cart.lines):
+            return None
         entered = [coupon for coupon in self._cart.coupons if coupon.promotion == promotion.id]
         if not entered:
             return "it needs a coupon"
@@ -511,6 +517,7 @@ class _Promoter:
         sold_at = line.sold_at or self._cart.at
         return (
             line.delivery == (action.off is Off.DELIVERY)
+            and (not promotion.needs_coupon or promotion.id in self._entered or promotion.id in line.opened)
             and promotion.valid_for.covers(sold_at)
             and pattern.valid_for.covers(sold_at)
             and not self._over(line, action)

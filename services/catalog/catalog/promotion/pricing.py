@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import localcontext
+from types import MappingProxyType
 from typing import Any
 
 from catalog.pricing.money import EXACT, rounded
@@ -37,6 +38,7 @@ REVISION = "1"
 # Where a receipt's inputs hold all this: behind everything else, so that the text stays canonical.
 INPUT = "with_promotions"
 _DELIVERY = "delivery"
+_NOTHING: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,19 @@ class Basis:
     coupons: tuple[Coupon, ...] = ()
     # Offering → its categories and those above them.
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # Item that is held → the promotions that coupons opened when it was sold.
+    sold_with: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def relevant(
-    terms: Iterable[Terms], coupons: Sequence[Coupon], pricing: Pricing, context: PricingContext
+    terms: Iterable[Terms],
+    coupons: Sequence[Coupon],
+    pricing: Pricing,
+    context: PricingContext,
+    sold_with: Mapping[str, frozenset[str]] = _NOTHING,
 ) -> tuple[Terms, ...]:
     """Those that could apply: valid now, or when what is held was sold, and opened by a coupon if they need one."""
-    opened = {coupon.promotion for coupon in coupons}
+    opened = {coupon.promotion for coupon in coupons}.union(*sold_with.values())
     instants = {context.at, *(item.started_at for item in pricing.item if item.started_at is not None)}
     return tuple(
         one
@@ -70,7 +78,7 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
     """
     if not basis.terms and not basis.coupons:
         return pricing
-    charges = list(_charges(pricing.item, offers, basis.categories))
+    charges = list(_charges(pricing.item, offers, basis))
     cart = Cart(
         lines=tuple(line for _, line in charges),
         at=context.at,
@@ -114,6 +122,7 @@ def parse_basis(data: Mapping[str, Any]) -> Basis:
         terms=tuple(parse_terms(terms) for terms in data["promotions"]),
         coupons=tuple(Coupon(one["code"], one["promotion"], one["refused"] or None) for one in data["coupons"]),
         categories={offering: frozenset(ids) for offering, ids in data["categories"].items()},
+        sold_with={item: frozenset(ids) for item, ids in data.get("sold_with", {}).items()},
     )
 
 
@@ -122,9 +131,11 @@ def _plain(basis: Basis, items: Sequence[PricedItem]) -> str:
     categories = {key: sorted(ids) for key, ids in basis.categories.items() if ids and key in used}
     coupons = [{"code": c.code, "promotion": c.promotion, "refused": c.refused or ""} for c in basis.coupons]
     terms = ",".join(one.text for one in basis.terms)
+    sold = {item: sorted(ids) for item, ids in basis.sold_with.items() if ids}
+    sold_with = f',"sold_with":{canonical(sold)}' if sold else ""
     return (
         f'{{"categories":{canonical(categories)},"coupons":{canonical(coupons)},"promotions":[{terms}],'
-        f'"revision":{json.dumps(REVISION)}}}'
+        f'"revision":{json.dumps(REVISION)}{sold_with}}}'
     )
 
 
@@ -133,11 +144,11 @@ def _offerings(items: Sequence[PricedItem]) -> set[str]:
 
 
 def _charges(
-    items: Iterable[PricedItem], offers: Mapping[str, Offer], categories: Mapping[str, frozenset[str]]
+    items: Iterable[PricedItem], offers: Mapping[str, Offer], basis: Basis
 ) -> Iterable[tuple[PriceComponent, Line]]:
     for i, item in enumerate(items):
         name = item.id or f"item[{i}]"
-        yield from _lines(item, name, name, item.started_at, offers, categories, frozenset(), frozenset())
+        yield from _lines(item, name, name, item.started_at, offers, basis, frozenset(), frozenset())
 
 
 def _lines(
@@ -146,7 +157,7 @@ def _lines(
     top: str,
     sold_at: datetime | None,
     offers: Mapping[str, Offer],
-    categories: Mapping[str, frozenset[str]],
+    basis: Basis,
     products_above: frozenset[str],
     categories_above: frozenset[str],
 ) -> Iterable[tuple[PriceComponent, Line]]:
@@ -154,7 +165,7 @@ def _lines(
     offer = offers[key]
     specification = offer.specification.id if offer.specification is not None else None
     products = products_above | {key, *filter(None, (offer.series, specification))}
-    shelves = categories_above | categories.get(key, frozenset())
+    shelves = categories_above | basis.categories.get(key, frozenset())
     called = {charge.rule: charge.key.partition(" ")[0] for charge in offer.charges}
     for component in item.component:
         if component.later or component.price_type in (USAGE, TERMINATION):
@@ -177,10 +188,12 @@ def _lines(
                 name=component.name,
                 sold_at=sold_at,
                 begun_at=begun(sold_at, component.stage),
+                # What is bought now was sold with nothing yet.
+                opened=basis.sold_with.get(top, frozenset()) if sold_at is not None else frozenset(),
             ),
         )
     for part in item.bundled_item:
-        yield from _lines(part, part.id, top, sold_at, offers, categories, products, shelves)
+        yield from _lines(part, part.id, top, sold_at, offers, basis, products, shelves)
 
 
 def _take_off(

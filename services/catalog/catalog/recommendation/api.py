@@ -10,9 +10,11 @@ import msgspec
 
 from catalog.pricing.receipts import Receipt, ReceiptStep
 from catalog.qualification import store as qualification_store
+from catalog.qualification.domain import names_of
 from catalog.qualification.eligibility import Held, Restrictions, Verdict, current_versions, judge
 from catalog.recommendation import store
 from catalog.recommendation.domain import QueryProductRecommendation
+from catalog.recommendation.entitlement_api import Entitlements
 from catalog.recommendation.recommendation import (
     DISCOUNT_ENGINE,
     MINIMUM_OBSERVATIONS,
@@ -41,8 +43,9 @@ _MONTHS = {"month": 1, "2 month": 2, "3 month": 3, "6 month": 6, "12 month": 12,
 class Recommendations(StandardMethods):
     """TMF680, and recommended discounts."""
 
-    def __init__(self, database: Database, pricer: Pricer) -> None:
+    def __init__(self, database: Database, pricer: Pricer, entitlements: Entitlements) -> None:
         self._database = database
+        self._entitlements = entitlements
         self._pricer = pricer
         self._questions = Collection(database, QueryProductRecommendation, _Message)
         super().__init__(
@@ -67,17 +70,21 @@ class Recommendations(StandardMethods):
             return question
 
         # Before the transaction: prices are asked for in transactions of their own.
-        found = self._find(asked(self._database.clock.now()))
+        question = asked(self._database.clock.now())
+        found = self._find(question)
+        reminders = self._entitlements.of(
+            question.customer_id, names_of(question.market_segment), self._database.clock.now()
+        )
 
         def work(unit: Unit) -> recommendation_pb2.QueryProductRecommendation:
             question = asked(unit.at)
             if question.instant_sync_recommendation:
-                question.answer(*found, unit.at)
+                question.answer(*found, reminders, unit.at)
                 unit.add(question)
             else:
                 unit.add(question)
                 unit.flush()
-                question.answer(*found, unit.at)
+                question.answer(*found, reminders, unit.at)
             return self._questions.reply(unit, question)
 
         return self._database.transact(request, _Message, work)

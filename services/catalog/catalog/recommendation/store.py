@@ -1,27 +1,47 @@
 """The table of recommendations, and what is read of the holdings to make them."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from catalog.holding import store as holding_store
-from catalog.holding.domain import SoldPrice
-from catalog.recommendation.domain import QueryProductRecommendation
+from catalog.holding.domain import HoldingStatus, SoldPrice
+from catalog.recommendation.domain import DiscountEntitlement, QueryProductRecommendation
 from catalog.recommendation.recommendation import CoHolding, discount_of
 from catalog.schema import metadata
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
-from svyaz.catalog.v1 import recommendation_pb2
+from svyaz.catalog.v1 import entitlement_pb2, recommendation_pb2
 
 query_product_recommendation = aggregate_table(metadata, "query_product_recommendation", QueryProductRecommendation)
+# Rules are few, and common to all branches.
+discount_entitlement = aggregate_table(metadata, "discount_entitlement", DiscountEntitlement)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
+    DiscountEntitlement: Resource(entitlement_pb2.DiscountEntitlement, discount_entitlement, common=True),
     QueryProductRecommendation: Resource(recommendation_pb2.QueryProductRecommendation, query_product_recommendation),
 }
 
+# It is there, and the customer's.
+_HAD = (HoldingStatus.ACTIVE, HoldingStatus.SUSPENDED, HoldingStatus.PENDING_TERMINATE)
 # Of the sales of an offering so many are looked at, chosen by a hash of their ids.
 MOST_SALES = 20_000
+
+
+def entitlements(unit: Unit) -> list[DiscountEntitlement]:
+    """All rules."""
+    return list(unit.session.scalars(sa.select(DiscountEntitlement)))
+
+
+def active(unit: Unit, customer_id: str, at: datetime) -> list[tuple[str, datetime]]:
+    """The offerings of the products that the customer has by now, each with its beginning; no parts of bundles."""
+    return [
+        (one.product_offering_id or "", one.started_at)
+        for one in holding_store.holdings_of(unit, customer_id)
+        if one.bundle_id is None and one.status in _HAD and one.started_at is not None and one.started_at <= at
+    ]
 
 
 def together(unit: Unit, held_ids: Iterable[str], names: Mapping[str, str]) -> tuple[list[CoHolding], int]:

@@ -1,6 +1,7 @@
 """The value objects of recommendations (TMF680)."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -57,3 +58,17 @@ class RecommendationItem(Extensible):
     reason: tuple[RecommendationReason, ...] = ()
     monthly_saving: Money | None = None
     replaced_product: tuple[EntityRef, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EntitledDiscount(Extensible):
+    """A discount (`percentage` off) that a customer is entitled to by a rule, and why (English, Russian); `products`
+    that count, of which those that are needed are all active from `since` on."""
+
+    discount_entitlement: EntityRef | None = None
+    percentage: Decimal | None = None
+    promotion: EntityRef | None = None
+    products: int | None = None
+    since: datetime | None = None
+    label: str | None = None
+    label_ru: str | None = None

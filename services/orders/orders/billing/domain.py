@@ -56,6 +56,8 @@ class ChargeAlteration:
     amount: Money
     name: str | None = None
     product_offering_price_id: str = ""
+    # What granted it, when that isn't a price of the catalog.
+    promotion_id: str = ""
     percentage: Decimal | None = None
     duration: int | None = None
     units: str | None = None
@@ -167,6 +169,7 @@ def _alteration(alteration: ChargeAlteration, begins: datetime) -> dict[str, Any
         {
             "name": alteration.name,
             "productOfferingPriceId": alteration.product_offering_price_id or None,
+            "promotionId": alteration.promotion_id or None,
             "percentage": None if alteration.percentage is None else f"{alteration.percentage:f}",
             "amount": _money(alteration.amount),
             "applicationDuration": (

@@ -1,19 +1,23 @@
 """What can be asked of product orders."""
 
+import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
-from chassis import convert
+from chassis import calls, convert
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
 from orders.inventory.store import with_parts
 from orders.ordering import store
 from orders.ordering.capture import Capture, Captured, Products
+from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     FINAL,
     UNSTARTED,
@@ -21,11 +25,12 @@ from orders.ordering.domain import (
     ProductOrder,
     ProductOrderItem,
     assembled,
+    check_coupons,
     check_items,
     product_ids,
     rows,
 )
-from orders.ordering.fulfilment import ADVANCE, CANCEL, withdraw
+from orders.ordering.fulfilment import ADVANCE, CANCEL, PROMISED, RELEASE, withdraw
 from orders.ordering.values import OrderItem, ProductOrderState
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
@@ -33,6 +38,8 @@ from svyaz.type.v1 import receipt_pb2, requests_pb2
 ITEMS = "product_order_item"
 # Who pays, and for whom: whether an order can be carried out hangs on these as on its items.
 DECISIVE = frozenset({"billing_account", "related_party"})
+# After so long an order that was to be has become one, or won't: coupons are redeemed within half of it.
+PROMISE = timedelta(minutes=2)
 
 
 def _ids() -> Iterator[str]:
@@ -73,9 +80,10 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
 class Orders(StandardMethods):
     """TMF622."""
 
-    def __init__(self, database: Database, capture: Capture) -> None:
+    def __init__(self, database: Database, capture: Capture, coupons: Coupons) -> None:
         self._database = database
         self._capture = capture
+        self._coupons = coupons
         self._orders = Collection(
             database,
             ProductOrder,
@@ -127,19 +135,55 @@ class Orders(StandardMethods):
         branch = self._database.branch_for_create(ProductOrder, request.branch)
         wanted = _wanted_items(request.product_order)
         check_items(wanted)
-        captured = self._capture.capture(
-            convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch),
-            wanted,
-            *self._held(wanted),
-        )
+        if request.product_order.coupon:
+            return self._create_with_coupons(request, branch, wanted)
+        captured = self._capture.capture(_wanted(request, new_id(), branch), wanted, *self._held(wanted))
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
-            order = convert.from_message(request.product_order, ProductOrder, id=new_id(), branch=branch)
-            order.check(unit.at)
-            unit.add(order)
-            return composed(order, place(unit, order, captured))
+            return _taken(unit, _wanted(request, new_id(), branch), captured)
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
+
+    def _create_with_coupons(
+        self, request: orders_pb2.CreateProductOrderRequest, branch: str, wanted: Sequence[OrderItem]
+    ) -> orders_pb2.ProductOrder:
+        """Redeems the coupons before the order is kept, and promises before that to see what became of it: whoever
+        dies on the way leaves a timer that gives them back, and the same request goes on with the same order.
+
+        Raises Unavailable COUPONS_GIVEN_BACK when that took so long that the promise has been kept meanwhile.
+        """
+        check_coupons(request.product_order.coupon)
+        until = time.monotonic() + PROMISE.total_seconds() / 2
+        with self._database.unit() as unit:
+            order_id = store.promise(unit, branch, _hash_of(request))
+            set_timer(unit, order_id, PROMISED, unit.at + PROMISE, branch)
+        # Had the request become an order before it was promised, its promise would have ended.
+        remembered = self._database.remembered(request, orders_pb2.ProductOrder)
+        if remembered is not None:
+            return remembered
+
+        def work(unit: Unit) -> orders_pb2.ProductOrder:
+            if not store.end_promise(unit, order_id):
+                raise Unavailable(
+                    "COUPONS_GIVEN_BACK", "the order has been taken by another, or too late: send it again"
+                )
+            return _taken(unit, _wanted(request, order_id, branch), captured)
+
+        try:
+            order = _wanted(request, order_id, branch)
+            captured = self._capture.capture(order, wanted, *self._held(wanted))
+            self._coupons.redeem(order, until)
+            return self._database.transact(request, orders_pb2.ProductOrder, work)
+        except (InvalidArgument, FailedPrecondition):
+            with self._database.unit() as unit:
+                set_timer(unit, order_id, RELEASE, unit.at, branch)
+            raise
+        except Unavailable as error:
+            # The same request at the same time: whoever was first has its order.
+            remembered = self._database.remembered(request, orders_pb2.ProductOrder)
+            if error.reason != "COUPONS_GIVEN_BACK" or remembered is None:
+                raise
+            return remembered
 
     def UpdateProductOrder(
         self, request: orders_pb2.UpdateProductOrderRequest, context: Any
@@ -218,6 +262,25 @@ class Orders(StandardMethods):
             withdraw(unit, order, "cancelled on request")
         else:
             order.revise({"state": state}, unit.at)
+
+
+def _wanted(request: orders_pb2.CreateProductOrderRequest, order_id: str, branch: str) -> ProductOrder:
+    return convert.from_message(request.product_order, ProductOrder, id=order_id, branch=branch)
+
+
+def _taken(unit: Unit, order: ProductOrder, captured: Captured) -> orders_pb2.ProductOrder:
+    order.check(unit.at)
+    unit.add(order)
+    return composed(order, place(unit, order, captured))
+
+
+def _hash_of(request: orders_pb2.CreateProductOrderRequest) -> bytes | None:
+    """What is the same when the caller sends the request again; None: that can't be told."""
+    if not request.request_id:
+        return None
+    principal = calls.current().principal
+    whose = f"{principal.subject} {principal.branch_setting} ".encode()
+    return hashlib.sha256(whose + request.SerializeToString(deterministic=True)).digest()
 
 
 def place(unit: Unit, order: ProductOrder, captured: Captured) -> list[ProductOrderItem]:

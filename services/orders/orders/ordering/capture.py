@@ -11,6 +11,7 @@ from chassis.types import EntityRef, Money, Price, ProductSpecificationRef, Time
 from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.inventory.values import PriceAlteration, ProductRefOrValue
 from orders.ordering import chosen
+from orders.ordering.coupons import require_granted
 from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
@@ -22,6 +23,7 @@ NO_CUSTOMER = "customer"
 NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
+_COUPON = "context.coupon["
 _UNKNOWN_TERM = re.compile(r"item\[(\d+)\]\.term")
 # What ordering brings about: not what use, or leaving early, costs.
 DUE = frozenset({"oneTime", RECURRING})
@@ -99,23 +101,25 @@ class Capture:
         exact_version: bool = False,
         charge_one_time: bool = True,
     ) -> Captured:
-        """Validates and prices the order, as what was chosen; `quantities`: how many each product of a bundle is.
+        """Validates and prices the order, as what was chosen, for its customer; `quantities`: how many each product of
+        a bundle is.
 
         With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
         without `charge_one_time` only what recurs is charged.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
         BUNDLED_SELECTION; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the
-        items.
+        items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
         """
         found = list(walk(items))
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
         ]
+        context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
+        buyer = _buyer(order, [item for _, item in found], products, context)
         price_request = pricing_pb2.PriceRequest(
             item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
-            context=_pricing_context(order, [item for _, item in found], products),
+            context=_pricing_context(order, [item for _, item in found], products, buyer),
         )
-        context_request = _context_request(order, items, products)
         priced, selected = None, chosen.Selections()
         if to_price:
             try:
@@ -123,8 +127,9 @@ class Capture:
                 priced, selected = self._priced(price_request, [item for _, item in to_price], products, quantities)
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
-        context = clients.call(self._customers.GetOrderingContext, context_request)
-        expansion = _Expansion(items, priced, products, selected.series, charge_one_time)
+        receipt = priced.receipt if priced is not None and priced.HasField("receipt") else None
+        require_granted(order, receipt)
+        expansion = _Expansion(items, priced, products, selected.series, charge_one_time, buyer)
         completed = tuple(expansion.complete(item, None) for item in items)
         standing = _standing(order, completed, products, expansion.charges, context)
         _as_sent(standing, {path for path, _ in found}).check()
@@ -136,7 +141,7 @@ class Capture:
                 for total in (priced.total if priced is not None else ())
                 if charge_one_time or total.price_type == RECURRING
             ),
-            receipt=priced.receipt if priced is not None and priced.HasField("receipt") else None,
+            receipt=receipt,
             missing=standing.missing,
         )
 
@@ -218,17 +223,43 @@ def _asked(
     return asked
 
 
-def _pricing_context(order: ProductOrder, items: Sequence[OrderItem], products: Products) -> pricing_pb2.PricingContext:
+def _buyer(
+    order: ProductOrder, items: Sequence[OrderItem], products: Products, context: customers_pb2.OrderingContext
+) -> chosen.Buyer:
+    """What customers knows of the order's customer; the frame contract that items state goes before the order's, and
+    that before the customer's, where each is one."""
+    known = [row for row in context.customer if row.id == order.customer_id and row.branch == order.branch]
+    stated = {one for item in items if (one := chosen.agreements(item, _product(item, products)))}
+    ordered = {agreement.id for agreement in order.agreement if agreement.id}
+    signed = {agreement for row in known for agreement in row.agreement_id}
+    named = {one for (one,) in stated} or ordered or signed
+    return chosen.Buyer(
+        tuple(convert.from_message(one, EntityRef) for row in known for one in row.market_segment),
+        named.pop() if len(named) == 1 else "",
+    )
+
+
+def _pricing_context(
+    order: ProductOrder, items: Sequence[OrderItem], products: Products, buyer: chosen.Buyer
+) -> pricing_pb2.PricingContext:
     held = [product for item in items if (product := _product(item, products)) is not None]
-    agreement = chosen.in_common(chosen.agreements(item, _product(item, products)) for item in items)
     return pricing_pb2.PricingContext(
         branch=order.branch,
-        customer_id=order.customer_ids()[0] if order.customer_ids() else "",
-        market_segment=chosen.in_common(map(chosen.market_segments, held)),
+        customer_id=order.customer_id,
+        # Of whom customers knows nothing, what the inventory does.
+        market_segment=buyer.segments or chosen.in_common(map(chosen.market_segments, held)),
         channel=_channel(order),
         place=_place(items)
         or chosen.in_common(tuple(place.id for place in product.place if place.id) for product in held),
-        agreement_id=agreement[0] if agreement else "",
+        agreement_id=buyer.agreement_id,
+        coupon=order.coupon,
+        order_id=order.id if order.coupon else "",
+        held_sale=[
+            pricing_pb2.HeldSale(item_id=item.id or "", order_id=sold)
+            for item in items
+            if item.action in _PRICED and (product := _product(item, products)) is not None
+            if (sold := [one.product_order_id for one in product.product_order_item if one.product_order_id])
+        ],
         for_sale=True,
         leaving_product=[
             item.product.id
@@ -356,11 +387,13 @@ class _Expansion:
         products: Products,
         series: Mapping[str, str],
         charge_one_time: bool,
+        buyer: chosen.Buyer,
     ) -> None:
         self._answers = {answer.id: answer for answer in priced.item} if priced is not None else {}
         self._products = products
         self._series = series
         self._due = DUE if charge_one_time else frozenset({RECURRING})
+        self._buyer = buyer
         self._taken = {item.id or "" for _, item in walk(items)}
         # A product that has an item of its own needs none as a part.
         self._named = set(product_ids(items))
@@ -378,6 +411,8 @@ class _Expansion:
                 inner = self._parts(item, answer, product)
             item = _named(item, answer)
             item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
+            if item.action is OrderItemAction.ADD:
+                item = replace(item, product=self._buyer.bought(item.product))
         elif item.action is OrderItemAction.DELETE and product is not None:
             inner = (*inner, *self._ends(item, self._running_parts(product)))
         return replace(item, product_order_item=inner)
@@ -400,7 +435,7 @@ class _Expansion:
                 action=OrderItemAction.ADD if kept is None else OrderItemAction.MODIFY,
                 quantity=part.quantity,
                 billing_account=account,
-                product=None if kept is None else ProductRefOrValue(id=kept.id),
+                product=self._buyer.bought(None) if kept is None else ProductRefOrValue(id=kept.id),
                 product_offering=convert.from_message(part.product_offering, EntityRef),
                 item_price=prices,
                 item_total_price=prices,
@@ -528,9 +563,12 @@ def _total(total: pricing_pb2.PriceTotal) -> OrderPrice:
 
 
 def _at_items(error: DomainError, paths: Sequence[str]) -> DomainError:
-    """The catalog's refusal, with its paths (`item[0].…`) as those of the order's items."""
+    """The catalog's refusal, with its paths (`item[0].…`, `context.coupon[0]`) as those of the order."""
     violations = []
     for violation in error.violations:
+        if violation.field.startswith(_COUPON):
+            violations.append(Violation(violation.field.removeprefix("context."), violation.description))
+            continue
         index, closed, rest = violation.field.removeprefix("item[").partition("]")
         known = violation.field.startswith("item[") and closed and index.isdigit() and int(index) < len(paths)
         field = (

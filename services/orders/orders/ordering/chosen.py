@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chassis import clients
-from chassis.types import Characteristic
+from chassis.types import Characteristic, EntityRef
 from orders.inventory.domain import RUNNING, Product
+from orders.inventory.values import AgreementItemRef, ProductRefOrValue
 from orders.ordering.values import OrderItem
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2
 from svyaz.type.v1 import requests_pb2
@@ -40,20 +41,50 @@ def agreements(item: OrderItem, product: Product | None) -> tuple[str, ...]:
 
 
 def market_segments(product: Product | None) -> tuple[str, ...]:
-    """The segments that the product was sold to, by name or id."""
+    """The segments that the product was sold to, by name and id."""
     extensions = json.loads(product.extensions) if product is not None and product.extensions else {}
     found = extensions.get(_MARKET_SEGMENT)
-    named = [
-        (one.get("name") or one.get("id")) if isinstance(one, dict) else one
-        for one in (found if isinstance(found, list) else [found])
-    ]
-    return tuple(name for name in named if isinstance(name, str) and name)
+    named = []
+    for one in found if isinstance(found, list) else [found]:
+        named += [one.get("id"), one.get("name")] if isinstance(one, dict) else [one]
+    return tuple(dict.fromkeys(name for name in named if isinstance(name, str) and name))
 
 
 def in_common(stated: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """What all say that say anything; nothing when they differ."""
     said = {one for one in stated if one}
     return said.pop() if len(said) == 1 else ()
+
+
+@dataclass(frozen=True)
+class Buyer:
+    """What somebody is to the catalog beside a customer: in these segments, by this frame contract."""
+
+    market_segment: tuple[EntityRef, ...] = ()
+    agreement_id: str = ""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The segments by id and name, either of which prices may go by."""
+        return tuple(dict.fromkeys(name for one in self.market_segment for name in (one.id, one.name) if name))
+
+    def bought(self, product: ProductRefOrValue | None) -> ProductRefOrValue | None:
+        """The product with what its price has gone by, so that it can be told, and priced again, later."""
+        if not self.market_segment and not self.agreement_id:
+            return product
+        bought = product or ProductRefOrValue()
+        if self.agreement_id and not bought.agreement:
+            bought = replace(bought, agreement=(AgreementItemRef(id=self.agreement_id),))
+        known = json.loads(bought.extensions) if bought.extensions else {}
+        if self.market_segment and _MARKET_SEGMENT not in known:
+            # Put into the text that is there, so that no digit of it changes.
+            named = [
+                {key: value for key, value in (("id", s.id), ("name", s.name)) if value} for s in self.market_segment
+            ]
+            first = f'{{"{_MARKET_SEGMENT}":{json.dumps(named, ensure_ascii=False)}'
+            rest = f",{bought.extensions.strip()[1:]}" if bought.extensions and known else "}"
+            bought = replace(bought, extensions=first + rest)
+        return bought
 
 
 # --- parts of a bundle -----------------------------------------------------------------------------------------------

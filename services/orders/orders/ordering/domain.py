@@ -56,6 +56,11 @@ FINAL = frozenset(state for state, following in ORDER_TRANSITIONS.items() if not
 # Nothing has been done for the customer yet: the order may still change or be withdrawn.
 UNSTARTED = frozenset({_O.ACKNOWLEDGED, _O.PENDING})
 
+# Nothing came of it, and nothing will.
+LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
+# As many as somebody might enter; each is a question to the catalog.
+MOST_COUPONS = 10
+
 # How long an order waits for what its customer has to tell before it is cancelled.
 INFORMATION_DEADLINE = timedelta(days=14)
 
@@ -99,7 +104,8 @@ class ProductOrder(Aggregate):
     """What a customer has asked for. Its items are aggregates of their own."""
 
     STATE: ClassVar[str | None] = "state"
-    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"order_date", "completion_date", "cancellation_date"})
+    # Coupons are redeemed before the order is there.
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"order_date", "completion_date", "cancellation_date", "coupon"})
 
     cancellation_date: datetime | None = None
     cancellation_reason: str | None = None
@@ -123,6 +129,7 @@ class ProductOrder(Aggregate):
     quote: tuple[EntityRef, ...] = ()
     related_party: tuple[RelatedParty, ...] = ()
     state: ProductOrderState | None = None
+    coupon: tuple[str, ...] = ()
 
     def check(self, at: datetime) -> None:
         """A new order is acknowledged, whatever state its sender would like. Raises InvalidArgument for another."""
@@ -148,12 +155,22 @@ class ProductOrder(Aggregate):
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes while the order is open. Only a cancellation may be asked for as a state.
 
-        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION.
+        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION, COUPON_REDEEMED for another customer than the one who
+        has redeemed the coupons.
         """
         wanted = changes.get("state")
         rest = {name: value for name, value in changes.items() if name != "state"}
         if rest and self.state in FINAL:
             raise FailedPrecondition("ORDER_CLOSED", f"the order is {str(self.state)!r}: it can't change any more")
+        if (
+            self.coupon
+            and customers_of(changes.get("related_party", self.related_party))[:1] != self.customer_ids()[:1]
+        ):
+            raise FailedPrecondition(
+                "COUPON_REDEEMED",
+                "coupons have been redeemed for the customer of the order: another's is another order",
+                violations=[Violation("related_party", "the customer stays")],
+            )
         super().revise(rest, at)
         if wanted is not None and wanted is not self.state:
             assert self.state is not None
@@ -169,6 +186,11 @@ class ProductOrder(Aggregate):
     def customer_ids(self) -> tuple[str, ...]:
         """The related parties that may be the customer."""
         return customers_of(self.related_party)
+
+    @property
+    def customer_id(self) -> str:
+        """Who counts as the customer where there may be only one: the first that is named; empty: nobody is."""
+        return next(iter(self.customer_ids()), "")
 
     @property
     def put_off(self) -> bool:
@@ -235,6 +257,16 @@ class CancelProductOrder(Aggregate):
         self.state = wanted
         if wanted is TaskState.DONE:
             self.effective_cancellation_date = at
+
+
+def check_coupons(codes: Sequence[str]) -> None:
+    """Raises InvalidArgument INVALID_COUPONS for more than anybody has."""
+    if len(codes) > MOST_COUPONS:
+        raise InvalidArgument(
+            "INVALID_COUPONS",
+            f"an order has {MOST_COUPONS} coupons at most",
+            violations=[Violation("coupon", f"{len(codes)} are more than {MOST_COUPONS}")],
+        )
 
 
 def customers_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from orders.billing.store import add_charges
 from orders.inventory.domain import RECURRING, Product
 from orders.inventory.store import with_parts
 from orders.inventory.values import (
+    PriceAlteration,
     ProductPrice,
     ProductRefOrValue,
     ProductRelationship,
@@ -27,8 +28,10 @@ from orders.inventory.values import (
 )
 from orders.ordering import store
 from orders.ordering.capture import Capture
+from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     INFORMATION_DEADLINE,
+    LOST,
     UNSTARTED,
     CancelProductOrder,
     ProductOrder,
@@ -47,6 +50,9 @@ ADVANCE = "advance"
 PROVISION = "provision"
 INFORMATION = "information"
 CANCEL = "cancel"
+# Looks whether an order has become of what coupons were promised to; gives back those of one that nothing came of.
+PROMISED = "coupons"
+RELEASE = "release coupons"
 
 # An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept, and
 # what no event tells of. Looked for after as long again as the order has waited already, within these bounds.
@@ -58,9 +64,10 @@ ITEMS_AT_ONCE = 100
 class Fulfilment:
     """The steps of an order. Each is repeated until it has been committed, and does nothing when it is late."""
 
-    def __init__(self, capture: Capture, provisioning: ProvisioningAdapter) -> None:
+    def __init__(self, capture: Capture, coupons: Coupons, provisioning: ProvisioningAdapter) -> None:
         telemetry.begin_at_zero(ORDERS, ("completed", "failed", "partial", "cancelled"))
         self._capture = capture
+        self._coupons = coupons
         self._provisioning = provisioning
 
     def timers(self) -> dict[str, Callable[[str, Unit], None]]:
@@ -70,11 +77,13 @@ class Fulfilment:
             PROVISION: self.provision,
             INFORMATION: self.give_up_waiting,
             CANCEL: self.cancel,
+            PROMISED: self.give_back,
+            RELEASE: self.give_back,
         }
 
     def read_ahead(self, purpose: str, ids: Sequence[str], unit: Unit) -> None:
         """Reads what the timers of a purpose will ask for, when they are carried out in one transaction."""
-        if purpose != CANCEL:
+        if purpose in (ADVANCE, PROVISION, INFORMATION):
             store.read_ahead(unit, ids)
 
     def advance(self, order_id: str, unit: Unit) -> None:
@@ -165,6 +174,7 @@ class Fulfilment:
                 self._complete(unit, order, item)
         if order.conclude(items, unit.at):
             assert order.state is not None
+            _let_go(unit, order)
             outcome_name = str(order.state)
             unit.after_commit(lambda: ORDERS.labels(outcome_name).inc())
         else:
@@ -196,6 +206,17 @@ class Fulfilment:
         order = unit.find(ProductOrder, order_id)
         if order is not None and order.state is ProductOrderState.PENDING:
             withdraw(unit, order, "the missing information didn't come in time")
+
+    def give_back(self, order_id: str, unit: Unit) -> None:
+        """Gives back the coupons of an order that nothing came of: withdrawn, failed, deleted, or never there.
+
+        Asked twice, or for one that goes on, it does nothing. In this order: an order that is being taken at the time
+        ends the promise in the transaction that keeps it, so either it is seen here, or it isn't taken any more.
+        """
+        store.end_promise(unit, order_id)
+        order = unit.find(ProductOrder, order_id)
+        if order is None or order.state in LOST:
+            self._coupons.release(order_id)
 
     def cancel(self, task_id: str, unit: Unit) -> None:
         """Carries a cancellation out, or says why it can't be."""
@@ -232,9 +253,16 @@ def withdraw(unit: Unit, order: ProductOrder, reason: str) -> None:
         if product is not None and item.item.action is OrderItemAction.ADD:
             product.move(ProductStatus.CANCELLED, unit.at)
     store.stop_waiting(unit, order.id)
+    _let_go(unit, order)
     for purpose in (ADVANCE, PROVISION, INFORMATION):
         cancel_timer(unit, order.id, purpose)
     unit.after_commit(lambda: ORDERS.labels("cancelled").inc())
+
+
+def _let_go(unit: Unit, order: ProductOrder) -> None:
+    """Gives the coupons back soon, if nothing comes of the order. What is completed in part has had its discount."""
+    if order.coupon and order.state in LOST:
+        set_timer(unit, order.id, RELEASE, unit.at, order.branch)
 
 
 def _note(unit: Unit, text: str) -> Note:
@@ -294,6 +322,7 @@ def _ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Produc
         is_bundle=wanted.is_bundle if wanted is not None else None,
         is_customer_visible=wanted.is_customer_visible if wanted is not None else None,
         product_serial_number=wanted.product_serial_number if wanted is not None else None,
+        agreement=wanted.agreement if wanted is not None else (),
         place=wanted.place if wanted is not None else (),
         product_characteristic=wanted.product_characteristic if wanted is not None else (),
         product_specification=wanted.product_specification if wanted is not None else None,
@@ -389,7 +418,7 @@ class _Charges:
                     product_id=self.product.id,
                     order_id=self.order.id,
                     order_item_id=self.item.item.id or "",
-                    customer_id=next(iter(self.order.customer_ids()), ""),
+                    customer_id=self.order.customer_id,
                     product_offering_id=_id(offering or self.product.product_offering),
                     product_offering_price_id=_id(price.product_offering_price),
                     amount=amount,
@@ -421,7 +450,8 @@ def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
     return tuple(
         ChargeAlteration(
             name=alteration.name,
-            product_offering_price_id=_id(alteration.product_offering_price),
+            product_offering_price_id="" if _is_promotion(alteration) else _id(alteration.product_offering_price),
+            promotion_id=_id(alteration.product_offering_price) if _is_promotion(alteration) else "",
             percentage=alteration.price.percentage,
             amount=alteration.price.duty_free_amount,
             duration=alteration.application_duration,
@@ -432,3 +462,9 @@ def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
         for alteration in price.price_alteration
         if alteration.price is not None and alteration.price.duty_free_amount is not None
     )
+
+
+def _is_promotion(alteration: PriceAlteration) -> bool:
+    """Whether it refers to what was granted beyond the prices, where others refer to a price of the catalog."""
+    reference = alteration.product_offering_price
+    return reference is not None and reference.at_referred_type == "Promotion"

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from chassis import queries
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Aggregate
+from chassis.types import Aggregate, new_id
 from orders.inventory.domain import Product
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.schema import metadata
@@ -42,6 +42,17 @@ order_receipt = sa.Table(
     sa.Column("product_order_id", sa.Text, primary_key=True),
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("receipt", sa.LargeBinary, nullable=False),
+)
+# Orders that are being taken with coupons: who asks for the same again goes on with the same order, and the uses of one
+# that isn't here any more, and never became an order, have been given back.
+coupon_promise = sa.Table(
+    "coupon_promise",
+    metadata,
+    sa.Column("product_order_id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    # Of the request that asks for it, when that can be told from others.
+    sa.Column("request_hash", sa.LargeBinary),
+    sa.Index("coupon_promise_request_hash", "request_hash", unique=True),
 )
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
@@ -181,6 +192,26 @@ def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
             .returning(order_wait.c.product_order_id, order_wait.c.branch)
         )
     ]
+
+
+_PROMISE = """
+    INSERT INTO coupon_promise (product_order_id, branch, request_hash) VALUES (%(order)s, %(branch)s, %(request)s)
+    ON CONFLICT (request_hash) DO UPDATE SET request_hash = excluded.request_hash RETURNING product_order_id
+"""
+_PROMISED = "DELETE FROM coupon_promise WHERE product_order_id = %(order)s"
+
+
+def promise(unit: Unit, branch: str, request_hash: bytes | None) -> str:
+    """The id of the order that a request with coupons is to become: the same when it is sent again before it is one."""
+    values = {"order": new_id(), "branch": branch, "request": request_hash}
+    row = unit.cursor().execute(_PROMISE, values).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def end_promise(unit: Unit, order_id: str) -> bool:
+    """Whether the order was still to be: of those who end it at a time one does, the others wait for that."""
+    return unit.cursor().execute(_PROMISED, {"order": order_id}).rowcount == 1
 
 
 def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) -> None:

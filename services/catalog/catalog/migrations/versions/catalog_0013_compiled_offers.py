@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import ARRAY
 
 revision = "catalog_0013"
-down_revision = "catalog_0011"
+down_revision = "catalog_0020"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,27 @@
+"""Coupons of orders, and the orders that are being taken with some."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+from chassis.db import isolate
+
+revision = "orders_0004"
+down_revision = "orders_0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Adds the column and the table; orders that are there have no coupons."""
+    op.add_column("product_order", sa.Column("coupon", JSONB(), nullable=True))
+    op.create_table(
+        "coupon_promise",
+        sa.Column("product_order_id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("request_hash", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("product_order_id"),
+    )
+    op.create_index("coupon_promise_request_hash", "coupon_promise", ["request_hash"], unique=True)
+    for statement in isolate("coupon_promise"):
+        op.execute(statement)
