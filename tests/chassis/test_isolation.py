@@ -237,6 +237,7 @@ def _catalog(database: Database) -> list[Any]:
     recommendations = Recommendations(database, lambda request: prices.Price(request, None), entitlements)
     return [
         (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, items),
+        (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
         (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
         (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
         (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database, guards)),
