@@ -291,7 +291,10 @@ def conditions(
         else:
             leaf_or_none = _leaf(field)
             assert leaf_or_none is not None
-            result.append(_on_column(_plain(table.c[head]), leaf_or_none, condition))
+            if field.is_repeated:
+                nested.setdefault(head, _JsonPath()).add(_Place([], leaf_or_none), condition)
+            else:
+                result.append(_on_column(_plain(table.c[head]), leaf_or_none, condition))
     for name, path in nested.items():
         column = table.c[name]
         # Extensions are kept as text, digit by digit.

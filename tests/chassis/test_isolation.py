@@ -176,8 +176,8 @@ def _seed_rest(place: ServiceDatabase, database: Database, branch: str, text: st
 # A preview of a change, in which each branch has what is its own.
 PREVIEW = "preview-of-all"
 _PREVIEW = """
-    INSERT INTO preview (id, created_at, created_by, branches, request, at, state, grouped, after, attempts)
-    VALUES (%s, now(), 'somebody', '{*}', '', now(), 'done', 0, '', 0)
+    INSERT INTO preview (id, created_at, created_by, branches, request, at, state, grouped, attempts)
+    VALUES (%s, now(), 'somebody', '{*}', '', now(), 'done', true, 0)
 """
 # What the words of a column can't be: by table, of columns that must be there, and of others.
 _STATED: Mapping[str, Mapping[str, Any]] = {
@@ -244,7 +244,6 @@ def _catalog(database: Database) -> list[Any]:
         (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
         (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
         (recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server, recommendations),
-        (entitlement_pb2_grpc.add_EntitlementServiceServicer_to_server, entitlements),
         (
             promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
             Promotions(database, ApprovalThresholds.parse("50", "")),

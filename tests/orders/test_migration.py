@@ -13,7 +13,7 @@ from orders.migration import steps
 from orders.migration.domain import ProductMigration
 from svyaz.catalog.v1 import catalog_pb2
 from svyaz.orders.v1 import inventory_pb2, migration_pb2
-from svyaz.type.v1 import values_pb2
+from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.orders.conftest import ACTIVE, ORDER, PRODUCT, Shop, item
 from tests.serving import Caller
 
@@ -577,3 +577,23 @@ def test_the_table_holds_a_product_of_a_migration_once(shop: Shop) -> None:
         ).all()
     assert set(keys) == {"migration_id", "product_id"}
     assert ProductMigration.STATE == "state"
+
+
+def test_migrations_are_found_by_the_offerings_that_they_are_from(shop: Shop) -> None:
+    old, other, new = (shop.offering(shop.price(som)) for som in (500, 550, 600))
+    ours, theirs = migrate(shop, old, new), migrate(shop, other, new)
+
+    def found(operator: str, *values: str) -> set[str]:
+        condition = requests_pb2.Filter(
+            path="from_offering",
+            operator=f"OPERATOR_{operator}",  # type: ignore[arg-type]
+            value=values,
+        )
+        listed = shop.head_office(MIGRATION + "ListProductMigrations", filter=[condition]).items
+        return {one.id for one in listed} & {ours, theirs}
+
+    assert found("EQ", old) == {ours}
+    assert found("EQ", old, other) == {ours, theirs}
+    assert found("NE", old) == {theirs}
+    assert found("REGEX", f"^{old}$") == {ours}
+    assert found("EQ", new) == set()
