@@ -487,7 +487,7 @@ class Consumer:
 
     def _look_at_switch(self) -> bool:
         switch, parked = self._tables.consumer_switch, self._tables.parked_key
-        with self._database.background.connect() as connection:
+        with self._database.background.begin() as connection:
             paused, keys = connection.execute(
                 sa.select(
                     sa.exists().where(switch.c.consumer == self.name, switch.c.paused),
@@ -502,7 +502,7 @@ class Consumer:
         """Where to begin after: our own position, or what all who had our partitions before have reached."""
         table = self._tables.consumer_position
         first, last = self._range
-        with self._database.background.connect() as connection:
+        with self._database.background.begin() as connection:
             rows = connection.execute(
                 sa.select(table.c.first_partition, table.c.last_partition, table.c.sequence).where(
                     table.c.consumer == self.name,

@@ -444,6 +444,8 @@ class Database:
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._reader = Reader(url, resources, connections)
+        # A rollback makes the driver forget what it has prepared on the connection, and everything is planned anew. So
+        # what only reads is committed too: `begin()`, not `connect()`.
         self.engine = _engine(url, connections)
         # What the service does by itself: callers who hold all connections can't keep it from its leases.
         self.background = _engine(url, connections)
@@ -472,7 +474,7 @@ class Database:
         """Whether the database answers; False also when no connection becomes free in time."""
         try:
             # Not one of the callers' connections: being busy isn't being gone.
-            with self.background.connect() as connection:
+            with self.background.begin() as connection:
                 connection.execute(_PROBE_TIMEOUT)
                 connection.execute(sa.text("SELECT 1"))
         except SQLAlchemyError:

@@ -537,7 +537,7 @@ class Relay:
         if question.blocked is None or question.blocked:
             self._show(question.blocked)
         if question.horizon:
-            with self._database.background.connect() as connection:
+            with self._database.background.begin() as connection:
                 taken = horizon(connection)
         if question.measure is not None:
             self._source.measure(question.measure)

@@ -117,6 +117,8 @@ class Timers:
         self._wake = threading.Event()
         self._stopping = False
         self._running = 0
+        # Whether the last look found no hands, or more than it took: whoever ends then wakes us.
+        self._short = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._measured_at: datetime | None = None
@@ -152,11 +154,13 @@ class Timers:
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
+        # Before the count: who ends after it sees that he is waited for.
+        self._short = True
         free = self._free()
         if free < self._enough:
-            # Whoever ends wakes us.
             return POLL_SECONDS
         claims, pause = self._claim(max(1, free // max(1, len(self._handlers))))
+        self._short = pause == 0
         for turn in turns(claims):
             with self._lock:
                 self._running += len(turn)
@@ -167,7 +171,7 @@ class Timers:
     def _ended(self, count: int, _: "Future[None]") -> None:
         with self._lock:
             self._running -= count
-        if self._free() >= self._enough:
+        if self._short and self._free() >= self._enough:
             self._wake.set()
 
     def _free(self) -> int:
@@ -179,19 +183,20 @@ class Timers:
         Being alone isn't decided here but by the deletion in the handler's transaction.
         """
         now = self._database.clock.now()
-        purposes = list(self._handlers)
         until = now + timedelta(seconds=CLAIM_SECONDS)
-        with acting(self._service, "timers"), self._database.unit() as unit:
-            rows = unit.session.execute(
-                _CLAIM, {"purposes": purposes, "now": now, "until": until, "batch": batch}
-            ).all()
-            if rows:
-                return [_Claim(*row) for row in sorted(rows, key=lambda row: (row.due, row.aggregate_id))], 0.0
-            following = unit.session.execute(_NEXT, {"purposes": purposes}).scalar()
-        if following is None:
-            return [], POLL_SECONDS
+        wanted = {"purposes": list(self._handlers), "now": now, "until": until, "batch": batch}
+        with acting(self._service, "timers"), self._database.at_once() as connection:
+            claimed = connection.execute(_CLAIM, wanted, prepare=True)
+            # What is still due after the claim was locked by somebody, or is more than a batch of its purpose.
+            following = connection.execute(_NEXT, wanted, prepare=True)
+        claims = sorted((_Claim(*row) for row in claimed), key=lambda claim: (claim.due, claim.aggregate_id))
+        (first,) = following.fetchone() or (None,)
+        if first is None:
+            return claims, POLL_SECONDS
+        if claims and first <= now:
+            return claims, 0.0
         # Never longer than a second: another replica may set one, or somebody move the clock.
-        return [], min(max(float((following - now).total_seconds()), SHORTEST_PAUSE), POLL_SECONDS)
+        return claims, min(max(float((first - now).total_seconds()), SHORTEST_PAUSE), POLL_SECONDS)
 
     def _handle(self, turn: Sequence[_Claim]) -> None:
         left = turn
@@ -310,31 +315,26 @@ _HOLD = """
     JOIN timer USING (aggregate_id, generation, due)
     WHERE timer.purpose = %(purpose)s ORDER BY timer.aggregate_id FOR UPDATE OF timer
 """
-_PURPOSES = sa.bindparam("purposes", type_=postgresql.ARRAY(sa.Text))
-_CLAIM = sa.text(
-    """
-    UPDATE timer SET not_before = :until
+_CLAIM = """
+    UPDATE timer SET not_before = %(until)s
     FROM (
         SELECT due.aggregate_id, due.purpose
-        FROM unnest(:purposes) AS wanted (purpose)
+        FROM unnest(%(purposes)s::text[]) AS wanted (purpose)
         CROSS JOIN LATERAL (
             SELECT aggregate_id, purpose FROM timer
-            WHERE purpose = wanted.purpose AND not_before <= :now
-            ORDER BY not_before LIMIT :batch FOR UPDATE SKIP LOCKED
+            WHERE purpose = wanted.purpose AND not_before <= %(now)s
+            ORDER BY not_before LIMIT %(batch)s FOR UPDATE SKIP LOCKED
         ) due
     ) claimed
     WHERE timer.aggregate_id = claimed.aggregate_id AND timer.purpose = claimed.purpose
     RETURNING timer.aggregate_id, timer.purpose, timer.due, timer.generation, timer.branch, timer.attempts
-    """
-).bindparams(_PURPOSES)
-_NEXT = sa.text(
-    """
-    SELECT min(following.not_before) FROM unnest(:purposes) AS wanted (purpose)
+"""
+_NEXT = """
+    SELECT min(following.not_before) FROM unnest(%(purposes)s::text[]) AS wanted (purpose)
     CROSS JOIN LATERAL (
         SELECT not_before FROM timer WHERE purpose = wanted.purpose ORDER BY not_before LIMIT 1
     ) following
-    """
-).bindparams(_PURPOSES)
+"""
 # Bounded: with 10,000 overdue the exact number says no more.
 _MEASURE = sa.text(
     f"""
@@ -347,4 +347,4 @@ _MEASURE = sa.text(
         ),
         (SELECT count(*) FROM timer WHERE attempts >= {ATTEMPTS})
     """  # noqa: S608 (a number of our own, written out so that the partial index is used)
-).bindparams(_PURPOSES)
+).bindparams(sa.bindparam("purposes", type_=postgresql.ARRAY(sa.Text)))
