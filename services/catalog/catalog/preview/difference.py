@@ -172,11 +172,7 @@ def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
     net = one.net
     if net is None:
         net = rounded((one.gross or _ZERO) / taxed, one.currency)
-    ended = [
-        alteration.net or _ZERO
-        for alteration in one.alteration
-        if _over(alteration, since, at)
-    ]
+    ended = [alteration.net or _ZERO for alteration in one.alteration if _over(alteration, since, at)]
     if one.gross is not None and not ended:
         return Amount(net, one.gross)
     net -= sum(ended, _ZERO)
