@@ -99,8 +99,8 @@ def accepted_discounts(unit: Unit, offering_id: str) -> dict[str, list[Decimal]]
     """The discounts (per cent) at which holders in the caller's branches bought the offering, by their segments: of
     MOST_SALES at most.
 
-    One of each holder: of all that it is charged together. A holder of several segments counts in each, by its id and by
-    its name, one of none under the empty name.
+    One of each holder: of all that it is charged together. A holder of several segments counts in each, by its id and
+    by its name, one of none under the empty name.
     """
     table = holding_store.holding
     query = (
