@@ -68,6 +68,13 @@ def test_a_discount_that_has_ended_is_paid_no_longer(since: datetime, net: str) 
     assert (amount.net, amount.gross) == (Decimal(net), Decimal(net) * Decimal("1.12"))
 
 
+@pytest.mark.parametrize(("left", "net"), [(timedelta(seconds=1), "900"), (timedelta(0), "1000")])
+def test_a_discount_that_an_order_has_carried_over_ends_when_it_would_have(left: timedelta, net: str) -> None:
+    discount = SoldAlteration(net=Decimal(-100), until=AT + left)
+    amount = paid([sold("900", "month", discount)], AT - timedelta(days=40), AT)["KGS", "month"]
+    assert amount == kgs(net)
+
+
 @pytest.mark.parametrize(
     ("before", "then", "outcome"),
     [
@@ -759,6 +766,10 @@ def a_base(database: Database, manager: Client, chance: random.Random, number: i
             application_duration=chance.choice([0, 1, 3, 12]),
             price=values_pb2.Price(duty_free_amount=som(-chance.choice([50, 100]))),
         )
+        if chance.random() < 0.2:
+            # Carried over from an order of before, with what was left of it.
+            ends = AT + timedelta(days=chance.randrange(-60, 120))
+            discount.valid_for.CopyFrom(values_pb2.TimePeriod(end_date_time=to_timestamp(ends)))
         alterations = [discount] if chance.random() < 0.5 else []
         prices = [paying(str(chance.choice([300, 500, 700])), "p", alterations)] if chance.random() < 0.9 else []
         holder(

@@ -17,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
-from catalog.holding.domain import SoldPrice
+from catalog.holding.domain import SoldAlteration, SoldPrice
 from catalog.preview.ages import sold_over
 from catalog.preview.domain import Amount, Difference, PreviewOutcome, Priced, Subscription
 from catalog.pricing.money import EXACT, rounded
@@ -172,15 +172,17 @@ def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
     net = one.net
     if net is None:
         net = rounded((one.gross or _ZERO) / taxed, one.currency)
-    ended = [
-        alteration.net or _ZERO
-        for alteration in one.alteration
-        if alteration.duration and sold_over(alteration.duration, alteration.units, since, at)
-    ]
+    ended = [alteration.net or _ZERO for alteration in one.alteration if _over(alteration, since, at)]
     if one.gross is not None and not ended:
         return Amount(net, one.gross)
     net -= sum(ended, _ZERO)
     return Amount(net, rounded(net * taxed, one.currency))
+
+
+def _over(alteration: SoldAlteration, since: datetime, at: datetime) -> bool:
+    if alteration.until is not None:
+        return alteration.until <= at
+    return bool(alteration.duration) and sold_over(alteration.duration or 0, alteration.units, since, at)
 
 
 def compared(before: Charged, after: Charged, once: Mapping[str, Amount] | None = None) -> Priced:
