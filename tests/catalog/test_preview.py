@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from catalog.holding import store as holdings
 from catalog.holding.domain import Holding, SoldAlteration, SoldPrice
 from catalog.preview import job, store
 from catalog.preview.ages import endings, sold_over, turning_points
-from catalog.preview.difference import compared, difference, paid
+from catalog.preview.difference import Change, Move, compared, difference, paid
 from catalog.preview.domain import Amount, PreviewOutcome, Subscription
 from catalog.preview.job import STEP, Previews
 from catalog.pricing.offers import Offer
@@ -41,6 +41,32 @@ AT = datetime(2056, 6, 1, tzinfo=UTC)
 
 
 # --- the pure part ----------------------------------------------------------------------------------------------------
+
+
+class LookedUp(dict[str, Offer]):
+    """Offers of which each call may look at its own, and not at all."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all offers are gone through")
+
+    def values(self) -> NoReturn:
+        raise AssertionError("all offers are gone through")
+
+    items = keys = values
+
+
+def test_a_group_is_priced_by_what_it_holds_however_much_the_change_touches() -> None:
+    offers = things.compiled(
+        [
+            things.an_offering("phone", *things.refs("fee")),
+            things.an_offering("family", bundled_product_offering=things.parts(phone=2)),
+        ],
+        [things.a_price("fee", "100 KGS")],
+    )
+    change = Change({"family": Move("family", AT)}, LookedUp(offers), LookedUp(offers))
+    held = Subscription(branch="bishkek", product_offering_id="family", sold=(sold("150"),))
+    told = difference(held, change)
+    assert (told.outcome, [one.after for one in told.difference]) == (PreviewOutcome.MORE, [kgs("200")])
 
 
 def sold(net: str, period: str = "month", *alterations: SoldAlteration, **more: Any) -> SoldPrice:

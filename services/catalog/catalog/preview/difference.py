@@ -83,7 +83,9 @@ def charged(
 ) -> tuple[Charged, Mapping[str, Amount]]:
     """What recurs of the offering for such a product, and what is due once by currency. Raises what
     `catalog.pricing.pricing.price` raises."""
-    terms = [term for one in with_parts(offering_id, offers) for term in offers[one].terms]
+    # What is priced is the very version that is asked for: of the many that a change touches no other is looked at.
+    needed = {one: offers[one] for one in with_parts(offering_id, offers)}
+    terms = [term for offer in needed.values() for term in offer.terms]
     known = {term.name for term in terms if term.valid_for.covers(at)}
     item = Item(
         "1",
@@ -107,7 +109,7 @@ def charged(
     )
     totals: dict[tuple[str, str], Amount] = {}
     once: dict[tuple[str, str], Amount] = {}
-    for component in _components(price([item], offers, context, change.rules).item):
+    for component in _components(price([item], needed, context, change.rules).item):
         amount = Amount(component.net, component.gross)
         if component.price_type == RECURRING:
             _add(totals, component.currency, component.recurring_charge_period, amount)
