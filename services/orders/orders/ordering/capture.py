@@ -42,7 +42,7 @@ class Standing:
 
     # Awaited, by id or by name.
     missing: tuple[str, ...]
-    # Products and accounts of others.
+    # Products, accounts and agreements of others.
     foreign: tuple[Violation, ...]
     # Accounts that aren't kept in the currency of what they would pay for.
     unpayable: tuple[Violation, ...]
@@ -56,7 +56,7 @@ class Standing:
         """Raises InvalidArgument OTHER_CUSTOMER, CURRENCY_MISMATCH: what waiting wouldn't mend."""
         if self.foreign:
             raise InvalidArgument(
-                "OTHER_CUSTOMER", "the order would touch what isn't its customer's", violations=self.foreign
+                "OTHER_CUSTOMER", "the order names what isn't its customer's", violations=self.foreign
             )
         if self.unpayable:
             raise InvalidArgument(
@@ -107,15 +107,16 @@ class Capture:
         With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
         without `charge_one_time` only what recurs is charged.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
-        BUNDLED_SELECTION; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the
-        items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
+        BUNDLED_SELECTION, AGREEMENTS_DIFFER; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with
+        the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the
+        coupons.
         """
         found = list(walk(items))
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
         ]
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
-        buyer = _buyer(order, [item for _, item in found], products, context)
+        buyer = _buyer(order, to_price, products, context)
         price_request = pricing_pb2.PriceRequest(
             item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
             context=_pricing_context(order, [item for _, item in found], products, buyer),
@@ -131,7 +132,7 @@ class Capture:
         require_granted(order, receipt)
         expansion = _Expansion(items, priced, products, selected.series, charge_one_time, buyer)
         completed = tuple(expansion.complete(item, None) for item in items)
-        standing = _standing(order, completed, products, expansion.charges, context)
+        standing = _standing(order, completed, items, products, expansion.charges, context)
         _as_sent(standing, {path for path, _ in found}).check()
         return Captured(
             items=completed,
@@ -191,7 +192,8 @@ class Capture:
         """What the order, as it is kept, lacks by now."""
         items = assembled(rows)
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
-        return _standing(order, items, products, {row.item.id or "": row.charge for row in rows}, context)
+        charges = {row.item.id or "": row.charge for row in rows}
+        return _standing(order, items, items, products, charges, context)
 
 
 def _context_request(
@@ -224,32 +226,62 @@ def _asked(
 
 
 def _buyer(
-    order: ProductOrder, items: Sequence[OrderItem], products: Products, context: customers_pb2.OrderingContext
+    order: ProductOrder,
+    priced: Sequence[tuple[str, OrderItem]],
+    products: Products,
+    context: customers_pb2.OrderingContext,
 ) -> chosen.Buyer:
-    """What customers knows of the order's customer; the frame contract that items state goes before the order's, and
-    that before the customer's, where each is one."""
+    """What customers knows of the order's customer, and the frame contract that the order is priced by."""
     known = [row for row in context.customer if row.id == order.customer_id and row.branch == order.branch]
-    stated = {one for item in items if (one := chosen.agreements(item, _product(item, products)))}
-    ordered = {agreement.id for agreement in order.agreement if agreement.id}
     signed = {agreement for row in known for agreement in row.agreement_id}
-    named = {one for (one,) in stated} or ordered or signed
     return chosen.Buyer(
         tuple(convert.from_message(one, EntityRef) for row in known for one in row.market_segment),
-        named.pop() if len(named) == 1 else "",
+        _agreement(order, priced, products) or (signed.pop() if len(signed) == 1 else ""),
     )
+
+
+def _agreement(order: ProductOrder, priced: Sequence[tuple[str, OrderItem]], products: Products) -> str:
+    """The frame contract that the priced items name, else the order, else the products that they change; a product
+    keeps its own beside items that name theirs, unless the order names one for all. Empty: none is named.
+
+    Raises InvalidArgument AGREEMENTS_DIFFER with their paths where there would have to be several: a request is priced
+    by one, and nobody's should be charged to what another's was agreed for, nor be forgotten.
+    """
+    ordered = {"agreement": {agreement.id for agreement in order.agreement if agreement.id}}
+    stated: dict[str, set[str]] = {}
+    held: dict[str, set[str]] = {}
+    for path, item in priced:
+        own, had = chosen.agreement(item.product), chosen.agreement(_product(item, products))
+        if own:
+            stated[f"{path}.product.agreement"] = {own}
+        elif had and not ordered["agreement"]:
+            held[f"{path}.product.id"] = {had}
+    named = stated | held or ordered
+    found = set().union(*named.values())
+    if len(found) > 1:
+        raise InvalidArgument(
+            "AGREEMENTS_DIFFER",
+            "what goes by different frame contracts is ordered apart",
+            violations=[
+                Violation(path, f"frame contract {', '.join(sorted(agreements))}") for path, agreements in named.items()
+            ],
+        )
+    return found.pop() if found else ""
 
 
 def _pricing_context(
     order: ProductOrder, items: Sequence[OrderItem], products: Products, buyer: chosen.Buyer
 ) -> pricing_pb2.PricingContext:
-    held = [product for item in items if (product := _product(item, products)) is not None]
+    # What ends says nothing of what is bought.
+    bought = [item for item in items if item.action in _PRICED]
+    held = [product for item in bought if (product := _product(item, products)) is not None]
     return pricing_pb2.PricingContext(
         branch=order.branch,
         customer_id=order.customer_id,
         # Of whom customers knows nothing, what the inventory does.
         market_segment=buyer.segments or chosen.in_common(map(chosen.market_segments, held)),
         channel=_channel(order),
-        place=_place(items)
+        place=_place(bought)
         or chosen.in_common(tuple(place.id for place in product.place if place.id) for product in held),
         agreement_id=buyer.agreement_id,
         coupon=order.coupon,
@@ -299,10 +331,12 @@ def _product(item: OrderItem, products: Products) -> Product | None:
 def _standing(
     order: ProductOrder,
     items: Sequence[OrderItem],
+    sent: Sequence[OrderItem],
     products: Products,
     charges: Charges,
     context: customers_pb2.OrderingContext,
 ) -> Standing:
+    """What the items lack; `sent`: without what they have been completed with."""
     customers = {row.id: row for row in context.customer if row.branch == order.branch}
     accounts = {row.id: row for row in context.billing_account if row.branch == order.branch}
     wanted = order.customer_ids()
@@ -310,6 +344,9 @@ def _standing(
     # Whose it may be; who isn't known yet may turn out to be anybody.
     ours = None if missing else {*wanted, *(row.engaged_party_id for row in customers.values())}
     foreign: dict[str, Violation] = {}
+    if not missing:
+        signed = {agreement for customer in wanted for agreement in customers[customer].agreement_id}
+        foreign = _strange_agreements(order, sent, products, signed)
     unpayable: list[Violation] = []
     for path, item in walk(items):
         product = _product(item, products)
@@ -336,6 +373,22 @@ def _standing(
             why = f"is priced in {', '.join(sorted(strange))}; billing account {account.id} has "
             unpayable.append(Violation(f"{path}.product_offering", why + ", ".join(sorted(known.currency))))
     return Standing(tuple(dict.fromkeys(missing)), tuple(foreign.values()), tuple(unpayable))
+
+
+def _strange_agreements(
+    order: ProductOrder, sent: Sequence[OrderItem], products: Products, signed: Collection[str]
+) -> dict[str, Violation]:
+    """By agreement: those that are named and that the customer hasn't. What a product was sold by stays its own."""
+    named = {agreement.id: "agreement" for agreement in order.agreement if agreement.id}
+    for path, item in walk(sent):
+        own = chosen.agreement(item.product)
+        if own and own != chosen.agreement(_product(item, products)):
+            named.setdefault(own, f"{path}.product.agreement")
+    return {
+        agreement: Violation(path, f"agreement {agreement} isn't the customer's")
+        for agreement, path in named.items()
+        if agreement not in signed
+    }
 
 
 def _place_of(account: EntityRef, order: ProductOrder, item: OrderItem, path: str) -> str:

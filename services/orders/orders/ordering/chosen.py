@@ -33,11 +33,10 @@ def held_term(product: Product | None) -> str:
     return next((term.name for term in product.product_term if term.name), "") if product is not None else ""
 
 
-def agreements(item: OrderItem, product: Product | None) -> tuple[str, ...]:
-    """The frame contracts that item or product name, the first of which counts."""
-    stated = item.product.agreement if item.product is not None else ()
-    named = stated or (product.agreement if product is not None else ())
-    return tuple(agreement.id for agreement in named if agreement.id)[:1]
+def agreement(product: ProductRefOrValue | Product | None) -> str:
+    """The frame contract that a product names, the first of which counts; empty: none."""
+    named = product.agreement if product is not None else ()
+    return next((one.id for one in named if one.id), "")
 
 
 def market_segments(product: Product | None) -> tuple[str, ...]:

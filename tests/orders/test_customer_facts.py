@@ -1,0 +1,170 @@
+"""Prices that hang on who buys: his frame contract and his segments, and what an order does when they change."""
+
+from typing import Any
+
+import pytest
+
+from chassis.errors import InvalidArgument
+from svyaz.catalog.v1 import catalog_pb2, pricing_rules_pb2
+from svyaz.type.v1 import values_pb2
+from tests.orders.conftest import ACTIVE, CUSTOMER, Shop, item
+
+LIST_PRICE = 500
+
+
+def tell(shop: Shop, customer: str, **facts: Any) -> None:
+    """Tells customers what somebody is."""
+    body = {"id": customer, **facts}
+    shop.world.callers("customers", "bishkek")(
+        CUSTOMER + "UpdateCustomer", customer=body, update_mask={"paths": [*facts]}
+    )
+
+
+def signs(shop: Shop, customer: str, *agreements: str) -> None:
+    tell(shop, customer, agreement=[{"id": one} for one in agreements])
+
+
+def tariff(shop: Shop, **prices: int) -> str:
+    """An offering on sale for 500, and for these prices by the frame contracts of these names."""
+    by_list = []
+    for agreement, som in prices.items():
+        special = shop.world.manager.create(
+            pricing_rules_pb2.PriceList(
+                name=agreement, lifecycle_status=ACTIVE, agreement=[values_pb2.EntityRef(id=agreement)]
+            )
+        )
+        by_list.append(listed(shop, som, special.id))
+    return shop.offering(shop.price(LIST_PRICE), *by_list)
+
+
+def vip_tariff(shop: Shop, som: int) -> str:
+    """An offering on sale for 500, and for another price to the segment VIP."""
+    special = shop.world.manager.create(
+        pricing_rules_pb2.PriceList(
+            name="VIP", lifecycle_status=ACTIVE, market_segment=[values_pb2.EntityRef(name="VIP")]
+        )
+    )
+    return shop.offering(shop.price(LIST_PRICE), listed(shop, som, special.id))
+
+
+def listed(shop: Shop, som: int, price_list: str) -> Any:
+    made = shop.world.manager.create(
+        catalog_pb2.ProductOfferingPrice(
+            name="fee",
+            lifecycle_status=ACTIVE,
+            price_type="recurring",
+            price=values_pb2.Money(unit="KGS", units=som),
+            recurring_charge_period_type="month",
+            price_list=price_list,
+        )
+    )
+    return catalog_pb2.ProductOfferingPriceRefOrValue(id=made.id, name="fee")
+
+
+def by(agreement: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The item with a frame contract of its own."""
+    return body | {"product": body.get("product", {}) | {"agreement": [{"id": agreement}]}}
+
+
+def prices(order: Any) -> list[int]:
+    return [row.item_price[0].price.duty_free_amount.units for row in order.product_order_item if row.item_price]
+
+
+def agreements(product: Any) -> list[str]:
+    return [one.id for one in product.agreement]
+
+
+def refused(raised: "pytest.ExceptionInfo[InvalidArgument]") -> tuple[str, list[str]]:
+    return raised.value.reason, [violation.field for violation in raised.value.violations]
+
+
+def bought(shop: Shop, customer: str, account: str, offering: str, agreement: str) -> Any:
+    """A product that has been ordered by a frame contract."""
+    done = shop.completed(customer, account, by(agreement, item("1", "ADD", offering)))
+    return shop.products(done.id)[offering]
+
+
+# --- which contract counts -------------------------------------------------------------------------------------------
+
+
+def test_the_frame_contract_is_the_items_else_the_orders_else_the_customers(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, signed=400, ordered=300, stated=200)
+    signs(shop, customer, "signed", "ordered", "stated")
+    plain, stated = item("1", "ADD", offering), by("stated", item("2", "ADD", offering))
+    ordered = [{"id": "ordered"}]
+    assert prices(shop.order(customer, account, plain, agreement=ordered)) == [300]
+    assert prices(shop.order(customer, account, plain, stated, agreement=ordered)) == [200, 200]
+    # Of several that he has signed, none is known to be meant.
+    assert prices(shop.order(customer, account, plain)) == [LIST_PRICE]
+    signs(shop, customer, "signed")
+    assert prices(shop.order(customer, account, plain)) == [400]
+
+
+def test_what_ends_or_stays_decides_no_price(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400, B=300)
+    signs(shop, customer, "A", "B")
+    ends, stays = (bought(shop, customer, account, offering, "A").id for _ in range(2))
+    others = item("1", "DELETE", product=ends), item("2", "NO_CHANGE", offering, stays)
+    by_order = shop.order(customer, account, *others, item("3", "ADD", offering), agreement=[{"id": "B"}])
+    assert prices(by_order) == [300]
+    by_item = shop.order(customer, account, *others, by("B", item("3", "ADD", offering)))
+    assert prices(by_item) == [300]
+    signs(shop, customer, "B")
+    assert prices(shop.order(customer, account, *others, item("3", "ADD", offering))) == [300]
+
+
+def test_products_of_different_contracts_are_changed_by_orders_of_their_own(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400, B=300)
+    signs(shop, customer, "A", "B")
+    changes = [
+        item(name, "MODIFY", offering, bought(shop, customer, account, offering, name).id) for name in ("A", "B")
+    ]
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, *changes)
+    paths = [f"product_order_item[{n}].product.id" for n in (0, 1)]
+    assert refused(raised) == ("AGREEMENTS_DIFFER", paths)
+    assert [prices(shop.order(customer, account, change)) for change in changes] == [[400], [300]]
+    # Unless the order says which it is from now on.
+    assert prices(shop.order(customer, account, *changes, agreement=[{"id": "B"}])) == [300, 300]
+    # What another item names is no word about a product that has a contract.
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, changes[0], by("B", item("2", "ADD", offering)))
+    assert refused(raised) == ("AGREEMENTS_DIFFER", ["product_order_item[1].product.agreement", paths[0]])
+
+
+def test_an_order_that_names_two_contracts_is_refused(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400, B=300)
+    signs(shop, customer, "A", "B")
+    both = [by(name, item(name, "ADD", offering)) for name in ("A", "B")]
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, *both)
+    assert refused(raised)[0] == "AGREEMENTS_DIFFER"
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, item("1", "ADD", offering), agreement=[{"id": "A"}, {"id": "B"}])
+    assert refused(raised) == ("AGREEMENTS_DIFFER", ["agreement"])
+
+
+def test_another_customers_contract_gives_nobody_its_price(shop: Shop) -> None:
+    (customer, account), (other, _) = shop.customer(), shop.customer()
+    offering = tariff(shop, theirs=100)
+    signs(shop, other, "theirs")
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, by("theirs", item("1", "ADD", offering)))
+    assert refused(raised) == ("OTHER_CUSTOMER", ["product_order_item[0].product.agreement"])
+    with pytest.raises(InvalidArgument) as raised:
+        shop.order(customer, account, item("1", "ADD", offering), agreement=[{"id": "theirs"}])
+    assert refused(raised) == ("OTHER_CUSTOMER", ["agreement"])
+
+
+def test_a_product_stays_with_the_contract_that_it_was_sold_by(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400)
+    signs(shop, customer, "A")
+    product = bought(shop, customer, account, offering, "A")
+    signs(shop, customer)
+    assert prices(shop.order(customer, account, item("1", "MODIFY", offering, product.id))) == [400]
+    assert prices(shop.order(customer, account, by("A", item("1", "MODIFY", offering, product.id)))) == [400]
