@@ -7,7 +7,7 @@ import pytest
 from chassis.errors import InvalidArgument
 from svyaz.catalog.v1 import catalog_pb2, pricing_rules_pb2
 from svyaz.type.v1 import values_pb2
-from tests.orders.conftest import ACTIVE, CUSTOMER, Shop, item
+from tests.orders.conftest import ACTIVE, CUSTOMER, PRODUCT, Shop, item
 
 LIST_PRICE = 500
 
@@ -168,3 +168,44 @@ def test_a_product_stays_with_the_contract_that_it_was_sold_by(shop: Shop) -> No
     signs(shop, customer)
     assert prices(shop.order(customer, account, item("1", "MODIFY", offering, product.id))) == [400]
     assert prices(shop.order(customer, account, by("A", item("1", "MODIFY", offering, product.id)))) == [400]
+
+
+# --- what a price went by is kept ------------------------------------------------------------------------------------
+
+
+def test_what_a_change_was_priced_by_is_what_the_next_one_is_priced_by(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400, B=300)
+    signs(shop, customer, "A", "B")
+    product = bought(shop, customer, account, offering, "A")
+    change = item("1", "MODIFY", offering, product.id)
+    shop.completed(customer, account, by("B", change))
+    assert shop.told(account)[-1] == ("RecurringChargeChange", "300")
+    assert agreements(shop.agent(PRODUCT + "GetProduct", id=product.id)) == ["B"]
+    assert prices(shop.order(customer, account, change)) == [300]
+
+
+def test_a_change_keeps_the_customers_contract_and_segment_with_the_product_and_its_parts(shop: Shop) -> None:
+    customer, account = shop.customer()
+    part, offering = tariff(shop), tariff(shop)
+    bundle = shop.offering(shop.price(100), bundles=[part])
+    done = shop.completed(customer, account, item("1", "ADD", bundle), item("2", "ADD", offering))
+    held = shop.products(done.id)
+    body = {"id": held[offering].id, "extensions": b'{"colour": 1.10}'}
+    shop.agent(PRODUCT + "UpdateProduct", product=body, update_mask={"paths": ["extensions"]})
+    signs(shop, customer, "A")
+    tell(shop, customer, market_segment=[{"name": "VIP"}])
+    changes = (item(name, "MODIFY", name, held[name].id) for name in (bundle, offering))
+    shop.completed(customer, account, *changes)
+    after = {one: shop.agent(PRODUCT + "GetProduct", id=product.id) for one, product in held.items()}
+    assert [agreements(product) for product in after.values()] == [["A"]] * 3
+    vip = b'"marketSegment":[{"name":"VIP"}]'
+    assert {product.extensions.replace(b" ", b"") for product in after.values()} == {
+        b"{" + vip + b"}",
+        b'{"colour":1.10,' + vip + b"}",
+    }
+    # Another segment takes its place.
+    tell(shop, customer, market_segment=[{"name": "home"}])
+    shop.completed(customer, account, item("1", "MODIFY", offering, held[offering].id))
+    home = shop.agent(PRODUCT + "GetProduct", id=held[offering].id).extensions
+    assert home.replace(b" ", b"") == b'{"colour":1.10,' + vip.replace(b"VIP", b"home") + b"}"

@@ -108,8 +108,8 @@ class Capture:
         without `charge_one_time` only what recurs is charged.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
         BUNDLED_SELECTION, AGREEMENTS_DIFFER; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with
-        the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the
-        coupons.
+        the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of
+        the coupons.
         """
         found = list(walk(items))
         to_price = [
@@ -464,8 +464,7 @@ class _Expansion:
                 inner = self._parts(item, answer, product)
             item = _named(item, answer)
             item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
-            if item.action is OrderItemAction.ADD:
-                item = replace(item, product=self._buyer.bought(item.product))
+            item = replace(item, product=self._buyer.bought(item.product, product))
         elif item.action is OrderItemAction.DELETE and product is not None:
             inner = (*inner, *self._ends(item, self._running_parts(product)))
         return replace(item, product_order_item=inner)
@@ -488,7 +487,7 @@ class _Expansion:
                 action=OrderItemAction.ADD if kept is None else OrderItemAction.MODIFY,
                 quantity=part.quantity,
                 billing_account=account,
-                product=self._buyer.bought(None) if kept is None else ProductRefOrValue(id=kept.id),
+                product=self._buyer.bought(None if kept is None else ProductRefOrValue(id=kept.id), kept),
                 product_offering=convert.from_message(part.product_offering, EntityRef),
                 item_price=prices,
                 item_total_price=prices,

@@ -39,7 +39,7 @@ def agreement(product: ProductRefOrValue | Product | None) -> str:
     return next((one.id for one in named if one.id), "")
 
 
-def market_segments(product: Product | None) -> tuple[str, ...]:
+def market_segments(product: ProductRefOrValue | Product | None) -> tuple[str, ...]:
     """The segments that the product was sold to, by name and id."""
     extensions = json.loads(product.extensions) if product is not None and product.extensions else {}
     found = extensions.get(_MARKET_SEGMENT)
@@ -67,15 +67,16 @@ class Buyer:
         """The segments by id and name, either of which prices may go by."""
         return tuple(dict.fromkeys(name for one in self.market_segment for name in (one.id, one.name) if name))
 
-    def bought(self, product: ProductRefOrValue | None) -> ProductRefOrValue | None:
-        """The product with what its price has gone by, so that it can be told, and priced again, later."""
-        if not self.market_segment and not self.agreement_id:
-            return product
+    def bought(self, product: ProductRefOrValue | None, held: Product | None = None) -> ProductRefOrValue | None:
+        """The product with what its price has gone by, so that it can be told, and priced again, later; of one that is
+        held only what it hasn't yet."""
         bought = product or ProductRefOrValue()
-        if self.agreement_id and not bought.agreement:
-            bought = replace(bought, agreement=(AgreementItemRef(id=self.agreement_id),))
+        by_agreement = self.agreement_id and not bought.agreement and self.agreement_id != agreement(held)
         known = json.loads(bought.extensions) if bought.extensions else {}
-        if self.market_segment and _MARKET_SEGMENT not in known:
+        by_segment = self.market_segment and _MARKET_SEGMENT not in known and self.segments != market_segments(held)
+        if by_agreement:
+            bought = replace(bought, agreement=(AgreementItemRef(id=self.agreement_id),))
+        if by_segment:
             # Put into the text that is there, so that no digit of it changes.
             named = [
                 {key: value for key, value in (("id", s.id), ("name", s.name)) if value} for s in self.market_segment
@@ -83,7 +84,7 @@ class Buyer:
             first = f'{{"{_MARKET_SEGMENT}":{json.dumps(named, ensure_ascii=False)}'
             rest = f",{bought.extensions.strip()[1:]}" if bought.extensions and known else "}"
             bought = replace(bought, extensions=first + rest)
-        return bought
+        return bought if by_agreement or by_segment else product
 
 
 # --- parts of a bundle -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent
+from chassis.convert import merge_json
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import (
@@ -368,6 +369,11 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
             product.product_offering = offering
             product.product_price = _product_prices(item.charge)
         wanted = item.item.product
+        if wanted is not None and offering is not None:
+            # What the price has gone by, which the next one goes by too.
+            product.agreement = wanted.agreement or product.agreement
+        if wanted is not None and wanted.extensions:
+            product.extensions = merge_json(product.extensions, wanted.extensions)
         if wanted is not None and wanted.product_characteristic:
             product.product_characteristic = wanted.product_characteristic
         if wanted is not None and wanted.product_term:
