@@ -1,14 +1,20 @@
 """Prices that hang on who buys: his frame contract and his segments, and what an order does when they change."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from chassis.errors import InvalidArgument
+from chassis.cloudevents import ReceivedEvent
+from chassis.errors import Aborted, FailedPrecondition, InvalidArgument
+from chassis.events import acting
+from chassis.types import new_id
 from svyaz.catalog.v1 import catalog_pb2, pricing_rules_pb2
+from svyaz.customers.v1 import customers_pb2
 from svyaz.type.v1 import values_pb2
-from tests.orders.conftest import ACTIVE, CUSTOMER, PRODUCT, Shop, item
+from tests.orders.conftest import ACTIVE, CUSTOMER, ORDER, PRODUCT, Shop, item, state_of
 
+DAY = timedelta(days=1)
 LIST_PRICE = 500
 
 
@@ -209,3 +215,189 @@ def test_a_change_keeps_the_customers_contract_and_segment_with_the_product_and_
     shop.completed(customer, account, item("1", "MODIFY", offering, held[offering].id))
     home = shop.agent(PRODUCT + "GetProduct", id=held[offering].id).extensions
     assert home.replace(b" ", b"") == b'{"colour":1.10,' + vip.replace(b"VIP", b"home") + b"}"
+
+
+# --- another customer ------------------------------------------------------------------------------------------------
+
+
+def vip(shop: Shop) -> tuple[str, str]:
+    customer, account = shop.customer()
+    tell(shop, customer, market_segment=[{"name": "VIP"}])
+    return customer, account
+
+
+def party(customer: str) -> list[dict[str, str]]:
+    return [{"id": customer, "role": "customer"}]
+
+
+def charged(shop: Shop, account: str) -> list[str]:
+    return sorted(amount for _, amount in shop.told(account))
+
+
+def test_another_customer_is_charged_his_own_price(shop: Shop) -> None:
+    (customer, account), (other, other_account) = vip(shop), shop.customer()
+    signs(shop, customer, "A")
+    part, offering = vip_tariff(shop, 50), vip_tariff(shop, 300)
+    bundle = shop.offering(shop.price(100), bundles=[part])
+    said = item("2", "ADD", offering) | {"product": {"extensions": b'{"colour": 1.10}'}}
+    order = shop.order(customer, account, item("1", "ADD", bundle), said, requested_start_date=shop.at(DAY))
+    assert prices(order) == [100, 300]
+    moved = shop.change(order.id, related_party=party(other), billing_account={"id": other_account})
+    assert prices(moved) == [100, LIST_PRICE]
+    assert [total.price.duty_free_amount.units for total in moved.order_total_price] == [100 + 2 * LIST_PRICE]
+    shop.later(2 * DAY)
+    assert charged(shop, other_account) == ["100", "500", "500"]
+    assert charged(shop, account) == []
+    products = shop.products(order.id)
+    assert set(products) == {bundle, part, offering}
+    assert [agreements(product) for product in products.values()] == [[]] * 3
+    assert [product.extensions for product in products.values() if product.extensions] == [b'{"colour":1.10}']
+
+
+def test_another_contract_or_channel_is_another_price(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400)
+    signs(shop, customer, "A", "B")
+    later = {"requested_start_date": shop.at(DAY)}
+    order = shop.order(customer, account, item("1", "ADD", offering), **later)
+    assert prices(order) == [LIST_PRICE]
+    assert prices(shop.change(order.id, agreement=[{"id": "A"}])) == [400]
+    assert prices(shop.change(order.id, agreement=[{"id": "B"}])) == [LIST_PRICE]
+    with pytest.raises(InvalidArgument) as raised:
+        shop.change(order.id, agreement=[{"id": "theirs"}])
+    assert refused(raised) == ("OTHER_CUSTOMER", ["agreement"])
+    shop.change(order.id, channel=[{"id": "web"}])
+    receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=order.id)
+    assert '"channel":"web"' in receipt.inputs.decode()
+    shop.provisioning.delay = DAY
+    shop.later(2 * DAY)
+    with pytest.raises(FailedPrecondition) as started:
+        shop.change(order.id, channel=[{"id": "shop"}])
+    assert started.value.reason == "ORDER_STARTED"
+
+
+class Unknown:
+    """The customers as they were before somebody was one of them."""
+
+    def __init__(self, shop: Shop, customer: str) -> None:
+        self._asked = shop.fulfilment._capture._customers
+        self._customer = customer
+
+    def GetOrderingContext(self, request: Any, **how: Any) -> Any:
+        answer = self._asked.GetOrderingContext(request, **how)
+        known = [row for row in answer.customer if row.id != self._customer]
+        return customers_pb2.OrderingContext(customer=known, billing_account=answer.billing_account)
+
+
+def before(shop: Shop, customer: str, account: str, *items: dict[str, Any]) -> str:
+    """An order that was taken, and has begun to wait, before its customer was known."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shop.fulfilment._capture, "_customers", Unknown(shop, customer))
+        order = shop.order(customer, account, *items)
+        shop.work()
+    assert state_of(shop.get(order.id)) == "PENDING"
+    return order.id
+
+
+def arrives(shop: Shop, customer: str) -> None:
+    """Orders hear of the customer."""
+    event = ReceivedEvent(
+        id=new_id(),
+        source="customers",
+        type="CustomerCreateEvent",
+        time=shop.database.clock.now(),
+        aggregate_type="Customer",
+        aggregate_id=customer,
+        version=1,
+        branch="bishkek",
+        key=customer,
+        actor="a",
+        on_behalf_of=None,
+        schema_revision=1,
+        data_type="",
+        data=b"",
+        subject="",
+        headers={},
+    )
+    with acting("orders", "test"), shop.database.unit() as unit:
+        shop.fulfilment.customers_changed(event, unit)
+    shop.work()
+
+
+def test_an_order_is_priced_for_its_customer_once_he_is_known(shop: Shop) -> None:
+    customer, account = vip(shop)
+    part = vip_tariff(shop, 50)
+    bundle = shop.offering(shop.price(100), bundles=[part])
+    order = before(shop, customer, account, item("1", "ADD", bundle))
+    assert len(shop.get(order).product_order_item[0].product_order_item) == 1
+    arrives(shop, customer)
+    done = shop.get(order)
+    assert state_of(done) == "COMPLETED", done.note
+    assert charged(shop, account) == ["100", "50"]
+    assert [total.price.duty_free_amount.units for total in done.order_total_price] == [150]
+    assert all(b"VIP" in product.extensions for product in shop.products(order).values())
+
+
+def test_an_order_whose_account_comes_after_its_customer_is_priced_for_him_too(shop: Shop) -> None:
+    customer, account = vip(shop)
+    offering = vip_tariff(shop, 300)
+    order = before(shop, customer, "unknown", item("1", "ADD", offering))
+    arrives(shop, customer)
+    waiting = shop.get(order)
+    assert (state_of(waiting), state_of(waiting.product_order_item[0]), prices(waiting)) == (
+        "PENDING",
+        "PENDING",
+        [300],
+    )
+    shop.change(order, billing_account={"id": account})
+    shop.work()
+    assert shop.told(account) == [("RecurringChargeStart", "300")]
+
+
+def test_an_order_that_its_customer_can_not_have_waits_and_says_so(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, theirs=100)
+    order = before(shop, customer, account, by("theirs", item("1", "ADD", offering)))
+    arrives(shop, customer)
+    waiting = shop.get(order)
+    assert state_of(waiting) == "PENDING"
+    assert waiting.note[-1].text.endswith("agreement theirs isn't the customer's")
+    assert shop.told(account) == []
+    signs(shop, customer, "theirs")
+    shop.later(timedelta(hours=2))
+    assert state_of(shop.get(order)) == "COMPLETED"
+    assert shop.told(account) == [("RecurringChargeStart", "100")]
+
+
+def test_an_order_whose_offering_is_not_sold_any_more_when_its_customer_comes_waits(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop)
+    order = before(shop, customer, account, item("1", "ADD", offering))
+    retired = catalog_pb2.ProductOffering(id=offering, lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_RETIRED)
+    shop.world.manager.update(retired, "lifecycle_status")
+    arrives(shop, customer)
+    waiting = shop.get(order)
+    assert state_of(waiting) == "PENDING"
+    assert "price for the customer" in waiting.note[-1].text
+    notes = len(waiting.note)
+    shop.later(timedelta(hours=2))
+    assert (state_of(shop.get(order)), len(shop.get(order).note)) == ("PENDING", notes)
+
+
+def test_a_change_of_what_has_been_priced_meanwhile_is_not_kept(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = tariff(shop, A=400)
+    signs(shop, customer, "A", "B")
+    order = shop.order(customer, account, item("1", "ADD", offering), requested_start_date=shop.at(DAY))
+    recapture = shop.fulfilment._capture.recapture
+
+    def slowly(*asked: Any) -> Any:
+        captured = recapture(*asked)
+        shop.change(order.id, product_order_item=[item("1", "ADD", offering), item("2", "ADD", offering)])
+        return captured
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shop.fulfilment._capture, "recapture", slowly)
+        with pytest.raises(Aborted):
+            shop.change(order.id, agreement=[{"id": "A"}])
+    assert prices(shop.get(order.id)) == [LIST_PRICE] * 2

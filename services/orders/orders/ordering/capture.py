@@ -20,6 +20,7 @@ from svyaz.type.v1 import receipt_pb2, values_pb2
 
 # What an order may lack; a customer or account that isn't known is awaited by its id.
 NO_CUSTOMER = "customer"
+NO_PRICE = "price for the customer"
 NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
@@ -29,6 +30,11 @@ _UNKNOWN_TERM = re.compile(r"item\[(\d+)\]\.term")
 DUE = frozenset({"oneTime", RECURRING})
 _PRICED = frozenset({OrderItemAction.ADD, OrderItemAction.MODIFY})
 _LEAVING = frozenset({OrderItemAction.DELETE, OrderItemAction.MODIFY})
+
+# What capture has put into an item: the whole of it, or attributes; and by what it was priced.
+WHOLE, AGREEMENT, SEGMENT = "item", "agreement", "marketSegment"
+ITEM_PRICE, ITEM_TOTAL_PRICE, SPECIFICATION = "itemPrice", "itemTotalPrice", "productSpecification"
+EXACT_VERSION, RECURRING_ONLY = "exactVersion", "recurringOnly"
 
 # Products by id: those that an order's items name, with what these bundle.
 Products = Mapping[str, Product]
@@ -73,6 +79,8 @@ class Captured:
     items: tuple[OrderItem, ...]
     # By item id.
     charges: Mapping[str, tuple[OrderPrice, ...]]
+    # By item id: what was put into it.
+    completed: Mapping[str, tuple[str, ...]]
     total: tuple[OrderPrice, ...]
     receipt: receipt_pb2.Receipt | None
     missing: tuple[str, ...]
@@ -134,9 +142,11 @@ class Capture:
         completed = tuple(expansion.complete(item, None) for item in items)
         standing = _standing(order, completed, items, products, expansion.charges, context)
         _as_sent(standing, {path for path, _ in found}).check()
+        how = tuple(what for what, so in ((EXACT_VERSION, exact_version), (RECURRING_ONLY, not charge_one_time)) if so)
         return Captured(
             items=completed,
             charges=expansion.charges,
+            completed=_completed(items, completed, how),
             total=tuple(
                 _total(total)
                 for total in (priced.total if priced is not None else ())
@@ -144,6 +154,24 @@ class Capture:
             ),
             receipt=receipt,
             missing=standing.missing,
+        )
+
+    def recapture(
+        self,
+        order: ProductOrder,
+        rows: Sequence[ProductOrderItem],
+        products: Products,
+        quantities: Mapping[str, int],
+    ) -> Captured:
+        """Prices items as they were sent anew, for what the order says by now; raises what `capture` does."""
+        how = {what for row in rows for what in row.captured}
+        return self.capture(
+            order,
+            as_sent(rows),
+            products,
+            quantities,
+            exact_version=EXACT_VERSION in how,
+            charge_one_time=RECURRING_ONLY not in how,
         )
 
     def _priced(
@@ -193,7 +221,53 @@ class Capture:
         items = assembled(rows)
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
         charges = {row.item.id or "": row.charge for row in rows}
-        return _standing(order, items, items, products, charges, context)
+        return _standing(order, items, as_sent(rows), products, charges, context)
+
+
+def as_sent(rows: Sequence[ProductOrderItem]) -> tuple[OrderItem, ...]:
+    """The items without what capture has put into them."""
+    return assembled([row for row in rows if WHOLE not in row.captured], _stripped)
+
+
+def _stripped(row: ProductOrderItem) -> OrderItem:
+    item, product = row.item, row.item.product
+    if product is not None:
+        product = replace(
+            product,
+            agreement=() if AGREEMENT in row.captured else product.agreement,
+            extensions=chosen.unsegmented(product.extensions) if SEGMENT in row.captured else product.extensions,
+            product_specification=None if SPECIFICATION in row.captured else product.product_specification,
+        )
+    return replace(
+        item,
+        product=product,
+        item_price=() if ITEM_PRICE in row.captured else item.item_price,
+        item_total_price=() if ITEM_TOTAL_PRICE in row.captured else item.item_total_price,
+    )
+
+
+def _completed(
+    sent: Sequence[OrderItem], completed: Sequence[OrderItem], how: tuple[str, ...]
+) -> Mapping[str, tuple[str, ...]]:
+    """By item id, what is in the completed items that wasn't in those that were sent."""
+    before = {item.id: item for _, item in walk(sent)}
+    return {
+        item.id or "": (*_put_in(before[item.id], item), *how) if item.id in before else (WHOLE,)
+        for _, item in walk(completed)
+    }
+
+
+def _put_in(before: OrderItem, after: OrderItem) -> Iterable[str]:
+    nothing = ProductRefOrValue()
+    old, new = before.product or nothing, after.product or nothing
+    changed = {
+        AGREEMENT: old.agreement != new.agreement,
+        SEGMENT: chosen.market_segments(old) != chosen.market_segments(new),
+        SPECIFICATION: old.product_specification != new.product_specification,
+        ITEM_PRICE: before.item_price != after.item_price,
+        ITEM_TOTAL_PRICE: before.item_total_price != after.item_total_price,
+    }
+    return [what for what, so in changed.items() if so]
 
 
 def _context_request(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from chassis import clients
+from chassis import clients, convert
 from chassis.products import AgreementItemRef, ProductRefOrValue
 from chassis.types import Characteristic, EntityRef
 from orders.inventory.domain import RUNNING, Product
@@ -85,6 +85,11 @@ class Buyer:
             rest = f",{bought.extensions.strip()[1:]}" if bought.extensions and known else "}"
             bought = replace(bought, extensions=first + rest)
         return bought if by_agreement or by_segment else product
+
+
+def unsegmented(extensions: str | None) -> str | None:
+    """The attributes without the segment."""
+    return convert.merge_json(extensions, json.dumps({_MARKET_SEGMENT: None}))
 
 
 # --- parts of a bundle -----------------------------------------------------------------------------------------------
