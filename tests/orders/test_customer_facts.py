@@ -13,6 +13,7 @@ from svyaz.catalog.v1 import catalog_pb2, pricing_rules_pb2
 from svyaz.customers.v1 import customers_pb2
 from svyaz.type.v1 import values_pb2
 from tests.orders.conftest import ACTIVE, CUSTOMER, ORDER, PRODUCT, Shop, item, state_of
+from tests.orders.test_migration import migrate
 
 DAY = timedelta(days=1)
 LIST_PRICE = 500
@@ -45,12 +46,16 @@ def tariff(shop: Shop, **prices: int) -> str:
 
 def vip_tariff(shop: Shop, som: int) -> str:
     """An offering on sale for 500, and for another price to the segment VIP."""
+    return shop.offering(*vip_prices(shop, som))
+
+
+def vip_prices(shop: Shop, som: int) -> tuple[Any, Any]:
     special = shop.world.manager.create(
         pricing_rules_pb2.PriceList(
             name="VIP", lifecycle_status=ACTIVE, market_segment=[values_pb2.EntityRef(name="VIP")]
         )
     )
-    return shop.offering(shop.price(LIST_PRICE), listed(shop, som, special.id))
+    return shop.price(LIST_PRICE), listed(shop, som, special.id)
 
 
 def listed(shop: Shop, som: int, price_list: str) -> Any:
@@ -401,3 +406,23 @@ def test_a_change_of_what_has_been_priced_meanwhile_is_not_kept(shop: Shop) -> N
         with pytest.raises(Aborted):
             shop.change(order.id, agreement=[{"id": "A"}])
     assert prices(shop.get(order.id)) == [LIST_PRICE] * 2
+
+
+def test_a_migration_whose_customer_comes_late_charges_what_it_would_have(shop: Shop) -> None:
+    customer, account = shop.customer()
+    old, new = tariff(shop), shop.offering(shop.price(50, recurring=False), *vip_prices(shop, 300))
+    done = shop.completed(customer, account, item("1", "ADD", old))
+    product = shop.products(done.id)[old].id
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shop.fulfilment._capture, "_customers", Unknown(shop, customer))
+        migrate(shop, old, new)
+        shop.later(timedelta(seconds=2))
+    (moving,) = [
+        order
+        for order in shop.agent(ORDER + "ListProductOrders", limit=1000).items
+        if order.external_id.endswith(product)
+    ]
+    assert (state_of(moving), prices(moving)) == ("PENDING", [LIST_PRICE])
+    tell(shop, customer, market_segment=[{"name": "VIP"}])
+    arrives(shop, customer)
+    assert shop.told(account)[1:] == [("RecurringChargeStop", "500"), ("RecurringChargeChange", "300")]
