@@ -263,6 +263,8 @@ def test_what_cannot_be_rated_is_named(agent: Client, plan: Any) -> None:
             ["before[0]"],
         ),
         (request(plan, ("voice", "-1", "s", "1")), "INVALID_QUANTITY", ["event[0].amount"]),
+        (request(plan, ROWS[0], ("voice", "1e18", "s", "1")), "INVALID_QUANTITY", ["event[1].amount"]),
+        (request(plan, ROWS[0], ("voice", "1e-19", "s", "1")), "INVALID_QUANTITY", ["event[1].amount"]),
         (request(plan, ("voice", "much", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),
         (request(plan, ROWS[0], ("voice", "1e999999", "s", "1")), "MALFORMED_DECIMAL", ["event[1].amount"]),
         (request(plan, ("voice", "1e-400", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),

@@ -202,7 +202,7 @@ def _rated(rating: UsageRating) -> rating_pb2.RateUsageResponse:
             }
             for rated in rating.event
         ],
-        "charge": [_charge(charge) for charge in rating.charge],
+        "charge": [located(_charge, charge, f"charge[{i}]") for i, charge in enumerate(rating.charge)],
         "receipt": messages.receipt(rating.receipt),
     }
     return rating_pb2.RateUsageResponse(**parts)

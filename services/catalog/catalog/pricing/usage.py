@@ -36,6 +36,7 @@ from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
 from catalog.product.domain import ProductOfferingPrice
+from catalog.product.numbers import reckonable
 from catalog.product.pricing_models import reckons_by_event
 from catalog.product.values import PricingModel, PricingModelType
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -576,7 +577,7 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
     for i, event in enumerate(events):
         if event.usage_type not in known:
             unknown.append(Violation(f"event[{i}].usage_type", f"no price is for {event.usage_type!r}"))
-        if not event.amount.is_finite() or event.amount < 0:
+        if not reckonable(event.amount) or event.amount < 0:
             negative.append(Violation(f"event[{i}].amount", f"{event.amount} isn't a quantity"))
         if event.id and event.id in seen:
             doubles.append(Violation(f"event[{i}].id", f"another event is called {event.id!r}"))
