@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from catalog import pricing, product
 from catalog.pricing.offers import Offer, canonical, parse_offer, plain_offer, price_ids, related_price_ids
-from catalog.product.domain import ProductOffering, ProductOfferingPrice
+from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.store import product_offering
 from catalog.schema import metadata
 from chassis import types
@@ -136,7 +136,13 @@ def _read(unit: Unit, cls: type[Any], condition: str, parameters: Mapping[str, A
 _COLUMNS = ("id", "text", "source", "source_revision", "series", "part", "price_list", "tax_category")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM compiled_offer WHERE compiler = %(compiler)s"  # noqa: S608
 _OF = f"{_SELECT} AND (id = ANY (%(ids)s) OR series = ANY (%(ids)s))"
-_NEXT = f"{_SELECT} AND id > %(after)s ORDER BY id LIMIT %(limit)s"
+_NEXT = f"""
+    {_SELECT} AND id > %(after)s AND %(live)s = (
+        SELECT lifecycle_status = ANY (%(statuses)s) FROM product_offering AS offering
+        WHERE offering.id = compiled_offer.id
+    )
+    ORDER BY id LIMIT %(limit)s
+"""  # noqa: S608
 _KEEP = f"""
     INSERT INTO compiled_offer (compiler, {", ".join(_COLUMNS)})
     VALUES (%(compiler)s, {", ".join(f"%({name})s" for name in _COLUMNS)})
@@ -156,6 +162,7 @@ _STALE = """
     )
     ORDER BY id LIMIT %(limit)s
 """
+_LIVE = [status.value for status in LifecycleStatus if status.live]
 # Any constant that nobody else uses will do.
 _LOCK = 7_200_411_974
 
@@ -166,10 +173,11 @@ def stored(unit: Unit, ids: Iterable[str]) -> dict[str, Compiled]:
         return _compiled_of(cursor.execute(_OF, {"compiler": COMPILER, "ids": sorted(ids)}))
 
 
-def page(unit: Unit, after: str, limit: int) -> dict[str, Compiled]:
-    """What is kept of the next ids, current or not."""
+def page(unit: Unit, after: str, limit: int, *, live: bool) -> dict[str, Compiled]:
+    """What is kept, current or not, of the next ids of offerings that are for sale (or part of what is), or aren't."""
+    asked = {"compiler": COMPILER, "after": after, "limit": limit, "live": live, "statuses": _LIVE}
     with unit.cursor() as cursor:
-        return _compiled_of(cursor.execute(_NEXT, {"compiler": COMPILER, "after": after, "limit": limit}))
+        return _compiled_of(cursor.execute(_NEXT, asked))
 
 
 def _compiled_of(rows: Iterable[Any]) -> dict[str, Compiled]:
