@@ -33,9 +33,10 @@ _NINE_DECIMALS = 10**9
 class Ratings:
     """What usage costs, and what part of a recurring charge a stretch of time is charged."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, book: store.OfferBook) -> None:
+        """`book`: the one that prices are read from too."""
         self._database = database
-        self._book = store.OfferBook()
+        self._book = book
 
     def RateUsage(self, request: rating_pb2.RateUsageRequest, context: Any) -> rating_pb2.RateUsageResponse:
         """See `catalog.pricing.usage.rate_usage`."""
