@@ -414,8 +414,9 @@ class _Period:
             return due, due
         if not price.gross:
             return due, rounded(Fraction(due) * price.taxed, currency)
-        # Rounded once, unless it isn't that amount any more.
-        of = Fraction(due) if price.discounts or self._revision == _FIRST_REVISION else exact
+        # Rounded once, unless it isn't that amount any more: bundles take nothing off what isn't above zero.
+        discounted = bool(price.discounts) and rounded(exact, currency) > 0
+        of = Fraction(due) if discounted or self._revision == _FIRST_REVISION else exact
         return rounded(of / price.taxed, currency), due
 
     def _counted(self, event: UsageEvent, subject: str) -> Fraction:
