@@ -19,20 +19,25 @@ COMMON = "*"
 
 # What a decimal column and a person can still read; 1e999999999 must not become a gigabyte of zeros.
 MAX_DIGITS = 64
+_SIGNS = ("+", "-")
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 def decimal_of(text: str) -> Decimal:
-    """The number that a text states, wherever a decimal comes in: of at most 64 digits, an exponent written out.
+    """The number that a text states, wherever a decimal comes in: of at most 64 characters, an exponent written out.
 
-    Raises ValueError saying what is wrong with it.
+    A sign isn't counted, so that what has been taken can be negated, written out (`f`) and taken again. Raises
+    ValueError saying what is wrong with it.
     """
-    if len(text) > MAX_DIGITS or not _DECIMAL.fullmatch(text):
-        shown = text if len(text) <= MAX_DIGITS else f"{text[:20]}…"
+    length = len(text) - (text[:1] in _SIGNS)
+    if length > MAX_DIGITS or not _DECIMAL.fullmatch(text):
+        shown = text if length <= MAX_DIGITS else f"{text[:20]}…"
         raise ValueError(f"{shown!r} isn't a decimal number of at most {MAX_DIGITS} digits")
     value = Decimal(text)
     exponent = int(value.as_tuple().exponent)
-    if value.adjusted() >= MAX_DIGITS or exponent > MAX_DIGITS or exponent < -MAX_DIGITS:
+    # A zero before the point counts, as does the point.
+    written = max(value.adjusted(), 0) + 1 + (1 - exponent if exponent < 0 else 0)
+    if written > MAX_DIGITS:
         raise ValueError(f"{text!r} has more than {MAX_DIGITS} digits")
     return value
 

@@ -105,6 +105,9 @@ def test_what_is_no_date_is_refused(text: str) -> None:
         (2, "3 month", datetime(2026, 8, 31, tzinfo=UTC), datetime(2027, 2, 28, tzinfo=UTC)),
         (2, "odd month", datetime(2026, 8, 31, tzinfo=UTC), None),
         (2, "fortnight", datetime(2026, 3, 1, tzinfo=UTC), None),
+        (36, "hour", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)),
+        (45, "2 minute", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 1, 30, tzinfo=UTC)),
+        (90, "second", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 1, 0, 1, 30, tzinfo=UTC)),
         (2**31 - 1, "year", datetime(2026, 3, 1, tzinfo=UTC), None),
     ],
 )

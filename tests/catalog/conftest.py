@@ -164,7 +164,7 @@ def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
             (holding_pb2_grpc.add_HoldingServiceServicer_to_server, Holdings(database)),
             (preview_pb2_grpc.add_PreviewServiceServicer_to_server, ChangePreviews(database, Previews(database))),
             (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database, guards)),
-            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
+            (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database, prices.book)),
             (transfer_pb2_grpc.add_TransferServiceServicer_to_server, Transfers(database)),
             (generation_pb2_grpc.add_GenerationServiceServicer_to_server, Generation(database, guards)),
         ],

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from catalog.pricing import usage
 from catalog.pricing.clocks import clocks_during, clocks_of
 from catalog.pricing.receipts import Receipt
-from catalog.pricing.usage import UsageEvent, compile_price, rate_usage, replay
+from catalog.pricing.usage import UsageEvent, UsageRating, compile_price, rate_usage, replay
 from catalog.product.values import PricingModel, PricingModelType, RateStep, TimeBand, UsageRate
 from chassis.errors import InvalidArgument
 from chassis.types import Json, Money
@@ -48,8 +48,8 @@ def test_they_show_what_the_zone_does(name: str, start: datetime, seconds: int) 
             assert wall.replace(tzinfo=clocks).astimezone(UTC) == wall.replace(tzinfo=zone).astimezone(UTC)
 
 
-def test_a_replay_goes_by_the_clocks_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if Kyrgyzstan had gone over to the time of Kyiv since."""
+def by_the_hour(*instants: datetime) -> UsageRating:
+    """A call of two minutes at each of the instants, at 1 a minute at night and 2 by day."""
     steps = {name: (RateStep(start=Decimal(0), amount=Decimal(name), per=Decimal(60)),) for name in ("1", "2")}
     rates = (
         UsageRate(step=steps["1"], time_band=(TimeBand(start="22:00", end="07:00"),)),
@@ -58,13 +58,46 @@ def test_a_replay_goes_by_the_clocks_of_then(monkeypatch: pytest.MonkeyPatch) ->
     price = a_price("p", None, None, price_type="usage")
     price.price = Money(unit="KGS")
     price.pricing_model = PricingModel(model_type=PricingModelType.RATED, usage_type="voice", rate=rates)
-    call = UsageEvent("1", "voice", Decimal(120), at=datetime(2026, 3, 2, 15, 59, tzinfo=UTC))
-    made = rate_usage([compile_price(price)], [call], zone="Asia/Bishkek")
+    calls = [UsageEvent(str(i), "voice", Decimal(120), at=at) for i, at in enumerate(instants)]
+    return rate_usage([compile_price(price)], calls, zone="Asia/Bishkek")
+
+
+def test_a_replay_goes_by_the_clocks_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if Kyrgyzstan had gone over to the time of Kyiv since."""
+    evening = datetime(2026, 3, 2, 15, 59, tzinfo=UTC)
+    made = by_the_hour(evening)
     assert made.charge[0].amount.value == Decimal("3.00")
     assert '"clocks":[["",21600]]' in made.receipt.inputs.text
     monkeypatch.setattr(usage, "_zone", lambda _: ZoneInfo("Europe/Kyiv"))
-    assert rate_usage([compile_price(price)], [call], zone="Asia/Bishkek").charge[0].amount.value == Decimal("4.00")
+    assert by_the_hour(evening).charge[0].amount.value == Decimal("4.00")
     assert replay(made.receipt) == made
+
+
+def test_a_receipt_that_depends_on_hours_is_not_replayed_without_its_clocks() -> None:
+    made = by_the_hour(datetime(2026, 3, 2, 15, 59, tzinfo=UTC))
+    without = made.receipt.inputs.text.replace('"clocks":[["",21600]],', "")
+    assert without != made.receipt.inputs.text
+    with pytest.raises(InvalidArgument) as refusal:
+        replay(Receipt(usage.ENGINE, usage.REVISION, Json(without), ()))
+    assert refusal.value.reason == "MALFORMED_RECEIPT"
+
+
+def test_events_lie_in_times_of_which_clocks_know_and_near_each_other() -> None:
+    """Else years of clocks would have to be looked through, or their end be passed."""
+    march = datetime(2026, 3, 2, tzinfo=UTC)
+    assert by_the_hour(march, march.replace(year=2028)).charge[0].events == 2
+    for instants, wrong in (
+        ([march.replace(year=9999, month=12, day=31)], [0]),
+        ([datetime(1, 1, 1, tzinfo=UTC), march], [0, 1]),
+        (
+            [march, march.replace(year=2027), march.replace(month=4, year=2028), march.replace(year=2024, month=2)],
+            [2, 3],
+        ),
+    ):
+        with pytest.raises(InvalidArgument) as refusal:
+            by_the_hour(*instants)
+        assert refusal.value.reason == "EVENT_TIME_OUT_OF_RANGE"
+        assert [v.field for v in refusal.value.violations] == [f"event[{i}].at" for i in wrong]
 
 
 def test_what_depends_on_no_hour_keeps_no_clocks() -> None:
@@ -74,9 +107,23 @@ def test_what_depends_on_no_hour_keeps_no_clocks() -> None:
     assert "clocks" not in rate_usage([compile_price(price)], [sent], zone="Asia/Bishkek").receipt.inputs.text
 
 
-@pytest.mark.parametrize("clocks", ["[]", '[["",null]]', '[["",0],["then",1]]', '[["",0],["2026-01-01T00:00:00Z"]]'])
+@pytest.mark.parametrize(
+    "clocks",
+    [
+        "[]",
+        '[["",null]]',
+        '[["",0],["then",1]]',
+        '[["",0],["2026-01-01T00:00:00Z"]]',
+        '[["",86400]]',
+        '[["",0],["2026-01-01T00:00:00Z",-86400]]',
+        '[["",0],["9999-12-31T23:59:59Z",3600]]',
+        '[["",0],["0001-01-01T00:00:00+12:00",3600]]',
+    ],
+)
 def test_clocks_that_no_engine_wrote_are_refused(clocks: str) -> None:
-    inputs = f'{{"prices":[],"events":[],"zone":"UTC","clocks":{clocks},"holidays":[],"before":{{}},"chosen":[]}}'
+    made = by_the_hour(datetime(2026, 3, 2, 15, 59, tzinfo=UTC)).receipt.inputs.text
+    inputs = made.replace('[["",21600]]', clocks)
+    assert inputs != made
     with pytest.raises(InvalidArgument) as refusal:
         replay(Receipt(usage.ENGINE, usage.REVISION, Json(inputs), ()))
     assert refusal.value.reason == "MALFORMED_RECEIPT"

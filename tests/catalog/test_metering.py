@@ -161,6 +161,22 @@ def test_what_a_bundle_takes_off_use_is_that_of_each_price() -> None:
     assert said == [("o", "0.10 KGS", "0.09 KGS", "-5 % of 0.10 KGS")] * 2
 
 
+def test_a_credit_for_use_of_which_a_bundle_takes_nothing_off_is_rounded_once() -> None:
+    # -0.625 with tax is -0.63, and -0.62 without; of the rounded amount it would be -0.63 too.
+    off = replace(a_discount("d", None, "0.625 KGS"), may_be_negative=True, tax_included=True)
+    use = a_use("v", "voice", "0", tax=vat("0.42"), tax_included=True, pop_relationship=altered_by("d"))
+    pricing = bundle(BundlePricingMode.DISCOUNT, "5")
+    offerings = [
+        an_offering("o", bundled_product_offering=parts(x=1), bundle_pricing=pricing),
+        an_offering("x", *refs("v")),
+    ]
+    offers = compiled(offerings, [use, off])
+    prices, _ = usage_prices(Item("1", "o"), offers, ASKED, NO_RULES)
+    used = {"voice": Decimal(1)}
+    summed = price([Item("1", "o", usage=(UsageQuantity("voice", used["voice"]),))], offers, ASKED)
+    assert charges(rated(prices, used)) == used_charges(summed) == {"v": (Decimal("-0.62"), Decimal("-0.63"))}
+
+
 # --- bundles that override -------------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,10 @@
 """Compiled offers in the database: they spare a book that begins the work, and never say what isn't so any more."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,8 @@ from catalog.pricing.store import OfferBook
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import BundledProductOfferingPriceRelationship
 from chassis import calls, convert, db, schema
-from chassis.db import Database
+from chassis.db import Database, Unit
+from chassis.errors import Aborted
 from chassis.types import Aggregate, new_id
 from tests.catalog.things import a_discount, a_price, altered_by, an_offering, kgs, parts, refs
 
@@ -270,6 +272,76 @@ def test_more_than_a_batch_is_compiled_and_loaded(database: Database, compiling:
     assert set(book.offers(database, ids)) == set(ids)
     # A book takes no more than it has room for.
     assert OfferBook(most=10).load(database) == 10
+
+
+def test_what_can_be_sold_is_loaded_first(database: Database, compiling: Compiling) -> None:
+    compiling.once()
+    retired, sold = "0-" + new_id(), "1-" + new_id()
+    add(database, an_offering(retired, lifecycle_status=LifecycleStatus.RETIRED), an_offering(sold))
+    compiling.once()
+    with database.unit() as unit:
+        everything = compiled.page(unit, "", 10_000, live=True)
+        others = compiled.page(unit, "", 10_000, live=False)
+    assert (sold in everything, sold in others, retired in everything, retired in others) == (True, False, False, True)
+    book = OfferBook(most=len(everything))
+    assert book.load(database) == len(everything)
+    assert book._kept.keys() == everything.keys()
+    assert OfferBook(most=len(everything) + 1).load(database) == len(everything) + 1
+
+
+def test_what_changes_takes_no_room_and_a_full_book_forgets_a_little(database: Database) -> None:
+    ids = [new_id() for _ in range(40)]
+    add(database, *(an_offering(key) for key in ids))
+    book = OfferBook(most=32)
+    for key in ids[:32]:
+        book.offers(database, [key])
+    assert book._kept.keys() == set(ids[:32])
+    # One that has changed takes the place that it had, and counts as new.
+    change(database, ProductOffering, ids[0], name="other")
+    book.offers(database, [ids[0]])
+    assert book._kept.keys() == set(ids[:32])
+    book.offers(database, [ids[32]])
+    assert book._kept.keys() == {ids[0], *ids[3:33]}
+    assert set(book.offers(database, ids)) == set(ids)
+    assert len(book._kept.keys()) <= len(ids)
+
+
+def test_what_does_not_exist_takes_no_room(database: Database) -> None:
+    book = OfferBook()
+    for _ in range(3):
+        assert book.offers(database, [new_id()]) == {}
+    assert not book._kept
+    assert not book._versions
+
+
+@pytest.mark.parametrize("changes", [1, 2, 1_000])
+def test_an_offer_is_never_compiled_from_before_and_after_a_change(
+    database: Database, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    """Both its prices are read after a change that came when it had been read itself."""
+    key = new_id()
+    add(database, a_price(f"{key}-a", "0 KGS"), a_price(f"{key}-b", "0 KGS"), an_offering(key, *refs(f"{key}-a")))
+    read, done = compiled._read, 0
+
+    def between(unit: Unit, cls: type[Aggregate], condition: str, parameters: Mapping[str, Any]) -> Iterator[Aggregate]:
+        nonlocal done
+        if cls is ProductOfferingPrice and done < changes:
+            done += 1
+            other = f"{key}-{'ab'[done % 2]}"
+            change(database, ProductOffering, key, product_offering_price=refs(other))
+            for name in ("a", "b"):
+                change(database, ProductOfferingPrice, f"{key}-{name}", price=kgs(str(done)))
+        yield from read(unit, cls, condition, parameters)
+
+    monkeypatch.setattr(compiled, "_read", between)
+    book = OfferBook()
+    if changes == 1_000:
+        with pytest.raises(Aborted) as refusal:
+            book.offers(database, [key])
+        assert refusal.value.reason == "CATALOG_CHANGING"
+        return
+    (charge,) = book.offers(database, [key])[key].charges
+    assert (charge.rule, charge.amount) == (f"{key}-{'ab'[changes % 2]}", Decimal(changes))
 
 
 def test_only_one_replica_compiles_at_a_time(database: Database, compiling: Compiling, sold: str) -> None:

@@ -18,7 +18,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
 from chassis.types import Json, TimePeriod
 from svyaz.catalog.v1 import catalog_pb2 as pb
-from svyaz.catalog.v1 import pricing_pb2
+from svyaz.catalog.v1 import pricing_pb2, pricing_rules_pb2
 from svyaz.type.v1 import values_pb2
 from tests.catalog.conftest import Client
 from tests.catalog.test_api import ACTIVE, LAUNCHED, RETIRED, a_monthly_price, bundled, refused, som
@@ -160,7 +160,51 @@ def test_a_currency_that_the_offering_is_not_priced_in(manager: Client) -> None:
 
 def test_an_amount_beyond_what_money_holds_is_refused(manager: Client) -> None:
     offering = manager.create(an_offering(manager.create(a_monthly_price(2**62))))
-    refused(InvalidArgument, "AMOUNT_OUT_OF_RANGE", lambda: manager.price(item(offering, 2)))
+    for items, field in (([item(offering, 2)], "item[0]"), ([item(offering), item(offering, id="2")], "total[0]")):
+        with pytest.raises(InvalidArgument) as refusal:
+            manager.price(*items)
+        assert (refusal.value.reason, [v.field for v in refusal.value.violations]) == ("AMOUNT_OUT_OF_RANGE", [field])
+
+
+def test_numbers_with_which_nothing_can_be_reckoned_are_refused_by_their_field(manager: Client) -> None:
+    for number in ("1e18", "1e-19"):
+        tier = pb.PriceTier(up_to=number, unit_amount="1")
+        model = pb.PricingModel(model_type=pb.PRICING_MODEL_TYPE_GRADUATED, tier=[tier])
+        value = pb.ProductPriceValue(percentage=number)
+        embedded = pb.ProductOfferingPriceRefOrValue(name="p", price=value)
+        bundle = pb.BundlePricing(mode=pb.BUNDLE_PRICING_MODE_DISCOUNT, percentage=number)
+        for message, field in (
+            (a_monthly_price(1, pricing_model=model), "pricing_model.tier[0].up_to"),
+            (pb.ProductOfferingPrice(name="p", price_type="surcharge", percentage=number), "percentage"),
+            (a_monthly_price(1, unit_of_measure=values_pb2.Quantity(amount=number)), "unit_of_measure.amount"),
+            (a_monthly_price(1, tax=[values_pb2.TaxItem(tax_rate=number)]), "tax[0].tax_rate"),
+            (
+                pb.ProductOffering(name="o", product_offering_price=[embedded]),
+                "product_offering_price[0].price.percentage",
+            ),
+            (pb.ProductOffering(name="o", bundle_pricing=bundle), "bundle_pricing.percentage"),
+            (pricing_rules_pb2.TaxRate(name="t", tax_category="VAT", rate=number), "rate"),
+        ):
+            with pytest.raises(InvalidArgument) as refusal:
+                manager.create(message)
+            assert (refusal.value.reason, [one.field for one in refusal.value.violations]) == ("CONTRADICTION", [field])
+
+
+def test_an_amount_that_surcharges_make_too_large_is_refused_by_its_item(manager: Client) -> None:
+    surcharges = [
+        manager.create(
+            pb.ProductOfferingPrice(
+                name=f"s{n}", price_type="surcharge", priority=n, percentage="9e17", lifecycle_status=ACTIVE
+            )
+        )
+        for n in range(4)
+    ]
+    altered = [pb.ProductOfferingPriceRelationship(id=one.id, relationship_type="surchargedBy") for one in surcharges]
+    small, large = manager.create(a_monthly_price(100)), manager.create(a_monthly_price(1, pop_relationship=altered))
+    asked = [item(manager.create(an_offering(price)), id=price.id) for price in (small, large)]
+    with pytest.raises(InvalidArgument) as refusal:
+        manager.price(*asked)
+    assert (refusal.value.reason, [v.field for v in refusal.value.violations]) == ("AMOUNT_OUT_OF_RANGE", ["item[1]"])
 
 
 def test_prices_hold_at_their_time(manager: Client) -> None:

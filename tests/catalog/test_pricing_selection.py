@@ -783,6 +783,19 @@ def test_usage_that_has_no_one_price_is_refused(item: Item, field: str) -> None:
     assert fields(refused(InvalidArgument, "USAGE_NOT_PRICED", lambda: quote(*metered(), item))) == [field]
 
 
+@pytest.mark.parametrize("amount", ["-1", "9e60", "1e18", "1e-19"])
+def test_usage_that_nobody_can_have_had_is_refused_by_its_field_and_so_is_a_receipt_that_says_so(amount: str) -> None:
+    def asked(used: str) -> Item:
+        return Item("1", "o", usage=(UsageQuantity("voice", Decimal(used)),))
+
+    refusal = refused(InvalidArgument, "INVALID_QUANTITY", lambda: quote(*metered(), asked(amount)))
+    assert fields(refusal) == ["item[0].usage[0].amount"]
+    made = quote(*metered(), asked("123456")).receipt
+    assert '"123456"' in made.inputs.text
+    forged = replace(made, inputs=Json(made.inputs.text.replace('"123456"', f'"{Decimal(amount):f}"')))
+    assert fields(refused(InvalidArgument, "INVALID_QUANTITY", lambda: replay(forged))) == ["item[0].usage[0].amount"]
+
+
 # --- receipts --------------------------------------------------------------------------------------------------------
 
 

@@ -204,6 +204,43 @@ def test_a_discount_on_usage_counts_and_is_replayed(agent: Client, manager: Clie
     assert agent.call("ReplayUsage", rating_pb2.ReplayUsageRequest(receipt=answer.receipt)) == answer
 
 
+def test_prices_by_id_cost_what_they_do_in_their_bundles(agent: Client, manager: Client) -> None:
+    model = catalog_pb2.PricingModel(
+        model_type=catalog_pb2.PRICING_MODEL_TYPE_PER_UNIT,
+        usage_type="sms",
+        tier=[catalog_pb2.PriceTier(unit_amount="1.5")],
+    )
+    sms = manager.create(a_usage_price("sms", model))
+
+    def offering(**more: Any) -> str:
+        made = manager.create(catalog_pb2.ProductOffering(name="o", lifecycle_status=LAUNCHED, **more))
+        return str(made.id)
+
+    def bundle(percentage: str, of: str) -> str:
+        part = catalog_pb2.BundledProductOffering(id=of)
+        off = catalog_pb2.BundlePricing(mode=catalog_pb2.BUNDLE_PRICING_MODE_DISCOUNT, percentage=percentage)
+        return offering(is_bundle=True, bundled_product_offering=[part], bundle_pricing=off)
+
+    inner = bundle("50", offering(product_offering_price=[catalog_pb2.ProductOfferingPriceRefOrValue(id=sms.id)]))
+    outer = bundle("10", inner)
+    sent = ("sms", "100", "", "")
+    item = pricing_pb2.PriceRequestItem(product_offering_id=outer)
+    whole = agent.call("RateUsage", request(None, sent, item=item))
+    by_id: dict[str, Any] = {"item": None, "product_offering_price_id": [sms.id]}
+    sold = agent.call("RateUsage", request(None, sent, **by_id, bundle_product_offering_id=[inner, outer]))
+    assert sold.charge == whole.charge
+    assert sold.charge[0].amount == kgs(67, 500_000_000)
+    assert agent.call("ReplayUsage", rating_pb2.ReplayUsageRequest(receipt=sold.receipt)) == sold
+    assert agent.call("RateUsage", request(None, sent, **by_id)).charge[0].amount == kgs(150)
+    for wrong, more, reason, field in (
+        (["x"], by_id, "UNKNOWN_OFFERING", "bundle_product_offering_id[0]"),
+        ([outer, inner], by_id, "UNKNOWN_OFFERING", "bundle_product_offering_id[1]"),
+        ([outer], {"item": item}, "BUNDLE_OF_OFFERING", "bundle_product_offering_id"),
+    ):
+        asked = request(None, sent, **more, bundle_product_offering_id=wrong)
+        assert refusal(agent, "RateUsage", asked) == (reason, [field])
+
+
 def test_prices_by_id_are_altered_by_what_is_known_of_the_holder(agent: Client, manager: Client) -> None:
     half = manager.create(
         catalog_pb2.ProductOfferingPrice(
@@ -263,6 +300,8 @@ def test_what_cannot_be_rated_is_named(agent: Client, plan: Any) -> None:
             ["before[0]"],
         ),
         (request(plan, ("voice", "-1", "s", "1")), "INVALID_QUANTITY", ["event[0].amount"]),
+        (request(plan, ROWS[0], ("voice", "1e18", "s", "1")), "INVALID_QUANTITY", ["event[1].amount"]),
+        (request(plan, ROWS[0], ("voice", "1e-19", "s", "1")), "INVALID_QUANTITY", ["event[1].amount"]),
         (request(plan, ("voice", "much", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),
         (request(plan, ROWS[0], ("voice", "1e999999", "s", "1")), "MALFORMED_DECIMAL", ["event[1].amount"]),
         (request(plan, ("voice", "1e-400", "s", "1")), "MALFORMED_DECIMAL", ["event[0].amount"]),

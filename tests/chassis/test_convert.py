@@ -155,7 +155,22 @@ def test_extensions_are_merged_digit_by_digit() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["1e999999", "1E-400", "1e64", "1e-65", "9" * 65, "0." + "1" * 64, "NaN", "Infinity", "1_000", "٣", " 1", "", "."],
+    [
+        "1e999999",
+        "1E-400",
+        "1e64",
+        "1e-63",
+        "9" * 65,
+        "0." + "1" * 63,
+        "." + "1" * 63,
+        "NaN",
+        "Infinity",
+        "1_000",
+        "٣",
+        " 1",
+        "",
+        ".",
+    ],
 )
 def test_a_decimal_that_nobody_can_write_down_is_refused_by_its_path(text: str) -> None:
     with pytest.raises(InvalidArgument) as refusal:
@@ -168,10 +183,25 @@ def test_a_decimal_that_nobody_can_write_down_is_refused_by_its_path(text: str) 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1e3", "1000"), ("-0.5", "-0.5"), (".5", "0.5"), ("+7.", "7"), ("1e-64", "1e-64"), ("9" * 64, "9" * 64)],
+    [
+        ("1e3", "1000"),
+        ("-0.5", "-0.5"),
+        (".5", "0.5"),
+        ("+7.", "7"),
+        ("-1e-62", "-1e-62"),
+        ("9" * 64, "9" * 64),
+        ("1e63", "1e63"),
+    ],
 )
 def test_a_decimal_comes_as_it_is(text: str, value: str) -> None:
     assert decimal_of(text) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["1e63", "-1e63", "1e-62", "." + "1" * 62, "9" * 64, "0." + "0" * 61 + "1", "0e-62"])
+def test_a_decimal_that_is_taken_can_be_written_down_and_read_again_with_either_sign(text: str) -> None:
+    value = decimal_of(text)
+    for written in (format(value, "f"), format(value.copy_negate(), "f")):
+        assert format(decimal_of(written), "f") == written
 
 
 def test_a_text_that_is_none_is_refused_by_its_path() -> None:

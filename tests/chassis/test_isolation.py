@@ -241,7 +241,7 @@ def _catalog(database: Database) -> list[Any]:
         (publication_pb2_grpc.add_PublicationServiceServicer_to_server, Publication(database, items)),
         (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
         (pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server, PricingRules(database, guards)),
-        (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database)),
+        (rating_pb2_grpc.add_RatingServiceServicer_to_server, Ratings(database, prices.book)),
         (qualification_pb2_grpc.add_QualificationServiceServicer_to_server, Qualifications(database)),
         (recommendation_pb2_grpc.add_RecommendationServiceServicer_to_server, recommendations),
         (

@@ -19,31 +19,30 @@ class Clocks(tzinfo):
     """The offset from UTC to begin with, and from each instant (UTC) on."""
 
     def __init__(self, first: timedelta, changes: Iterable[tuple[datetime, timedelta]] = ()) -> None:
-        self._first = first
         self._changes = list(changes)
+        self._offsets = [first, *(offset for _, offset in self._changes)]
         self._instants = [at.replace(tzinfo=None) for at, _ in self._changes]
+        steps = list(zip(self._instants, self._offsets[:-1], self._offsets[1:], strict=True))
+        # By wall time and fold, see `utcoffset`.
+        self._borders = (
+            [at + max(offset, following) for at, offset, following in steps],
+            [at + min(offset, following) for at, offset, following in steps],
+        )
 
     def plain(self) -> list[list[str | int]]:
         """As a receipt quotes it; `clocks_of` reads it."""
-        rows = [("", self._first), *((instant(at), offset) for at, offset in self._changes)]
+        rows = [("", self._offsets[0]), *((instant(at), offset) for at, offset in self._changes)]
         return [[text, offset // _SECOND] for text, offset in rows]
 
     def utcoffset(self, dt: datetime | None) -> timedelta:
         """By wall time; of an hour that is there twice the first, or (`fold`) the second, of one that is left out the
         offset before it (PEP 495)."""
         assert dt is not None
-        wall, offset = dt.replace(tzinfo=None), self._first
-        for at, following in zip(self._instants, (offset for _, offset in self._changes), strict=True):
-            border = at + (min(offset, following) if dt.fold else max(offset, following))
-            if wall < border:
-                return offset
-            offset = following
-        return offset
+        return self._offsets[bisect_right(self._borders[dt.fold], dt.replace(tzinfo=None))]
 
     def fromutc(self, dt: datetime) -> datetime:
         """The wall time of an instant (given as UTC)."""
-        number = bisect_right(self._instants, dt.replace(tzinfo=None))
-        offset = self._changes[number - 1][1] if number else self._first
+        offset = self._offsets[bisect_right(self._instants, dt.replace(tzinfo=None))]
         shown = dt + offset
         return shown if self.utcoffset(shown) == offset else shown.replace(fold=1)
 
@@ -62,7 +61,7 @@ def clocks_during(zone: ZoneInfo, start: datetime, end: datetime) -> Clocks:
     return _during(zone, first, last)
 
 
-@lru_cache(4_096)
+@lru_cache(64)
 def _during(zone: ZoneInfo, start: date, end: date) -> Clocks:
     # Kept, since most of what is rated at a time was used on the same days.
     at, last = (datetime.combine(day, time(), UTC) + days * _DAY for day, days in ((start, -2), (end, 3)))
@@ -80,12 +79,19 @@ def _during(zone: ZoneInfo, start: date, end: date) -> Clocks:
 
 
 def clocks_of(plain: Sequence[Sequence[str | int]]) -> Clocks:
-    """The clocks that a receipt quotes. Raises ValueError, TypeError for what it can't have quoted."""
+    """The clocks that a receipt quotes. Raises ValueError, TypeError, OverflowError for what it can't have quoted."""
     (_, first), *changes = plain
     return Clocks(
-        timedelta(seconds=int(first)),
-        [(datetime.fromisoformat(str(text)), timedelta(seconds=int(offset))) for text, offset in changes],
+        _stated(first),
+        [(datetime.fromisoformat(str(text)).astimezone(UTC), _stated(offset)) for text, offset in changes],
     )
+
+
+def _stated(seconds: str | int) -> timedelta:
+    offset = timedelta(seconds=int(seconds))
+    if abs(offset) >= _DAY:
+        raise ValueError(f"no clock is {seconds} seconds from UTC")
+    return offset
 
 
 def _offset(zone: ZoneInfo, at: datetime) -> timedelta:

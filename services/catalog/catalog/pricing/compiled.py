@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from catalog import pricing, product
 from catalog.pricing.offers import Offer, canonical, parse_offer, plain_offer, price_ids, related_price_ids
-from catalog.product.domain import ProductOffering, ProductOfferingPrice
+from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.store import product_offering
 from catalog.schema import metadata
 from chassis import convert, db, reading, schema, types
@@ -151,7 +151,13 @@ def _read(unit: Unit, cls: type[Any], condition: str, parameters: Mapping[str, A
 _COLUMNS = ("id", "text", "source", "source_revision", "series", "part", "price_list", "tax_category")
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM compiled_offer WHERE compiler = %(compiler)s"  # noqa: S608
 _OF = f"{_SELECT} AND (id = ANY (%(ids)s) OR series = ANY (%(ids)s))"
-_NEXT = f"{_SELECT} AND id > %(after)s ORDER BY id LIMIT %(limit)s"
+_NEXT = f"""
+    {_SELECT} AND id > %(after)s AND %(live)s = (
+        SELECT lifecycle_status = ANY (%(statuses)s) FROM product_offering AS offering
+        WHERE offering.id = compiled_offer.id
+    )
+    ORDER BY id LIMIT %(limit)s
+"""  # noqa: S608
 _KEEP = f"""
     INSERT INTO compiled_offer (compiler, {", ".join(_COLUMNS)})
     VALUES (%(compiler)s, {", ".join(f"%({name})s" for name in _COLUMNS)})
@@ -171,6 +177,7 @@ _STALE = """
     )
     ORDER BY id LIMIT %(limit)s
 """
+_LIVE = [status.value for status in LifecycleStatus if status.live]
 # The time of the server, which nobody advances: this is about programs that run. Twice an hour is often enough.
 _SEEN = """
     INSERT INTO offer_compiler AS known (compiler, seen_at) VALUES (%(compiler)s, now())
@@ -190,10 +197,11 @@ def stored(unit: Unit, ids: Iterable[str]) -> dict[str, Compiled]:
         return _compiled_of(cursor.execute(_OF, {"compiler": COMPILER, "ids": sorted(ids)}))
 
 
-def page(unit: Unit, after: str, limit: int) -> dict[str, Compiled]:
-    """What is kept of the next ids, current or not."""
+def page(unit: Unit, after: str, limit: int, *, live: bool) -> dict[str, Compiled]:
+    """What is kept, current or not, of the next ids of offerings that are for sale (or part of what is), or aren't."""
+    asked = {"compiler": COMPILER, "after": after, "limit": limit, "live": live, "statuses": _LIVE}
     with unit.cursor() as cursor:
-        return _compiled_of(cursor.execute(_NEXT, {"compiler": COMPILER, "after": after, "limit": limit}))
+        return _compiled_of(cursor.execute(_NEXT, asked))
 
 
 def _compiled_of(rows: Iterable[Any]) -> dict[str, Compiled]:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import ClassVar
 
 from catalog.product.domain import UNSOLD, CatalogItem
+from catalog.product.numbers import excessive
 from chassis.errors import FailedPrecondition, Violation
 from chassis.types import EntityRef
 
@@ -57,6 +58,7 @@ class TaxRate(PricingRule):
 
     def _contradictions(self) -> Iterable[Violation]:
         yield from super()._contradictions()
+        yield from excessive("rate", self.rate)
         if self.rate is not None and self.rate < 0:
             yield Violation("rate", "a tax rate isn't negative")
 

@@ -14,6 +14,7 @@ from catalog.pricing.values import (
     Item,
     PriceComponent,
     PricedItem,
+    PriceTotal,
     Pricing,
     PricingContext,
     Stage,
@@ -87,22 +88,23 @@ def context_of(asked: pricing_pb2.PricingContext, now: datetime) -> PricingConte
 
 
 def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
-    """The answer as a message. Raises InvalidArgument AMOUNT_OUT_OF_RANGE."""
+    """The answer as a message. Raises InvalidArgument AMOUNT_OUT_OF_RANGE naming the item or the total."""
     # Parts as dicts: a message made by itself would be copied into the one around it.
     parts: dict[str, Any] = {
-        "item": [_item(item) for item in pricing.item],
-        "total": [
-            {
-                "price_type": total.price_type,
-                "recurring_charge_period": total.recurring_charge_period,
-                "amount": money(total.amount),
-                "tax_included_amount": money(total.tax_included_amount),
-            }
-            for total in pricing.total
-        ],
+        "item": [at(_item, item, f"item[{i}]") for i, item in enumerate(pricing.item)],
+        "total": [at(_total, total, f"total[{i}]") for i, total in enumerate(pricing.total)],
         "receipt": receipt(pricing.receipt),
     }
     return pricing_pb2.PriceResponse(**parts)
+
+
+def _total(total: PriceTotal) -> dict[str, Any]:
+    return {
+        "price_type": total.price_type,
+        "recurring_charge_period": total.recurring_charge_period,
+        "amount": money(total.amount),
+        "tax_included_amount": money(total.tax_included_amount),
+    }
 
 
 def receipt(made: Receipt | PriceReceipt) -> Any:

@@ -55,24 +55,26 @@ def usage_prices(
 
 
 def sold_prices(
-    item: Item, sold: Offer, context: PricingContext, rules: Rules
+    item: Item, sold: Offer, context: PricingContext, rules: Rules, bundles: Iterable[Offer] = ()
 ) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
     """The prices of what was sold (an offer of nothing but these) in their plain form, with the alterations that count.
 
     Whether the prices themselves count for the customer was judged when they were sold. Their alterations are judged by
-    the context, and by what the item states: its term, its characteristics, since when it has been held.
+    the context, and by what the item states: its term, its characteristics, since when it has been held. `bundles`:
+    those around what was sold, the innermost first.
 
     Raises FailedPrecondition USAGE_TYPE_MISSING for a price of something else, NO_TAX_RATE.
     """
     held_item = replace(item, exact_version=True, usage=())
     selection = Selection({}, rules, context)
     models = _models(sold)
+    discounts = [discount for bundle in bundles for discount in _discount(bundle)]
     notes: list[ReceiptStep] = []
     prices: list[dict[str, Any]] = []
     for charge in sold.charges:
         held: Held = (charge, None, None)
         line = Line(sold, held_item, 0, charge.rule, 1, [held], (), [], [])
-        prices.append(_plain(selection, line, held, models, (), notes))
+        prices.append(_plain(selection, line, held, models, discounts, notes))
     return prices, notes
 
 
@@ -86,12 +88,15 @@ def _with_discounts(
 ) -> Iterable[tuple[Line, Sequence[dict[str, str]]]]:
     """The line and all below it, each with what the bundles around it take off, the innermost first."""
     yield line, discounts
-    own, below = line.offer, discounts
-    if own.parts_discount:
-        percentage = format(-abs(own.parts_discount), "f")
-        below = ({"rule": own.id, "name": own.ref.name or "", "percentage": percentage}, *discounts)
     for part in line.bundled:
-        yield from _with_discounts(part, below)
+        yield from _with_discounts(part, (*_discount(line.offer), *discounts))
+
+
+def _discount(bundle: Offer) -> Iterable[dict[str, str]]:
+    """What a bundle takes off its parts, if it does."""
+    if bundle.parts_discount:
+        percentage = format(bundle.parts_discount.copy_abs().copy_negate(), "f")
+        yield {"rule": bundle.id, "name": bundle.ref.name or "", "percentage": percentage}
 
 
 def _check_products(item: Item, products: Mapping[str, Mapping[str, int]]) -> None:

@@ -49,6 +49,9 @@ _ALWAYS = TimePeriod()
 _PERIODS = {
     name: period
     for period, names in {
+        (1, "second"): "second seconds",
+        (1, "minute"): "minute minutes",
+        (1, "hour"): "hour hours hourly",
         (1, "day"): "day days daily",
         (1, "week"): "week weeks weekly",
         (2, "week"): "biweekly fortnight fortnights fortnightly",

@@ -51,6 +51,7 @@ from catalog.pricing.values import (
     PricingContext,
     UsageQuantity,
 )
+from catalog.product.numbers import reckonable
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Characteristic, Json, decimal_of
 
@@ -90,8 +91,8 @@ def price(
     """The price of the items, all of whose offerings (with what they bundle, in every version) are in `offers`.
 
     Raises InvalidArgument UNKNOWN_OFFERING, INVALID_QUANTITY, DUPLICATE_ITEM, TOO_MANY_LINES, NO_PRICE_IN_CURRENCY,
-    CURRENCY_REQUIRED, BUNDLED_SELECTION, UNKNOWN_TERM, USAGE_NOT_PRICED, PRICE_DEPENDS; FailedPrecondition
-    OFFERING_NOT_SELLABLE, NO_TAX_RATE, TOO_MANY_ALTERNATIVES: each naming the items at fault.
+    CURRENCY_REQUIRED, BUNDLED_SELECTION, UNKNOWN_TERM, USAGE_NOT_PRICED, PRICE_DEPENDS, AMOUNT_OUT_OF_RANGE;
+    FailedPrecondition OFFERING_NOT_SELLABLE, NO_TAX_RATE, TOO_MANY_ALTERNATIVES: each naming the items at fault.
     """
     return _price(items, offers, context, rules, REVISION)
 
@@ -122,13 +123,25 @@ def _price(
         lines = selection.lines(items)
         calculation = Calculation(selection)
         currencies = _currencies(items, lines, context.currency)
-        priced = [calculation.priced(*one) for one in zip(lines, currencies, (i.id for i in items), strict=True)]
+        priced = [
+            _priced(calculation, *one, i)
+            for i, one in enumerate(zip(lines, currencies, (item.id for item in items), strict=True))
+        ]
         for item, answer in zip(items, priced, strict=True):
             answer.characteristic, answer.term, answer.started_at = item.characteristic, item.term, item.started_at
         calculation.check()
         total = totals(priced)
     inputs = _inputs(items, lines, selection, calculation.taxes)
     return Pricing(tuple(priced), total, PriceReceipt(ENGINE, revision, Json(inputs), tuple(calculation.steps)))
+
+
+def _priced(calculation: Calculation, line: Line, currency: str, id: str, index: int) -> PricedItem:
+    """Raises InvalidArgument AMOUNT_OUT_OF_RANGE: each number is bounded, what surcharges make of them isn't."""
+    try:
+        return calculation.priced(line, currency, id)
+    except ArithmeticError as error:
+        why = "its price can't be reckoned exactly: the amounts have too many digits"
+        raise InvalidArgument("AMOUNT_OUT_OF_RANGE", why, violations=[Violation(f"item[{index}]", why)]) from error
 
 
 # --- receipts --------------------------------------------------------------------------------------------------------
@@ -245,7 +258,7 @@ def _check_items(items: Sequence[Item], offers: Mapping[str, Offer]) -> None:
         numbers += [
             Violation(f"item[{i}].usage[{k}].amount", f"{used.amount} can't have been used")
             for k, used in enumerate(item.usage)
-            if used.amount < 0
+            if used.amount < 0 or not reckonable(used.amount)
         ]
         if item.id and item.id in seen:
             doubles.append(Violation(f"item[{i}].id", f"another item is called {item.id!r}"))

@@ -9,7 +9,7 @@ from typing import Any
 from catalog.pricing import messages, proration, store, usage
 from catalog.pricing.metering import sold_prices, usage_prices
 from catalog.pricing.money import exact_of, number
-from catalog.pricing.offers import charge_period, compile_sold
+from catalog.pricing.offers import Offer, charge_period, compile_sold
 from catalog.pricing.proration import Asked, BillingMode, Proration
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.usage import PeriodState, UsageCharge, UsageEvent, UsageRating, rate_usage
@@ -33,9 +33,10 @@ _NINE_DECIMALS = 10**9
 class Ratings:
     """What usage costs, and what part of a recurring charge a stretch of time is charged."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, book: store.OfferBook) -> None:
+        """`book`: the one that prices are read from too."""
         self._database = database
-        self._book = store.OfferBook()
+        self._book = book
 
     def RateUsage(self, request: rating_pb2.RateUsageRequest, context: Any) -> rating_pb2.RateUsageResponse:
         """See `catalog.pricing.usage.rate_usage`."""
@@ -97,15 +98,19 @@ class Ratings:
                 "usage is rated by an offering or by prices",
                 violations=[Violation("item", "either this or product_offering_price_id")],
             )
+        bundles = list(request.bundle_product_offering_id)
         if by_id:
-            return self._as_sold(by_id, item, asked)
+            return self._as_sold(by_id, item, asked, bundles)
+        if bundles:
+            why = "an offering is rated with all that it bundles; only prices by id were sold in a bundle"
+            raise InvalidArgument("BUNDLE_OF_OFFERING", why, violations=[Violation("bundle_product_offering_id", why)])
         offers, rules = self._book.read(self._database, {item.product_offering_id})
         return usage_prices(item, offers, asked, rules)
 
     def _as_sold(
-        self, ids: Sequence[str], item: Item, context: PricingContext
+        self, ids: Sequence[str], item: Item, context: PricingContext, around: Sequence[str]
     ) -> tuple[list[dict[str, Any]], list[ReceiptStep]]:
-        """The prices with these ids, and what alters them."""
+        """The prices with these ids, and what alters them, or is taken off by the bundles around them."""
         wanted = list(dict.fromkeys(ids))
         with self._database.unit() as unit:
             found = store.prices(unit, wanted)
@@ -115,7 +120,21 @@ class Ratings:
             rules = store.rules_of(unit, [sold])
         if sold.broken:
             raise FailedPrecondition("MALFORMED_PRICE", sold.broken[0])
-        return sold_prices(item, sold, context, rules)
+        return sold_prices(item, sold, context, rules, self._bundles(around))
+
+    def _bundles(self, ids: Sequence[str]) -> list[Offer]:
+        """The offerings, each of which bundles the one before."""
+        offers = self._book.offers(self._database, ids) if ids else {}
+        for i, key in enumerate(ids):
+            why = ""
+            if key not in offers:
+                why = f"there is no offering {key!r}"
+            elif i and all(part.id != ids[i - 1] for part in offers[key].parts):
+                why = f"offering {key} doesn't bundle {ids[i - 1]}"
+            if why:
+                field = f"bundle_product_offering_id[{i}]"
+                raise InvalidArgument("UNKNOWN_OFFERING", why, violations=[Violation(field, why)])
+        return [offers[key] for key in ids]
 
     def _charge(self, request: rating_pb2.ProrateRequest) -> tuple[str, Money, str]:
         """The rule, the amount for a whole period, and the period, in its regular name."""
@@ -202,7 +221,7 @@ def _rated(rating: UsageRating) -> rating_pb2.RateUsageResponse:
             }
             for rated in rating.event
         ],
-        "charge": [_charge(charge) for charge in rating.charge],
+        "charge": [located(_charge, charge, f"charge[{i}]") for i, charge in enumerate(rating.charge)],
         "receipt": messages.receipt(rating.receipt),
     }
     return rating_pb2.RateUsageResponse(**parts)

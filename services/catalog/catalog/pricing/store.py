@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from catalog.product.domain import ProductOfferingPrice
 from catalog.product.store import any_of, product_offering_price
 from catalog.schema import metadata
 from chassis.db import Database, Resource, Unit, aggregate_table
+from chassis.errors import Aborted
 from chassis.types import Aggregate, TimePeriod
 from svyaz.catalog.v1 import pricing_rules_pb2
 
@@ -95,6 +97,10 @@ def _neighbours(one: Compiled, versions: Mapping[str, frozenset[str]]) -> list[s
 
 
 _PAGE = 2_000
+# What part of the book is forgotten when it is full.
+_SOME = 16
+# Who changes an offering all the time leaves nobody a price of it.
+_ATTEMPTS = 5
 
 
 class OfferBook:
@@ -117,10 +123,16 @@ class OfferBook:
 
         Whether they are current is asked when they are read, as always.
         """
+        # What can't be sold is asked for by whoever replays or explains, if there is room for it.
+        for live in (True, False):
+            self._load(database, live=live)
+        return len(self._kept)
+
+    def _load(self, database: Database, *, live: bool) -> None:
         after, room = "", self._most - len(self._kept)
         while room > 0:
             with database.unit() as unit:
-                some = compiled.page(unit, after, min(_PAGE, room))
+                some = compiled.page(unit, after, min(_PAGE, room), live=live)
             if not some:
                 break
             after, room = max(some), room - len(some)
@@ -133,7 +145,6 @@ class OfferBook:
                 self._kept = some | self._kept
                 for key, versions in series.items():
                     self._versions[key] = self._versions.get(key, frozenset()) | versions
-        return len(self._kept)
 
     def offers(self, database: Database, ids: Iterable[str]) -> dict[str, Offer]:
         """The offers of `read`."""
@@ -217,11 +228,21 @@ class OfferBook:
 
     def _keep(self, fresh: Mapping[str, Compiled], versions: Mapping[str, frozenset[str]]) -> None:
         with self._lock:
-            if len(self._kept) + len(fresh) > self._most:
-                self._kept.clear()
-                self._versions.clear()
+            for key in fresh:
+                # So that it counts as new.
+                self._kept.pop(key, None)
+            self._make_room(len(fresh))
             self._kept.update(fresh)
-            self._versions.update(versions)
+            # What doesn't exist has none, and isn't kept either.
+            self._versions.update({key: found for key, found in versions.items() if found or key in fresh})
+
+    def _make_room(self, number: int) -> None:
+        """Forgets what was taken up first: some at once, since looking for it goes through all that went before."""
+        excess = len(self._kept) + number - self._most
+        if excess > 0:
+            for key in list(islice(self._kept, max(excess, self._most // _SOME))):
+                del self._kept[key]
+                self._versions.pop(key, None)
 
 
 # --- queries ---------------------------------------------------------------------------------------------------------
@@ -257,8 +278,21 @@ def _read(unit: Unit, ids: set[str]) -> tuple[dict[str, Compiled], dict[str, fro
     result = {key: one for key, one in kept.items() if one.is_of(current.revisions)}
     there = (ids & current.revisions.keys()) | {key for found in versions.values() for key in found}
     if missing := there - result.keys():
-        result |= compiled.compiled(unit, missing)
+        result |= _compiled(unit, missing)
     return result, versions
+
+
+def _compiled(unit: Unit, ids: set[str]) -> dict[str, Compiled]:
+    """The offers of these ids, each of revisions that are there at one instant: offerings and prices are read one after
+    the other, and a change of both may come in between. Raises Aborted CATALOG_CHANGING."""
+    result: dict[str, Compiled] = {}
+    for _ in range(_ATTEMPTS):
+        fresh = compiled.compiled(unit, ids - result.keys())
+        revisions = _revisions(unit, set(), fresh.values()).revisions
+        result |= {key: one for key, one in fresh.items() if one.is_of(revisions)}
+        if fresh.keys() <= result.keys():
+            return result
+    raise Aborted("CATALOG_CHANGING", "offerings and their prices change while they are read: try again")
 
 
 def _grouped(rows: Iterable[Sequence[Any]]) -> Current:

@@ -19,7 +19,7 @@ that amounts and taxes sum to those of the whole.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from math import ceil
@@ -36,6 +36,7 @@ from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.tiers import Model
 from catalog.pricing.units import factor, seconds
 from catalog.product.domain import ProductOfferingPrice
+from catalog.product.numbers import reckonable
 from catalog.product.pricing_models import reckons_by_event
 from catalog.product.values import PricingModel, PricingModelType
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -44,9 +45,12 @@ from chassis.types import EPOCH, Json, Money, Quantity, decimal_of
 ENGINE = "catalog.usage"
 # Raised with every change of a rule; a receipt is replayed by the engine of its own revision.
 REVISION = "2"
-# Bundles' discounts were alterations like others, and a net amount was that of the rounded one.
+# Bundles' discounts were alterations like others, a net amount was that of the rounded one, and no clocks were kept.
 _FIRST_REVISION = "1"
 MAX_EVENTS = 100_000
+# When an event can have been, and how far from the first one: clocks are looked through day by day.
+_BEGIN, _END = datetime(1900, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+_APART = timedelta(days=2 * 366 - 1)
 _ZERO = Fraction(0)
 
 
@@ -211,8 +215,9 @@ def rate_usage(
     earlier calls for the same period left. `chosen`: the steps by which the prices were chosen.
 
     Raises InvalidArgument NO_USAGE_PRICE, UNKNOWN_USAGE_TYPE, INVALID_QUANTITY, DUPLICATE_EVENT, TOO_MANY_EVENTS,
-    UNKNOWN_ZONE, EVENT_TIME_MISSING, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS, naming the events at fault;
-    FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type, DUPLICATE_PRICE.
+    UNKNOWN_ZONE, EVENT_TIME_MISSING, EVENT_TIME_OUT_OF_RANGE, INCOMPATIBLE_UNITS, NO_RATE, QUANTITY_BEYOND_TIERS,
+    naming the events at fault; FailedPrecondition USAGE_TYPE_MISSING for a price that is of no usage type,
+    DUPLICATE_PRICE.
     """
     return _rated(prices, events, zone, None, holidays, before or {}, chosen, REVISION)
 
@@ -259,15 +264,14 @@ def replay(receipt: Receipt) -> UsageRating:
     with reading():
         inputs = json.loads(receipt.inputs.text)
         prices = inputs["prices"]
-        for price in prices:
-            parse_price(price)
+        parsed = [parse_price(price) for price in prices]
         events = [
             UsageEvent(
                 event["id"],
                 event["usage_type"],
                 decimal_of(event["amount"]),
                 event["units"],
-                datetime.fromisoformat(event["at"]) if event["at"] else None,
+                datetime.fromisoformat(event["at"]).astimezone(UTC) if event["at"] else None,
                 event["destination"],
             )
             for event in inputs["events"]
@@ -282,6 +286,8 @@ def replay(receipt: Receipt) -> UsageRating:
         chosen = [ReceiptStep(*step) for step in inputs["chosen"]]
         zone = inputs["zone"]
         clocks = clocks_of(inputs["clocks"]) if "clocks" in inputs else None
+        if clocks is None and receipt.revision != _FIRST_REVISION and _by_hours(parsed, events):
+            raise ValueError("what depends on the hour keeps the clocks")
     return _rated(prices, events, zone, clocks, holidays, before, chosen, receipt.revision)
 
 
@@ -408,8 +414,9 @@ class _Period:
             return due, due
         if not price.gross:
             return due, rounded(Fraction(due) * price.taxed, currency)
-        # Rounded once, unless it isn't that amount any more.
-        of = Fraction(due) if price.discounts or self._revision == _FIRST_REVISION else exact
+        # Rounded once, unless it isn't that amount any more: bundles take nothing off what isn't above zero.
+        discounted = bool(price.discounts) and rounded(exact, currency) > 0
+        of = Fraction(due) if discounted or self._revision == _FIRST_REVISION else exact
         return rounded(of / price.taxed, currency), due
 
     def _counted(self, event: UsageEvent, subject: str) -> Fraction:
@@ -576,18 +583,31 @@ def _check(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> None:
     for i, event in enumerate(events):
         if event.usage_type not in known:
             unknown.append(Violation(f"event[{i}].usage_type", f"no price is for {event.usage_type!r}"))
-        if not event.amount.is_finite() or event.amount < 0:
+        if not reckonable(event.amount) or event.amount < 0:
             negative.append(Violation(f"event[{i}].amount", f"{event.amount} isn't a quantity"))
         if event.id and event.id in seen:
             doubles.append(Violation(f"event[{i}].id", f"another event is called {event.id!r}"))
         seen.add(event.id)
     for reason, wrong in (
+        ("EVENT_TIME_OUT_OF_RANGE", list(_out_of_range(events))),
         ("UNKNOWN_USAGE_TYPE", unknown),
         ("INVALID_QUANTITY", negative),
         ("DUPLICATE_EVENT", doubles),
     ):
         if wrong:
             raise InvalidArgument(reason, wrong[0].description, violations=wrong)
+
+
+def _out_of_range(events: Sequence[UsageEvent]) -> Iterable[Violation]:
+    first: datetime | None = None
+    for i, event in enumerate(events):
+        if event.at is None:
+            continue
+        first = first or event.at
+        if not _BEGIN <= event.at < _END:
+            yield Violation(f"event[{i}].at", f"it is between the years {_BEGIN.year} and {_END.year}")
+        elif abs(event.at - first) > _APART:
+            yield Violation(f"event[{i}].at", f"it is within two years of the first event, {instant(first)}")
 
 
 def _zone(name: str) -> ZoneInfo:
@@ -601,11 +621,17 @@ def _zone(name: str) -> ZoneInfo:
 
 def _clocks(zone: ZoneInfo, prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> Clocks | None:
     """What the clocks show while the events last; None: nothing depends on it."""
-    instants = [event.at for event in events if event.at is not None]
-    if not instants or not any(rate.bands for price in prices for rate in price.model.rates.rates):
+    if not _by_hours(prices, events):
         return None
+    instants = [event.at for event in events if event.at is not None]
     longest = timedelta(seconds=MAX_SECONDS)
     return clocks_during(zone, min(instants), max(instants) + longest)
+
+
+def _by_hours(prices: Sequence[UsagePrice], events: Sequence[UsageEvent]) -> bool:
+    """Whether what the events come to depends on the hour."""
+    banded = any(rate.bands for price in prices for rate in price.model.rates.rates)
+    return banded and any(event.at is not None for event in events)
 
 
 def _plain_event(event: UsageEvent) -> dict[str, Any]:

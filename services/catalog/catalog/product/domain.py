@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from catalog.product import consistency, pricing_models
+from catalog.product.numbers import excessive
 from catalog.product.values import (
     BundledProductOffering,
     BundledProductOfferingPriceRelationship,
@@ -326,6 +327,8 @@ class ProductOfferingPrice(CatalogItem):
         # TM Forum's own example states an amount and 0 per cent: nothing is said by that.
         if self.price is not None and self.price.value is not None and self.percentage:
             yield Violation("percentage", "a price is an amount or a percentage, not both")
+        for name in ("percentage", "tax", "unit_of_measure", "pricing_model"):
+            yield from excessive(name, getattr(self, name))
         for i, tax in enumerate(self.tax):
             yield from _negative(f"tax[{i}].tax_rate", tax.tax_rate)
         if self.pricing_model is not None:
@@ -410,6 +413,7 @@ class ProductOffering(CatalogItem):
 
     def _contradictions(self) -> Iterable[Violation]:
         yield from super()._contradictions()
+        yield from excessive("bundle_pricing", self.bundle_pricing)
         for i, price in enumerate(self.product_offering_price):
             path = f"product_offering_price[{i}]"
             yield from _reversed_period(f"{path}.valid_for", price.valid_for)
@@ -656,6 +660,7 @@ def _reversed_period(path: str, period: TimePeriod | None) -> Iterable[Violation
 def _impossible_value(path: str, value: ProductPriceValue) -> Iterable[Violation]:
     if value.percentage and (value.duty_free_amount is not None or value.tax_included_amount is not None):
         yield Violation(path, "a price is an amount or a percentage, not both")
+    yield from excessive(path, value)
     yield from _negative(f"{path}.tax_rate", value.tax_rate)
 
 

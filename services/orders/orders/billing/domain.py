@@ -29,6 +29,7 @@ SOURCE = "svyaz/orders"
 ZERO_HASH = "0" * 64
 
 # How long the periods of a charge or a discount are; the catalog knows these by more names.
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 _DAYS = {"day": 1, "week": 7}
 _MONTHS = {"month": 1, "year": 12}
 
@@ -75,6 +76,8 @@ class ChargeAlteration:
             return None
         duration = self.duration * int(number or 1)
         try:
+            if unit in _SECONDS:
+                return begins + timedelta(seconds=_SECONDS[unit] * duration)
             if unit in _DAYS:
                 return begins + timedelta(days=_DAYS[unit] * duration)
             if unit not in _MONTHS:
