@@ -19,7 +19,7 @@ from orders.ordering.api import Orders
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import MOST_COUPONS
 from orders.ordering.fulfilment import PROMISED, RELEASE
-from orders.ordering.store import coupon_promise
+from orders.ordering.store import coupon_promise, end_promise, promise
 from svyaz.catalog.v1 import pricing_pb2, promotion_pb2, promotion_pb2_grpc
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import values_pb2
@@ -443,6 +443,82 @@ def test_who_comes_back_too_late_has_no_order_and_no_discount(shop: Shop, coupon
     assert refused.value.reason == "COUPONS_GIVEN_BACK"
     assert (used(shop, made), promises(shop)) == (0, 0)
     assert not shop.agent(ORDER + "ListProductOrders").items
+
+
+class GivenBackInVain(Coupons):
+    """Gives coupons back, but whoever asked for it doesn't live to commit that he did."""
+
+    def release(self, order_id: str) -> None:
+        """Gives back whatever the order uses, and then fails."""
+        super().release(order_id)
+        raise Unavailable("TEST", "killed between the catalog's answer and the commit")
+
+
+def in_vain(shop: Shop, monkeypatch: pytest.MonkeyPatch, later: timedelta) -> None:
+    """So much later what is due is given back, and that isn't committed."""
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.fulfilment, "_coupons", GivenBackInVain(shop.fulfilment._coupons._promotions))
+        with pytest.raises(Unavailable):
+            shop.later(later)
+
+
+def test_a_use_that_was_given_back_is_no_discount_of_the_same_request_sent_again(
+    shop: Shop, coupon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    one, other = coupon(), coupon(usage_limit=1)
+    asked = (customer, account, tariff, [one.code, other.code], new_id())
+
+    def used_up(position: int, request: Any) -> None:
+        if position == 1:
+            Caught.redeem(shop, other.code, "somebody else's")
+
+    with Caught(shop, used_up) as caught, pytest.raises(InvalidArgument):
+        caught.order(*asked)
+    shop.world.manager.call("ReleaseCoupons", P.ReleaseCouponsRequest(order_id="somebody else's"))
+
+    def given_back(position: int, request: Any) -> None:
+        if position == 1:
+            in_vain(shop, monkeypatch, timedelta(0))
+
+    with Caught(shop, after=given_back) as again:
+        order = again.order(*asked)
+    assert (used(shop, one), used(shop, other)) == (1, 1)
+    shop.later(AFTERWARDS)
+    assert state_of(shop.get(order.id)) == "COMPLETED"
+    assert (used(shop, one), used(shop, other), promises(shop)) == (1, 1, 0)
+
+
+def test_who_comes_back_too_late_has_no_order_whatever_becomes_of_giving_back(
+    shop: Shop, coupon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    made = coupon(usage_limit=1)
+
+    def given_back(position: int, request: Any) -> None:
+        in_vain(shop, monkeypatch, AFTERWARDS)
+
+    with Caught(shop, after=given_back) as caught, pytest.raises(Unavailable) as refused:
+        caught.order(customer, account, tariff, [made.code])
+    assert refused.value.reason == "COUPONS_GIVEN_BACK"
+    shop.later(AFTERWARDS)
+    assert (used(shop, made), promises(shop)) == (0, 0)
+    assert not shop.agent(ORDER + "ListProductOrders").items
+
+
+def test_a_promise_that_has_ended_is_never_made_again(shop: Shop) -> None:
+    with acting("orders", "test", "bishkek"):
+        with shop.database.unit() as unit:
+            first = promise(unit, "bishkek", b"the same")
+            assert promise(unit, "bishkek", b"the same") == first
+            assert end_promise(unit, first)
+        with shop.database.unit() as unit:
+            second = promise(unit, "bishkek", b"the same")
+            assert second != first
+            assert not end_promise(unit, first)
+            assert end_promise(unit, second)
 
 
 def test_what_is_redeemed_for_an_order_that_was_cancelled_meanwhile_is_given_back(shop: Shop, coupon: Any) -> None:

@@ -30,7 +30,7 @@ from orders.ordering.domain import (
     product_ids,
     rows,
 )
-from orders.ordering.fulfilment import ADVANCE, CANCEL, PROMISED, RELEASE, withdraw
+from orders.ordering.fulfilment import ADVANCE, CANCEL, PROMISED, give_up, withdraw
 from orders.ordering.values import OrderItem, ProductOrderState
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
@@ -163,7 +163,7 @@ class Orders(StandardMethods):
             return remembered
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
-            if not store.end_promise(unit, order_id):
+            if store.end_promise(unit, order_id) is None:
                 raise Unavailable(
                     "COUPONS_GIVEN_BACK", "the order has been taken by another, or too late: send it again"
                 )
@@ -176,7 +176,7 @@ class Orders(StandardMethods):
             return self._database.transact(request, orders_pb2.ProductOrder, work)
         except (InvalidArgument, FailedPrecondition):
             with self._database.unit() as unit:
-                set_timer(unit, order_id, RELEASE, unit.at, branch)
+                give_up(unit, order_id)
             raise
         except Unavailable as error:
             # The same request at the same time: whoever was first has its order.

@@ -198,7 +198,7 @@ _PROMISE = """
     INSERT INTO coupon_promise (product_order_id, branch, request_hash) VALUES (%(order)s, %(branch)s, %(request)s)
     ON CONFLICT (request_hash) DO UPDATE SET request_hash = excluded.request_hash RETURNING product_order_id
 """
-_PROMISED = "DELETE FROM coupon_promise WHERE product_order_id = %(order)s"
+_PROMISED = "DELETE FROM coupon_promise WHERE product_order_id = %(order)s RETURNING branch"
 
 
 def promise(unit: Unit, branch: str, request_hash: bytes | None) -> str:
@@ -209,9 +209,11 @@ def promise(unit: Unit, branch: str, request_hash: bytes | None) -> str:
     return str(row[0])
 
 
-def end_promise(unit: Unit, order_id: str) -> bool:
-    """Whether the order was still to be: of those who end it at a time one does, the others wait for that."""
-    return unit.cursor().execute(_PROMISED, {"order": order_id}).rowcount == 1
+def end_promise(unit: Unit, order_id: str) -> str | None:
+    """The branch of the order that was still to be, and isn't promised ever again; None: it isn't any more. Of those
+    who end it at a time one does, the others wait for that."""
+    row = unit.cursor().execute(_PROMISED, {"order": order_id}).fetchone()
+    return str(row[0]) if row is not None else None
 
 
 def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) -> None:
