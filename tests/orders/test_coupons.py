@@ -631,10 +631,13 @@ def test_attributes_of_a_product_stay_beside_its_segment(shop: Shop) -> None:
     ]
 
 
-def test_only_the_service_gives_coupons_back(shop: Shop, issuer: Issuer) -> None:
-    """Else an agent could use a coupon again whose order goes on."""
+def test_only_the_service_takes_and_gives_back_coupons(shop: Shop, coupon: Any, issuer: Issuer) -> None:
+    """Else an agent could use a coupon again whose order goes on, or have one's promotion for an order without it."""
+    made = coupon()
     with grpc.insecure_channel(shop.world.settings.addresses["catalog"]) as opened:
         agent = Caller(opened, issuer.token(["agent"], ["bishkek"]))
-        with pytest.raises(DomainError) as refused:
-            agent("svyaz.catalog.v1.PromotionService/ReleaseCoupons", order_id=new_id())
-    assert refused.value.status == "PERMISSION_DENIED"
+        for method, more in (("RedeemCoupon", {"code": made.code}), ("ReleaseCoupons", {})):
+            with pytest.raises(DomainError) as refused:
+                agent(f"svyaz.catalog.v1.PromotionService/{method}", order_id=new_id(), **more)
+            assert refused.value.status == "PERMISSION_DENIED"
+    assert used(shop, made) == 0

@@ -35,7 +35,9 @@ def _check_origin(unit: Unit, product: Product) -> None:
         if item.product_order_id and item.product_order_id not in before
     }
     wrong = [
-        Violation(f"product_order_item[{added[order_id]}].product_order_id", f"order {order_id} says itself what it made")
+        Violation(
+            f"product_order_item[{added[order_id]}].product_order_id", f"order {order_id} says itself what it made"
+        )
         for order_id in store.orders_among(unit, added)
     ]
     if wrong:
