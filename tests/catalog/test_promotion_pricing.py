@@ -320,7 +320,7 @@ def test_only_what_is_valid_at_the_time_is_granted(
 def test_a_coupon_opens_its_promotion_or_says_why_not(
     manager: Client, client_for: Callable[..., Client], internet: Any, released: Callable[..., Any]
 ) -> None:
-    agent = client_for(["agent"])
+    agent, ordering = client_for(["agent"]), client_for(["service"])
     opened = released(coupon_required=True)
     demanding = released(pattern(off(), criteria("quantity", ">", "5")), coupon_required=True)
     code, other, hidden = (f"{name}-{new_id()}".upper() for name in ("open", "demanding", "hidden"))
@@ -346,10 +346,10 @@ def test_a_coupon_opens_its_promotion_or_says_why_not(
     ]
     assert any("the promotion “spring” takes off" in line for line in told)
     assert agent.call("ExplainPrice", pricing_pb2.ExplainPriceRequest(receipt=answer.receipt, language="ru")).line
-    redeem(agent, code, new_id(), "c")
+    redeem(ordering, code, new_id(), "c")
     assert totals(agent.price(item(internet), coupon=[code], customer_id="d"))["oneTime"][0] == "450.00"
     refused(lambda: agent.price(item(internet), coupon=[code], customer_id="c"), InvalidArgument, "COUPON_EXHAUSTED")
-    redeem(agent, code, new_id(), "d")
+    redeem(ordering, code, new_id(), "d")
     error = refused(lambda: agent.price(item(internet), coupon=[other, code]), InvalidArgument, "COUPON_EXHAUSTED")
     assert [violation.field for violation in error.violations] == ["context.coupon[1]"]
     refused(lambda: agent.price(item(internet), coupon=["nothing"]), InvalidArgument, "COUPON_UNKNOWN")

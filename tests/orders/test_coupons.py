@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import grpc
@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from chassis.auth import token_source
 from chassis.clients import channel
+from chassis.convert import to_timestamp
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.types import new_id
@@ -246,6 +247,46 @@ def test_an_orders_coupons_stay_and_count_for_its_other_items(shop: Shop, coupon
     assert [total.price.duty_free_amount.units for total in changed.order_total_price] == [720]
     shop.later(2 * DAY)
     assert shop.told(account) == [("RecurringChargeStart", "720")]
+    assert used(shop, made) == 1
+
+
+def test_what_has_been_redeemed_counts_for_other_items_after_its_time(
+    shop: Shop, coupon: Any, promotion: Callable[..., str]
+) -> None:
+    """The coupon has expired meanwhile, its promotion too, and then that is suspended; until somebody changes it."""
+    customer, account = shop.customer()
+    tariffs = [shop.offering(shop.price(fee)) for fee in (500, 600, 700, 800, 900)]
+    opens = promotion()
+    made = coupon(opens)
+    more = {"coupon": [made.code], "requested_start_date": shop.at(30 * DAY)}
+    order = shop.order(customer, account, item("1", "ADD", tariffs[0]), **more)
+
+    def changed_to(tariff: str) -> list[int]:
+        changed = shop.change(order.id, product_order_item=[item("1", "ADD", tariff)])
+        return [total.price.duty_free_amount.units for total in changed.order_total_price]
+
+    def over() -> values_pb2.TimePeriod:
+        return values_pb2.TimePeriod(end_date_time=to_timestamp(datetime.now(UTC)))
+
+    manager = shop.world.manager
+    manager.update(P.Coupon(id=made.id, valid_for=over()), "valid_for")
+    assert changed_to(tariffs[1]) == [480]
+    manager.update(P.Promotion(id=opens, valid_for=over()), "valid_for")
+    assert changed_to(tariffs[2]) == [560]
+    receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=order.id)
+    assert manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=receipt)).receipt == receipt
+    manager.update(P.Promotion(id=opens, lifecycle_status="suspend"), "lifecycle_status")
+    assert changed_to(tariffs[3]) == [640]
+    # Nobody else has it any more, nor does anybody have what hasn't been released.
+    with pytest.raises(InvalidArgument) as refused:
+        shop.order(customer, account, item("1", "ADD", tariffs[0]), coupon=[made.code])
+    assert refused.value.reason == "COUPON_NOT_APPLICABLE"
+    pattern = manager.get(P.Promotion(id=opens)).pattern
+    pattern[0].action[0].action_value = "90"
+    manager.update(P.Promotion(id=opens, pattern=pattern), "pattern")
+    with pytest.raises(InvalidArgument) as refused:
+        changed_to(tariffs[4])
+    assert (refused.value.reason, fields(refused)) == ("COUPON_NOT_APPLICABLE", ["coupon[0]"])
     assert used(shop, made) == 1
 
 

@@ -67,7 +67,7 @@ def relevant(
     return tuple(
         one
         for one in terms
-        if any(one.promotion.valid_for.covers(instant) for instant in instants)
+        if any(one.promotion.valid_for.covers(instant) for instant in (*instants, one.promotion.redeemed_at) if instant)
         and (not one.promotion.needs_coupon or one.promotion.id in opened)
     )
 
