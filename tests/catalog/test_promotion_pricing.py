@@ -232,6 +232,9 @@ def test_who_and_where_the_customer_is_decides(manager: Client, internet: Any, r
         promotion = released(pattern(off(), criteria(parameter, "=", value)))
         granted = manager.price(item(internet), **context)
         assert totals(granted)["oneTime"][0] == "450.00", parameter
+        # Who doesn't say it is told to.
+        compared = [manager.price(item(internet), **more).orders_before_compared for more in (context, {})]
+        assert compared == [parameter == "nthOrder"] * 2
         check(manager, granted)
         refused_to = manager.price(item(internet))
         assert totals(refused_to)["oneTime"][0] == "500.00"

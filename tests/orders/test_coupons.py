@@ -16,9 +16,10 @@ from chassis.convert import to_timestamp
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.types import new_id
+from orders.ordering import store
 from orders.ordering.api import Orders
 from orders.ordering.coupons import Coupons
-from orders.ordering.domain import MOST_COUPONS
+from orders.ordering.domain import MOST_COUPONS, ProductOrder
 from orders.ordering.fulfilment import PROMISED, RELEASE
 from orders.ordering.store import coupon_promise, end_promise, promise
 from svyaz.catalog.v1 import pricing_pb2, promotion_pb2, promotion_pb2_grpc
@@ -39,11 +40,21 @@ def promotion(shop: Shop) -> Iterator[Callable[..., str]]:
     """Releases promotions that need a coupon, for the time of the test."""
     made: list[Any] = []
 
-    def release(value: str = "20", *, months: int | None = None, segment: str = "", **more: Any) -> str:
+    def release(
+        value: str = "20",
+        *,
+        months: int | None = None,
+        segment: str = "",
+        above: str = "",
+        number: str = "",
+        **more: Any,
+    ) -> str:
         action = P.PromotionAction(action_type="unitPercentage", action_value=value, **more)
         if months is not None:
             action.application_duration.CopyFrom(values_pb2.Duration(amount=months, units="month"))
         who = ("segment", "=", segment) if segment else ("quantity", ">=", "1")
+        if number or above:
+            who = ("nthOrder", ">" if above else "=", above or number)
         criteria = P.PromotionCriteria(criteria_parameter=who[0], criteria_operator=who[1], criteria_value=who[2])
         group = P.PromotionCriteriaGroup(criteria=[criteria])
         made.append(
@@ -657,6 +668,73 @@ def test_the_frame_contract_is_the_items_else_the_orders_else_the_customers(shop
     priced_by("", plain("1", agreement=[{"id": "other"}]), stated, agreement=[{"id": "ordered"}])
     in_segment(shop, customer, agreement=[{"id": "signed"}, {"id": "also"}])
     priced_by("", plain("1"))
+
+
+def test_a_first_order_is_the_first_that_was_not_lost(shop: Shop, coupon: Any, promotion: Any) -> None:
+    customer, account = shop.customer()
+    tariff, larger = shop.offering(shop.price(500)), shop.offering(shop.price(900))
+    made = coupon(promotion(number="1"))
+    wanted: Any = (customer, account, item("1", "ADD", tariff))
+    later = {"coupon": [made.code], "requested_start_date": shop.at(DAY)}
+    first = shop.order(*wanted, **later)
+    assert [total.price.duty_free_amount.units for total in first.order_total_price] == [400]
+    with pytest.raises(InvalidArgument) as refused:
+        shop.order(*wanted, **later)
+    assert refused.value.reason == "COUPON_NOT_APPLICABLE"
+    # Another customer has a first order of his own; and the first stays the first when it is changed.
+    other = shop.customer()
+    shop.order(*other, wanted[2], **later)
+    shop.order(*wanted)
+    changed = shop.change(first.id, product_order_item=[item("1", "ADD", larger)])
+    assert [total.price.duty_free_amount.units for total in changed.order_total_price] == [720]
+    # The fourth that is taken is the second of those that count: the first was withdrawn.
+    withdrawn(shop, first.id)
+    shop.work()
+    second = coupon(promotion(number="2"))
+    order = shop.order(*wanted, coupon=[second.code])
+    assert [total.price.duty_free_amount.units for total in order.order_total_price] == [400]
+
+
+def test_orders_are_counted_only_for_promotions_that_compare_them(
+    shop: Shop, coupon: Any, promotion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    counted: list[int | None] = []
+    count = store.orders_before
+
+    def counting(*asked: Any) -> int | None:
+        counted.append(count(*asked))
+        return counted[-1]
+
+    monkeypatch.setattr(store, "orders_before", counting)
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon().code])
+    assert counted == []
+    opens = promotion(above="0")
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+    assert counted == [1, 2]
+    # Nobody's orders are counted for nobody.
+    with pytest.raises(InvalidArgument):
+        shop.order(None, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+
+
+@pytest.mark.parametrize(
+    ("parties", "customer"),
+    [
+        ([], None),
+        ([("a", "owner", "Customer"), ("b", "CUSTOMER", ""), ("c", "customer", "")], "b"),
+        ([("a", "owner", "Individual"), ("b", "payer", "Customer"), ("c", "", "Customer")], "b"),
+        ([("a", "customers", "Individual")], None),
+    ],
+)
+def test_the_database_finds_the_customer_that_the_order_has(shop: Shop, parties: Any, customer: str | None) -> None:
+    named = [{"id": party, "role": role, "at_referred_type": kind} for party, role, kind in parties]
+    order = shop.order(None, None, item("1", "ADD"), related_party=named)
+    with acting("orders", "test"), shop.database.unit() as unit:
+        column = store.product_order.c
+        assert unit.session.scalar(sa.select(column.customer_id).where(column.id == order.id)) == customer
+        assert (unit.get(ProductOrder, order.id).customer_id or None) == customer
 
 
 def test_attributes_of_a_product_stay_beside_its_segment(shop: Shop) -> None:

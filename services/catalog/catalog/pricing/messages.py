@@ -101,6 +101,7 @@ def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
             for total in pricing.total
         ],
         "receipt": receipt(pricing.receipt),
+        "orders_before_compared": pricing.orders_before_compared,
     }
     return pricing_pb2.PriceResponse(**parts)
 

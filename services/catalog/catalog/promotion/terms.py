@@ -95,6 +95,11 @@ class Terms:
             action.filter.categories for pattern in self.promotion.patterns for action in pattern.actions
         ) or any(condition.fact in (Fact.CATEGORY, Fact.CATEGORY_TOTAL) for condition in self.conditions())
 
+    @property
+    def by_order_number(self) -> bool:
+        """Whether it matters how many orders the customer had before."""
+        return any(condition.fact is Fact.ORDER_NUMBER for condition in self.conditions())
+
     def conditions(self) -> Iterable[Condition]:
         """All that is compared."""
         waiting: list[Rule | Condition] = [pattern.rule for pattern in self.promotion.patterns]

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -137,7 +138,7 @@ class Orders(StandardMethods):
         check_items(wanted)
         if request.product_order.coupon:
             return self._create_with_coupons(request, branch, wanted)
-        captured = self._capture.capture(_wanted(request, new_id(), branch), wanted, *self._held(wanted))
+        captured = self._captured(_wanted(request, new_id(), branch), wanted)
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
             return _taken(unit, _wanted(request, new_id(), branch), captured)
@@ -171,7 +172,7 @@ class Orders(StandardMethods):
 
         try:
             order = _wanted(request, order_id, branch)
-            captured = self._capture.capture(order, wanted, *self._held(wanted))
+            captured = self._captured(order, wanted)
             self._coupons.redeem(order, until)
             return self._database.transact(request, orders_pb2.ProductOrder, work)
         except (InvalidArgument, FailedPrecondition):
@@ -226,7 +227,7 @@ class Orders(StandardMethods):
         self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str], wanted: Sequence[OrderItem]
     ) -> Captured:
         order, _ = self._as_wanted(request, paths)
-        return self._capture.capture(order, wanted, *self._held(wanted))
+        return self._captured(order, wanted)
 
     def _missing(self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]) -> Sequence[str]:
         order, items = self._as_wanted(request, paths)
@@ -246,6 +247,15 @@ class Orders(StandardMethods):
         changes.pop("state", None)
         order.revise(changes, self._database.clock.now())
         return order, items
+
+    def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
+        return self._capture.capture(
+            order, wanted, *self._held(wanted), orders_before=partial(self._orders_before, order)
+        )
+
+    def _orders_before(self, order: ProductOrder) -> int | None:
+        with self._database.unit() as unit:
+            return store.orders_before(unit, order)
 
     def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""
