@@ -1,7 +1,6 @@
 """What can be asked of promotions and coupons: one method, one use case, one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from catalog.pricing.offers import Offer, parse_offer
@@ -281,10 +280,7 @@ class PromotionsOnPrices:
         categories = {}
         if any(one.by_category for one in possible):
             categories = store.categories_of(self._database, offers)
-        answer = promoted(pricing, context, offers, Basis(possible, tuple(coupons), categories, sold_with))
-        if any(one.by_order_number for one in possible):
-            answer = replace(answer, orders_before_compared=True)
-        return answer
+        return promoted(pricing, context, offers, Basis(possible, tuple(coupons), categories, sold_with))
 
     def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
         """The same again, from a receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""

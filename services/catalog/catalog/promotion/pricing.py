@@ -111,6 +111,7 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
     return replace(
         pricing,
         total=totals(pricing.item),
+        orders_before_compared=any(one.by_order_number for one in basis.terms),
         receipt=replace(receipt, inputs=Json(inputs), step=(*receipt.step, *steps)),
     )
 

@@ -30,7 +30,7 @@ product_order = aggregate_table(
     ProductOrder,
     sa.Column("customer_id", sa.Text, sa.Computed(_CUSTOMER, persisted=True)),
     # Without the state, so that an order goes from one to the next without a write to any index.
-    sa.Index("product_order_customer_id", "customer_id"),
+    sa.Index("product_order_customer_id", "customer_id", "branch"),
 )
 product_order_item = aggregate_table(
     metadata,

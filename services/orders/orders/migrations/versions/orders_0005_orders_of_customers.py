@@ -18,4 +18,4 @@ _CUSTOMER = (
 def upgrade() -> None:
     """Adds the column, which PostgreSQL fills, and its index."""
     op.add_column("product_order", sa.Column("customer_id", sa.Text(), sa.Computed(_CUSTOMER, persisted=True)))
-    op.create_index("product_order_customer_id", "product_order", ["customer_id"])
+    op.create_index("product_order_customer_id", "product_order", ["customer_id", "branch"])
