@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chassis.auth import Principal
 
@@ -24,14 +24,23 @@ class Call:
         cls, service: str, method: str, *, branches: tuple[str, ...], on_behalf_of: str | None = None
     ) -> "Call":
         """Work that nobody called for: the service acts as itself, limited to the branches."""
-        principal = Principal(
-            subject=f"service:{service}", roles=frozenset({"service"}), branches=branches, on_behalf_of=on_behalf_of
-        )
-        return cls(principal=principal, method=method, unattended=True)
+        return cls(principal=_service(service, branches, on_behalf_of), method=method, unattended=True)
+
+    def as_service(self, service: str, *, branches: tuple[str, ...]) -> "Call":
+        """The same call, in which the service does as itself what its caller may not: on behalf of him, and limited to
+        the branches, of which he has made sure before."""
+        caller = self.principal
+        return replace(self, principal=_service(service, branches, caller.on_behalf_of or caller.subject))
 
     def remaining(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+def _service(service: str, branches: tuple[str, ...], on_behalf_of: str | None) -> Principal:
+    return Principal(
+        subject=f"service:{service}", roles=frozenset({"service"}), branches=branches, on_behalf_of=on_behalf_of
+    )
 
 
 _current: ContextVar[Call] = ContextVar("svyaz_call")

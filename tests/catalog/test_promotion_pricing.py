@@ -232,6 +232,9 @@ def test_who_and_where_the_customer_is_decides(manager: Client, internet: Any, r
         promotion = released(pattern(off(), criteria(parameter, "=", value)))
         granted = manager.price(item(internet), **context)
         assert totals(granted)["oneTime"][0] == "450.00", parameter
+        # Who doesn't say it is told to.
+        compared = [manager.price(item(internet), **more).orders_before_compared for more in (context, {})]
+        assert compared == [parameter == "nthOrder"] * 2
         check(manager, granted)
         refused_to = manager.price(item(internet))
         assert totals(refused_to)["oneTime"][0] == "500.00"
@@ -320,7 +323,7 @@ def test_only_what_is_valid_at_the_time_is_granted(
 def test_a_coupon_opens_its_promotion_or_says_why_not(
     manager: Client, client_for: Callable[..., Client], internet: Any, released: Callable[..., Any]
 ) -> None:
-    agent = client_for(["agent"])
+    agent, ordering = client_for(["agent"]), client_for(["service"])
     opened = released(coupon_required=True)
     demanding = released(pattern(off(), criteria("quantity", ">", "5")), coupon_required=True)
     code, other, hidden = (f"{name}-{new_id()}".upper() for name in ("open", "demanding", "hidden"))
@@ -346,10 +349,10 @@ def test_a_coupon_opens_its_promotion_or_says_why_not(
     ]
     assert any("the promotion “spring” takes off" in line for line in told)
     assert agent.call("ExplainPrice", pricing_pb2.ExplainPriceRequest(receipt=answer.receipt, language="ru")).line
-    redeem(agent, code, new_id(), "c")
+    redeem(ordering, code, new_id(), "c")
     assert totals(agent.price(item(internet), coupon=[code], customer_id="d"))["oneTime"][0] == "450.00"
     refused(lambda: agent.price(item(internet), coupon=[code], customer_id="c"), InvalidArgument, "COUPON_EXHAUSTED")
-    redeem(agent, code, new_id(), "d")
+    redeem(ordering, code, new_id(), "d")
     error = refused(lambda: agent.price(item(internet), coupon=[other, code]), InvalidArgument, "COUPON_EXHAUSTED")
     assert [violation.field for violation in error.violations] == ["context.coupon[1]"]
     refused(lambda: agent.price(item(internet), coupon=["nothing"]), InvalidArgument, "COUPON_UNKNOWN")

@@ -56,7 +56,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     "svyaz.catalog.v1.PromotionService": {
         **standard(READ_CATALOG, WRITE_CATALOG, "Promotion/Promotions", "Coupon/Coupons"),
         "GenerateCoupons": WRITE_CATALOG,
-        "RedeemCoupon": frozenset({"agent", "admin", "service"}),
+        "RedeemCoupon": frozenset({"admin", "service"}),
         "ReleaseCoupons": frozenset({"admin", "service"}),
     },
     "svyaz.catalog.v1.PricingService": {

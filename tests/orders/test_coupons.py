@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import grpc
@@ -12,14 +12,16 @@ import sqlalchemy as sa
 
 from chassis.auth import token_source
 from chassis.clients import channel
+from chassis.convert import to_timestamp
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.types import new_id
+from orders.ordering import store
 from orders.ordering.api import Orders
 from orders.ordering.coupons import Coupons
-from orders.ordering.domain import MOST_COUPONS
+from orders.ordering.domain import MOST_COUPONS, ProductOrder
 from orders.ordering.fulfilment import PROMISED, RELEASE
-from orders.ordering.store import coupon_promise
+from orders.ordering.store import coupon_promise, end_promise, promise
 from svyaz.catalog.v1 import pricing_pb2, promotion_pb2, promotion_pb2_grpc
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import values_pb2
@@ -38,11 +40,21 @@ def promotion(shop: Shop) -> Iterator[Callable[..., str]]:
     """Releases promotions that need a coupon, for the time of the test."""
     made: list[Any] = []
 
-    def release(value: str = "20", *, months: int | None = None, segment: str = "", **more: Any) -> str:
+    def release(
+        value: str = "20",
+        *,
+        months: int | None = None,
+        segment: str = "",
+        above: str = "",
+        number: str = "",
+        **more: Any,
+    ) -> str:
         action = P.PromotionAction(action_type="unitPercentage", action_value=value, **more)
         if months is not None:
             action.application_duration.CopyFrom(values_pb2.Duration(amount=months, units="month"))
         who = ("segment", "=", segment) if segment else ("quantity", ">=", "1")
+        if number or above:
+            who = ("nthOrder", ">" if above else "=", above or number)
         criteria = P.PromotionCriteria(criteria_parameter=who[0], criteria_operator=who[1], criteria_value=who[2])
         group = P.PromotionCriteriaGroup(criteria=[criteria])
         made.append(
@@ -249,6 +261,46 @@ def test_an_orders_coupons_stay_and_count_for_its_other_items(shop: Shop, coupon
     assert used(shop, made) == 1
 
 
+def test_what_has_been_redeemed_counts_for_other_items_after_its_time(
+    shop: Shop, coupon: Any, promotion: Callable[..., str]
+) -> None:
+    """The coupon has expired meanwhile, its promotion too, and then that is suspended; until somebody changes it."""
+    customer, account = shop.customer()
+    tariffs = [shop.offering(shop.price(fee)) for fee in (500, 600, 700, 800, 900)]
+    opens = promotion()
+    made = coupon(opens)
+    more = {"coupon": [made.code], "requested_start_date": shop.at(30 * DAY)}
+    order = shop.order(customer, account, item("1", "ADD", tariffs[0]), **more)
+
+    def changed_to(tariff: str) -> list[int]:
+        changed = shop.change(order.id, product_order_item=[item("1", "ADD", tariff)])
+        return [total.price.duty_free_amount.units for total in changed.order_total_price]
+
+    def over() -> values_pb2.TimePeriod:
+        return values_pb2.TimePeriod(end_date_time=to_timestamp(datetime.now(UTC)))
+
+    manager = shop.world.manager
+    manager.update(P.Coupon(id=made.id, valid_for=over()), "valid_for")
+    assert changed_to(tariffs[1]) == [480]
+    manager.update(P.Promotion(id=opens, valid_for=over()), "valid_for")
+    assert changed_to(tariffs[2]) == [560]
+    receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=order.id)
+    assert manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=receipt)).receipt == receipt
+    manager.update(P.Promotion(id=opens, lifecycle_status="suspend"), "lifecycle_status")
+    assert changed_to(tariffs[3]) == [640]
+    # Nobody else has it any more, nor does anybody have what hasn't been released.
+    with pytest.raises(InvalidArgument) as refused:
+        shop.order(customer, account, item("1", "ADD", tariffs[0]), coupon=[made.code])
+    assert refused.value.reason == "COUPON_NOT_APPLICABLE"
+    pattern = manager.get(P.Promotion(id=opens)).pattern
+    pattern[0].action[0].action_value = "90"
+    manager.update(P.Promotion(id=opens, pattern=pattern), "pattern")
+    with pytest.raises(InvalidArgument) as refused:
+        changed_to(tariffs[4])
+    assert (refused.value.reason, fields(refused)) == ("COUPON_NOT_APPLICABLE", ["coupon[0]"])
+    assert used(shop, made) == 1
+
+
 # --- giving back -----------------------------------------------------------------------------------------------------
 
 
@@ -445,6 +497,82 @@ def test_who_comes_back_too_late_has_no_order_and_no_discount(shop: Shop, coupon
     assert not shop.agent(ORDER + "ListProductOrders").items
 
 
+class GivenBackInVain(Coupons):
+    """Gives coupons back, but whoever asked for it doesn't live to commit that he did."""
+
+    def release(self, order_id: str) -> None:
+        """Gives back whatever the order uses, and then fails."""
+        super().release(order_id)
+        raise Unavailable("TEST", "killed between the catalog's answer and the commit")
+
+
+def in_vain(shop: Shop, monkeypatch: pytest.MonkeyPatch, later: timedelta) -> None:
+    """So much later what is due is given back, and that isn't committed."""
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.fulfilment, "_coupons", GivenBackInVain(shop.fulfilment._coupons._promotions))
+        with pytest.raises(Unavailable):
+            shop.later(later)
+
+
+def test_a_use_that_was_given_back_is_no_discount_of_the_same_request_sent_again(
+    shop: Shop, coupon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    one, other = coupon(), coupon(usage_limit=1)
+    asked = (customer, account, tariff, [one.code, other.code], new_id())
+
+    def used_up(position: int, request: Any) -> None:
+        if position == 1:
+            Caught.redeem(shop, other.code, "somebody else's")
+
+    with Caught(shop, used_up) as caught, pytest.raises(InvalidArgument):
+        caught.order(*asked)
+    shop.world.manager.call("ReleaseCoupons", P.ReleaseCouponsRequest(order_id="somebody else's"))
+
+    def given_back(position: int, request: Any) -> None:
+        if position == 1:
+            in_vain(shop, monkeypatch, timedelta(0))
+
+    with Caught(shop, after=given_back) as again:
+        order = again.order(*asked)
+    assert (used(shop, one), used(shop, other)) == (1, 1)
+    shop.later(AFTERWARDS)
+    assert state_of(shop.get(order.id)) == "COMPLETED"
+    assert (used(shop, one), used(shop, other), promises(shop)) == (1, 1, 0)
+
+
+def test_who_comes_back_too_late_has_no_order_whatever_becomes_of_giving_back(
+    shop: Shop, coupon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    made = coupon(usage_limit=1)
+
+    def given_back(position: int, request: Any) -> None:
+        in_vain(shop, monkeypatch, AFTERWARDS)
+
+    with Caught(shop, after=given_back) as caught, pytest.raises(Unavailable) as refused:
+        caught.order(customer, account, tariff, [made.code])
+    assert refused.value.reason == "COUPONS_GIVEN_BACK"
+    shop.later(AFTERWARDS)
+    assert (used(shop, made), promises(shop)) == (0, 0)
+    assert not shop.agent(ORDER + "ListProductOrders").items
+
+
+def test_a_promise_that_has_ended_is_never_made_again(shop: Shop) -> None:
+    with acting("orders", "test", "bishkek"):
+        with shop.database.unit() as unit:
+            first = promise(unit, "bishkek", b"the same")
+            assert promise(unit, "bishkek", b"the same") == first
+            assert end_promise(unit, first)
+        with shop.database.unit() as unit:
+            second = promise(unit, "bishkek", b"the same")
+            assert second != first
+            assert not end_promise(unit, first)
+            assert end_promise(unit, second)
+
+
 def test_what_is_redeemed_for_an_order_that_was_cancelled_meanwhile_is_given_back(shop: Shop, coupon: Any) -> None:
     """The same request twice: one is taken and cancelled while the other is on its way to redeem."""
     customer, account = shop.customer()
@@ -519,6 +647,73 @@ def test_the_customers_segment_reaches_the_price_and_stays_with_the_product(
     shop.order(customer, account, item("1", "ADD", tariff), coupon=[by_id.code])
 
 
+def test_a_first_order_is_the_first_that_was_not_lost(shop: Shop, coupon: Any, promotion: Any) -> None:
+    customer, account = shop.customer()
+    tariff, larger = shop.offering(shop.price(500)), shop.offering(shop.price(900))
+    made = coupon(promotion(number="1"))
+    wanted: Any = (customer, account, item("1", "ADD", tariff))
+    later = {"coupon": [made.code], "requested_start_date": shop.at(DAY)}
+    first = shop.order(*wanted, **later)
+    assert [total.price.duty_free_amount.units for total in first.order_total_price] == [400]
+    with pytest.raises(InvalidArgument) as refused:
+        shop.order(*wanted, **later)
+    assert refused.value.reason == "COUPON_NOT_APPLICABLE"
+    # Another customer has a first order of his own; and the first stays the first when it is changed.
+    other = shop.customer()
+    shop.order(*other, wanted[2], **later)
+    shop.order(*wanted)
+    changed = shop.change(first.id, product_order_item=[item("1", "ADD", larger)])
+    assert [total.price.duty_free_amount.units for total in changed.order_total_price] == [720]
+    # The fourth that is taken is the second of those that count: the first was withdrawn.
+    withdrawn(shop, first.id)
+    shop.work()
+    second = coupon(promotion(number="2"))
+    order = shop.order(*wanted, coupon=[second.code])
+    assert [total.price.duty_free_amount.units for total in order.order_total_price] == [400]
+
+
+def test_orders_are_counted_only_for_promotions_that_compare_them(
+    shop: Shop, coupon: Any, promotion: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    tariff = shop.offering(shop.price(500))
+    counted: list[int | None] = []
+    count = store.orders_before
+
+    def counting(*asked: Any) -> int | None:
+        counted.append(count(*asked))
+        return counted[-1]
+
+    monkeypatch.setattr(store, "orders_before", counting)
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon().code])
+    assert counted == []
+    opens = promotion(above="0")
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+    shop.order(customer, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+    assert counted == [1, 2]
+    # Nobody's orders are counted for nobody.
+    with pytest.raises(InvalidArgument):
+        shop.order(None, account, item("1", "ADD", tariff), coupon=[coupon(opens).code])
+
+
+@pytest.mark.parametrize(
+    ("parties", "customer"),
+    [
+        ([], None),
+        ([("a", "owner", "Customer"), ("b", "CUSTOMER", ""), ("c", "customer", "")], "b"),
+        ([("a", "owner", "Individual"), ("b", "payer", "Customer"), ("c", "", "Customer")], "b"),
+        ([("a", "customers", "Individual")], None),
+    ],
+)
+def test_the_database_finds_the_customer_that_the_order_has(shop: Shop, parties: Any, customer: str | None) -> None:
+    named = [{"id": party, "role": role, "at_referred_type": kind} for party, role, kind in parties]
+    order = shop.order(None, None, item("1", "ADD"), related_party=named)
+    with acting("orders", "test"), shop.database.unit() as unit:
+        column = store.product_order.c
+        assert unit.session.scalar(sa.select(column.customer_id).where(column.id == order.id)) == customer
+        assert (unit.get(ProductOrder, order.id).customer_id or None) == customer
+
+
 def test_attributes_of_a_product_stay_beside_its_segment(shop: Shop) -> None:
     customer, account = shop.customer()
     tariff = shop.offering(shop.price(500))
@@ -532,10 +727,13 @@ def test_attributes_of_a_product_stay_beside_its_segment(shop: Shop) -> None:
     ]
 
 
-def test_only_the_service_gives_coupons_back(shop: Shop, issuer: Issuer) -> None:
-    """Else an agent could use a coupon again whose order goes on."""
+def test_only_the_service_takes_and_gives_back_coupons(shop: Shop, coupon: Any, issuer: Issuer) -> None:
+    """Else an agent could use a coupon again whose order goes on, or have one's promotion for an order without it."""
+    made = coupon()
     with grpc.insecure_channel(shop.world.settings.addresses["catalog"]) as opened:
         agent = Caller(opened, issuer.token(["agent"], ["bishkek"]))
-        with pytest.raises(DomainError) as refused:
-            agent("svyaz.catalog.v1.PromotionService/ReleaseCoupons", order_id=new_id())
-    assert refused.value.status == "PERMISSION_DENIED"
+        for method, more in (("RedeemCoupon", {"code": made.code}), ("ReleaseCoupons", {})):
+            with pytest.raises(DomainError) as refused:
+                agent(f"svyaz.catalog.v1.PromotionService/{method}", order_id=new_id(), **more)
+            assert refused.value.status == "PERMISSION_DENIED"
+    assert used(shop, made) == 0

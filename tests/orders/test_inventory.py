@@ -1,6 +1,6 @@
 """Products from the moment they are ordered to their end."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -9,6 +9,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import ProductPrice, ProductStatus, RelatedProductOrderItem
 from chassis.types import EntityRef, Money, Price
 from orders.inventory.domain import DELETABLE, TRANSITIONS, Product
+from tests.orders.conftest import PRODUCT, Shop, item
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -63,12 +64,55 @@ def test_what_billing_has_been_told_of_a_product_changes_by_an_order_only() -> N
     product.product_price = (ProductPrice(price_type="recurring", price=fee),)
     product.revise({"billing_account": EntityRef(id="a")}, NOW)
     product.product_order_item = (RelatedProductOrderItem(product_order_id="o", order_item_id="1"),)
-    for change in ({"billing_account": EntityRef(id="b")}, {"product_price": ()}, {"status": ProductStatus.TERMINATED}):
+    changes = (
+        {"billing_account": EntityRef(id="b")},
+        {"product_price": ()},
+        {"status": ProductStatus.TERMINATED},
+        {"product_order_item": ()},
+        {"product_order_item": (RelatedProductOrderItem(product_order_id="another"),)},
+        {"start_date": NOW + timedelta(days=300)},
+    )
+    for change in changes:
         with pytest.raises(FailedPrecondition) as refused:
             product.revise(change, NOW)
         assert refused.value.reason == "CHARGED"
-    product.revise({"billing_account": EntityRef(id="a"), "name": "mine", "status": ProductStatus.SUSPENDED}, NOW)
+    same = {"billing_account": EntityRef(id="a"), "start_date": NOW, "product_order_item": product.product_order_item}
+    product.revise({**same, "name": "mine", "status": ProductStatus.SUSPENDED}, NOW)
     assert (product.name, product.status) == ("mine", ProductStatus.SUSPENDED)
+
+
+def test_what_is_being_ordered_begins_when_the_order_says_so() -> None:
+    """Not at a time from which on a discount would be counted anew."""
+    product = a_product(ProductStatus.PENDING_ACTIVE)
+    product.revise({"start_date": NOW}, NOW)
+    product.product_order_item = (RelatedProductOrderItem(product_order_id="o", order_item_id="1"),)
+    with pytest.raises(FailedPrecondition) as refused:
+        product.revise({"start_date": NOW + timedelta(days=300)}, NOW)
+    assert refused.value.reason == "CHARGED"
+    product.revise({"billing_account": EntityRef(id="b")}, NOW)
+
+
+def test_no_product_is_said_to_be_of_an_order_that_it_is_not_of(shop: Shop) -> None:
+    customer, account = shop.customer()
+    order = shop.order(customer, account, item("1", "ADD", shop.offering(shop.price(500))))
+    elsewhere = {"product_order_id": "4711 of the system before", "order_item_id": "1"}
+    product = shop.product(status="PRODUCT_STATUS_CREATED", product_order_item=[elsewhere])
+    named = [elsewhere, {"product_order_id": order.id, "order_item_id": "1"}]
+    with pytest.raises(InvalidArgument) as refused:
+        shop.product(status="PRODUCT_STATUS_CREATED", product_order_item=named)
+    assert [violation.field for violation in refused.value.violations] == ["product_order_item[1].product_order_id"]
+    mask = {"paths": ["product_order_item"]}
+    with pytest.raises(InvalidArgument) as refused:
+        shop.agent(PRODUCT + "UpdateProduct", product={"id": product, "product_order_item": named}, update_mask=mask)
+    assert refused.value.reason == "NOT_OF_THE_ORDER"
+    # What an order has made can be said again.
+    shop.work()
+    (made,) = shop.products(order.id).values()
+    shop.agent(
+        PRODUCT + "UpdateProduct",
+        product={"id": made.id, "name": "renamed", "product_order_item": made.product_order_item},
+        update_mask={"paths": ["name", "product_order_item"]},
+    )
 
 
 def test_when_it_was_ordered_can_not_be_changed() -> None:

@@ -94,6 +94,7 @@ def response(pricing: Pricing) -> pricing_pb2.PriceResponse:
         "item": [at(_item, item, f"item[{i}]") for i, item in enumerate(pricing.item)],
         "total": [at(_total, total, f"total[{i}]") for i, total in enumerate(pricing.total)],
         "receipt": receipt(pricing.receipt),
+        "orders_before_compared": pricing.orders_before_compared,
     }
     return pricing_pb2.PriceResponse(**parts)
 

@@ -186,3 +186,5 @@ class Pricing:
     item: tuple[PricedItem, ...]
     total: tuple[PriceTotal, ...]
     receipt: PriceReceipt
+    # Whether it may hang on how many orders the customer had before, known or not.
+    orders_before_compared: bool = False

@@ -1,6 +1,6 @@
 """What can be asked of promotions and coupons: one method, one use case, one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catalog.pricing.offers import Offer, parse_offer
@@ -8,6 +8,7 @@ from catalog.pricing.store import Current
 from catalog.pricing.values import Pricing, PricingContext
 from catalog.promotion import store
 from catalog.promotion.domain import (
+    NOT_ON_OFFER,
     ApprovalThresholds,
     Coupon,
     CouponRedemption,
@@ -19,6 +20,7 @@ from catalog.promotion.domain import (
 )
 from catalog.promotion.engine import Coupon as EnteredCoupon
 from catalog.promotion.pricing import INPUT, Basis, parse_basis, promoted, relevant
+from catalog.promotion.terms import Terms
 from catalog.promotion.values import Stage
 from chassis import calls
 from chassis.convert import from_message, to_message
@@ -272,7 +274,10 @@ class PromotionsOnPrices:
         A coupon that changes nothing for another reason is named in the receipt, with the reason.
         """
         terms = self._book.on_offer(self._database, current.of(store.TAG) if current is not None else None)
-        coupons = self._coupons(context) if context.coupon else ()
+        coupons: Sequence[EnteredCoupon] = ()
+        if context.coupon:
+            coupons, redeemed = self._coupons(context)
+            terms = [*(one for one in terms if one.promotion.id not in redeemed), *redeemed.values()]
         sold_with: dict[str, frozenset[str]] = {}
         if context.held_sale and any(one.promotion.needs_coupon for one in terms):
             sold_with = self._sold_with(context)
@@ -280,7 +285,7 @@ class PromotionsOnPrices:
         categories = {}
         if any(one.by_category for one in possible):
             categories = store.categories_of(self._database, offers)
-        return promoted(pricing, context, offers, Basis(possible, coupons, categories, sold_with))
+        return promoted(pricing, context, offers, Basis(possible, tuple(coupons), categories, sold_with))
 
     def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
         """The same again, from a receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
@@ -298,25 +303,30 @@ class PromotionsOnPrices:
         }
         return {item: promotions for item, promotions in opened.items() if promotions}
 
-    def _coupons(self, context: PricingContext) -> tuple[EnteredCoupon, ...]:
-        """The coupons as they were entered, each once."""
+    def _coupons(self, context: PricingContext) -> tuple[Sequence[EnteredCoupon], Mapping[str, Terms]]:
+        """The coupons as they were entered, each once; and promotion → its terms, of those that the order itself has
+        redeemed."""
         entered: dict[str, int] = {}
         for i, code in enumerate(context.coupon):
             entered.setdefault(normal_code(code), i)
         wrong: list[tuple[str, Violation]] = []
         found = []
+        terms: dict[str, Terms] = {}
         with self._database.unit() as unit:
             known = store.coupons(unit, list(entered))
             limited = [coupon.id for coupon in known.values() if coupon.customer_usage_limit is not None]
             used = store.uses_by_customer(unit, limited, context.customer_id) if limited else {}
             own = store.redemptions_of(unit, context.order_id) if context.order_id else ()
-            redeemed = {redemption.coupon_id for redemption in own}
+            redeemed = {redemption.coupon_id: redemption.redeemed_at for redemption in own}
             for code, i in entered.items():
                 coupon = known.get(code)
                 promotion = unit.find(Promotion, coupon.promotion_id) if coupon is not None else None
                 if coupon is not None and coupon.id in redeemed:
-                    # Within its limits: this order is one of those that are counted.
-                    reason, why = use_obstacle(coupon, promotion, context.at) or ("", "")
+                    # Within its limits, as one of those that are counted, and valid when it was redeemed.
+                    reason, why = "PROMOTION_NOT_RELEASED", NOT_ON_OFFER
+                    if promotion is not None and promotion.as_released:
+                        reason, why = "", ""
+                        terms[promotion.id] = promotion.terms().redeemed(redeemed[coupon.id])
                 else:
                     reason, why = _obstacle(coupon, promotion, context, used.get(coupon.id, 0) if coupon else 0)
                 if reason in _WRONG:
@@ -327,7 +337,7 @@ class PromotionsOnPrices:
             raise InvalidArgument(
                 wrong[0][0], wrong[0][1].description, violations=[violation for _, violation in wrong]
             )
-        return tuple(found)
+        return found, terms
 
 
 def _obstacle(

@@ -104,6 +104,11 @@ class Promotion(Aggregate):
         """Whether it is granted, while it is valid."""
         return self.stage is Stage.RELEASE
 
+    @property
+    def as_released(self) -> bool:
+        """Whether it says what was released the last time: it is, or was and nobody has changed it since."""
+        return self.released or (self.stage in (Stage.SUSPEND, Stage.RETIREMENT) and not self.edited_by)
+
     def check(self, at: datetime) -> None:
         """Gives a new promotion its first status (it may name any) and its stamp.
 
@@ -312,6 +317,7 @@ def _reversed(path: str, period: TimePeriod | None) -> Iterable[Violation]:
 _SIGNS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 # 60 random bits: at a thousand guesses a second, one of a million codes is found in some 36 years.
 _RANDOM_SIGNS = 12
+NOT_ON_OFFER = "its promotion isn't on offer"
 _CODE = re.compile(r"[^\s\x00-\x1f]{1,64}")
 
 
@@ -387,7 +393,7 @@ def use_obstacle(coupon: Coupon, promotion: Promotion | None, at: datetime) -> t
     """Why a coupon opens nothing at the instant, as reason and words; None: it does, as far as its limits go."""
     period = coupon.valid_for or TimePeriod()
     if promotion is None or not promotion.released:
-        return "PROMOTION_NOT_RELEASED", "its promotion isn't on offer"
+        return "PROMOTION_NOT_RELEASED", NOT_ON_OFFER
     for ends in (period.end_date_time, (promotion.valid_for or TimePeriod()).end_date_time):
         if ends is not None and ends <= at:
             return "COUPON_EXPIRED", "it has expired"

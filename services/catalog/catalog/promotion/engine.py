@@ -169,6 +169,8 @@ class Promotion:
     on_list_price: bool = False
     currency: str = ""
     valid_for: TimePeriod = _ALWAYS
+    # When a coupon for it was redeemed for this very order: what was valid then is granted.
+    redeemed_at: datetime | None = None
 
 
 # --- what they are applied to ----------------------------------------------------------------------------------------
@@ -322,7 +324,7 @@ class _Promoter:
         on_list: list[Promotion] = []
         on_cart: list[Promotion] = []
         for promotion in self._promotions:
-            if not self._valid(promotion.valid_for):
+            if not self._valid(promotion.valid_for, promotion):
                 self._reject(promotion, "isn't valid at that time")
             elif promotion.needs_coupon and (reason := self._coupon_obstacle(promotion)):
                 self._reject(promotion, reason)
@@ -349,9 +351,9 @@ class _Promoter:
             return "it needs a coupon"
         return None if any(coupon.refused is None for coupon in entered) else entered[0].refused
 
-    def _valid(self, period: TimePeriod) -> bool:
-        """Whether it is on offer now, or was when something that is held was sold."""
-        return any(period.covers(instant) for instant in (self._cart.at, *self._sold))
+    def _valid(self, period: TimePeriod, promotion: Promotion) -> bool:
+        """Whether it is on offer now (or was when its coupon was redeemed), or when something that is held was sold."""
+        return any(period.covers(instant) for instant in (promotion.redeemed_at or self._cart.at, *self._sold))
 
     def _reject(self, promotion: Promotion, reason: str) -> None:
         self._why_not[promotion.id] = reason
@@ -440,7 +442,7 @@ class _Promoter:
         """Its patterns whose conditions hold; none: it is rejected, and why is said."""
         found, reasons = [], []
         for i, pattern in enumerate(promotion.patterns):
-            reason = None if self._valid(pattern.valid_for) else "isn't valid at that time"
+            reason = None if self._valid(pattern.valid_for, promotion) else "isn't valid at that time"
             reason = reason or self._failing(pattern.rule, promotion)
             if reason is None:
                 found.append((i, pattern))
@@ -514,7 +516,7 @@ class _Promoter:
 
     def _fits(self, promoted: Promoted, action: Action, promotion: Promotion, pattern: Pattern) -> bool:
         line, wanted = promoted.line, action.filter
-        sold_at = line.sold_at or self._cart.at
+        sold_at = line.sold_at or promotion.redeemed_at or self._cart.at
         return (
             line.delivery == (action.off is Off.DELIVERY)
             and (not promotion.needs_coupon or promotion.id in self._entered or promotion.id in line.opened)

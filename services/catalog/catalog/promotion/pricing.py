@@ -67,7 +67,7 @@ def relevant(
     return tuple(
         one
         for one in terms
-        if any(one.promotion.valid_for.covers(instant) for instant in instants)
+        if any(one.promotion.valid_for.covers(instant) for instant in (*instants, one.promotion.redeemed_at) if instant)
         and (not one.promotion.needs_coupon or one.promotion.id in opened)
     )
 
@@ -111,6 +111,7 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
     return replace(
         pricing,
         total=totals(pricing.item),
+        orders_before_compared=any(one.by_order_number for one in basis.terms),
         receipt=replace(receipt, inputs=Json(inputs), step=(*receipt.step, *steps)),
     )
 

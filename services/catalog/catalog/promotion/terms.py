@@ -4,6 +4,7 @@ The file leaves open what a criterion can be about and what an action can do. Wh
 below; whatever else somebody writes is kept, but a promotion with it can't be released, and the attribute is named.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,12 +84,21 @@ class Terms:
     promotion: Promotion
     text: str
 
+    def redeemed(self, at: datetime) -> "Terms":
+        """The same for an order that redeemed a coupon for it at the instant."""
+        return parse_terms({**json.loads(self.text), "redeemed_at": instant(at)})
+
     @property
     def by_category(self) -> bool:
         """Whether it matters what categories an offering is in."""
         return any(
             action.filter.categories for pattern in self.promotion.patterns for action in pattern.actions
         ) or any(condition.fact in (Fact.CATEGORY, Fact.CATEGORY_TOTAL) for condition in self.conditions())
+
+    @property
+    def by_order_number(self) -> bool:
+        """Whether it matters how many orders the customer had before."""
+        return any(condition.fact is Fact.ORDER_NUMBER for condition in self.conditions())
 
     def conditions(self) -> Iterable[Condition]:
         """All that is compared."""
@@ -123,6 +133,7 @@ def parse_terms(data: Mapping[str, Any]) -> Terms:
             on_list_price=data["on_list_price"],
             currency=data["currency"],
             valid_for=_period(data["valid_for"]),
+            redeemed_at=datetime.fromisoformat(data["redeemed_at"]) if "redeemed_at" in data else None,
         ),
         canonical(data),
     )

@@ -1,7 +1,9 @@
 """What the inventory can be asked to do."""
 
-from chassis.db import Database
+from chassis.db import Database, Unit
+from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
+from orders.inventory import store
 from orders.inventory.domain import Product
 from svyaz.orders.v1 import inventory_pb2
 
@@ -13,6 +15,30 @@ class Inventory(StandardMethods):
         super().__init__(
             inventory_pb2.DESCRIPTOR.services_by_name["InventoryService"],
             Collection(
-                database, Product, inventory_pb2.Product, deleting=lambda unit, product: product.require_deletable()
+                database,
+                Product,
+                inventory_pb2.Product,
+                creating=_check_origin,
+                changed=_check_origin,
+                deleting=lambda unit, product: product.require_deletable(),
             ),
         )
+
+
+def _check_origin(unit: Unit, product: Product) -> None:
+    """Raises InvalidArgument NOT_OF_THE_ORDER for orders of ours that the product isn't of, whose discounts it would
+    have; what an order makes is said by the order. Those of another system may be named."""
+    before = store.origin_before(product)
+    added = {
+        item.product_order_id: number
+        for number, item in enumerate(product.product_order_item)
+        if item.product_order_id and item.product_order_id not in before
+    }
+    wrong = [
+        Violation(
+            f"product_order_item[{added[order_id]}].product_order_id", f"order {order_id} says itself what it made"
+        )
+        for order_id in store.orders_among(unit, added)
+    ]
+    if wrong:
+        raise InvalidArgument("NOT_OF_THE_ORDER", wrong[0].description, violations=wrong)

@@ -42,8 +42,11 @@ TRANSITIONS: Mapping[ProductStatus, frozenset[ProductStatus]] = {
 RECURRING = "recurring"
 # What billing has been told of an ordered product.
 CHARGED = ("billing_account", "product_price")
+# What only orders say of what one of them has made, or is making: by it discounts are found again, and counted.
+ORDERED = ("product_order_item", "start_date")
 # Between its activation and its end a product is charged for.
 RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
+_COMING_OR_RUNNING = RUNNING | {ProductStatus.PENDING_ACTIVE}
 
 # A product that has never worked may be forgotten; what has been used or charged stays in the books.
 DELETABLE = frozenset({ProductStatus.CREATED, ProductStatus.CANCELLED, ProductStatus.ABORTED})
@@ -127,8 +130,10 @@ class Product(Aggregate):
         rest = {name: value for name, value in changes.items() if name != "status"}
         if self.running_charges and wanted is ProductStatus.TERMINATED:
             raise FailedPrecondition("CHARGED", "recurring charges of the product run: order its deletion")
-        if self.running_charges and self.product_order_item:
-            told = [name for name in CHARGED if rest.get(name, getattr(self, name)) != getattr(self, name)]
+        if self.product_order_item:
+            settled: tuple[str, ...] = ORDERED if self.status in _COMING_OR_RUNNING else ()
+            settled += CHARGED if self.running_charges else ()
+            told = [name for name in settled if rest.get(name, getattr(self, name)) != getattr(self, name)]
             if told:
                 raise FailedPrecondition("CHARGED", f"{', '.join(told)}: of a charged product only an order changes it")
         super().revise(rest, at)

@@ -15,6 +15,23 @@ product = aggregate_table(metadata, "product", Product)
 RESOURCES: Mapping[type[Aggregate], Resource] = {Product: Resource(inventory_pb2.Product, product)}
 
 
+# The orders themselves are the ordering's.
+_ORDERS = "SELECT id FROM product_order WHERE id = ANY (%(ids)s) ORDER BY id"
+
+
+def orders_among(unit: Unit, ids: Iterable[str]) -> list[str]:
+    """Which of these are ids of orders."""
+    wanted = list(ids)
+    return [row[0] for row in unit.cursor().execute(_ORDERS, {"ids": wanted})] if wanted else []
+
+
+def origin_before(product: Product) -> set[str]:
+    """The orders that a product had before this transaction changed it."""
+    history = sa.inspect(product).attrs["product_order_item"].history
+    before = (history.deleted or history.unchanged or ((),))[0]
+    return {item.product_order_id for item in before or () if item.product_order_id}
+
+
 def with_parts(unit: Unit, ids: Iterable[str]) -> dict[str, Product]:
     """The products with everything that they bundle, by id; those that don't exist are left out."""
     found: dict[str, Product] = {}

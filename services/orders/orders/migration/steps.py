@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from chassis import clients
 from chassis.cloudevents import ReceivedEvent
@@ -15,7 +16,7 @@ from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for
 from orders.ordering.capture import Capture
 from orders.ordering.placing import place
-from orders.ordering.store import quantities, quantity_of
+from orders.ordering.store import orders_before, quantities, quantity_of
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 
@@ -109,6 +110,7 @@ class Migrating:
                 quantities(unit, products),
                 exact_version=True,
                 charge_one_time=bool(migration.charge_one_time),
+                orders_before=partial(orders_before, unit, order),
             )
         except (FailedPrecondition, InvalidArgument) as refusal:
             violations = "; ".join(f"{one.field} {one.description}" for one in refusal.violations)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,7 +31,7 @@ from orders.ordering.domain import (
     check_items,
     product_ids,
 )
-from orders.ordering.fulfilment import CANCEL, PROMISED, RELEASE, withdraw
+from orders.ordering.fulfilment import CANCEL, PROMISED, give_up, withdraw
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
 from svyaz.orders.v1 import orders_pb2
@@ -150,7 +151,7 @@ class Orders(StandardMethods):
         check_items(wanted)
         if request.product_order.coupon:
             return self._create_with_coupons(request, branch, wanted)
-        captured = self._capture.capture(_wanted(request, new_id(), branch), wanted, *self._held(wanted))
+        captured = self._captured(_wanted(request, new_id(), branch), wanted)
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
             return _taken(unit, _wanted(request, new_id(), branch), captured)
@@ -176,7 +177,7 @@ class Orders(StandardMethods):
             return remembered
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
-            if not store.end_promise(unit, order_id):
+            if store.end_promise(unit, order_id) is None:
                 raise Unavailable(
                     "COUPONS_GIVEN_BACK", "the order has been taken by another, or too late: send it again"
                 )
@@ -184,12 +185,12 @@ class Orders(StandardMethods):
 
         try:
             order = _wanted(request, order_id, branch)
-            captured = self._capture.capture(order, wanted, *self._held(wanted))
+            captured = self._captured(order, wanted)
             self._coupons.redeem(order, until)
             return self._database.transact(request, orders_pb2.ProductOrder, work)
         except (InvalidArgument, FailedPrecondition):
             with self._database.unit() as unit:
-                set_timer(unit, order_id, RELEASE, unit.at, branch)
+                give_up(unit, order_id)
             raise
         except Unavailable as error:
             # The same request at the same time: whoever was first has its order.
@@ -212,12 +213,13 @@ class Orders(StandardMethods):
             check_items(wanted)
         captured, missing, read = None, None, None
         if ITEMS in named:
-            captured = self._capture.capture(self._as_read(request, paths).wanted, wanted, *self._held(wanted))
+            captured = self._captured(self._as_read(request, paths).wanted, wanted)
         elif named & DECISIVE:
             read = self._as_read(request, paths)
             products, quantities = self._held(assembled(read.items))
             if read.priced_for != read.wanted.priced_for and read.wanted.state in UNSTARTED:
-                captured = self._capture.recapture(read.wanted, read.items, products, quantities)
+                before = partial(self._orders_before, read.wanted)
+                captured = self._capture.recapture(read.wanted, read.items, products, quantities, before)
             else:
                 standing = self._capture.standing(read.wanted, read.items, products)
                 standing.check()
@@ -255,6 +257,15 @@ class Orders(StandardMethods):
         changes.pop("state", None)
         order.revise(changes, self._database.clock.now())
         return _Read(order, items, priced_for)
+
+    def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
+        return self._capture.capture(
+            order, wanted, *self._held(wanted), orders_before=partial(self._orders_before, order)
+        )
+
+    def _orders_before(self, order: ProductOrder) -> int | None:
+        with self._database.unit() as unit:
+            return store.orders_before(unit, order)
 
     def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""

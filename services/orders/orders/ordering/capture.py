@@ -1,7 +1,7 @@
 """Taking an order: what catalog and customers say about it, before anything is written."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -98,6 +98,9 @@ class Capture:
         self._pricing = pricing
         self._catalog = catalog
         self._customers = customers
+        # Whether the last price compared how many orders the customer had before: then the next one will, most likely,
+        # and is told at once.
+        self._orders_compared = False
 
     def capture(
         self,
@@ -108,12 +111,14 @@ class Capture:
         *,
         exact_version: bool = False,
         charge_one_time: bool = True,
+        orders_before: Callable[[], int | None] = lambda: None,
     ) -> Captured:
         """Validates and prices the order, as what was chosen, for its customer; `quantities`: how many each product of
         a bundle is.
 
         With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
-        without `charge_one_time` only what recurs is charged.
+        without `charge_one_time` only what recurs is charged. `orders_before` counts the customer's earlier orders; it
+        is asked when a promotion hangs on it.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
         BUNDLED_SELECTION, AGREEMENTS_DIFFER; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with
         the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of
@@ -131,9 +136,13 @@ class Capture:
         )
         priced, selected = None, chosen.Selections()
         if to_price:
+            if self._orders_compared and (before := orders_before()) is not None:
+                price_request.context.orders_before = before
             try:
                 # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
-                priced, selected = self._priced(price_request, [item for _, item in to_price], products, quantities)
+                priced, selected = self._priced(
+                    price_request, [item for _, item in to_price], products, quantities, orders_before
+                )
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
         receipt = priced.receipt if priced is not None and priced.HasField("receipt") else None
@@ -162,6 +171,7 @@ class Capture:
         rows: Sequence[ProductOrderItem],
         products: Products,
         quantities: Mapping[str, int],
+        orders_before: Callable[[], int | None],
     ) -> Captured:
         """Prices items as they were sent anew, for what the order says by now; raises what `capture` does."""
         how = {what for row in rows for what in row.captured}
@@ -172,6 +182,7 @@ class Capture:
             quantities,
             exact_version=EXACT_VERSION in how,
             charge_one_time=RECURRING_ONLY not in how,
+            orders_before=orders_before,
         )
 
     def _priced(
@@ -180,10 +191,11 @@ class Capture:
         items: Sequence[OrderItem],
         products: Products,
         quantities: Mapping[str, int],
+        orders_before: Callable[[], int | None],
     ) -> tuple[pricing_pb2.PriceResponse, chosen.Selections]:
         """What the catalog asks. Of a bundle that is held only its first answer says what version it becomes; the
         second is for the parts that are held."""
-        priced = self._price(request, items)
+        priced = self._price(request, items, orders_before)
         bundles: dict[str, chosen.HeldBundle] = {}
         named = set(product_ids(items))
         for item, answer in zip(items, priced.item, strict=True):
@@ -199,14 +211,16 @@ class Capture:
         for item, asked in zip(items, request.item, strict=True):
             product = _product(item, products)
             asked.bundled.extend(selected.bundled.get(product.id, ()) if product is not None else ())
-        return self._price(request, items), selected
+        return self._price(request, items, orders_before), selected
 
-    def _price(self, request: pricing_pb2.PriceRequest, items: Sequence[OrderItem]) -> pricing_pb2.PriceResponse:
+    def _price(
+        self, request: pricing_pb2.PriceRequest, items: Sequence[OrderItem], orders_before: Callable[[], int | None]
+    ) -> pricing_pb2.PriceResponse:
         """The answer. A commitment that a product has and its new offering doesn't know doesn't count any more; nor
         does one that the order states of an offering which is sold without any: it is kept, and changes no price."""
         while True:
             try:
-                return clients.call(self._pricing.Price, request)
+                answer: pricing_pb2.PriceResponse = clients.call(self._pricing.Price, request)
             except InvalidArgument as error:
                 unknown = {int(n) for wrong in error.violations for n in _UNKNOWN_TERM.findall(wrong.field)}
                 free = not error.metadata.get("terms")
@@ -215,6 +229,13 @@ class Capture:
                     raise
                 for n in outlived:
                     request.item[n].term = ""
+                continue
+            self._orders_compared = answer.orders_before_compared
+            asks = answer.orders_before_compared and not request.context.HasField("orders_before")
+            before = orders_before() if asks else None
+            if before is None:
+                return answer
+            request.context.orders_before = before
 
     def standing(self, order: ProductOrder, rows: Sequence[ProductOrderItem], products: Products) -> Standing:
         """What the order, as it is kept, lacks by now."""

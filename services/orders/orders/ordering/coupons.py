@@ -3,7 +3,7 @@
 import time
 from functools import partial
 
-from chassis import clients
+from chassis import calls, clients
 from chassis.errors import DeadlineExceeded, DomainError, InvalidArgument, Violation
 from orders.ordering.domain import ProductOrder
 from svyaz.catalog.v1 import promotion_pb2, promotion_pb2_grpc
@@ -16,7 +16,7 @@ _REJECTED, _ACCEPTED = "COUPON_REJECTED", "COUPON_ACCEPTED"
 
 
 class Coupons:
-    """Takes and gives back uses of coupons: as the caller of the order, and as ourselves."""
+    """Takes and gives back uses of coupons, as ourselves: whoever orders can neither but by what he orders."""
 
     def __init__(self, promotions: promotion_pb2_grpc.PromotionServiceStub) -> None:
         self._promotions = promotions
@@ -38,7 +38,8 @@ class Coupons:
                 code=code, customer_id=order.customer_id, order_id=order.id, branch=order.branch
             )
             try:
-                clients.call(redeem, request, attempts=_ATTEMPTS)
+                with calls.using(calls.current().as_service("orders", branches=(order.branch,))):
+                    clients.call(redeem, request, attempts=_ATTEMPTS)
             except DomainError as refusal:
                 if not refusal.violations:
                     raise

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 from prometheus_client import Counter
 
@@ -122,7 +123,13 @@ class Fulfilment:
         """The items priced for a customer who wasn't known before, and what they lack; what he can't have is lacking
         too, with the items as they are."""
         try:
-            captured = self._capture.recapture(order, items, products, store.quantities(unit, products))
+            captured = self._capture.recapture(
+                order,
+                items,
+                products,
+                store.quantities(unit, products),
+                orders_before=partial(store.orders_before, unit, order),
+            )
         except (FailedPrecondition, InvalidArgument) as refusal:
             why = [wrong.description for wrong in refusal.violations] or [refusal.message]
             return items, tuple(dict.fromkeys((NO_PRICE, *lacking, *why)))
@@ -230,10 +237,12 @@ class Fulfilment:
     def give_back(self, order_id: str, unit: Unit) -> None:
         """Gives back the coupons of an order that nothing came of: withdrawn, failed, deleted, or never there.
 
-        Asked twice, or for one that goes on, it does nothing. In this order: an order that is being taken at the time
-        ends the promise in the transaction that keeps it, so either it is seen here, or it isn't taken any more.
+        Asked twice, or for one that goes on, it does nothing. In two steps: an order that is being taken at the time
+        ends the promise in the transaction that keeps it, so it isn't taken any more once we have ended it, but only
+        once that is committed. What came of it is looked at after that, when it can't change any more.
         """
-        store.end_promise(unit, order_id)
+        if give_up(unit, order_id):
+            return
         order = unit.find(ProductOrder, order_id)
         if order is None or order.state in LOST:
             self._coupons.release(order_id)
@@ -283,6 +292,15 @@ def withdraw(unit: Unit, order: ProductOrder, reason: str) -> None:
     for purpose in (ADVANCE, PROVISION, INFORMATION):
         cancel_timer(unit, order.id, purpose)
     unit.after_commit(lambda: ORDERS.labels("cancelled").inc())
+
+
+def give_up(unit: Unit, order_id: str) -> bool:
+    """Ends the promise of an order that is not to be, and gives its coupons back after that; False: it had ended."""
+    branch = store.end_promise(unit, order_id)
+    if branch is None:
+        return False
+    set_timer(unit, order_id, RELEASE, unit.at, branch)
+    return True
 
 
 def _let_go(unit: Unit, order: ProductOrder) -> None:
