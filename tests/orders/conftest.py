@@ -275,7 +275,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
                     (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
                     (
                         promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
-                        Promotions(wares, ApprovalThresholds(Decimal(100), {})),
+                        Promotions(wares, ApprovalThresholds(Decimal(100), {"KGS": Decimal(1000)})),
                     ),
                 ],
                 issuer,

@@ -19,9 +19,8 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
 * Percentages are rounded to the minor unit, half away from zero: of a basket once, of a unit once a unit, or once a
   line where the unit's price is finer than that. Of an amount finer than the minor unit the rest isn't granted.
 * What isn't known of the buyer meets no condition, not even that it isn't something.
-* What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
-  charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever. A coupon that
-  it was sold with (`opened`) needn't be entered again, and counts for nothing else.
+* The cart is what is bought now. What is held already has what it was sold with (`held`), counts for no condition and
+  is granted nothing: a promotion for newcomers doesn't lower what others pay.
 * Delivery is charged and discounted apart: only what is off delivery touches it, and no total contains it.
 """
 
@@ -196,11 +195,6 @@ class Line:
     delivery: bool = False
     # What the charge is called.
     name: str = ""
-    # When it was sold to who holds it, and since when it has been charged; None: it is bought now.
-    sold_at: datetime | None = None
-    begun_at: datetime | None = None
-    # The promotions that it was sold with by coupons.
-    opened: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,8 +306,6 @@ class _Promoter:
         self._cart = cart
         self._promotions = promotions
         self._lines = [Promoted(line, line.amount / line.quantity, line.amount, line.discounted) for line in cart.lines]
-        self._entered = frozenset(one.promotion for one in cart.coupons if one.refused is None)
-        self._sold = frozenset(line.sold_at for line in cart.lines if line.sold_at is not None)
         self._applied: list[str] = []
         self._steps: list[Step] = []
         self._why_not: dict[str, str] = {}
@@ -322,7 +314,7 @@ class _Promoter:
         on_list: list[Promotion] = []
         on_cart: list[Promotion] = []
         for promotion in self._promotions:
-            if not self._valid(promotion.valid_for):
+            if not promotion.valid_for.covers(self._cart.at):
                 self._reject(promotion, "isn't valid at that time")
             elif promotion.needs_coupon and (reason := self._coupon_obstacle(promotion)):
                 self._reject(promotion, reason)
@@ -342,16 +334,10 @@ class _Promoter:
         return Outcome(self._lines, self._applied, self._steps, coupons)
 
     def _coupon_obstacle(self, promotion: Promotion) -> str | None:
-        if any(promotion.id in line.opened for line in self._cart.lines):
-            return None
         entered = [coupon for coupon in self._cart.coupons if coupon.promotion == promotion.id]
         if not entered:
             return "it needs a coupon"
         return None if any(coupon.refused is None for coupon in entered) else entered[0].refused
-
-    def _valid(self, period: TimePeriod) -> bool:
-        """Whether it is on offer now, or was when something that is held was sold."""
-        return any(period.covers(instant) for instant in (self._cart.at, *self._sold))
 
     def _reject(self, promotion: Promotion, reason: str) -> None:
         self._why_not[promotion.id] = reason
@@ -371,7 +357,7 @@ class _Promoter:
                     (i, k, action)
                     for i, pattern in patterns
                     for k, action in enumerate(pattern.actions)
-                    if self._fits(promoted, action, promotion, pattern)
+                    if self._fits(promoted, action, promotion)
                 ]
                 if not actions:
                     continue
@@ -440,7 +426,7 @@ class _Promoter:
         """Its patterns whose conditions hold; none: it is rejected, and why is said."""
         found, reasons = [], []
         for i, pattern in enumerate(promotion.patterns):
-            reason = None if self._valid(pattern.valid_for) else "isn't valid at that time"
+            reason = None if pattern.valid_for.covers(self._cart.at) else "isn't valid at that time"
             reason = reason or self._failing(pattern.rule, promotion)
             if reason is None:
                 found.append((i, pattern))
@@ -503,7 +489,7 @@ class _Promoter:
         effect = False
         for i, pattern in patterns:
             for k, action in enumerate(pattern.actions):
-                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion, pattern)]
+                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion)]
                 if action.off is Off.ORDER:
                     effect |= self._cut_baskets(fitting, promotion, i, k, action)
                 else:
@@ -512,15 +498,10 @@ class _Promoter:
             self._reject(promotion, "nothing that it is for can be lowered")
         return effect
 
-    def _fits(self, promoted: Promoted, action: Action, promotion: Promotion, pattern: Pattern) -> bool:
+    def _fits(self, promoted: Promoted, action: Action, promotion: Promotion) -> bool:
         line, wanted = promoted.line, action.filter
-        sold_at = line.sold_at or self._cart.at
         return (
             line.delivery == (action.off is Off.DELIVERY)
-            and (not promotion.needs_coupon or promotion.id in self._entered or promotion.id in line.opened)
-            and promotion.valid_for.covers(sold_at)
-            and pattern.valid_for.covers(sold_at)
-            and not self._over(line, action)
             and (promotion.applies_to_discounted or not promoted.discounted)
             and promotion.currency in ("", line.currency)
             and (not wanted.products or not wanted.products.isdisjoint(line.products))
@@ -530,13 +511,6 @@ class _Promoter:
             and wanted.kind in ("", line.kind)
             and wanted.period in ("", line.period)
         )
-
-    def _over(self, line: Line, action: Action) -> bool:
-        """Whether the time for which the action is granted has run out."""
-        if action.duration is None or line.begun_at is None:
-            return False
-        lasting = periods.lasting(action.duration, line.period)
-        return lasting is not None and periods.after(line.begun_at, lasting) <= self._cart.at
 
     def _cut_units(
         self, fitting: Sequence[Promoted], promotion: Promotion, pattern: int, index: int, action: Action
