@@ -20,6 +20,28 @@ LOCK_TIMEOUT = "5s"
 # Two replicas that start at once migrate one after the other: any constant that nobody else uses will do.
 MIGRATION_LOCK = 5_316_902_741
 
+# The comment of a table of nothing but what was worked out of others, and that its service fills again by itself.
+WORKED_OUT = "worked out of other tables: emptied by every upgrade that changes something"
+
+# What was there before an upgrade may have been changed by it past everything that a service looks at, revisions too.
+# Whoever is working something out has read the table before: TRUNCATE waits for him, which a DELETE wouldn't.
+EMPTY_WORKED_OUT = """
+DO $empty$
+DECLARE
+    thing record;
+BEGIN
+    FOR thing IN
+        SELECT c.oid::regclass AS name
+        FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+            AND obj_description(c.oid, 'pg_class') = current_setting('svyaz.worked_out')
+    LOOP
+        EXECUTE format('TRUNCATE %s', thing.name);
+    END LOOP;
+END
+$empty$
+"""
+
 # Partitions are left out: a policy on the parent isn't asked when a partition is read by its own name.
 GRANTS = """
 DO $grants$
@@ -163,9 +185,10 @@ def drop_database(admin_url: str, database: str) -> None:
 
 def upgrade(package: str, url: str, service_role: str) -> None:
     """Brings the database at `url` (as its owner) to the newest revisions of the chassis and of the package
-    (`<package>/migrations/versions`), then gives `service_role` what it needs to read and write there, and nothing
-    more; all in one transaction."""
+    (`<package>/migrations/versions`), empties what was worked out of other tables if that changed anything, then gives
+    `service_role` what it needs to read and write there, and nothing more; all in one transaction."""
     from alembic import command
+    from alembic.migration import MigrationContext
 
     with _engine(url).begin() as connection:
         # Before the time-out is set: waiting for another replica's migration isn't waiting for a table.
@@ -173,7 +196,11 @@ def upgrade(package: str, url: str, service_role: str) -> None:
         connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
         config = _configuration(package)
         config.attributes["connection"] = connection
+        before = MigrationContext.configure(connection).get_current_heads()
         command.upgrade(config, "heads")
+        if MigrationContext.configure(connection).get_current_heads() != before:
+            connection.execute(text("SELECT set_config('svyaz.worked_out', :comment, true)"), {"comment": WORKED_OUT})
+            connection.exec_driver_sql(EMPTY_WORKED_OUT.replace("%", "%%"))
         connection.execute(text("SELECT set_config('svyaz.grantee', :role, true)"), {"role": service_role})
         connection.exec_driver_sql(GRANTS.replace("%", "%%"))
 

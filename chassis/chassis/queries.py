@@ -219,6 +219,13 @@ class _JsonPath:
         return "$" + name
 
 
+def _none_of(column: sa.ColumnElement[Any], leaf: _Leaf, condition: requests_pb2.Filter) -> sa.ColumnElement[bool]:
+    """That none of a repeated field's values is one of these, if it has any: one that differs is no answer to `!=`."""
+    path = _JsonPath()
+    path.add(_Place([], leaf), requests_pb2.Filter(path=condition.path, value=condition.value))
+    return sa.not_(sa.func.coalesce(path.condition(column), False))
+
+
 def _steps(keys: Sequence[str]) -> str:
     return "".join("." + json.dumps(key) for key in keys)
 
@@ -291,7 +298,9 @@ def conditions(
         else:
             leaf_or_none = _leaf(field)
             assert leaf_or_none is not None
-            if field.is_repeated:
+            if field.is_repeated and condition.operator == _O.OPERATOR_NE:
+                result.append(_none_of(table.c[head], leaf_or_none, condition))
+            elif field.is_repeated:
                 nested.setdefault(head, _JsonPath()).add(_Place([], leaf_or_none), condition)
             else:
                 result.append(_on_column(_plain(table.c[head]), leaf_or_none, condition))

@@ -3,7 +3,9 @@ in by an admin's job: `make bench NAME=import_catalog`.
 
 The steps of the job are taken one after the other, as the timer takes them, in a process of its own whose CPU and
 memory are looked at; PostgreSQL is a process of others. Memory is looked at after each step, from the first batch on:
-what grows with the number of batches shows.
+what grows with the number of batches shows. The first transaction is longer than all others and told apart: it reads
+the file, plans and reserves ids, and holds up nobody but imports of the same source. Those that write to the catalog
+hold up whoever changes it.
 """
 
 import argparse
@@ -155,13 +157,15 @@ def import_figures(offerings: int) -> bool:
         finally:
             database.close()
     assert row == (offerings,)
-    print(json.dumps({name: round(value, 3) for name, value in found.items()}))
+    print(json.dumps({name: round(value, 3) for name, value in found.items()}), file=sys.stderr)
     name = f"{found['total']:,.0f} elements on sale come in"
     good = report(name, found["created"] / found["cpu"], "elements/s of CPU", goal=GOAL)
     # By the clock, which others on the same machine hold up.
     good &= report(name, found["created"] / found["seconds"], "elements/s", goal=GOAL)
     good &= report(f"{found['total']:,.0f} elements are read", found["reading"], "s of CPU", goal=READING, lower=True)
-    good &= report("the longest of their transactions", found["longest"], "s", goal=LONGEST_STEP, lower=True)
+    first = "their first transaction, which reads and plans"
+    good &= report(first, found["reading_seconds"], "s", goal=READING, lower=True)
+    good &= report("the longest transaction that writes", found["longest"], "s", goal=LONGEST_STEP, lower=True)
     return good & report("memory grows meanwhile", found["peak"], "MB", goal=MEMORY_GOAL, lower=True)
 
 

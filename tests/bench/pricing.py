@@ -1,5 +1,7 @@
-"""Prices: lines per second with their receipts, the same through SQLAlchemy row by row, and the RPC beside an echo."""
+"""Prices: lines per second with their receipts, the same through SQLAlchemy row by row, the RPC beside an echo, and
+what `pricing_catalog` measures: how large a catalog and a base may be."""
 
+import argparse
 import sys
 import tempfile
 import time
@@ -35,6 +37,7 @@ from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2, pricing
 from tests.bench.echo import METHOD
 from tests.bench.figures import report, taking_turns
 from tests.bench.orders import admin
+from tests.bench.pricing_catalog import catalog_figures, with_products
 from tests.bench.rpc import echo
 from tests.platforms import RunningPlatform, running_platform
 
@@ -251,10 +254,12 @@ ON_A_PLATFORM: Sequence[Callable[[Sold], bool]] = (against_rows, against_an_echo
 
 def main() -> int:
     """1 when a goal is missed."""
+    given = with_products(argparse.ArgumentParser(description=__doc__)).parse_args()
     good = [figure() for figure in ALONE]
     with tempfile.TemporaryDirectory() as directory, running_platform(Path(directory)) as platform:
         sold = Sold(platform)
         good += [figure(sold) for figure in ON_A_PLATFORM]
+    good.append(catalog_figures(given.products))
     return 0 if all(good) else 1
 
 

@@ -2,7 +2,8 @@
 
 A process that begins takes up what was compiled before (`Compiling.load`), and can price any offering then; it is also
 shown how long it takes to have proved every one current and parsed it, and to compile all of them where nothing is
-kept. Then random offerings are priced, out of 10,000 and out of 100 in turns. The base is written into `holding` as the
+kept. Then random offerings are priced in turns, out of these 10,000 and out of a catalog of 100 that has a database and
+a book of its own; each call is given what a call of the service is given. The base is written into `holding` as the
 consumer would have filled it: 20 offerings, 12 branches, a characteristic that has a price, terms, quantities, prices
 as sold of several ages, discounts for a time and a serial number that nobody shares. The preview runs in a process of
 its own, whose memory is looked at while it works; 1,000 random products are then priced singly.
@@ -16,9 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +34,9 @@ from catalog.preview.difference import difference
 from catalog.preview.domain import Subscription
 from catalog.preview.job import STEP, Previews
 from catalog.pricing import compiled
+from catalog.pricing.offers import Offer
 from catalog.pricing.pricing import Item, PricingContext, price
+from catalog.pricing.rules import Rules
 from catalog.pricing.store import OfferBook
 from catalog.store import RESOURCES, metadata
 from chassis import calls, migrate
@@ -107,7 +110,7 @@ _DRAFTS = """
 """
 
 
-def fill_catalog(url: str, offerings: int = OFFERINGS, drafts: int = HELD) -> None:
+def fill_catalog(url: str, offerings: int, drafts: int = 0) -> None:
     """So many offerings with four prices each, and drafts of next versions of the first ones."""
     with psycopg.connect(url) as connection:
         for statement, count in (
@@ -149,8 +152,8 @@ def compile_all(database: Database) -> None:
             unit.flush()
 
 
-def load_and_price(database: Database) -> bool:
-    """Whether a catalog of 10,000 offerings loads in time, and prices as a small one does."""
+def load(database: Database) -> bool:
+    """Whether a catalog of 10,000 offerings loads in time."""
     ids = [f"offering-{number}" for number in range(OFFERINGS)]
 
     def read(book: OfferBook, keys: Sequence[str] = ids) -> None:
@@ -185,30 +188,50 @@ def load_and_price(database: Database) -> bool:
     for name, work in (("load", begin), ("load and are proved current and parsed, each", everything)):
         figure = min(seconds_of(work) for _ in range(3))
         good &= report(f"{OFFERINGS:,} offerings {name}", figure, "s of CPU", goal=LOAD_SECONDS, lower=True)
-    with as_service():
-        book = OfferBook()
-        offers_of_all = book.offers(database, ids)
-    chosen = random.Random(1)
-    context = PricingContext(NOW, branch=BRANCHES[0])
-    fast = (Characteristic(name="speed", value=Json("100")),)
+    return good
 
-    def pricing(known: int) -> Any:
-        return lambda: price([Item("1", f"offering-{chosen.randrange(known)}", 2, fast)], offers_of_all, context)
 
-    rates = taking_turns(pricing(OFFERINGS), pricing(FEW), seconds=2.0, threads=1)
-    good &= report(f"priced of {OFFERINGS:,}", rates[0], "items/s", baseline=rates[1], goal=PRICED_GOAL)
+class Market:
+    """A catalog of so many offerings with a book that has all of them, from which random ones are priced."""
 
-    # With the question whether they are current, which every call asks.
-    def asking(known: int) -> Any:
-        def ask() -> None:
-            key = f"offering-{chosen.randrange(known)}"
-            with as_service():
-                offers, rules = book.read(database, [key])
-            price([Item("1", key, 2, fast)], offers, context, rules)
+    def __init__(self, database: Database, offerings: int) -> None:
+        self._database = database
+        self._ids = [f"offering-{number}" for number in range(offerings)]
+        self._book = OfferBook()
+        with as_service():
+            found, self._rules = self._book.read(database, self._ids)
+            # What reading one of them gives: it and its further versions, for nothing is bundled.
+            self._closures: dict[str, dict[str, Offer]] = {}
+            for offer in found.values():
+                self._closures.setdefault(offer.series, {})[offer.id] = offer
+            for key in (self._ids[0], self._ids[-1]):
+                assert self._book.offers(database, [key]) == self._closures[key]
+        self._chance = random.Random(1)
 
-        return ask
+    def price(self) -> None:
+        """Prices one that has been read."""
+        key = self._chance.choice(self._ids)
+        self._price(key, self._closures[key], self._rules)
 
-    rates = taking_turns(asking(OFFERINGS), asking(FEW), seconds=2.0, threads=1)
+    def read_and_price(self) -> None:
+        """Asks first, as every call does, whether what the book has of it is current."""
+        key = self._chance.choice(self._ids)
+        with as_service():
+            offers, rules = self._book.read(self._database, [key])
+        self._price(key, offers, rules)
+
+    @staticmethod
+    def _price(key: str, offers: Mapping[str, Offer], rules: Rules) -> None:
+        fast = (Characteristic(name="speed", value=Json("100")),)
+        price([Item("1", key, 2, fast)], offers, PricingContext(NOW, branch=BRANCHES[0]), rules)
+
+
+def price_of_many(database: Database, of_few: Database) -> bool:
+    """Whether 10,000 offerings are priced as fast as the 100 of another database."""
+    many, few = Market(database, OFFERINGS), Market(of_few, FEW)
+    rates = taking_turns(many.price, few.price, seconds=2.0, threads=1)
+    good = report(f"priced of {OFFERINGS:,}", rates[0], "items/s", baseline=rates[1], goal=PRICED_GOAL)
+    rates = taking_turns(many.read_and_price, few.read_and_price, seconds=2.0, threads=1)
     return good & report(f"read and priced of {OFFERINGS:,}", rates[0], "items/s", baseline=rates[1], goal=PRICED_GOAL)
 
 
@@ -388,11 +411,8 @@ def preview_base(database: Database, place: Any, products: int = PRODUCTS) -> bo
             outcomes = previews.outcomes(unit, preview_id)
         assert sum(int(one.products) for one in outcomes) == count
         groups = sum(one.groups for one in outcomes)
-        print(
-            json.dumps(
-                {"products": count, "groups": groups, "outcomes": {str(o.outcome): int(o.products) for o in outcomes}}
-            )
-        )
+        told = ", ".join(f"{one.outcome}: {int(one.products):,}" for one in outcomes)
+        print(f"{count:,} products in {groups:,} groups; {told}", file=sys.stderr)
     good = report(f"PreviewChange of {products:,} products", spent.seconds, "s", goal=PREVIEW_SECONDS, lower=True)
     # What a loaded machine can't make worse than it is.
     for whose, seconds in (("its processor time", spent.processor), ("PostgreSQL's for it", spent.of_postgres)):
@@ -410,15 +430,16 @@ def preview_base(database: Database, place: Any, products: int = PRODUCTS) -> bo
 class Place:
     """A migrated database of the catalog: as the service's role, and as its superuser."""
 
-    def __init__(self, admin_url: str) -> None:
-        migrate.provision(admin_url, "catalog", password="bench", owner_password="bench")
-        migrate.upgrade(
-            "catalog",
-            migrate.login_url(admin_url, user="catalog_owner", password="bench", database="catalog"),
-            "catalog",
-        )
-        self.url = migrate.login_url(admin_url, user="catalog", password="bench", database="catalog")
-        self.admin_url = migrate.database_url(admin_url, "catalog")
+    def __init__(self, admin_url: str, name: str = "catalog") -> None:
+        migrate.provision(admin_url, "catalog", password="bench", owner_password="bench", database=name)
+        owner = migrate.login_url(admin_url, user="catalog_owner", password="bench", database=name)
+        migrate.upgrade("catalog", owner, "catalog")
+        self.url = migrate.login_url(admin_url, user="catalog", password="bench", database=name)
+        self.admin_url = migrate.database_url(admin_url, name)
+
+    def beside(self, name: str) -> "Place":
+        """Another one on the same server."""
+        return Place(self.admin_url, name)
 
 
 @contextmanager
@@ -437,20 +458,29 @@ def catalog_place() -> Iterator[Place]:
 
 def catalog_figures(products: int = PRODUCTS, only: str = "") -> bool:
     """All of it, or `only` the catalog's or the preview's; whether every goal is met."""
-    with catalog_place() as place:
-        fill_catalog(place.admin_url)
-        database = catalog_database(place.url)
-        try:
-            good = only == "preview" or load_and_price(database)
-            return good & (only == "catalog" or preview_base(database, place, products))
-        finally:
-            database.close()
+    with catalog_place() as place, ExitStack() as stack:
+        fill_catalog(place.admin_url, OFFERINGS, drafts=HELD)
+        database = stack.enter_context(closing(catalog_database(place.url)))
+        good = True
+        if only != "preview":
+            good &= load(database)
+            small = place.beside("few")
+            fill_catalog(small.admin_url, FEW)
+            good &= price_of_many(database, stack.enter_context(closing(catalog_database(small.url))))
+        if only != "catalog":
+            good &= preview_base(database, place, products)
+        return good
+
+
+def with_products(arguments: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The arguments with the one that says of how many products a change is previewed."""
+    arguments.add_argument("--products", type=int, default=PRODUCTS)
+    return arguments
 
 
 def main() -> int:
     """1 when a goal is missed."""
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--products", type=int, default=PRODUCTS)
+    arguments = with_products(argparse.ArgumentParser())
     arguments.add_argument("--only", choices=["catalog", "preview"], default="")
     given = arguments.parse_args()
     return 0 if catalog_figures(given.products, given.only) else 1

@@ -104,6 +104,23 @@ def test_the_version_of_the_thing_is_not_the_count_of_its_changes(manager: Clien
     assert [item.id for item in listed.items] == [made.id]
 
 
+def test_what_has_none_of_several_texts_is_found_by_not_having_it(manager: Client) -> None:
+    groups: dict[str, list[str]] = {"none": [], "a": ["a"], "b": ["b"], "both": ["a", "b"]}
+    made = {name: manager.create(pb.ProductOffering(name=name, exclusion_group=of)) for name, of in groups.items()}
+
+    def found(*conditions: tuple[Any, str]) -> set[str]:
+        asked = [requests_pb2.Filter(path="exclusion_group", operator=how, value=[of]) for how, of in conditions]
+        ours = requests_pb2.Filter(path="id", value=[one.id for one in made.values()])
+        request = requests_pb2.ListRequest(filter=[ours, *asked])
+        return {one.name for one in manager.call("ListProductOfferings", request).items}
+
+    has, lacks = requests_pb2.Filter.OPERATOR_EQ, requests_pb2.Filter.OPERATOR_NE
+    assert found((has, "a")) == {"a", "both"}
+    assert found((lacks, "a")) == {"none", "b"}
+    assert found((has, "b"), (lacks, "a")) == {"b"}
+    assert found((lacks, "b"), (lacks, "a")) == {"none"}
+
+
 def test_a_name_is_required(manager: Client) -> None:
     error = refused(InvalidArgument, "REQUIRED", lambda: manager.create(pb.Catalog()))
     assert error.violations[0].field == "catalog.name"

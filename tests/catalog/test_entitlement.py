@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from catalog.recommendation.entitlement import Active, Rule, entitled
 from chassis.convert import to_timestamp
 from chassis.db import Database
-from chassis.errors import InvalidArgument
+from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.types import Duration, EntityRef, TimePeriod, new_id
-from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2
+from svyaz.catalog.v1 import catalog_pb2, entitlement_pb2, pricing_pb2, promotion_pb2
 from svyaz.orders.v1 import inventory_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.catalog.conftest import Client
 from tests.catalog.test_holding import a_product, heard
-from tests.catalog.test_promotion_api import a_coupon, a_promotion, move
+from tests.catalog.test_promotion_api import a_coupon, a_promotion, move, off, pattern
 from tests.catalog.test_qualification_api import offered, ref
 from tests.catalog.test_recommendation_api import priced, recommended
 
@@ -194,12 +194,17 @@ def test_what_counts_is_what_the_customer_has(database: Database, manager: Clien
     heard(database, a_product(version.id, who, start_date=ago(1)))
     (said,) = reminded(agent, who)
     assert said.products == 2
-    one.status = inventory_pb2.PRODUCT_STATUS_SUSPENDED
-    heard(database, one, version=2)
-    assert reminded(agent, who)
-    one.status = inventory_pb2.PRODUCT_STATUS_TERMINATED
-    heard(database, one, version=3)
-    assert reminded(agent, who) == []
+    for number, (status, counts) in enumerate(
+        [
+            (inventory_pb2.PRODUCT_STATUS_SUSPENDED, False),
+            (inventory_pb2.PRODUCT_STATUS_PENDING_TERMINATE, True),
+            (inventory_pb2.PRODUCT_STATUS_TERMINATED, False),
+        ],
+        start=2,
+    ):
+        one.status = status
+        heard(database, one, version=number)
+        assert bool(reminded(agent, who)) is counts
 
 
 def test_nobody_learns_what_is_held_in_another_branch(
@@ -238,6 +243,9 @@ def test_a_rule_that_nobody_could_be_entitled_by_is_refused(manager: Client, rul
         ({"held_for": values_pb2.Duration(amount=1, units="fortnight")}, "held_for"),
         ({"held_for": values_pb2.Duration(amount=0, units="month")}, "held_for"),
         ({"promotion": values_pb2.EntityRef(id="nowhere")}, "promotion.id"),
+        ({"product_offering": [ref(priced(manager, "tariff", 500)), ref("typo")]}, "product_offering[1].id"),
+        ({"product_offering": [values_pb2.EntityRef(name="typo")]}, "product_offering[0].id"),
+        ({"promotion": ref(manager.create(a_promotion())), "percentage": "11"}, "percentage"),
     ]
     for body, field in wrong:
         with pytest.raises(InvalidArgument) as refused:
@@ -247,4 +255,57 @@ def test_a_rule_that_nobody_could_be_entitled_by_is_refused(manager: Client, rul
     changed = entitlement_pb2.DiscountEntitlement(id=made.id, percentage="-1")
     with pytest.raises(InvalidArgument):
         manager.update(changed, "percentage")
+    changed = entitlement_pb2.DiscountEntitlement(id=made.id, product_offering=[ref("typo")])
+    with pytest.raises(InvalidArgument, match="there is no offering 'typo'"):
+        manager.update(changed, "product_offering")
     assert manager.update(entitlement_pb2.DiscountEntitlement(id=made.id, percentage="15"), "percentage").etag == "2"
+
+
+def test_what_a_rule_names_stays(manager: Client) -> None:
+    promotion = manager.create(a_promotion())
+    offering = offered(manager, "a draft", lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_IN_DESIGN)
+    made = manager.create(
+        entitlement_pb2.DiscountEntitlement(
+            name="Loyal", percentage="10", promotion=ref(promotion), product_offering=[ref(offering)]
+        )
+    )
+    for named in (promotion, offering):
+        with pytest.raises(FailedPrecondition) as refused:
+            manager.delete(named)
+        assert refused.value.reason == "REFERENCED"
+        assert made.id in refused.value.message
+    manager.update(entitlement_pb2.DiscountEntitlement(id=made.id), "promotion")
+    manager.delete(promotion)
+    manager.delete(made)
+    manager.delete(offering)
+
+
+def test_nobody_is_reminded_of_more_than_is_granted(
+    database: Database, manager: Client, agent: Client, rule: Any
+) -> None:
+    tariff, who = priced(manager, "promoted", 500), new_id()
+    heard(database, a_product(tariff.id, who, start_date=ago(9)))
+    both = a_promotion(pattern(off("10")), pattern(off("25", "unitPercentage")), coupon_required=True)
+    for promotion in (
+        both,
+        a_promotion(
+            pattern(off("100", "orderAmount", price_type="recurring", recurring_charge_period="month")),
+            currency="KGS",
+            coupon_required=True,
+        ),
+    ):
+        made = manager.create(promotion)
+        manager.create(a_coupon(made, f"LOYAL-{new_id()}"))
+        rule(tariff, percentage="25", promotion=ref(made))
+        assert reminded(agent, who) == []
+        move(manager, made, "release")
+        # An amount may be any percentage.
+        assert [one.percentage for one in reminded(agent, who)] == ["25"]
+        move(manager, made, "suspend")
+    made = manager.create(a_promotion(coupon_required=True))
+    manager.create(a_coupon(made, f"LOYAL-{new_id()}"))
+    rule(tariff, promotion=ref(made))
+    manager.update(promotion_pb2.Promotion(id=made.id, pattern=[pattern(off("5"))]), "pattern")
+    move(manager, made, "release")
+    assert reminded(agent, who) == [], "it grants something else by now"
+    move(manager, made, "suspend")

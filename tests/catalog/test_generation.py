@@ -4,6 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -366,6 +367,36 @@ def test_a_template_that_changes_ends_the_steps(manager: Client, database: Datab
         steps(database, family.template.id)
     assert counts(family.preview()) == (0, 0, 0, LARGE, 0)
     assert written(database, family.template.id)[0] == LARGE
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_template_deleted_during_a_step_leaves_no_family(manager: Client, database: Database, kill: bool) -> None:
+    family = Family(manager, axis=LARGE_GRID, exclusion=())
+    family.generate()
+    key = family.template.id
+    steps(database, key)
+    with ThreadPoolExecutor(1) as elsewhere:
+        with acting("catalog", "test"), contextlib.suppress(Killed), database.unit() as unit:
+            Families(Guards(), batch=50).step(key, unit)
+            unit.flush()
+            deleted = elsewhere.submit(manager.call, "DeleteTariffTemplate", requests_pb2.DeleteRequest(id=key))
+            # It waits for the step, whatever becomes of that.
+            with pytest.raises(TimeoutError):
+                deleted.result(1)
+            if kill:
+                raise Killed
+        deleted.result(30)
+    with acting("catalog", "test"), database.unit() as unit:
+        left = unit.cursor().execute(
+            "SELECT template_id FROM generated_offering WHERE template_id = %(of)s"
+            " UNION ALL SELECT template_id FROM tariff_generation WHERE template_id = %(of)s",
+            {"of": key},
+        )
+        assert left.fetchall() == []
+    # Its drafts stay what they are.
+    assert written(database, key)[0] == (50 if kill else 100)
+    steps(database, key)
+    assert written(database, key)[0] == (50 if kill else 100)
 
 
 def test_drafts_are_changed_in_place_and_what_was_released_gets_another_version(manager: Client) -> None:

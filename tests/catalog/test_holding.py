@@ -132,7 +132,13 @@ def test_a_holding_has_all_that_pricing_it_again_needs(database: Database) -> No
                         application_duration=3,
                         product_offering_price=values_pb2.EntityRef(id="d-1"),
                         price=values_pb2.Price(duty_free_amount=values_pb2.Money(unit="KGS", units=-100)),
-                    )
+                    ),
+                    inventory_pb2.PriceAlteration(
+                        price_type="recurring",
+                        application_duration=3,
+                        price=values_pb2.Price(duty_free_amount=values_pb2.Money(unit="KGS", units=-50)),
+                        valid_for=values_pb2.TimePeriod(end_date_time=to_timestamp(START + timedelta(days=20))),
+                    ),
                 ],
             )
         ],
@@ -143,7 +149,7 @@ def test_a_holding_has_all_that_pricing_it_again_needs(database: Database) -> No
     assert (held.id, held.branch, held.version, held.status) == (product.id, "bishkek", 1, HoldingStatus.ACTIVE)
     assert (held.product_offering_id, held.product_specification_id) == ("fibre", "spec")
     assert (held.billing_account_id, held.bundle_id, held.agreement_id) == ("a-1", "the-bundle", "frame")
-    assert (held.term, held.place, held.market_segment) == ("12 months", ("house",), ("soho", "vip"))
+    assert (held.term, held.place, held.market_segment) == ("12 months", ("house",), ("s-1", "soho", "vip"))
     assert (held.started_at, held.characteristic) == (
         START,
         Json('{"speed": 100, "static \\"ip\\"": 437011234567890123.10}'),
@@ -151,7 +157,9 @@ def test_a_holding_has_all_that_pricing_it_again_needs(database: Database) -> No
     (sold,) = held.sold
     assert (sold.price_id, sold.price_type, sold.period, sold.currency) == ("p-1", "recurring", "month", "KGS")
     assert (sold.net, sold.gross, sold.tax_rate) == (Decimal("890.5"), Decimal("997.36"), 12)
-    (alteration,) = sold.alteration
+    alteration, carried_over = sold.alteration
+    assert (carried_over.net, carried_over.duration, carried_over.until) == (-50, None, START + timedelta(days=20))
+    assert alteration.until is None
     assert (alteration.price_id, alteration.net, alteration.duration, alteration.units) == ("d-1", -100, 3, "month")
 
 

@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from types import ModuleType
 
+import msgspec
 import pytest
 
 from catalog.pricing import compiled
@@ -13,7 +15,7 @@ from catalog.pricing.offers import Offer
 from catalog.pricing.store import OfferBook
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import BundledProductOfferingPriceRelationship
-from chassis import calls
+from chassis import calls, convert, db, schema
 from chassis.db import Database
 from chassis.types import Aggregate, new_id
 from tests.catalog.things import a_discount, a_price, altered_by, an_offering, kgs, parts, refs
@@ -114,6 +116,44 @@ def test_what_another_program_compiled_is_not_believed(
     assert stale(database) == [sold]
     assert compiling.once() == 1
     assert kept(database, sold)[sold].text != "{}"
+
+
+def test_what_another_program_keeps_stays_while_it_is_there(
+    database: Database, compiling: Compiling, sold: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = compiled.COMPILER
+
+    def of_all() -> int:
+        with database.unit() as unit:
+            return len(unit.cursor().execute("SELECT FROM compiled_offer WHERE id = %s", [sold]).fetchall())
+
+    monkeypatch.setattr(compiled, "COMPILER", "other")
+    assert stale(database) != []
+    assert compiling.once() > 0
+    for compiler in (ours, "other", ours):
+        monkeypatch.setattr(compiled, "COMPILER", compiler)
+        assert stale(database) == []
+        assert compiling.once() == 0
+    assert of_all() == 2
+    # The last program of the other version has ended long ago.
+    with database.unit() as unit:
+        unit.cursor().execute("UPDATE offer_compiler SET seen_at = now() - interval '25 hours'")
+    assert compiling.once() == 0
+    assert of_all() == 1
+    assert stale(database) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute"),
+    [(schema, "__file__"), (convert, "__file__"), (db, "__file__"), (msgspec, "__version__")],
+)
+def test_what_makes_a_row_an_offering_is_part_of_the_compiler(
+    monkeypatch: pytest.MonkeyPatch, module: ModuleType, attribute: str
+) -> None:
+    assert compiled.compiler_of_this_program() == compiled.COMPILER
+    # Any other text, of a file too.
+    monkeypatch.setattr(module, attribute, __file__)
+    assert compiled.compiler_of_this_program() != compiled.COMPILER
 
 
 CHANGES: dict[str, tuple[Callable[[Database, str], None], list[str]]] = {

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from catalog.holding import store as holdings
 from catalog.holding.domain import Holding, SoldAlteration, SoldPrice
 from catalog.preview import job, store
 from catalog.preview.ages import endings, sold_over, turning_points
-from catalog.preview.difference import compared, difference, paid
+from catalog.preview.difference import Change, Move, compared, difference, paid
 from catalog.preview.domain import Amount, PreviewOutcome, Subscription
 from catalog.preview.job import STEP, Previews
 from catalog.pricing.offers import Offer
@@ -43,6 +43,32 @@ AT = datetime(2056, 6, 1, tzinfo=UTC)
 # --- the pure part ----------------------------------------------------------------------------------------------------
 
 
+class LookedUp(dict[str, Offer]):
+    """Offers of which each call may look at its own, and not at all."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all offers are gone through")
+
+    def values(self) -> NoReturn:
+        raise AssertionError("all offers are gone through")
+
+    items = keys = values
+
+
+def test_a_group_is_priced_by_what_it_holds_however_much_the_change_touches() -> None:
+    offers = things.compiled(
+        [
+            things.an_offering("phone", *things.refs("fee")),
+            things.an_offering("family", bundled_product_offering=things.parts(phone=2)),
+        ],
+        [things.a_price("fee", "100 KGS")],
+    )
+    change = Change({"family": Move("family", AT)}, LookedUp(offers), LookedUp(offers))
+    held = Subscription(branch="bishkek", product_offering_id="family", sold=(sold("150"),))
+    told = difference(held, change)
+    assert (told.outcome, [one.after for one in told.difference]) == (PreviewOutcome.MORE, [kgs("200")])
+
+
 def sold(net: str, period: str = "month", *alterations: SoldAlteration, **more: Any) -> SoldPrice:
     return SoldPrice(
         price_type="recurring", period=period, currency="KGS", net=Decimal(net), alteration=alterations, **more
@@ -66,6 +92,13 @@ def test_a_discount_that_has_ended_is_paid_no_longer(since: datetime, net: str) 
     price = sold("900", "month", discount, gross=Decimal(1008), tax_rate=Decimal(12))
     amount = paid([price], since, AT)["KGS", "month"]
     assert (amount.net, amount.gross) == (Decimal(net), Decimal(net) * Decimal("1.12"))
+
+
+@pytest.mark.parametrize(("left", "net"), [(timedelta(seconds=1), "900"), (timedelta(0), "1000")])
+def test_a_discount_that_an_order_has_carried_over_ends_when_it_would_have(left: timedelta, net: str) -> None:
+    discount = SoldAlteration(net=Decimal(-100), until=AT + left)
+    amount = paid([sold("900", "month", discount)], AT - timedelta(days=40), AT)["KGS", "month"]
+    assert amount == kgs(net)
 
 
 @pytest.mark.parametrize(
@@ -759,6 +792,10 @@ def a_base(database: Database, manager: Client, chance: random.Random, number: i
             application_duration=chance.choice([0, 1, 3, 12]),
             price=values_pb2.Price(duty_free_amount=som(-chance.choice([50, 100]))),
         )
+        if chance.random() < 0.2:
+            # Carried over from an order of before, with what was left of it.
+            ends = AT + timedelta(days=chance.randrange(-60, 120))
+            discount.valid_for.CopyFrom(values_pb2.TimePeriod(end_date_time=to_timestamp(ends)))
         alterations = [discount] if chance.random() < 0.5 else []
         prices = [paying(str(chance.choice([300, 500, 700])), "p", alterations)] if chance.random() < 0.9 else []
         holder(

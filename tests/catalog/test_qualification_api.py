@@ -326,6 +326,68 @@ def test_a_category_is_looked_through_again_when_the_question_changes(admin: Cli
     assert [item.id for item in told.product_offering_qualification_item] == ["1", "2", "3"]
 
 
+def test_what_an_answer_leaves_out_is_still_asked_about(admin: Client, agent: Client) -> None:
+    house = values_pb2.EntityRef(id="house-7")
+    here = offered(admin, "here", place=[house])
+    net = offered(admin, "net")
+    tv = offered(admin, "tv", product_offering_relationship=related("requires", net))
+    asking = asked(agent, here, tv, instant_sync_qualification=False, provide_only_available=True)
+    shown = [item.product_offering.id for item in asking.product_offering_qualification_item]
+    assert (asking.state, shown) == (WAITING, [here.id])
+    beside = [
+        _S.ProductOfferingQualificationItem(id=str(i), product_offering=ref(one))
+        for i, one in enumerate((here, tv, net), 1)
+    ]
+    told = an_informed(agent, asking, place=AT_HOME, provide_only_available=False)
+    assert results(told) == ["qualified", "unqualified"]
+    told = an_informed(agent, asking, product_offering_qualification_item=beside)
+    assert results(told) == ["qualified"] * 3
+
+
+def test_a_customer_who_is_named_later_has_what_was_missing(database: Database, admin: Client, agent: Client) -> None:
+    net, who = offered(admin, "net"), new_id()
+    tv = offered(admin, "tv", product_offering_relationship=related("requires", net))
+    heard(database, a_product(net.id, who))
+    only = asked(agent, tv, provide_only_available=True)
+    assert (results(only), only.qualification_result) == ([], "red")
+    # Not the whole catalog: what was asked about.
+    known = an_informed(agent, only, related_party=[customer(who)])
+    assert [item.product_offering.id for item in known.product_offering_qualification_item] == [tv.id]
+    assert (results(known), known.qualification_result) == (["qualified"], "green")
+
+
+def test_a_category_may_have_its_first_offering_later(admin: Client, agent: Client) -> None:
+    shelf = admin.create(catalog_pb2.Category(name="an empty shelf", lifecycle_status=LAUNCHED))
+    here = offered(admin, "here", place=[values_pb2.EntityRef(id="house-7")])
+    items = [
+        _S.ProductOfferingQualificationItem(id="1", product_offering=ref(here)),
+        _S.ProductOfferingQualificationItem(id="2", category=ref(shelf)),
+        _S.ProductOfferingQualificationItem(id="2.1", product_offering=ref(here)),
+    ]
+    asking = asked(agent, instant_sync_qualification=False, product_offering_qualification_item=items)
+    assert [item.id for item in asking.product_offering_qualification_item] == ["1", "2.1"]
+    first = offered(admin, "the first", category=[ref(shelf)])
+    told = an_informed(agent, asking, place=AT_HOME)
+    found = {item.id: item.product_offering.id for item in told.product_offering_qualification_item}
+    # No two items of an answer have one name.
+    assert found == {"1": here.id, "2.2": first.id, "2.1": here.id}
+    assert an_informed(agent, told, description="d").description == "d"
+
+
+def test_what_was_found_in_a_category_and_is_sent_back_stands_alone_again(admin: Client, agent: Client) -> None:
+    shelf = admin.create(catalog_pb2.Category(name="shelf", lifecycle_status=LAUNCHED))
+    one, other = (offered(admin, name, category=[ref(shelf)], exclusion_group=["access"]) for name in ("a", "b"))
+    answer = asked(agent, category=ref(shelf))
+    items = list(answer.product_offering_qualification_item)
+    items[0].expected_activation_date.GetCurrentTime()
+    again = an_informed(agent, answer, product_offering_qualification_item=items)
+    assert [item.product_offering.id for item in again.product_offering_qualification_item] == [one.id, other.id]
+    assert results(again) == ["qualified"] * 2
+    for item in items:
+        item.found_in_category = False
+    assert results(an_informed(agent, answer, product_offering_qualification_item=items)) == ["unqualified"] * 2
+
+
 def test_a_question_waits_no_longer_than_its_answer_is_wanted(database: Database, admin: Client, agent: Client) -> None:
     _, here, _ = restricted(admin)
     asking = asked(agent, here, instant_sync_qualification=False)
@@ -348,10 +410,41 @@ def test_a_question_waits_no_longer_than_its_answer_is_wanted(database: Database
     assert event_types(database, asking)[-1] == "StateChange"
     assert due(asking).etag == late.etag
 
+    with pytest.raises(InvalidArgument) as refused:
+        an_informed(agent, asking, requested_poq_completion_date=timestamp_pb2.Timestamp(seconds=32503680000))
+    assert (refused.value.reason, [wrong.field for wrong in refused.value.violations]) == (
+        "DATE_OUT_OF_RANGE",
+        ["requested_poq_completion_date"],
+    )
+    with pytest.raises(InvalidArgument, match="at most 90 days"):
+        asked(agent, here, requested_poq_completion_date=timestamp_pb2.Timestamp(seconds=32503680000))
+
     at_once = an_informed(agent, asked(agent, here, instant_sync_qualification=False), instant_sync_qualification=True)
     assert at_once.state == TERMINATED
     with as_of(database, "bishkek") as unit:
         overdue("gone", unit)
+
+
+def test_a_question_that_has_become_too_large_ends_when_it_is_due(
+    database: Database, admin: Client, agent: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = admin.create(catalog_pb2.Category(name="a growing shelf", lifecycle_status=LAUNCHED))
+    offered(admin, "here", category=[ref(shelf)], place=[values_pb2.EntityRef(id="house-7")])
+    soon = timestamp_pb2.Timestamp(seconds=int(time.time()) + 2)
+    asking = asked(agent, category=ref(shelf), instant_sync_qualification=False, requested_poq_completion_date=soon)
+    assert asking.state == WAITING
+    offered(admin, "more", category=[ref(shelf)])
+    monkeypatch.setattr("catalog.qualification.domain.MOST_ITEMS", 1)
+    with pytest.raises(InvalidArgument, match="more than 1 items"):
+        an_informed(agent, asking, place=AT_HOME)
+    time.sleep(max(0, soon.seconds + 0.1 - time.time()))
+    with as_of(database, "bishkek") as unit:
+        overdue(asking.id, unit)
+    ended = agent.call("GetProductOfferingQualification", requests_pb2.GetRequest(id=asking.id))
+    assert (ended.state, ended.qualification_result, states(ended)) == (TERMINATED, "red", [TERMINATED])
+    (error,) = ended.product_offering_qualification_item[0].termination_error
+    assert "more than 1 items" in error.value
+    assert [step.action for step in ended.receipt.step] == ["TOO_MANY_ITEMS"]
 
 
 # --- the configurator ------------------------------------------------------------------------------------------------

@@ -98,6 +98,34 @@ def test_the_next_best_offer_has_its_reasons(database: Database, admin: Client, 
     assert not recommended(agent, "nobody", category=[ref(category)]).recommendation_item
 
 
+def test_what_may_not_be_had_is_asked_about_and_not_recommended(
+    database: Database, admin: Client, agent: Client
+) -> None:
+    category = admin.create(catalog_pb2.Category(name="restricted", lifecycle_status=LAUNCHED))
+    there: dict[str, Any] = {"category": [ref(category)]}
+    held = priced(admin, "held", 1000, **there)
+    upgrades = {"product_offering_relationship": related("upgrades", held), **there}
+    house, home = values_pb2.EntityRef(id="house-7"), values_pb2.EntityRef(id="home")
+    better = priced(admin, "better", 1500, place=[house], market_segment=[home], **upgrades)
+    anywhere = priced(admin, "anywhere", 1600, **upgrades)
+    # It wouldn't be recommended whatever the place.
+    dearer = {"product_offering_relationship": related("replaces", held), **there}
+    priced(admin, "dearer", 1100, channel=[values_pb2.EntityRef(id="shop")], **dearer)
+    who = new_id()
+    heard(database, a_product(held.id, who))
+
+    def found(answer: Any) -> list[str]:
+        return [item.product_offering.id for item in answer.recommendation_item]
+
+    answer = recommended(agent, who, category=[ref(category)])
+    assert (found(answer), list(answer.information_required)) == ([anywhere.id], ["place", "marketSegment"])
+    (step,) = [step for step in answer.receipt.step if step.action == "INFORMATION_REQUIRED"]
+    assert (step.rule, step.reason) == (better.id, "place, marketSegment")
+    at_home = inventory_pb2.RelatedPlaceRefOrValue(id="house-7", role="installation")
+    told = recommended(agent, who, category=[ref(category)], place=at_home, market_segment=[home])
+    assert (set(found(told)), list(told.information_required)) == ({anywhere.id, better.id}, [])
+
+
 def test_what_is_used_decides_which_tariff_is_cheaper(database: Database, admin: Client, agent: Client) -> None:
     category = admin.create(catalog_pb2.Category(name="tariffs", lifecycle_status=LAUNCHED))
     by_minute = admin.create(

@@ -1,6 +1,7 @@
 """Databases: who may do what in them once they are provisioned and migrated."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import LiteralString
 from urllib.parse import quote
 
@@ -134,3 +135,50 @@ def test_differences_name_what_the_metadata_has_and_the_database_has_not(shelf: 
 def test_a_package_that_is_not_installed_is_named(shelf: ServiceDatabase) -> None:
     with pytest.raises(ValueError, match="nowhere is not an installed package"):
         migrate.upgrade("nowhere", shelf.owner_url, "shelf")
+
+
+_REVISION = """
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = {revision!r}, {before!r}, None, None
+
+
+def upgrade() -> None:
+    op.execute({statement!r})
+"""
+
+
+def test_what_was_worked_out_of_other_tables_is_emptied_when_these_may_have_changed(
+    database_for: Callable[..., ServiceDatabase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = database_for("shelf", "")
+    versions = tmp_path / "reckoning" / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    (tmp_path / "reckoning" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def release(revision: str, before: str | None, statement: str) -> None:
+        (versions / f"{revision}.py").write_text(
+            _REVISION.format(revision=revision, before=before, statement=statement)
+        )
+
+    def rows() -> tuple[int, int] | None:
+        with psycopg.connect(database.url) as connection:
+            return connection.execute("SELECT (SELECT count(*) FROM price), (SELECT count(*) FROM total)").fetchone()
+
+    release(
+        "reckoning_0001",
+        None,
+        "CREATE TABLE price (amount int); CREATE TABLE total (amount int);"
+        f" COMMENT ON TABLE total IS '{migrate.WORKED_OUT}'",
+    )
+    migrate.upgrade("reckoning", database.owner_url, "shelf")
+    with psycopg.connect(database.url) as connection:
+        connection.execute("INSERT INTO price VALUES (1)")
+        connection.execute("INSERT INTO total VALUES (1)")
+    # Nothing to do: the next start needn't work it out anew.
+    migrate.upgrade("reckoning", database.owner_url, "shelf")
+    assert rows() == (1, 1)
+    release("reckoning_0002", "reckoning_0001", "UPDATE price SET amount = 2")
+    migrate.upgrade("reckoning", database.owner_url, "shelf")
+    assert rows() == (1, 0)

@@ -20,6 +20,7 @@ ORDER: dict[str, Any] = {
     "relatedParty": [{"id": "7", "role": "customer"}, {"id": "8", "role": "seller"}],
     "productOrderItem": [{"id": "1", "quantity": 2, "product": {"isBundle": True}}, {"id": "2", "quantity": 5}],
     "colour": "blue",
+    "coupon": ["A", "B"],
 }
 
 
@@ -53,6 +54,11 @@ def of(name: str) -> Resource:
         ("relatedParty.id=7&relatedParty.role=seller", False),
         ("colour=blue", True),
         ("colour=red", False),
+        ("coupon=B", True),
+        # That B isn't A doesn't mean that A isn't there.
+        ("coupon!=A", False),
+        ("coupon=B&coupon!=A", False),
+        ("coupon=B&coupon!=C", True),
         ("href=/tmf-api/productOrderingManagement/v4/productOrder/42", True),
         ("id=43", False),
     ],

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 import catalog.store
-from catalog.pricing.api import Prices
+from catalog.pricing.api import Prices, PricingRules
 from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
 from catalog.promotion.domain import ApprovalThresholds
@@ -40,7 +40,13 @@ from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import (
+    catalog_pb2,
+    catalog_pb2_grpc,
+    pricing_pb2_grpc,
+    pricing_rules_pb2_grpc,
+    promotion_pb2_grpc,
+)
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
@@ -273,6 +279,10 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
                 [
                     (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, CatalogItems(wares, Guards())),
                     (pricing_pb2_grpc.add_PricingServiceServicer_to_server, prices),
+                    (
+                        pricing_rules_pb2_grpc.add_PricingRulesServiceServicer_to_server,
+                        PricingRules(wares, Guards()),
+                    ),
                     (
                         promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
                         Promotions(wares, ApprovalThresholds(Decimal(100), {"KGS": Decimal(1000)})),

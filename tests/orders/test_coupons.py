@@ -519,29 +519,6 @@ def test_the_customers_segment_reaches_the_price_and_stays_with_the_product(
     shop.order(customer, account, item("1", "ADD", tariff), coupon=[by_id.code])
 
 
-def test_the_frame_contract_is_the_items_else_the_orders_else_the_customers(shop: Shop) -> None:
-    customer, account = shop.customer()
-    tariff = shop.offering(shop.price(500))
-    in_segment(shop, customer, agreement=[{"id": "signed"}])
-
-    def priced_by(agreement: str, /, *items: dict[str, Any], **more: Any) -> None:
-        order = shop.order(customer, account, *items, **more)
-        receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=order.id)
-        assert (f'"agreement_id":"{agreement}"' in receipt.inputs.decode()) == bool(agreement)
-        assert bool(agreement) or '"agreement_id"' not in receipt.inputs.decode()
-
-    def plain(id: str, **product: Any) -> dict[str, Any]:
-        return item(id, "ADD", tariff) | ({"product": product} if product else {})
-
-    stated = plain("2", agreement=[{"id": "stated"}])
-    priced_by("signed", plain("1"))
-    priced_by("ordered", plain("1"), agreement=[{"id": "ordered"}])
-    priced_by("stated", plain("1"), stated, agreement=[{"id": "ordered"}])
-    priced_by("", plain("1", agreement=[{"id": "other"}]), stated, agreement=[{"id": "ordered"}])
-    in_segment(shop, customer, agreement=[{"id": "signed"}, {"id": "also"}])
-    priced_by("", plain("1"))
-
-
 def test_attributes_of_a_product_stay_beside_its_segment(shop: Shop) -> None:
     customer, account = shop.customer()
     tariff = shop.offering(shop.price(500))

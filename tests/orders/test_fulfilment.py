@@ -9,7 +9,8 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
 from chassis.types import Money
 from orders.billing.domain import ChargeAlteration
-from orders.ordering.fulfilment import ADVANCE, CANCEL, INFORMATION
+from orders.ordering.fulfilment import CANCEL, INFORMATION
+from orders.ordering.placing import ADVANCE
 from orders.ordering.store import order_wait
 from svyaz.orders.v1 import inventory_pb2
 from tests.orders.conftest import ORDER, PRODUCT, Shop, item, state_of

@@ -72,9 +72,12 @@ class Families:
             return
         failed = last_error(unit, template_id, GENERATE, self._attempts)
         template = unit.find(TariffTemplate, template_id)
+        if template is None:
+            # It has been deleted just now, and how far its family is with it.
+            return
         if failed is not None:
             made.state, made.error = GenerationState.FAILED, failed
-        elif template is None or template.revision != made.revision:
+        elif template.revision != made.revision:
             made.state, made.error = GenerationState.FAILED, "the template has changed since: generate again"
         else:
             by = Call.background(

@@ -155,14 +155,19 @@ def keep(unit: Unit, template_id: str, cells: Mapping[str, Member]) -> None:
 
 
 def check_unchanged(unit: Unit, template: TariffTemplate) -> None:
-    """Raises Aborted STALE_ETAG when somebody has changed the template since the unit has loaded it."""
+    """Raises Aborted STALE_ETAG when somebody has changed the template since the unit has loaded it; nobody will before
+    the end of the transaction, nor delete it."""
     table = tariff_template
-    revision = unit.session.scalar(sa.select(table.c.revision).where(table.c.id == template.id))
+    current = sa.select(table.c.revision).where(table.c.id == template.id).with_for_update(read=True)
+    revision = unit.session.scalar(current)
     if revision != template.revision:
         raise Aborted("STALE_ETAG", f"TariffTemplate {template.id} has changed since it was looked at: try again")
 
 
 def forget(unit: Unit, template_id: str) -> None:
-    """Forgets the template's family; its offerings stay what they are."""
+    """Forgets the family of a template that is going to be deleted; its offerings stay what they are."""
+    template = tariff_template
+    # Whoever is writing some of it holds the template, and is waited for.
+    unit.session.execute(sa.select(template.c.id).where(template.c.id == template_id).with_for_update())
     for table in (generated_offering, tariff_generation):
         unit.session.execute(sa.delete(table).where(table.c.template_id == template_id))

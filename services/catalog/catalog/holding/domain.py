@@ -39,12 +39,14 @@ _LIVE = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoldAlteration:
-    """A discount (negative) or surcharge that is part of a price as sold; `duration` in `units`, None: for ever."""
+    """A discount (negative) or surcharge that is part of a price as sold; `duration` in `units`, from when the price
+    began, or `until` an instant, where it was there before and an order has carried it over; neither: for ever."""
 
     price_id: str = ""
     net: Decimal | None = None
     duration: int | None = None
     units: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +69,7 @@ class Holding:
     """A product, with all that it would be priced by if it were sold again.
 
     `version`: of the product in the inventory; `bundle_id`: the product that it is a part of; `place`: ids, in the
-    product's order; `market_segment`: names or ids, where the inventory knows them.
+    product's order; `market_segment`: ids and names, where the inventory knows them.
     """
 
     id: str

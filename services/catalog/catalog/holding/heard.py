@@ -77,7 +77,7 @@ def holding_of(product: inventory_pb2.Product, id: str, branch: str, version: in
         term=next((term.name for term in product.product_term if term.name), ""),
         place=tuple(place.id for place in product.place if place.id),
         agreement_id=next((agreement.id for agreement in product.agreement if agreement.id), None),
-        market_segment=tuple(_segments(product.extensions)),
+        market_segment=tuple(dict.fromkeys(_segments(product.extensions))),
         sold=tuple(_sold(price) for price in product.product_price if price.HasField("price")),
     )
 
@@ -97,9 +97,9 @@ def _characteristics(given: Iterable[values_pb2.Characteristic]) -> Json:
 def _segments(extensions: bytes) -> Iterable[str]:
     found: Any = json.loads(extensions).get(_MARKET_SEGMENT) if extensions else None
     for one in found if isinstance(found, list) else [found]:
-        named = (one.get("name") or one.get("id")) if isinstance(one, dict) else one
-        if isinstance(named, str) and named:
-            yield named
+        # Prices and rules go by either.
+        named = (one.get("id"), one.get("name")) if isinstance(one, dict) else (one,)
+        yield from (name for name in named if isinstance(name, str) and name)
 
 
 def _sold(price: inventory_pb2.ProductPrice) -> SoldPrice:
@@ -118,11 +118,14 @@ def _sold(price: inventory_pb2.ProductPrice) -> SoldPrice:
 
 
 def _sold_alteration(alteration: inventory_pb2.PriceAlteration, price: inventory_pb2.ProductPrice) -> SoldAlteration:
-    duration = alteration.application_duration or None
+    carried_over = alteration.valid_for if alteration.HasField("valid_for") else None
+    duration = (alteration.application_duration or None) if carried_over is None else None
+    ends = carried_over is not None and carried_over.HasField("end_date_time")
     return SoldAlteration(
         price_id=alteration.product_offering_price.id,
         net=from_money(alteration.price.duty_free_amount).value,
         duration=duration,
         # Without units of its own it lasts for so many of the charge's periods.
         units=(alteration.unit_of_measure or price.recurring_charge_period) if duration else "",
+        until=from_timestamp(alteration.valid_for.end_date_time) if ends else None,
     )

@@ -17,7 +17,7 @@ from datetime import datetime
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
-from catalog.holding.domain import SoldPrice
+from catalog.holding.domain import SoldAlteration, SoldPrice
 from catalog.preview.ages import sold_over
 from catalog.preview.domain import Amount, Difference, PreviewOutcome, Priced, Subscription
 from catalog.pricing.money import EXACT, rounded
@@ -83,7 +83,9 @@ def charged(
 ) -> tuple[Charged, Mapping[str, Amount]]:
     """What recurs of the offering for such a product, and what is due once by currency. Raises what
     `catalog.pricing.pricing.price` raises."""
-    terms = [term for one in with_parts(offering_id, offers) for term in offers[one].terms]
+    # What is priced is the very version that is asked for: of the many that a change touches no other is looked at.
+    needed = {one: offers[one] for one in with_parts(offering_id, offers)}
+    terms = [term for offer in needed.values() for term in offer.terms]
     known = {term.name for term in terms if term.valid_for.covers(at)}
     item = Item(
         "1",
@@ -107,7 +109,7 @@ def charged(
     )
     totals: dict[tuple[str, str], Amount] = {}
     once: dict[tuple[str, str], Amount] = {}
-    for component in _components(price([item], offers, context, change.rules).item):
+    for component in _components(price([item], needed, context, change.rules).item):
         amount = Amount(component.net, component.gross)
         if component.price_type == RECURRING:
             _add(totals, component.currency, component.recurring_charge_period, amount)
@@ -172,15 +174,17 @@ def _still(one: SoldPrice, since: datetime, at: datetime) -> Amount:
     net = one.net
     if net is None:
         net = rounded((one.gross or _ZERO) / taxed, one.currency)
-    ended = [
-        alteration.net or _ZERO
-        for alteration in one.alteration
-        if alteration.duration and sold_over(alteration.duration, alteration.units, since, at)
-    ]
+    ended = [alteration.net or _ZERO for alteration in one.alteration if _over(alteration, since, at)]
     if one.gross is not None and not ended:
         return Amount(net, one.gross)
     net -= sum(ended, _ZERO)
     return Amount(net, rounded(net * taxed, one.currency))
+
+
+def _over(alteration: SoldAlteration, since: datetime, at: datetime) -> bool:
+    if alteration.until is not None:
+        return alteration.until <= at
+    return bool(alteration.duration) and sold_over(alteration.duration or 0, alteration.units, since, at)
 
 
 def compared(before: Charged, after: Charged, once: Mapping[str, Amount] | None = None) -> Priced:

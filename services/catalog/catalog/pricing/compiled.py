@@ -3,6 +3,9 @@
 A row says by which compiler it was made and from which revision of each source. Nobody believes it before these have
 been compared with what is there, so that one that is out of date (its writer was killed, say) costs time and nothing
 else.
+
+Programs of two versions that compile otherwise each keep rows of their own, so that they don't undo each other's work
+while the one replaces the other; a day after the last program of a version its rows go.
 """
 
 import hashlib
@@ -12,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -20,14 +24,15 @@ from catalog.pricing.offers import Offer, canonical, parse_offer, plain_offer, p
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.store import product_offering
 from catalog.schema import metadata
-from chassis import types
+from chassis import convert, db, reading, schema, types
 from chassis.db import Unit
+from chassis.migrate import WORKED_OUT
 
 compiled_offer = sa.Table(
     "compiled_offer",
     metadata,
     sa.Column("id", sa.Text, sa.ForeignKey(product_offering.c.id, ondelete="CASCADE"), primary_key=True),
-    sa.Column("compiler", sa.Text, nullable=False),
+    sa.Column("compiler", sa.Text, primary_key=True),
     # The offering and every price, with the revision of each; NULL: there was no such price.
     sa.Column("source", ARRAY(sa.Text), nullable=False),
     sa.Column("source_revision", ARRAY(sa.BigInteger), nullable=False),
@@ -38,6 +43,15 @@ compiled_offer = sa.Table(
     # What a receipt quotes.
     sa.Column("text", sa.Text, nullable=False),
     sa.Index("compiled_offer_series", "series"),
+    # A migration or what it calls may change a price and leave its revision as it was.
+    comment=WORKED_OUT,
+)
+# The versions of programs that have compiled of late.
+offer_compiler = sa.Table(
+    "offer_compiler",
+    metadata,
+    sa.Column("compiler", sa.Text, primary_key=True),
+    sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
 )
 
 
@@ -68,17 +82,18 @@ class Compiled:
         return all(revisions.get(source) == revision for source, revision in self.revisions.items())
 
 
-def _compiler() -> str:
-    """Names what compiles: another text of ours may understand the same offering otherwise, and nobody has to think of
-    saying so."""
-    found = hashlib.sha256()
+def compiler_of_this_program() -> str:
+    """Names what compiles, from the row of an offering on: another text of ours may understand the same otherwise, and
+    nobody has to think of saying so."""
+    found = hashlib.sha256(msgspec.__version__.encode())
     folders = [Path(package.__file__ or "").parent for package in (pricing, product)]
-    for path in [*(path for folder in folders for path in sorted(folder.glob("*.py"))), Path(types.__file__)]:
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    for path in [*paths, *(Path(module.__file__ or "") for module in (convert, db, reading, schema, types))]:
         found.update(path.read_bytes())
     return found.hexdigest()
 
 
-COMPILER = _compiler()
+COMPILER = compiler_of_this_program()
 
 
 # --- compiling -------------------------------------------------------------------------------------------------------
@@ -140,7 +155,7 @@ _NEXT = f"{_SELECT} AND id > %(after)s ORDER BY id LIMIT %(limit)s"
 _KEEP = f"""
     INSERT INTO compiled_offer (compiler, {", ".join(_COLUMNS)})
     VALUES (%(compiler)s, {", ".join(f"%({name})s" for name in _COLUMNS)})
-    ON CONFLICT (id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in ("compiler", *_COLUMNS[1:]))}
+    ON CONFLICT (id, compiler) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
 """  # noqa: S608
 # The primary keys are gone through one by one: what is out of date is rare.
 _STALE = """
@@ -155,6 +170,15 @@ _STALE = """
         )
     )
     ORDER BY id LIMIT %(limit)s
+"""
+# The time of the server, which nobody advances: this is about programs that run. Twice an hour is often enough.
+_SEEN = """
+    INSERT INTO offer_compiler AS known (compiler, seen_at) VALUES (%(compiler)s, now())
+    ON CONFLICT (compiler) DO UPDATE SET seen_at = excluded.seen_at WHERE known.seen_at < now() - interval '30 minutes'
+"""
+_FORGET = """
+    WITH gone AS (DELETE FROM offer_compiler WHERE seen_at < now() - interval '1 day' RETURNING compiler)
+    DELETE FROM compiled_offer WHERE compiler IN (SELECT compiler FROM gone)
 """
 # Any constant that nobody else uses will do.
 _LOCK = 7_200_411_974
@@ -205,6 +229,14 @@ def stale(unit: Unit, after: str, limit: int) -> list[str]:
     with unit.cursor() as cursor:
         found = cursor.execute(_STALE, {"compiler": COMPILER, "after": after, "limit": limit}).fetchall()
     return [row[0] for row in found]
+
+
+def forget_others(unit: Unit) -> None:
+    """Remembers that this version of the program is there, and forgets what versions have kept that weren't for a
+    day; for whoever is `alone`."""
+    with unit.cursor() as cursor:
+        cursor.execute(_SEEN, {"compiler": COMPILER})
+        cursor.execute(_FORGET)
 
 
 def alone(unit: Unit) -> bool:

@@ -71,7 +71,10 @@ class Compiling:
         while not self._stopping.is_set():
             begun = time.monotonic()
             with acting("catalog", "compiling offers"), self._database.unit() as unit:
-                ids = compiled.stale(unit, after, BATCH) if compiled.alone(unit) else []
+                alone = compiled.alone(unit)
+                if alone and not after:
+                    compiled.forget_others(unit)
+                ids = compiled.stale(unit, after, BATCH) if alone else []
                 if ids:
                     compiled.keep(unit, compiled.compiled(unit, ids).values())
                     number += len(ids)

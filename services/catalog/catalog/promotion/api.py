@@ -172,6 +172,11 @@ def _deleting_promotion(unit: Unit, promotion: Promotion) -> None:
     code = store.coupon_of(unit, promotion.id)
     if code is not None:
         raise FailedPrecondition("REFERENCED", f"promotion {promotion.id} has coupons, such as {code}")
+    names = ", ".join(f"{kind} {key}" for kind, key in store.referrers(unit, promotion))
+    if names:
+        raise FailedPrecondition(
+            "REFERENCED", f"promotion {promotion.id} is referred to by {names}", metadata={"referrers": names}
+        )
     store.forget(unit, promotion)
 
 

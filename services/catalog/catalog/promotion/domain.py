@@ -199,6 +199,17 @@ class Promotion(Aggregate):
             )
         return parse_terms(data)
 
+    @property
+    def percentages(self) -> frozenset[Decimal]:
+        """What it takes off, where that is percentages and nothing else; empty as long as it can't be understood."""
+        try:
+            patterns = self.terms().promotion.patterns
+        except FailedPrecondition:
+            return frozenset()
+        granted = [action.percentage for pattern in patterns for action in pattern.actions]
+        found = frozenset(percentage for percentage in granted if percentage is not None)
+        return found if None not in granted else frozenset()
+
     def _check(self) -> None:
         wrong = list(self._contradictions())
         if wrong:

@@ -121,6 +121,11 @@ def refer(unit: Unit, released: Promotion, terms: Terms) -> None:
     references.refer_now(unit, released.id, rows)
 
 
+def referrers(unit: Unit, promotion: Promotion) -> list[tuple[str, str]]:
+    """Type and id of what refers to it; some of them when they are many."""
+    return references.referrers(unit, promotion.id, references.table.c.target_type == Promotion.__name__, most=10)
+
+
 def forget(unit: Unit, gone: Promotion) -> None:
     """It refers to nothing any more."""
     references.refer_now(unit, gone.id, ())

@@ -12,7 +12,7 @@ from catalog.qualification.eligibility import Situation, current_versions, judge
 from catalog.qualification.values import QualificationState
 from chassis.convert import from_message, from_timestamp, to_message
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import new_id
@@ -47,10 +47,15 @@ def answer(unit: Unit, question: ProductOfferingQualification) -> None:
 
 
 def overdue(question_id: str, unit: Unit) -> None:
-    """Ends a question that nobody has told what it takes to answer it."""
+    """Ends a question that nobody has told what it takes to answer it; also one that can't be answered any more, since
+    its categories have grown beyond what an answer holds."""
     question = unit.find(ProductOfferingQualification, question_id)
-    if question is not None and question.state is QualificationState.IN_PROGRESS and question.deadline <= unit.at:
+    if question is None or question.state is not QualificationState.IN_PROGRESS or question.deadline > unit.at:
+        return
+    try:
         answer(unit, question)
+    except InvalidArgument as error:
+        question.fail(error.reason, error.message, unit.at)
 
 
 def timers() -> Mapping[str, Callable[[str, Unit], None]]:

@@ -1,8 +1,9 @@
 """Questions what a customer can have, and their answers (TMF679)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any, ClassVar
 
 import msgspec
@@ -41,6 +42,8 @@ _MOST_ALTERNATIVES = 3
 _HOLDS = timedelta(days=14)
 # How long a question waits for what it takes to answer it, where its asker doesn't say by when he needs the answer.
 _WAITS = timedelta(days=14)
+# And at most, where he does.
+_WAITS_AT_MOST = timedelta(days=90)
 
 QUALIFIED, UNQUALIFIED, ALTERNATE = "qualified", "unqualified", "alternate"
 
@@ -107,9 +110,13 @@ class ProductOfferingQualification(Aggregate):
     state: QualificationState | None = None
     market_segment: tuple[EntityRef, ...] = ()
     receipt: Receipt | None = None
+    # The question's own items: those of the answer may be fewer, or more.
+    asked_item: tuple[ProductOfferingQualificationItem, ...] = ()
 
     def check(self, at: datetime) -> None:
-        """A question begins without its answer. Raises InvalidArgument BAD_INITIAL_STATE, DUPLICATE_ITEM."""
+        """A question begins without its answer. Raises InvalidArgument BAD_INITIAL_STATE, DUPLICATE_ITEM,
+        DATE_OUT_OF_RANGE.
+        """
         if self.state not in (None, QualificationState.ACKNOWLEDGED):
             raise InvalidArgument(
                 "BAD_INITIAL_STATE",
@@ -120,31 +127,35 @@ class ProductOfferingQualification(Aggregate):
         for name in ANSWERED:
             setattr(self, name, None)
         self.product_offering_qualification_date = at
-        self.product_offering_qualification_item = tuple(
-            replace(item, found_in_category=None) for item in self.product_offering_qualification_item
-        )
-        self._check_items()
+        self._ask(self.product_offering_qualification_item, found=())
+        self._check_deadline()
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes, of which neither the state nor the answer can be one. Another question has no
         answer yet: its receipt is gone.
 
-        Raises FailedPrecondition BAD_TRANSITION.
+        Raises FailedPrecondition BAD_TRANSITION, InvalidArgument DUPLICATE_ITEM, DATE_OUT_OF_RANGE.
         """
         wanted = changes.get("state")
         if wanted is not None and wanted is not self.state:
             assert self.state is not None
             require_transition("a qualification", TRANSITIONS, self.state, wanted)
         news = {k: v for k, v in changes.items() if k not in ANSWERED and k != "state" and getattr(self, k) != v}
+        found = {item.id or "" for item in self.product_offering_qualification_item if item.found_in_category}
         super().revise(news, at)
-        self._check_items()
+        if "product_offering_qualification_item" in news:
+            self._ask(self.product_offering_qualification_item, found)
+        if "requested_poq_completion_date" in news:
+            self._check_deadline()
         if ASKED & news.keys() or (self.open and _BY_WHEN & news.keys()):
             self.receipt = None
 
-    def _check_items(self) -> None:
+    def _ask(self, items: Sequence[ProductOfferingQualificationItem], found: Collection[str]) -> None:
+        """Makes these the question's items. What was `found` in a category and is sent back still excludes nothing that
+        was found beside it."""
         seen: set[str] = set()
         wrong = []
-        for i, item in enumerate(self.product_offering_qualification_item):
+        for i, item in enumerate(items):
             if item.id in seen:
                 wrong.append(
                     Violation(f"product_offering_qualification_item[{i}].id", f"another item is called {item.id!r}")
@@ -152,6 +163,18 @@ class ProductOfferingQualification(Aggregate):
             seen.add(item.id or "")
         if wrong:
             raise InvalidArgument("DUPLICATE_ITEM", wrong[0].description, violations=wrong)
+        self.asked_item = tuple(
+            replace(item, found_in_category=(item.found_in_category and item.id in found) or None) for item in items
+        )
+
+    def _check_deadline(self) -> None:
+        asked_at, wanted = self.product_offering_qualification_date, self.requested_poq_completion_date
+        assert asked_at is not None
+        if wanted is not None and wanted > asked_at + _WAITS_AT_MOST:
+            why = f"a question waits for at most {_WAITS_AT_MOST.days} days"
+            raise InvalidArgument(
+                "DATE_OUT_OF_RANGE", why, violations=[Violation("requested_poq_completion_date", why)]
+            )
 
     @property
     def customer_id(self) -> str:
@@ -159,30 +182,19 @@ class ProductOfferingQualification(Aggregate):
         return customer_among(self.related_party)
 
     @property
-    def asked_about(self) -> tuple[ProductOfferingQualificationItem, ...]:
-        """The items as they were asked: what was found in a category stands for that category again."""
-        asked: dict[str, ProductOfferingQualificationItem] = {}
-        for item in self.product_offering_qualification_item:
-            if item.found_in_category:
-                whole, _, _ = (item.id or "").rpartition(".")
-                item = replace(item, id=whole, product_offering=None, found_in_category=None)
-            asked.setdefault(item.id or "", item)
-        return tuple(asked.values())
-
-    @property
     def offering_ids(self) -> list[str]:
         """The offerings that it asks about by name."""
-        items = self.asked_about
-        return [item.product_offering.id for item in items if item.product_offering and item.product_offering.id]
+        return [
+            item.product_offering.id for item in self.asked_item if item.product_offering and item.product_offering.id
+        ]
 
     @property
     def whole_categories(self) -> list[str]:
         """The categories all of whose offerings it asks about; an empty id: everything."""
-        items = self.asked_about
         own = self.category.id or "" if self.category is not None else ""
-        if not items:
+        if not self.asked_item:
             return [own]
-        return [_category(item, own) for item in items if _asks_for_a_category(item)]
+        return [_category(item, own) for item in self.asked_item if _asks_for_a_category(item)]
 
     @property
     def open(self) -> bool:
@@ -229,6 +241,19 @@ class ProductOfferingQualification(Aggregate):
         self.expected_poq_completion_date = at
         self.expiration_date = min([at + _HOLDS, *work.ends])
         self.state = QualificationState.TERMINATED_WITH_ERROR if failed else QualificationState.DONE
+
+    def fail(self, code: str, why: str, at: datetime) -> None:
+        """Ends without an answer: each item says why."""
+        error = TerminationError(id="1", value=why)
+        self.product_offering_qualification_item = tuple(
+            replace(item, state=QualificationState.TERMINATED_WITH_ERROR, termination_error=(error,))
+            for item in self.asked_item or (ProductOfferingQualificationItem(id="1"),)
+        )
+        self.receipt = Receipt(ENGINE, REVISION, Json("{}"), (ReceiptStep("", code, "", reason=why),))
+        self.qualification_result = "red"
+        self.effective_qualification_date = self.expected_poq_completion_date = at
+        self.expiration_date = None
+        self.state = QualificationState.TERMINATED_WITH_ERROR
 
 
 def customer_among(parties: Iterable[RelatedParty]) -> str:
@@ -299,16 +324,18 @@ class _Answering:
         )
 
     def items(self, shelves: Mapping[str, Sequence[str]]) -> Iterator[ProductOfferingQualificationItem]:
-        asked = self.question.asked_about
+        asked = self.question.asked_item
+        taken = {item.id for item in asked}
         own = self.question.category.id or "" if self.question.category is not None else ""
         room = MOST_ITEMS
         for item in asked or (ProductOfferingQualificationItem(id=""),):
             found = [item]
             if _asks_for_a_category(item):
                 prefix = f"{item.id}." if item.id else ""
+                free = (own_id for own_id in (f"{prefix}{n}" for n in count(1)) if own_id not in taken)
                 found = [
-                    replace(item, id=f"{prefix}{n}", product_offering=self._reference(key), found_in_category=True)
-                    for n, key in enumerate(shelves.get(_category(item, own), ()), 1)
+                    replace(item, id=own_id, product_offering=self._reference(key), found_in_category=True)
+                    for own_id, key in zip(free, shelves.get(_category(item, own), ()), strict=False)
                 ]
             room -= len(found)
             if room < 0:
@@ -317,13 +344,13 @@ class _Answering:
                     "TOO_MANY_ITEMS", why, violations=[Violation("product_offering_qualification_item", why)]
                 )
             for one in found:
-                yield self._answered(one, by_name=one is item)
+                yield self._answered(one)
 
     def _reference(self, key: str) -> EntityRef:
         offering = self.book.get(key)
         return EntityRef(id=key, name=(offering.name or None) if offering is not None else None)
 
-    def _answered(self, item: ProductOfferingQualificationItem, *, by_name: bool) -> ProductOfferingQualificationItem:
+    def _answered(self, item: ProductOfferingQualificationItem) -> ProductOfferingQualificationItem:
         blank = replace(
             item,
             qualification_item_result=None,
@@ -344,7 +371,7 @@ class _Answering:
         if offering.id not in self.book:
             error = TerminationError(id="1", value=f"there is no offering {offering.id}")
             return replace(blank, termination_error=(error,), state=QualificationState.TERMINATED_WITH_ERROR)
-        verdict = self._judge(offering.id, item, by_name=by_name)
+        verdict = self._judge(offering.id, item)
         unknown = (*verdict.unknown, *(() if self.question.customer_id else ("customer",)))
         required = self._required(item, verdict)
         self._explain(item.id or "", verdict, required)
@@ -381,20 +408,22 @@ class _Answering:
         nobodys = item.action is ProductAction.MODIFY and not self.question.customer_id
         return (*verdict.unknown, *(("relatedParty",) if nobodys else ()))
 
-    def _judge(self, key: str, item: ProductOfferingQualificationItem, *, by_name: bool) -> Verdict:
+    def _judge(self, key: str, item: ProductOfferingQualificationItem) -> Verdict:
         self.judged[item.id or ""] = key
-        others = self.question.asked_about if by_name else ()
+        # Of what was found in a category nobody asked to have it beside the rest.
+        others = () if item.found_in_category else self.question.asked_item
         beside = [
             other.product_offering.id
             for other in others
             if other.id != item.id
+            and not other.found_in_category
             and other.product_offering is not None
             and other.product_offering.id
             and other.action not in (ProductAction.DELETE, ProductAction.NO_CHANGE)
         ]
         leaving = {
             other.product.id
-            for other in self.question.product_offering_qualification_item
+            for other in self.question.asked_item
             if other.product is not None and other.action in (ProductAction.DELETE, ProductAction.MODIFY)
         }
         staying = [one for one in self.held if one.product_id not in leaving]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -125,7 +126,11 @@ class Recommendations(StandardMethods):
         self, verdict: Verdict, offering: Restrictions, held: Sequence[Held], question: QueryProductRecommendation
     ) -> Candidate:
         plain = Candidate(
-            product_offering_id=offering.id, name=offering.name, replaces=verdict.replaces, upgrade=verdict.upgrade
+            product_offering_id=offering.id,
+            name=offering.name,
+            replaces=verdict.replaces,
+            upgrade=verdict.upgrade,
+            unknown=verdict.unknown,
         )
         if not verdict.replaces:
             return plain
@@ -134,15 +139,7 @@ class Recommendations(StandardMethods):
         today = self._monthly(leaving, question, then[0] if then is not None else "", exact_version=True)
         if then is None or today is None or then[0] != today[0]:
             return plain
-        return Candidate(
-            product_offering_id=offering.id,
-            name=offering.name,
-            replaces=verdict.replaces,
-            upgrade=verdict.upgrade,
-            currency=then[0],
-            monthly=then[1],
-            monthly_today=today[1],
-        )
+        return replace(plain, currency=then[0], monthly=then[1], monthly_today=today[1])
 
     def _monthly(
         self, ids: Iterable[str], question: QueryProductRecommendation, currency: str, *, exact_version: bool = False

@@ -118,6 +118,7 @@ class QueryProductRecommendation(Aggregate):
     market_segment: tuple[EntityRef, ...] = ()
     usage: tuple[UsedQuantity, ...] = ()
     entitled_discount: tuple[EntitledDiscount, ...] = ()
+    information_required: tuple[str, ...] = ()
     receipt: Receipt | None = None
 
     def check(self, at: datetime) -> None:
@@ -129,7 +130,8 @@ class QueryProductRecommendation(Aggregate):
                 violations=[Violation("state", "not initial")],
             )
         self.state = RecommendationState.ACCEPTED
-        self.recommendation_item, self.entitled_discount, self.valid_for, self.receipt = (), (), None, None
+        self.recommendation_item, self.entitled_discount, self.information_required = (), (), ()
+        self.valid_for, self.receipt = None, None
 
     @property
     def customer_id(self) -> str:
@@ -156,8 +158,11 @@ class QueryProductRecommendation(Aggregate):
         entitled_discounts: Sequence[EntitledDiscount],
         at: datetime,
     ) -> None:
-        """Answers with the best of the candidates, and with the discounts that the customer is entitled to."""
-        found = recommend(candidates, together, customers)
+        """Answers with the best of the candidates, with what would have to be known to recommend more, and with the
+        discounts that the customer is entitled to."""
+        found = recommend([one for one in candidates if not one.unknown], together, customers)
+        unsure = [one.candidate for one in recommend([one for one in candidates if one.unknown], together, customers)]
+        self.information_required = tuple(dict.fromkeys(what for one in unsure for what in one.unknown))
         self.entitled_discount = tuple(entitled_discounts)
         self.recommendation_item = tuple(_item(rank, one) for rank, one in enumerate(found, 1))
         self.valid_for = TimePeriod(start_date_time=at, end_date_time=at + _HOLDS)
@@ -176,6 +181,10 @@ class QueryProductRecommendation(Aggregate):
                 )
                 for rank, one in enumerate(found, 1)
                 for why in one.reasons
+            )
+            + tuple(
+                ReceiptStep("", "INFORMATION_REQUIRED", one.product_offering_id, reason=", ".join(one.unknown))
+                for one in unsure
             )
             + tuple(_step(one) for one in self.entitled_discount),
         )

@@ -13,6 +13,7 @@ from catalog.recommendation.values import EntitledDiscount
 from chassis.convert import to_message
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
+from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from chassis.types import TimePeriod
 from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2
@@ -29,8 +30,9 @@ class Entitlements(StandardMethods):
                 database,
                 DiscountEntitlement,
                 entitlement_pb2.DiscountEntitlement,
-                creating=_check_promotion,
-                changed=_check_promotion,
+                creating=_check_named,
+                changed=_check_named,
+                deleting=store.forget,
             ),
         )
 
@@ -71,12 +73,33 @@ def _messages(found: Iterable[EntitledDiscount]) -> list[entitlement_pb2.Entitle
     return [to_message(one, entitlement_pb2.EntitledDiscount) for one in found]
 
 
-def _check_promotion(unit: Unit, entitlement: DiscountEntitlement) -> None:
-    """Raises InvalidArgument UNKNOWN_PROMOTION."""
+def _check_named(unit: Unit, entitlement: DiscountEntitlement) -> None:
+    """Raises InvalidArgument UNKNOWN_OFFERING, UNKNOWN_PROMOTION, and CONTRADICTION when the promotion grants another
+    percentage."""
+    # Nobody deletes it meanwhile.
+    lock_references(unit)
+    offerings = [
+        Violation(f"product_offering[{i}].id", f"there is no offering {entitlement.product_offering[i].id!r}")
+        for i in store.unknown_offerings(unit, entitlement)
+    ]
+    if offerings:
+        raise InvalidArgument("UNKNOWN_OFFERING", offerings[0].description, violations=offerings)
     named = entitlement.promotion
-    if named is not None and (not named.id or unit.find(Promotion, named.id) is None):
-        wrong = Violation("promotion.id", f"there is no promotion {named.id!r}")
-        raise InvalidArgument("UNKNOWN_PROMOTION", wrong.description, violations=[wrong])
+    if named is not None:
+        promotion = unit.find(Promotion, named.id) if named.id else None
+        if promotion is None:
+            wrong = Violation("promotion.id", f"there is no promotion {named.id!r}")
+            raise InvalidArgument("UNKNOWN_PROMOTION", wrong.description, violations=[wrong])
+        if not _grants(promotion, entitlement):
+            granted = ", ".join(f"{one.normalize():f}" for one in sorted(promotion.percentages))
+            wrong = Violation("percentage", f"promotion {promotion.id} grants {granted} per cent")
+            raise InvalidArgument("CONTRADICTION", wrong.description, violations=[wrong])
+    store.refer(unit, entitlement)
+
+
+def _grants(promotion: Promotion, entitlement: DiscountEntitlement) -> bool:
+    """Whether the promotion may come to what the rule says: an amount may be any percentage."""
+    return not promotion.percentages or entitlement.percentage in promotion.percentages
 
 
 def _on_offer(unit: Unit, entitlement: DiscountEntitlement, at: datetime) -> bool:
@@ -84,4 +107,10 @@ def _on_offer(unit: Unit, entitlement: DiscountEntitlement, at: datetime) -> boo
     if entitlement.promotion is None:
         return True
     promotion = unit.find(Promotion, entitlement.promotion.id or "")
-    return promotion is not None and promotion.released and (promotion.valid_for or TimePeriod()).covers(at)
+    return (
+        promotion is not None
+        and promotion.released
+        and (promotion.valid_for or TimePeriod()).covers(at)
+        # It may have been changed since the rule was made.
+        and _grants(promotion, entitlement)
+    )

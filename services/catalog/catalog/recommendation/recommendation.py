@@ -2,7 +2,8 @@
 
 How it counts:
 
-* Only what the customer can have and hasn't got is recommended, and only for a reason.
+* Only what the customer can have and hasn't got is recommended, and only for a reason. Of what he may be able to have
+  it is told what would have to be known to recommend it.
 * What would replace something of the customer's is compared with it: both are priced for the same usage, a month, with
   tax. What is an upgrade is recommended at any price, what merely replaces only when it is cheaper.
 * What else is recommended is what holders of the customer's offerings hold more often than others do: the lift of a
@@ -37,7 +38,8 @@ _HUNDRED, _ZERO = Decimal(100), Decimal(0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """An offering that the customer can have; what it costs a month, and what that costs which it replaces."""
+    """An offering that the customer can have, unless what isn't known prevents it (`unknown`: place, channel …); what
+    it costs a month, and what that costs which it replaces."""
 
     product_offering_id: str
     name: str = ""
@@ -46,6 +48,7 @@ class Candidate:
     currency: str = ""
     monthly: Decimal | None = None
     monthly_today: Decimal | None = None
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,9 @@ import sqlalchemy as sa
 
 from catalog.holding import store as holding_store
 from catalog.holding.domain import HoldingStatus, SoldPrice
+from catalog.product.domain import ProductOffering
+from catalog.product.store import any_of, product_offering, references
+from catalog.promotion.domain import Promotion
 from catalog.recommendation.domain import DiscountEntitlement, QueryProductRecommendation
 from catalog.recommendation.recommendation import CoHolding, discount_of
 from catalog.schema import metadata
@@ -24,8 +27,8 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     QueryProductRecommendation: Resource(recommendation_pb2.QueryProductRecommendation, query_product_recommendation),
 }
 
-# It is there, and the customer's.
-_HAD = (HoldingStatus.ACTIVE, HoldingStatus.SUSPENDED, HoldingStatus.PENDING_TERMINATE)
+# In use: what is suspended isn't, what is to end still is.
+_ACTIVE = (HoldingStatus.ACTIVE, HoldingStatus.PENDING_TERMINATE)
 # Of the sales of an offering so many are looked at, chosen by a hash of their ids.
 MOST_SALES = 20_000
 
@@ -35,12 +38,41 @@ def entitlements(unit: Unit) -> list[DiscountEntitlement]:
     return list(unit.session.scalars(sa.select(DiscountEntitlement)))
 
 
+def unknown_offerings(unit: Unit, rule: DiscountEntitlement) -> list[int]:
+    """Which of the offerings that the rule names don't exist, by their places."""
+    named = [one.id or "" for one in rule.product_offering]
+    known = set(unit.session.scalars(sa.select(product_offering.c.id).where(product_offering.c.id == any_of(named))))
+    return [i for i, key in enumerate(named) if key not in known]
+
+
+def refer(unit: Unit, rule: DiscountEntitlement) -> None:
+    """Remembers what the rule names, so that it stays."""
+    named = [("product_offering", ProductOffering.__name__, one.id) for one in rule.product_offering]
+    named += [("promotion", Promotion.__name__, rule.promotion.id)] if rule.promotion is not None else []
+    rows = [
+        {
+            "field": field,
+            "target_id": key,
+            "referrer_type": DiscountEntitlement.__name__,
+            "target_type": kind,
+            "part": False,
+        }
+        for field, kind, key in dict.fromkeys(named)
+    ]
+    references.refer_now(unit, rule.id, rows)
+
+
+def forget(unit: Unit, gone: DiscountEntitlement) -> None:
+    """It refers to nothing any more."""
+    references.refer_now(unit, gone.id, ())
+
+
 def active(unit: Unit, customer_id: str, at: datetime) -> list[tuple[str, datetime]]:
-    """The offerings of the products that the customer has by now, each with its beginning; no parts of bundles."""
+    """The offerings of the products that are active by now, each with its beginning; no parts of bundles."""
     return [
         (one.product_offering_id or "", one.started_at)
         for one in holding_store.holdings_of(unit, customer_id)
-        if one.bundle_id is None and one.status in _HAD and one.started_at is not None and one.started_at <= at
+        if one.bundle_id is None and one.status in _ACTIVE and one.started_at is not None and one.started_at <= at
     ]
 
 
@@ -67,8 +99,8 @@ def accepted_discounts(unit: Unit, offering_id: str) -> dict[str, list[Decimal]]
     """The discounts (per cent) at which holders in the caller's branches bought the offering, by their segments: of
     MOST_SALES at most.
 
-    One of each holder: of all that it is charged together. A holder of several segments counts in each, one of none
-    under the empty name.
+    One of each holder: of all that it is charged together. A holder of several segments counts in each, by its id and
+    by its name, one of none under the empty name.
     """
     table = holding_store.holding
     query = (

@@ -437,7 +437,11 @@ class _Planning:
             return known
         # A series goes by the id of its first version.
         store.give_anew(
-            self._unit, self._job.id, source, {brought[one]: known[brought[one]] for one in gone}, also=SERIES
+            self._unit,
+            self._job.id,
+            source,
+            {brought[one]: known[brought[one]] for one in gone},
+            also={"ProductOffering": SERIES},
         )
         return store.known(self._unit, self._job.id, source, known)
 

@@ -187,8 +187,11 @@ _GIVE_ANEW = """
     UPDATE import_key SET id = %(id)s, digest = NULL, job_id = %(job_id)s
     WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
 """
+_NAMED = """
+    SELECT key, id FROM import_key WHERE source = %(source)s AND kind = %(kind)s AND id = ANY (%(ids)s)
+"""
 _RENAME = """
-    UPDATE import_key SET id = %(id)s WHERE source = %(source)s AND kind = %(kind)s AND id = %(before)s
+    UPDATE import_key SET id = %(id)s WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
 """
 _DONE = """
     UPDATE import_key SET digest = %(digest)s WHERE source = %(source)s AND kind = %(kind)s AND key = %(key)s
@@ -219,14 +222,22 @@ def known(unit: Unit, job_id: str, source: str, nodes: Iterable[tuple[str, str]]
     }
 
 
-def give_anew(unit: Unit, job_id: str, source: str, gone: Mapping[tuple[str, str], Known], *, also: str) -> None:
-    """Gives other ids to keys of which nothing is here any more, and to those of the kind `also` that had the same."""
+def give_anew(
+    unit: Unit, job_id: str, source: str, gone: Mapping[tuple[str, str], Known], *, also: Mapping[str, str]
+) -> None:
+    """Gives other ids to keys of which nothing is here any more, and to those that had the same and are of the kind
+    that goes `also` with theirs."""
     ids = {node: new_id() for node in gone}
     keys = [{"source": source, "job_id": job_id, "kind": node[0], "key": node[1], "id": ids[node]} for node in gone]
-    named = [{"source": source, "kind": also, "before": gone[node].id, "id": ids[node]} for node in gone]
     with unit.cursor() as cursor:
         cursor.executemany(_GIVE_ANEW, keys)
-        cursor.executemany(_RENAME, named)
+        for kind, other in also.items():
+            anew = {known.id: ids[node] for node, known in gone.items() if node[0] == kind}
+            # All at once: there is no index by id, and there may be as many of them as elements.
+            named = cursor.execute(_NAMED, {"source": source, "kind": other, "ids": list(anew)}).fetchall()
+            cursor.executemany(
+                _RENAME, [{"source": source, "kind": other, "key": key, "id": anew[before]} for key, before in named]
+            )
 
 
 def keys_of(unit: Unit, source: str, kind: str) -> set[str]:

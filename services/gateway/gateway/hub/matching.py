@@ -160,7 +160,12 @@ def _bad(why: str) -> InvalidArgument:
 
 def _group_holds(value: Any, conditions: Sequence[Condition]) -> bool:
     if isinstance(value, list):
-        return any(all(_holds(item, condition, 1) for condition in conditions) for item in value)
+        # What none of an array's own values may be, where it has any.
+        none_of = [one for one in conditions if one.operator == Filter.OPERATOR_NE and len(one.path) == 1]
+        others = [one for one in conditions if one not in none_of]
+        return all(_holds(value, one, 1) for one in none_of) and (
+            not others or any(all(_holds(item, one, 1) for one in others) for item in value)
+        )
     return all(_holds(value, condition, 1) for condition in conditions)
 
 

@@ -13,8 +13,8 @@ from chassis.types import COMMON, new_id
 from orders.inventory.store import with_parts
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for
-from orders.ordering.api import place
 from orders.ordering.capture import Capture
+from orders.ordering.placing import place
 from orders.ordering.store import quantities, quantity_of
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.type.v1 import requests_pb2

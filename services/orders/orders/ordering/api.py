@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from chassis import calls, convert
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
+from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
@@ -28,23 +29,19 @@ from orders.ordering.domain import (
     check_coupons,
     check_items,
     product_ids,
-    rows,
 )
-from orders.ordering.fulfilment import ADVANCE, CANCEL, PROMISED, RELEASE, withdraw
+from orders.ordering.fulfilment import CANCEL, PROMISED, RELEASE, withdraw
+from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
 ITEMS = "product_order_item"
-# Who pays, and for whom: whether an order can be carried out hangs on these as on its items.
-DECISIVE = frozenset({"billing_account", "related_party"})
+# Who pays, for whom, by which contract and channel: whether an order can be carried out, and what it costs, hangs on
+# these as on its items.
+DECISIVE = frozenset({"billing_account", "related_party", "agreement", "channel"})
 # After so long an order that was to be has become one, or won't: coupons are redeemed within half of it.
 PROMISE = timedelta(minutes=2)
-
-
-def _ids() -> Iterator[str]:
-    while True:
-        yield new_id()
 
 
 def _wanted_items(body: orders_pb2.ProductOrder) -> tuple[OrderItem, ...]:
@@ -75,6 +72,22 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
     for item in store.items_of(unit, order.id):
         unit.delete(item)
     unit.session.execute(sa.delete(store.order_receipt).where(store.order_receipt.c.product_order_id == order.id))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An order as a request would leave it, and its items as they are; neither of the database any more."""
+
+    wanted: ProductOrder
+    items: Sequence[ProductOrderItem]
+    # As it was before.
+    priced_for: tuple[object, ...]
+
+    def require_unchanged(self, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
+        """Raises Aborted CONFLICT when what was priced isn't what is there by now."""
+        known = (self.wanted.revision, [item.id for item in self.items])
+        if known != (order.revision, [item.id for item in items]):
+            raise Aborted("CONFLICT", "the order has been changed while it was priced: try again")
 
 
 class Orders(StandardMethods):
@@ -197,55 +210,51 @@ class Orders(StandardMethods):
         wanted = _wanted_items(request.product_order)
         if ITEMS in named:
             check_items(wanted)
-        captured = self._recaptured(request, paths, wanted) if ITEMS in named else None
-        missing = self._missing(request, paths) if captured is None and named & DECISIVE else None
+        captured, missing, read = None, None, None
+        if ITEMS in named:
+            captured = self._capture.capture(self._as_read(request, paths).wanted, wanted, *self._held(wanted))
+        elif named & DECISIVE:
+            read = self._as_read(request, paths)
+            products, quantities = self._held(assembled(read.items))
+            if read.priced_for != read.wanted.priced_for and read.wanted.state in UNSTARTED:
+                captured = self._capture.recapture(read.wanted, read.items, products, quantities)
+            else:
+                standing = self._capture.standing(read.wanted, read.items, products)
+                standing.check()
+                missing = standing.missing
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
             order = unit.get(ProductOrder, request.product_order.id, request.etag)
+            if captured is not None and read is not None:
+                read.require_unchanged(order, store.items_of(unit, order.id))
             changes = convert.changes(request.product_order, paths, order)
             state = changes.pop("state", None)
-            _require_unstarted(order, changes, captured is not None)
+            _require_unstarted(order, changes, ITEMS in named)
             order.revise(changes, unit.at)
             if captured is not None:
-                for item in store.items_of(unit, order.id):
-                    unit.delete(item)
-                if "order_total_price" not in changes:
-                    order.order_total_price = ()
-                place(unit, order, captured)
+                keep_anew(unit, order, captured, total="order_total_price" not in changes)
+                store.wait_for(unit, order, captured.missing)
+                set_going(unit, order, captured.missing)
             elif order.state in UNSTARTED and changes:
                 if missing is not None:
                     store.wait_for(unit, order, missing)
-                _set_going(unit, order, store.awaited_by(unit, order.id))
+                set_going(unit, order, store.awaited_by(unit, order.id))
             if state is not None and state is not order.state:
                 self._by_request(unit, order, state)
             return self._orders.reply(unit, order)
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
 
-    def _recaptured(
-        self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str], wanted: Sequence[OrderItem]
-    ) -> Captured:
-        order, _ = self._as_wanted(request, paths)
-        return self._capture.capture(order, wanted, *self._held(wanted))
-
-    def _missing(self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]) -> Sequence[str]:
-        order, items = self._as_wanted(request, paths)
-        standing = self._capture.standing(order, items, self._held(assembled(items))[0])
-        standing.check()
-        return standing.missing
-
-    def _as_wanted(
-        self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]
-    ) -> tuple[ProductOrder, Sequence[ProductOrderItem]]:
-        """The order as the request would leave it, and its items as they are; neither of this database any more."""
+    def _as_read(self, request: orders_pb2.UpdateProductOrderRequest, paths: Sequence[str]) -> "_Read":
         with self._database.unit() as unit:
             order = unit.get(ProductOrder, request.product_order.id, request.etag)
             items = store.items_of(unit, order.id)
             unit.session.expunge_all()
+        priced_for = order.priced_for
         changes = convert.changes(request.product_order, paths, order)
         changes.pop("state", None)
         order.revise(changes, self._database.clock.now())
-        return order, items
+        return _Read(order, items, priced_for)
 
     def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""
@@ -283,33 +292,11 @@ def _hash_of(request: orders_pb2.CreateProductOrderRequest) -> bytes | None:
     return hashlib.sha256(whose + request.SerializeToString(deterministic=True)).digest()
 
 
-def place(unit: Unit, order: ProductOrder, captured: Captured) -> list[ProductOrderItem]:
-    """Adds the items, what is missing and the receipt, and sets the order going."""
-    items = rows(order, captured.items, _ids())
-    for item in items:
-        item.charge = captured.charges.get(item.item.id or "", ())
-        unit.add(item)
-    if not order.order_total_price:
-        order.order_total_price = captured.total
-    store.wait_for(unit, order, captured.missing)
-    if captured.receipt is not None:
-        store.keep_receipt(unit, order, captured.receipt)
-    _set_going(unit, order, captured.missing)
-    return items
-
-
 def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:
     changed = {name for name in DECISIVE & changes.keys() if changes[name] != getattr(order, name)}
     if (new_items or changed) and order.state not in (*UNSTARTED, *FINAL):
         what = "items" if new_items else " and ".join(sorted(changed))
         raise FailedPrecondition("ORDER_STARTED", f"the {what} of an order that is {str(order.state)!r} can't change")
-
-
-def _set_going(unit: Unit, order: ProductOrder, missing: Sequence[str]) -> None:
-    """At the time that it is wanted for; at once when something is to be said of it before."""
-    now = missing or order.state is ProductOrderState.PENDING
-    begins = unit.at if now else max(unit.at, order.requested_start_date or unit.at)
-    set_timer(unit, order.id, ADVANCE, begins, order.branch)
 
 
 def _cancellation_wanted(unit: Unit, task: CancelProductOrder) -> None:

@@ -21,6 +21,7 @@ from svyaz.type.v1 import receipt_pb2, values_pb2
 
 # What an order may lack; a customer or account that isn't known is awaited by its id.
 NO_CUSTOMER = "customer"
+NO_PRICE = "price for the customer"
 NO_ACCOUNT = "billingAccount"
 NO_OFFERING = "productOffering of item "
 
@@ -30,6 +31,11 @@ _UNKNOWN_TERM = re.compile(r"item\[(\d+)\]\.term")
 DUE = frozenset({"oneTime", RECURRING})
 _PRICED = frozenset({OrderItemAction.ADD, OrderItemAction.MODIFY})
 _LEAVING = frozenset({OrderItemAction.DELETE, OrderItemAction.MODIFY})
+
+# What capture has put into an item: the whole of it, or attributes; and by what it was priced.
+WHOLE, AGREEMENT, SEGMENT = "item", "agreement", "marketSegment"
+ITEM_PRICE, ITEM_TOTAL_PRICE, SPECIFICATION = "itemPrice", "itemTotalPrice", "productSpecification"
+EXACT_VERSION, RECURRING_ONLY = "exactVersion", "recurringOnly"
 
 # Products by id: those that an order's items name, with what these bundle.
 Products = Mapping[str, Product]
@@ -43,7 +49,7 @@ class Standing:
 
     # Awaited, by id or by name.
     missing: tuple[str, ...]
-    # Products and accounts of others.
+    # Products, accounts and agreements of others.
     foreign: tuple[Violation, ...]
     # Accounts that aren't kept in the currency of what they would pay for.
     unpayable: tuple[Violation, ...]
@@ -57,7 +63,7 @@ class Standing:
         """Raises InvalidArgument OTHER_CUSTOMER, CURRENCY_MISMATCH: what waiting wouldn't mend."""
         if self.foreign:
             raise InvalidArgument(
-                "OTHER_CUSTOMER", "the order would touch what isn't its customer's", violations=self.foreign
+                "OTHER_CUSTOMER", "the order names what isn't its customer's", violations=self.foreign
             )
         if self.unpayable:
             raise InvalidArgument(
@@ -74,6 +80,8 @@ class Captured:
     items: tuple[OrderItem, ...]
     # By item id.
     charges: Mapping[str, tuple[OrderPrice, ...]]
+    # By item id: what was put into it.
+    completed: Mapping[str, tuple[str, ...]]
     total: tuple[OrderPrice, ...]
     receipt: receipt_pb2.Receipt | None
     missing: tuple[str, ...]
@@ -108,15 +116,16 @@ class Capture:
         With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
         without `charge_one_time` only what recurs is charged.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
-        BUNDLED_SELECTION; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the
-        items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
+        BUNDLED_SELECTION, AGREEMENTS_DIFFER; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with
+        the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of
+        the coupons.
         """
         found = list(walk(items))
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
         ]
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
-        buyer = _buyer(order, [item for _, item in found], products, context)
+        buyer = _buyer(order, to_price, products, context)
         price_request = pricing_pb2.PriceRequest(
             item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
             context=_pricing_context(order, [item for _, item in found], products, buyer),
@@ -132,11 +141,13 @@ class Capture:
         require_granted(order, receipt)
         expansion = _Expansion(items, priced, products, selected.series, charge_one_time, buyer)
         completed = tuple(expansion.complete(item, None) for item in items)
-        standing = _standing(order, completed, products, expansion.charges, context)
+        standing = _standing(order, completed, items, products, expansion.charges, context)
         _as_sent(standing, {path for path, _ in found}).check()
+        how = tuple(what for what, so in ((EXACT_VERSION, exact_version), (RECURRING_ONLY, not charge_one_time)) if so)
         return Captured(
             items=completed,
             charges=expansion.charges,
+            completed=_completed(items, completed, how),
             total=tuple(
                 _total(total)
                 for total in (priced.total if priced is not None else ())
@@ -144,6 +155,24 @@ class Capture:
             ),
             receipt=receipt,
             missing=standing.missing,
+        )
+
+    def recapture(
+        self,
+        order: ProductOrder,
+        rows: Sequence[ProductOrderItem],
+        products: Products,
+        quantities: Mapping[str, int],
+    ) -> Captured:
+        """Prices items as they were sent anew, for what the order says by now; raises what `capture` does."""
+        how = {what for row in rows for what in row.captured}
+        return self.capture(
+            order,
+            as_sent(rows),
+            products,
+            quantities,
+            exact_version=EXACT_VERSION in how,
+            charge_one_time=RECURRING_ONLY not in how,
         )
 
     def _priced(
@@ -192,7 +221,54 @@ class Capture:
         """What the order, as it is kept, lacks by now."""
         items = assembled(rows)
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
-        return _standing(order, items, products, {row.item.id or "": row.charge for row in rows}, context)
+        charges = {row.item.id or "": row.charge for row in rows}
+        return _standing(order, items, as_sent(rows), products, charges, context)
+
+
+def as_sent(rows: Sequence[ProductOrderItem]) -> tuple[OrderItem, ...]:
+    """The items without what capture has put into them."""
+    return assembled([row for row in rows if WHOLE not in row.captured], _stripped)
+
+
+def _stripped(row: ProductOrderItem) -> OrderItem:
+    item, product = row.item, row.item.product
+    if product is not None:
+        product = replace(
+            product,
+            agreement=() if AGREEMENT in row.captured else product.agreement,
+            extensions=chosen.unsegmented(product.extensions) if SEGMENT in row.captured else product.extensions,
+            product_specification=None if SPECIFICATION in row.captured else product.product_specification,
+        )
+    return replace(
+        item,
+        product=product,
+        item_price=() if ITEM_PRICE in row.captured else item.item_price,
+        item_total_price=() if ITEM_TOTAL_PRICE in row.captured else item.item_total_price,
+    )
+
+
+def _completed(
+    sent: Sequence[OrderItem], completed: Sequence[OrderItem], how: tuple[str, ...]
+) -> Mapping[str, tuple[str, ...]]:
+    """By item id, what is in the completed items that wasn't in those that were sent."""
+    before = {item.id: item for _, item in walk(sent)}
+    return {
+        item.id or "": (*_put_in(before[item.id], item), *how) if item.id in before else (WHOLE,)
+        for _, item in walk(completed)
+    }
+
+
+def _put_in(before: OrderItem, after: OrderItem) -> Iterable[str]:
+    nothing = ProductRefOrValue()
+    old, new = before.product or nothing, after.product or nothing
+    changed = {
+        AGREEMENT: old.agreement != new.agreement,
+        SEGMENT: chosen.market_segments(old) != chosen.market_segments(new),
+        SPECIFICATION: old.product_specification != new.product_specification,
+        ITEM_PRICE: before.item_price != after.item_price,
+        ITEM_TOTAL_PRICE: before.item_total_price != after.item_total_price,
+    }
+    return [what for what, so in changed.items() if so]
 
 
 def _context_request(
@@ -225,33 +301,63 @@ def _asked(
 
 
 def _buyer(
-    order: ProductOrder, items: Sequence[OrderItem], products: Products, context: customers_pb2.OrderingContext
+    order: ProductOrder,
+    priced: Sequence[tuple[str, OrderItem]],
+    products: Products,
+    context: customers_pb2.OrderingContext,
 ) -> chosen.Buyer:
-    """What customers knows of the order's customer; the frame contract that items state goes before the order's, and
-    that before the customer's, where each is one."""
+    """What customers knows of the order's customer, and the frame contract that the order is priced by."""
     known = [row for row in context.customer if row.id == order.customer_id and row.branch == order.branch]
-    stated = {one for item in items if (one := chosen.agreements(item, _product(item, products)))}
-    ordered = {agreement.id for agreement in order.agreement if agreement.id}
     signed = {agreement for row in known for agreement in row.agreement_id}
-    named = {one for (one,) in stated} or ordered or signed
     return chosen.Buyer(
         tuple(convert.from_message(one, EntityRef) for row in known for one in row.market_segment),
-        named.pop() if len(named) == 1 else "",
+        _agreement(order, priced, products) or (signed.pop() if len(signed) == 1 else ""),
     )
+
+
+def _agreement(order: ProductOrder, priced: Sequence[tuple[str, OrderItem]], products: Products) -> str:
+    """The frame contract that the priced items name, else the order, else the products that they change; a product
+    keeps its own beside items that name theirs, unless the order names one for all. Empty: none is named.
+
+    Raises InvalidArgument AGREEMENTS_DIFFER with their paths where there would have to be several: a request is priced
+    by one, and nobody's should be charged to what another's was agreed for, nor be forgotten.
+    """
+    ordered = {"agreement": {agreement.id for agreement in order.agreement if agreement.id}}
+    stated: dict[str, set[str]] = {}
+    held: dict[str, set[str]] = {}
+    for path, item in priced:
+        own, had = chosen.agreement(item.product), chosen.agreement(_product(item, products))
+        if own:
+            stated[f"{path}.product.agreement"] = {own}
+        elif had and not ordered["agreement"]:
+            held[f"{path}.product.id"] = {had}
+    named = stated | held or ordered
+    found = set().union(*named.values())
+    if len(found) > 1:
+        raise InvalidArgument(
+            "AGREEMENTS_DIFFER",
+            "what goes by different frame contracts is ordered apart",
+            violations=[
+                Violation(path, f"frame contract {', '.join(sorted(agreements))}") for path, agreements in named.items()
+            ],
+        )
+    return found.pop() if found else ""
 
 
 def _pricing_context(
     order: ProductOrder, items: Sequence[OrderItem], products: Products, buyer: chosen.Buyer
 ) -> pricing_pb2.PricingContext:
-    held = [product for item in items if (product := _product(item, products)) is not None]
-    named = {product.id for product in held}
+    # What ends says nothing of what is bought.
+    bought = [item for item in items if item.action in _PRICED]
+    held = [product for item in bought if (product := _product(item, products)) is not None]
+    named = set(product_ids(items))
     return pricing_pb2.PricingContext(
         branch=order.branch,
         customer_id=order.customer_id,
         # Of whom customers knows nothing, what the inventory does.
         market_segment=buyer.segments or chosen.in_common(map(chosen.market_segments, held)),
         channel=_channel(order),
-        place=_place(items)
+        place=_place(bought)
         or chosen.in_common(tuple(place.id for place in product.place if place.id) for product in held),
         agreement_id=buyer.agreement_id,
         coupon=order.coupon,
@@ -301,10 +407,12 @@ def _product(item: OrderItem, products: Products) -> Product | None:
 def _standing(
     order: ProductOrder,
     items: Sequence[OrderItem],
+    sent: Sequence[OrderItem],
     products: Products,
     charges: Charges,
     context: customers_pb2.OrderingContext,
 ) -> Standing:
+    """What the items lack; `sent`: without what they have been completed with."""
     customers = {row.id: row for row in context.customer if row.branch == order.branch}
     accounts = {row.id: row for row in context.billing_account if row.branch == order.branch}
     wanted = order.customer_ids()
@@ -312,6 +420,9 @@ def _standing(
     # Whose it may be; who isn't known yet may turn out to be anybody.
     ours = None if missing else {*wanted, *(row.engaged_party_id for row in customers.values())}
     foreign: dict[str, Violation] = {}
+    if not missing:
+        signed = {agreement for customer in wanted for agreement in customers[customer].agreement_id}
+        foreign = _strange_agreements(order, sent, products, signed)
     unpayable: list[Violation] = []
     for path, item in walk(items):
         product = _product(item, products)
@@ -338,6 +449,22 @@ def _standing(
             why = f"is priced in {', '.join(sorted(strange))}; billing account {account.id} has "
             unpayable.append(Violation(f"{path}.product_offering", why + ", ".join(sorted(known.currency))))
     return Standing(tuple(dict.fromkeys(missing)), tuple(foreign.values()), tuple(unpayable))
+
+
+def _strange_agreements(
+    order: ProductOrder, sent: Sequence[OrderItem], products: Products, signed: Collection[str]
+) -> dict[str, Violation]:
+    """By agreement: those that are named and that the customer hasn't. What a product was sold by stays its own."""
+    named = {agreement.id: "agreement" for agreement in order.agreement if agreement.id}
+    for path, item in walk(sent):
+        own = chosen.agreement(item.product)
+        if own and own != chosen.agreement(_product(item, products)):
+            named.setdefault(own, f"{path}.product.agreement")
+    return {
+        agreement: Violation(path, f"agreement {agreement} isn't the customer's")
+        for agreement, path in named.items()
+        if agreement not in signed
+    }
 
 
 def _place_of(account: EntityRef, order: ProductOrder, item: OrderItem, path: str) -> str:
@@ -413,8 +540,7 @@ class _Expansion:
                 inner = self._parts(item, answer, product)
             item = _named(item, answer)
             item = replace(item, item_price=item.item_price or prices, item_total_price=item.item_total_price or prices)
-            if item.action is OrderItemAction.ADD:
-                item = replace(item, product=self._buyer.bought(item.product))
+            item = replace(item, product=self._buyer.bought(item.product, product))
         elif item.action is OrderItemAction.DELETE and product is not None:
             inner = (*inner, *self._ends(item, self._running_parts(product)))
         return replace(item, product_order_item=inner)
@@ -437,7 +563,7 @@ class _Expansion:
                 action=OrderItemAction.ADD if kept is None else OrderItemAction.MODIFY,
                 quantity=part.quantity,
                 billing_account=account,
-                product=self._buyer.bought(None) if kept is None else ProductRefOrValue(id=kept.id),
+                product=self._buyer.bought(None if kept is None else ProductRefOrValue(id=kept.id), kept),
                 product_offering=convert.from_message(part.product_offering, EntityRef),
                 item_price=prices,
                 item_total_price=prices,

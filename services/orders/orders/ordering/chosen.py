@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from chassis import clients
+from chassis import clients, convert
 from chassis.products import AgreementItemRef, ProductRefOrValue
 from chassis.types import Characteristic, EntityRef
 from orders.inventory.domain import RUNNING, Product
@@ -33,14 +33,13 @@ def held_term(product: Product | None) -> str:
     return next((term.name for term in product.product_term if term.name), "") if product is not None else ""
 
 
-def agreements(item: OrderItem, product: Product | None) -> tuple[str, ...]:
-    """The frame contracts that item or product name, the first of which counts."""
-    stated = item.product.agreement if item.product is not None else ()
-    named = stated or (product.agreement if product is not None else ())
-    return tuple(agreement.id for agreement in named if agreement.id)[:1]
+def agreement(product: ProductRefOrValue | Product | None) -> str:
+    """The frame contract that a product names, the first of which counts; empty: none."""
+    named = product.agreement if product is not None else ()
+    return next((one.id for one in named if one.id), "")
 
 
-def market_segments(product: Product | None) -> tuple[str, ...]:
+def market_segments(product: ProductRefOrValue | Product | None) -> tuple[str, ...]:
     """The segments that the product was sold to, by name and id."""
     extensions = json.loads(product.extensions) if product is not None and product.extensions else {}
     found = extensions.get(_MARKET_SEGMENT)
@@ -68,15 +67,16 @@ class Buyer:
         """The segments by id and name, either of which prices may go by."""
         return tuple(dict.fromkeys(name for one in self.market_segment for name in (one.id, one.name) if name))
 
-    def bought(self, product: ProductRefOrValue | None) -> ProductRefOrValue | None:
-        """The product with what its price has gone by, so that it can be told, and priced again, later."""
-        if not self.market_segment and not self.agreement_id:
-            return product
+    def bought(self, product: ProductRefOrValue | None, held: Product | None = None) -> ProductRefOrValue | None:
+        """The product with what its price has gone by, so that it can be told, and priced again, later; of one that is
+        held only what it hasn't yet."""
         bought = product or ProductRefOrValue()
-        if self.agreement_id and not bought.agreement:
-            bought = replace(bought, agreement=(AgreementItemRef(id=self.agreement_id),))
+        by_agreement = self.agreement_id and not bought.agreement and self.agreement_id != agreement(held)
         known = json.loads(bought.extensions) if bought.extensions else {}
-        if self.market_segment and _MARKET_SEGMENT not in known:
+        by_segment = self.market_segment and _MARKET_SEGMENT not in known and self.segments != market_segments(held)
+        if by_agreement:
+            bought = replace(bought, agreement=(AgreementItemRef(id=self.agreement_id),))
+        if by_segment:
             # Put into the text that is there, so that no digit of it changes.
             named = [
                 {key: value for key, value in (("id", s.id), ("name", s.name)) if value} for s in self.market_segment
@@ -84,7 +84,12 @@ class Buyer:
             first = f'{{"{_MARKET_SEGMENT}":{json.dumps(named, ensure_ascii=False)}'
             rest = f",{bought.extensions.strip()[1:]}" if bought.extensions and known else "}"
             bought = replace(bought, extensions=first + rest)
-        return bought
+        return bought if by_agreement or by_segment else product
+
+
+def unsegmented(extensions: str | None) -> str | None:
+    """The attributes without the segment."""
+    return convert.merge_json(extensions, json.dumps({_MARKET_SEGMENT: None}))
 
 
 # --- parts of a bundle -----------------------------------------------------------------------------------------------

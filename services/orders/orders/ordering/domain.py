@@ -1,6 +1,6 @@
 """Product orders: what may be ordered, and how an order goes from a wish to products (TMF622)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
@@ -81,6 +81,9 @@ class ProductOrderItem(Aggregate):
     item: OrderItem
     # What it costs for its whole quantity, by the catalog: this is what billing gets, whatever the item itself says.
     charge: tuple[OrderPrice, ...] = ()
+    # What taking the order has put into it (see `orders.ordering.capture`): it is done anew when the order is priced
+    # anew.
+    captured: tuple[str, ...] = ()
 
     @property
     def ordering_key(self) -> str:
@@ -191,6 +194,11 @@ class ProductOrder(Aggregate):
     def customer_id(self) -> str:
         """Who counts as the customer where there may be only one: the first that is named; empty: nobody is."""
         return next(iter(self.customer_ids()), "")
+
+    @property
+    def priced_for(self) -> tuple[object, ...]:
+        """What its prices depend on beside its items."""
+        return self.customer_ids(), self.agreement, self.channel
 
     @property
     def put_off(self) -> bool:
@@ -341,14 +349,16 @@ def rows(order: ProductOrder, items: Iterable[OrderItem], ids: Iterator[str]) ->
     return result
 
 
-def assembled(items: Sequence[ProductOrderItem]) -> tuple[OrderItem, ...]:
-    """The items in TM Forum's shape again, with their states, nested as they came."""
+def assembled(
+    items: Sequence[ProductOrderItem], wanted: Callable[[ProductOrderItem], OrderItem] = lambda row: row.item
+) -> tuple[OrderItem, ...]:
+    """The items in TM Forum's shape again, with their states, nested as they came; `wanted`: what is told of one."""
     inner: dict[str | None, list[ProductOrderItem]] = {}
     for item in sorted(items, key=lambda row: row.position):
         inner.setdefault(item.parent_id, []).append(item)
 
     def build(row: ProductOrderItem) -> OrderItem:
         nested = tuple(build(below) for below in inner.get(row.id, ()))
-        return replace(row.item, product_order_item=nested, state=row.state)
+        return replace(wanted(row), product_order_item=nested, state=row.state)
 
     return tuple(build(row) for row in inner.get(None, ()))

@@ -1,7 +1,7 @@
 """How an order goes on by itself: timers and events move it from acknowledged to its end, a step per transaction."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent
+from chassis.convert import merge_json
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import (
@@ -26,7 +27,7 @@ from orders.billing.store import add_charges
 from orders.inventory.domain import RECURRING, Product
 from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import Capture
+from orders.ordering.capture import NO_CUSTOMER, NO_PRICE, Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     INFORMATION_DEADLINE,
@@ -40,13 +41,13 @@ from orders.ordering.domain import (
     product_ids,
 )
 from orders.ordering.held import is_promotion
+from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
 
 ORDERS = Counter("svyaz_orders_total", "Product orders that have ended", ["outcome"])
 
-# The purposes of our timers.
-ADVANCE = "advance"
+# The purposes of our timers, beside that which carries an order on.
 PROVISION = "provision"
 INFORMATION = "information"
 CANCEL = "cancel"
@@ -91,7 +92,7 @@ class Fulfilment:
         order = unit.find(ProductOrder, order_id)
         if order is None or order.state not in UNSTARTED:
             return
-        items = store.items_of(unit, order_id)
+        items: Sequence[ProductOrderItem] = store.items_of(unit, order_id)
         awaited: Sequence[str] = ()
         news = False
         if store.awaited_by(unit, order_id) or order.put_off:
@@ -99,6 +100,8 @@ class Fulfilment:
             # worth it.
             products = with_parts(unit, product_ids(assembled(items)))
             awaited = self._capture.standing(order, items, products).lacking
+            if _came(order, store.awaited_by(unit, order_id), awaited):
+                items, awaited = self._priced_anew(unit, order, items, products, awaited)
             news = store.wait_for(unit, order, awaited)
         if awaited:
             self._wait(unit, order, items, awaited, news)
@@ -107,6 +110,23 @@ class Fulfilment:
             set_timer(unit, order_id, ADVANCE, order.requested_start_date, order.branch)
         else:
             self._start(unit, order, items)
+
+    def _priced_anew(
+        self,
+        unit: Unit,
+        order: ProductOrder,
+        items: Sequence[ProductOrderItem],
+        products: Mapping[str, Product],
+        lacking: Sequence[str],
+    ) -> tuple[Sequence[ProductOrderItem], Sequence[str]]:
+        """The items priced for a customer who wasn't known before, and what they lack; what he can't have is lacking
+        too, with the items as they are."""
+        try:
+            captured = self._capture.recapture(order, items, products, store.quantities(unit, products))
+        except (FailedPrecondition, InvalidArgument) as refusal:
+            why = [wrong.description for wrong in refusal.violations] or [refusal.message]
+            return items, tuple(dict.fromkeys((NO_PRICE, *lacking, *why)))
+        return keep_anew(unit, order, captured), captured.missing
 
     def _wait(
         self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], awaited: Sequence[str], news: bool
@@ -237,8 +257,14 @@ class Fulfilment:
     def customers_changed(self, event: ReceivedEvent, unit: Unit) -> None:
         """Wakes the orders that wait for a customer or account which exists now."""
         if event.type in ("CustomerCreateEvent", "BillingAccountCreateEvent"):
-            for order_id, branch in store.arrived(unit, event.aggregate_id):
+            for order_id, branch in store.waiting_for(unit, event.aggregate_id):
                 set_timer(unit, order_id, ADVANCE, unit.at, branch)
+
+
+def _came(order: ProductOrder, awaited: Sequence[str], lacking: Sequence[str]) -> bool:
+    """Whether a customer is known now who was awaited, so that the order was priced for nobody."""
+    customers = {NO_CUSTOMER, *order.customer_ids()}
+    return customers.isdisjoint(lacking) and not {NO_PRICE, *customers}.isdisjoint(awaited)
 
 
 def withdraw(unit: Unit, order: ProductOrder, reason: str) -> None:
@@ -368,6 +394,11 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
             product.product_offering = offering
             product.product_price = _product_prices(item.charge)
         wanted = item.item.product
+        if wanted is not None and offering is not None:
+            # What the price has gone by, which the next one goes by too.
+            product.agreement = wanted.agreement or product.agreement
+        if wanted is not None and wanted.extensions:
+            product.extensions = merge_json(product.extensions, wanted.extensions)
         if wanted is not None and wanted.product_characteristic:
             product.product_characteristic = wanted.product_characteristic
         if wanted is not None and wanted.product_term:

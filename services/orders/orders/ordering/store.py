@@ -98,6 +98,14 @@ def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
     return known if known is not None else items_by_order(unit, [order_id]).get(order_id, [])
 
 
+def delete_items(unit: Unit, order: ProductOrder) -> None:
+    """Deletes what is going to be replaced."""
+    for item in items_of(unit, order.id):
+        unit.delete(item)
+    for what in (_ITEMS, _RECEIPTS):
+        unit.known.pop((what, order.id), None)
+
+
 def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[ProductOrderItem]]:
     """The items of several orders."""
     if not order_ids:
@@ -182,16 +190,12 @@ def awaited_by(unit: Unit, order_id: str) -> Sequence[str]:
         return [what for _, what in cursor.execute(_WAITS, {"orders": [order_id]})]
 
 
-def arrived(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
-    """Ends the waiting for something that exists now; (id, branch) of the orders that waited for it."""
-    return [
-        (row.product_order_id, row.branch)
-        for row in unit.session.execute(
-            sa.delete(order_wait)
-            .where(order_wait.c.awaited == what)
-            .returning(order_wait.c.product_order_id, order_wait.c.branch)
-        )
-    ]
+def waiting_for(unit: Unit, what: str) -> Sequence[tuple[str, str]]:
+    """(id, branch) of the orders that wait for something."""
+    rows = unit.session.execute(
+        sa.select(order_wait.c.product_order_id, order_wait.c.branch).where(order_wait.c.awaited == what)
+    )
+    return [(row.product_order_id, row.branch) for row in rows]
 
 
 _PROMISE = """

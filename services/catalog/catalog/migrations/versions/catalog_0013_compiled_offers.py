@@ -23,9 +23,16 @@ def upgrade() -> None:
         sa.Column("price_list", ARRAY(sa.Text()), nullable=False),
         sa.Column("tax_category", ARRAY(sa.Text()), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("id"),
+        sa.PrimaryKeyConstraint("id", "compiler"),
+        comment="worked out of other tables: emptied by every upgrade that changes something",
     )
     op.create_index("compiled_offer_series", "compiled_offer", ["series"])
+    op.create_table(
+        "offer_compiler",
+        sa.Column("compiler", sa.Text(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("compiler"),
+    )
     op.create_table(
         "tariff_generation",
         sa.Column("template_id", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""Coupons of orders, and the orders that are being taken with some."""
+"""Coupons of orders, the orders that are being taken with some, and what taking an order has put into its items."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,8 +13,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Adds the column and the table; orders that are there have no coupons."""
+    """Adds the columns and the table; orders that are there have no coupons, and items as they were sent."""
     op.add_column("product_order", sa.Column("coupon", JSONB(), nullable=True))
+    op.add_column("product_order_item", sa.Column("captured", JSONB(), nullable=True))
     op.create_table(
         "coupon_promise",
         sa.Column("product_order_id", sa.Text(), nullable=False),
