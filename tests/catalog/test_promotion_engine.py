@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from catalog.promotion.engine import (
     promote,
     spread,
 )
-from chassis.types import Duration, TimePeriod
+from chassis.types import TimePeriod
 from tests.catalog.sylius import NOW, Case, UnheardOfError, cart_of, money, promotions_of, viewed
 
 ZERO, CENT = Decimal(0), Decimal("0.01")
@@ -406,32 +405,14 @@ def test_what_isnt_known_is_no_other_thing_either(fact: Fact) -> None:
     assert reasons(outcome) == {"p": f"p: {fact} <> web doesn't hold: it is unknown"}
 
 
-def test_what_is_held_has_what_was_on_offer_when_it_was_sold_until_that_is_over() -> None:
-    def monthly(**more: Any) -> Line:
-        return a_line("a", "100", kind="recurring", period="month", **more)
-
-    action = replace(off_order(50), duration=Duration(amount=3, units="month"))
-    counted = replace(action, duration=Duration(amount=3, units=""))
-    sold = datetime(2025, 1, 1, tzinfo=UTC)
-    for one in (action, counted):
-        lasting = granting("p", one)
-        assert after(promote(bought(monthly()), [lasting])) == ["50.00"]
-        assert after(promote(bought(monthly(sold_at=sold, begun_at=sold)), [lasting])) == ["100"]
-        # The charge is that of a later phase.
-        began = datetime(2026, 1, 15, tzinfo=UTC)
-        assert after(promote(bought(monthly(sold_at=sold, begun_at=began)), [lasting])) == ["50.00"]
-    now = TimePeriod(start_date_time=NOW - timedelta(days=1))
-    then = TimePeriod(start_date_time=sold, end_date_time=sold + timedelta(days=1))
-    # Those that were never on offer together may have one priority.
-    newer, older = granting("now", off_order(10), valid_for=now), granting("then", off_order(20), valid_for=then)
-    outcome = promote(bought(monthly(), monthly(sold_at=sold, begun_at=sold)), [newer, older])
-    assert (after(outcome), outcome.applied) == (["90.00", "80.00"], ["then", "now"])
-    for period, left in ((now, ["50.00", "100"]), (then, ["100", "50.00"])):
-        for p in (granting("p", off_order(50), valid_for=period), granting("p", off_unit(50), valid_for=period)):
-            both = bought(monthly(), monthly(sold_at=sold, begun_at=sold))
-            assert after(promote(both, [p])) == left
-            pattern = replace(p.patterns[0], valid_for=period)
-            assert after(promote(both, [replace(p, valid_for=TimePeriod(), patterns=(pattern,))])) == left
+def test_those_that_are_valid_one_after_the_other_may_have_one_priority() -> None:
+    then = TimePeriod(end_date_time=NOW)
+    newer = granting("now", off_order(10), valid_for=TimePeriod(start_date_time=NOW))
+    outcome = promote(bought(a_line("a", "100")), [newer, granting("then", off_order(20), valid_for=then)])
+    assert (after(outcome), outcome.applied) == (["90.00"], ["now"])
+    pattern = replace(granting("p", off_order(20)).patterns[0], valid_for=then)
+    outcome = promote(bought(a_line("a", "100")), [replace(newer, patterns=(pattern,))])
+    assert (after(outcome), reasons(outcome)) == (["100"], {"now": "now: isn't valid at that time"})
 
 
 def test_charges_of_different_kinds_are_discounted_apart() -> None:

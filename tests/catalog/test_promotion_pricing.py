@@ -157,7 +157,7 @@ def test_a_discount_of_some_months_says_so(manager: Client, internet: Any, relea
     check(manager, answer)
 
 
-def test_who_holds_a_product_has_what_was_on_offer_when_it_began(
+def test_who_holds_a_product_has_what_it_was_sold_with_until_that_is_over(
     manager: Client, internet: Any, released: Callable[..., Any]
 ) -> None:
     three = values_pb2.Duration(amount=3, units="month")
@@ -165,24 +165,38 @@ def test_who_holds_a_product_has_what_was_on_offer_when_it_began(
     until.end_date_time.FromJsonString("2026-02-01T00:00:00Z")
     monthly = {"price_type": "recurring", "recurring_charge_period": "month"}
     welcome = pattern(off("40", "orderPercentage", application_duration=three, **monthly))
-    released(welcome, valid_for=until)
+    promotion = released(welcome, valid_for=until)
 
-    def paid(started: str, at: str) -> str:
-        asked = pricing_pb2.PriceRequestItem(product_offering_id=internet.id, exact_version=True)
+    def asked(at: str, started: str = "", **context: Any) -> pricing_pb2.PriceResponse:
+        held = pricing_pb2.PriceRequestItem(id="1", product_offering_id=internet.id, exact_version=True)
         if started:
-            asked.started_at.FromJsonString(f"{started}T00:00:00Z")
+            held.started_at.FromJsonString(f"{started}T00:00:00Z")
         instant = Timestamp()
         instant.FromJsonString(f"{at}T00:00:00Z")
-        answer = manager.price(asked, at=instant)
+        answer = manager.price(held, at=instant, **context)
         check(manager, answer)
-        return totals(answer)["recurring"][0]
+        return answer
 
-    assert paid("", "2026-01-20") == "594.00"
-    assert paid("2026-01-15", "2026-03-01") == "594.00"
-    assert paid("2026-01-15", "2026-04-15") == "990.00"
-    assert paid("2024-11-15", "2026-01-15") == "990.00"
-    assert paid("2026-02-15", "2026-03-01") == "990.00"
-    assert paid("", "2026-03-01") == "990.00"
+    bought = asked("2026-01-20")
+    assert totals(bought)["recurring"] == ("594.00", "665.28")
+    (fee,) = [one for one in bought.item[0].component if one.price_type == "recurring"]
+    sold = pricing_pb2.HeldCharge(
+        item_id="1",
+        product_offering_price_id=fee.product_offering_price.id,
+        recurring_charge_period=fee.recurring_charge_period,
+        amount=fee.amount,
+        tax_included_amount=fee.tax_included_amount,
+        alteration=fee.alteration,
+    )
+    # It counts from when it began, which was after the promotion was over.
+    for at, paid in (("2026-05-02", "594.00"), ("2026-05-03", "990.00")):
+        answer = asked(at, "2026-02-03", held_charge=[sold])
+        assert totals(answer)["recurring"][0] == paid
+    said = manager.call("ExplainPrice", pricing_pb2.ExplainPriceRequest(receipt=answer.receipt, language="en"))
+    (over,) = [line for line in said.line if "it was for 3 month" in line]
+    assert promotion.name in over
+    # Who was granted nothing has nothing, even where it began while others were.
+    assert totals(asked("2026-01-21", "2026-01-20"))["recurring"][0] == "990.00"
 
 
 def test_an_amount_off_the_order_is_granted_once_whether_prices_include_tax_or_not(

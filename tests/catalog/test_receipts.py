@@ -28,6 +28,7 @@ from catalog.product.values import (
     ProductOfferingTerm,
 )
 from catalog.promotion.engine import Coupon
+from catalog.promotion.held import Discount, Held
 from catalog.promotion.pricing import INPUT, Basis, parse_basis, promoted
 from catalog.promotion.terms import Terms, parse_terms
 from chassis.errors import DomainError
@@ -209,6 +210,38 @@ def promotions(draw: st.DrawFn, number: int) -> Terms:
     )
 
 
+AMOUNTS = st.decimals(0, 500, places=2)
+HELD = st.lists(
+    st.builds(
+        Held,
+        series=st.sampled_from(["", "x"]),
+        price=st.sampled_from(["p0", "p1", "p2", "gone"]),
+        name=TEXTS,
+        period=st.just("month"),
+        currency=st.just("KGS"),
+        net=AMOUNTS,
+        gross=st.none() | AMOUNTS,
+        discounts=st.lists(
+            st.builds(
+                Discount,
+                promotion=TEXTS,
+                name=TEXTS,
+                priority=st.integers(0, 9),
+                net=AMOUNTS,
+                gross=st.none() | AMOUNTS,
+                percentage=st.none() | st.decimals(0, 100, places=1),
+                duration=MONTHS,
+                valid_for=PERIODS,
+            ),
+            min_size=1,
+            max_size=2,
+        ).map(tuple),
+    ),
+    min_size=1,
+    max_size=3,
+).map(tuple)
+
+
 @st.composite
 def bases(draw: st.DrawFn) -> Basis:
     return Basis(
@@ -218,6 +251,7 @@ def bases(draw: st.DrawFn) -> Basis:
             for code in draw(st.lists(st.sampled_from(["WELCOME", "OLD"]), unique=True))
         ),
         categories={"x": frozenset({"shelf"}), "o": frozenset({"shelf", "shop"}), "unused": frozenset({"attic"})},
+        held=draw(st.just({}) | HELD.map(lambda charges: {"1": charges})),
     )
 
 
@@ -271,6 +305,6 @@ def test_the_strategies_meet_what_they_are_to_vary() -> None:
     )  # fmt: skip
     context = PricingContext(at=NOW, coupon=("WELCOME",))
     basis = Basis((terms,), (Coupon("WELCOME", "promotion-0"),))
-    made = answered(Item("1", "o", started_at=NOW - timedelta(days=1)), offers, context, Rules(), basis)
+    made = answered(Item("1", "o"), offers, context, Rules(), basis)
     assert made.total[0].amount == Money(unit="KGS", value=Decimal("85.00"))
     assert replayed(made.receipt) == made

@@ -285,7 +285,7 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
                     ),
                     (
                         promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
-                        Promotions(wares, ApprovalThresholds(Decimal(100), {})),
+                        Promotions(wares, ApprovalThresholds(Decimal(100), {"KGS": Decimal(1000)})),
                     ),
                 ],
                 issuer,

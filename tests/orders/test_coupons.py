@@ -155,7 +155,7 @@ def test_what_is_changed_keeps_the_discount_of_its_coupon_and_what_is_added_has_
     receipt = shop.agent(ORDER + "GetProductOrderReceipt", id=changed.id)
     again = shop.world.manager.call("ReplayPrice", pricing_pb2.ReplayPriceRequest(receipt=receipt))
     assert again.receipt == receipt
-    assert b'"sold_with":{"1":' in receipt.inputs
+    assert b'"held":{"1":' in receipt.inputs
     assert {one.component[0].amount.units for one in again.item} == {400, 500}
 
 

@@ -11,6 +11,7 @@ from catalog.pricing.receipts import PriceReceipt, Receipt, plain
 from catalog.pricing.values import (
     AppliedAlteration,
     BundledSelection,
+    HeldCharge,
     Item,
     PriceComponent,
     PricedItem,
@@ -83,7 +84,10 @@ def context_of(asked: pricing_pb2.PricingContext, now: datetime) -> PricingConte
         coupon=tuple(asked.coupon),
         orders_before=asked.orders_before if asked.HasField("orders_before") else None,
         order_id=asked.order_id,
-        held_sale=tuple((one.item_id, tuple(one.order_id)) for one in asked.held_sale),
+        held_charge=tuple(
+            at(lambda message: from_message(message, HeldCharge), one, f"context.held_charge[{k}]")
+            for k, one in enumerate(asked.held_charge)
+        ),
     )
 
 
@@ -177,6 +181,7 @@ def _alteration(alteration: AppliedAlteration) -> dict[str, Any]:
         "amount": _amount(alteration.value, alteration.currency),
         "application_duration": _duration(alteration.application_duration),
         "valid_for": None if alteration.valid_for is None else to_message(alteration.valid_for, values_pb2.TimePeriod),
+        "tax_included_amount": None if alteration.gross is None else _amount(alteration.gross, alteration.currency),
     }
 
 

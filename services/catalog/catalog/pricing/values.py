@@ -67,8 +67,40 @@ class PricingContext:
     orders_before: int | None = None
     # The order that it is priced for, whose uses of coupons are its own. Receipts tell what became of the coupons.
     order_id: str = ""
-    # Items that are held, each with the orders that sold it. Receipts tell what the coupons of these open.
-    held_sale: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # What recurs of items that are held, as it was sold. Receipts tell what goes on of it.
+    held_charge: tuple["HeldCharge", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDiscount:
+    """What a promotion took off a charge when it was sold: as an alteration of the charge tells it."""
+
+    product_offering_price: EntityRef | None = None
+    name: str = ""
+    priority: int = 0
+    # Percent, negative; None: an amount.
+    percentage: Decimal | None = None
+    # Negative: without tax, and with it.
+    amount: Money | None = None
+    tax_included_amount: Money | None = None
+    application_duration: Duration | None = None
+    valid_for: TimePeriod | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCharge:
+    """A recurring charge of a product as it was sold, for its whole quantity; `item_id`: the item that changes it."""
+
+    item_id: str = ""
+    # Of a part of the item's bundle: the part's offering; empty: the charge is the item's own.
+    bundled_offering_id: str = ""
+    product_offering_price_id: str = ""
+    name: str = ""
+    recurring_charge_period: str = ""
+    # After all alterations.
+    amount: Money | None = None
+    tax_included_amount: Money | None = None
+    alteration: tuple[HeldDiscount, ...] = ()
 
 
 # --- what is answered ------------------------------------------------------------------------------------------------
@@ -89,6 +121,8 @@ class AppliedAlteration(msgspec.Struct, gc=False):
     application_duration: Duration | None = None
     # Of what is held: from when the charge began until that duration is over.
     valid_for: TimePeriod | None = None
+    # With tax, of what a promotion took off.
+    gross: Decimal | None = None
 
     @property
     def amount(self) -> Money:

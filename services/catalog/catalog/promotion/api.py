@@ -19,6 +19,7 @@ from catalog.promotion.domain import (
     use_obstacle,
 )
 from catalog.promotion.engine import Coupon as EnteredCoupon
+from catalog.promotion.held import held_of
 from catalog.promotion.pricing import INPUT, Basis, parse_basis, promoted, relevant
 from catalog.promotion.terms import Terms
 from catalog.promotion.values import Stage
@@ -278,14 +279,11 @@ class PromotionsOnPrices:
         if context.coupon:
             coupons, redeemed = self._coupons(context)
             terms = [*(one for one in terms if one.promotion.id not in redeemed), *redeemed.values()]
-        sold_with: dict[str, frozenset[str]] = {}
-        if context.held_sale and any(one.promotion.needs_coupon for one in terms):
-            sold_with = self._sold_with(context)
-        possible = relevant(terms, coupons, pricing, context, sold_with)
+        possible = relevant(terms, coupons, pricing, context)
         categories = {}
         if any(one.by_category for one in possible):
             categories = store.categories_of(self._database, offers)
-        return promoted(pricing, context, offers, Basis(possible, tuple(coupons), categories, sold_with))
+        return promoted(pricing, context, offers, Basis(possible, tuple(coupons), categories, held_of(context, offers)))
 
     def replay(self, pricing: Pricing, context: PricingContext, inputs: Mapping[str, Any]) -> Pricing:
         """The same again, from a receipt's inputs. Raises InvalidArgument UNKNOWN_ENGINE."""
@@ -293,15 +291,6 @@ class PromotionsOnPrices:
             return pricing
         offers = {offer["id"]: parse_offer(offer) for offer in inputs["offers"]}
         return promoted(pricing, context, offers, parse_basis(inputs[INPUT]))
-
-    def _sold_with(self, context: PricingContext) -> dict[str, frozenset[str]]:
-        """Item → the promotions that coupons opened for it when it was sold."""
-        with self._database.unit() as unit:
-            by_order = store.promotions_of(unit, {order for _, orders in context.held_sale for order in orders})
-        opened = {
-            item: frozenset().union(*(by_order.get(one, ()) for one in orders)) for item, orders in context.held_sale
-        }
-        return {item: promotions for item, promotions in opened.items() if promotions}
 
     def _coupons(self, context: PricingContext) -> tuple[Sequence[EnteredCoupon], Mapping[str, Terms]]:
         """The coupons as they were entered, each once; and promotion → its terms, of those that the order itself has

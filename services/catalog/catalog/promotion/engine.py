@@ -19,9 +19,8 @@ How it counts (the rules are those of Sylius' promotions, https://docs.sylius.co
 * Percentages are rounded to the minor unit, half away from zero: of a basket once, of a unit once a unit, or once a
   line where the unit's price is finer than that. Of an amount finer than the minor unit the rest isn't granted.
 * What isn't known of the buyer meets no condition, not even that it isn't something.
-* What is held already (`sold_at`) has what was on offer when it was sold, and of that what hasn't run out since the
-  charge began (`begun_at`): a promotion for newcomers doesn't lower what others pay, nor go on for ever. A coupon that
-  it was sold with (`opened`) needn't be entered again, and counts for nothing else.
+* The cart is what is bought now. What is held already has what it was sold with (`held`), counts for no condition and
+  is granted nothing: a promotion for newcomers doesn't lower what others pay.
 * Delivery is charged and discounted apart: only what is off delivery touches it, and no total contains it.
 """
 
@@ -198,11 +197,6 @@ class Line:
     delivery: bool = False
     # What the charge is called.
     name: str = ""
-    # When it was sold to who holds it, and since when it has been charged; None: it is bought now.
-    sold_at: datetime | None = None
-    begun_at: datetime | None = None
-    # The promotions that it was sold with by coupons.
-    opened: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,8 +308,6 @@ class _Promoter:
         self._cart = cart
         self._promotions = promotions
         self._lines = [Promoted(line, line.amount / line.quantity, line.amount, line.discounted) for line in cart.lines]
-        self._entered = frozenset(one.promotion for one in cart.coupons if one.refused is None)
-        self._sold = frozenset(line.sold_at for line in cart.lines if line.sold_at is not None)
         self._applied: list[str] = []
         self._steps: list[Step] = []
         self._why_not: dict[str, str] = {}
@@ -344,16 +336,14 @@ class _Promoter:
         return Outcome(self._lines, self._applied, self._steps, coupons)
 
     def _coupon_obstacle(self, promotion: Promotion) -> str | None:
-        if any(promotion.id in line.opened for line in self._cart.lines):
-            return None
         entered = [coupon for coupon in self._cart.coupons if coupon.promotion == promotion.id]
         if not entered:
             return "it needs a coupon"
         return None if any(coupon.refused is None for coupon in entered) else entered[0].refused
 
     def _valid(self, period: TimePeriod, promotion: Promotion) -> bool:
-        """Whether it is on offer now (or was when its coupon was redeemed), or when something that is held was sold."""
-        return any(period.covers(instant) for instant in (promotion.redeemed_at or self._cart.at, *self._sold))
+        """Whether it is on offer now, or was when the order redeemed its coupon."""
+        return period.covers(promotion.redeemed_at or self._cart.at)
 
     def _reject(self, promotion: Promotion, reason: str) -> None:
         self._why_not[promotion.id] = reason
@@ -373,7 +363,7 @@ class _Promoter:
                     (i, k, action)
                     for i, pattern in patterns
                     for k, action in enumerate(pattern.actions)
-                    if self._fits(promoted, action, promotion, pattern)
+                    if self._fits(promoted, action, promotion)
                 ]
                 if not actions:
                     continue
@@ -505,7 +495,7 @@ class _Promoter:
         effect = False
         for i, pattern in patterns:
             for k, action in enumerate(pattern.actions):
-                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion, pattern)]
+                fitting = [promoted for promoted in self._lines if self._fits(promoted, action, promotion)]
                 if action.off is Off.ORDER:
                     effect |= self._cut_baskets(fitting, promotion, i, k, action)
                 else:
@@ -514,15 +504,10 @@ class _Promoter:
             self._reject(promotion, "nothing that it is for can be lowered")
         return effect
 
-    def _fits(self, promoted: Promoted, action: Action, promotion: Promotion, pattern: Pattern) -> bool:
+    def _fits(self, promoted: Promoted, action: Action, promotion: Promotion) -> bool:
         line, wanted = promoted.line, action.filter
-        sold_at = line.sold_at or promotion.redeemed_at or self._cart.at
         return (
             line.delivery == (action.off is Off.DELIVERY)
-            and (not promotion.needs_coupon or promotion.id in self._entered or promotion.id in line.opened)
-            and promotion.valid_for.covers(sold_at)
-            and pattern.valid_for.covers(sold_at)
-            and not self._over(line, action)
             and (promotion.applies_to_discounted or not promoted.discounted)
             and promotion.currency in ("", line.currency)
             and (not wanted.products or not wanted.products.isdisjoint(line.products))
@@ -532,13 +517,6 @@ class _Promoter:
             and wanted.kind in ("", line.kind)
             and wanted.period in ("", line.period)
         )
-
-    def _over(self, line: Line, action: Action) -> bool:
-        """Whether the time for which the action is granted has run out."""
-        if action.duration is None or line.begun_at is None:
-            return False
-        lasting = periods.lasting(action.duration, line.period)
-        return lasting is not None and periods.after(line.begun_at, lasting) <= self._cart.at
 
     def _cut_units(
         self, fitting: Sequence[Promoted], promotion: Promotion, pattern: int, index: int, action: Action

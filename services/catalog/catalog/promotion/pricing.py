@@ -10,36 +10,33 @@ How charges become a cart:
   it belongs to; likewise by their categories and those above them.
 * A line counts as discounted where an alteration of the catalog lowered it.
 * Delivery is the charge that its price calls `delivery`.
-* An item with `started_at` was sold then: it has what was on offer then (and still is released), for as long as that
-  lasts from when the charge began. What the holder pays as sold is in the inventory; this is for previews of it.
+* An item with `started_at` is held: it is no part of the cart, and has what its charges were sold with (`held`).
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from decimal import localcontext
-from types import MappingProxyType
+from decimal import Decimal, localcontext
 from typing import Any
 
 from catalog.pricing.calculation import totals
 from catalog.pricing.money import EXACT, rounded
 from catalog.pricing.offers import TERMINATION, USAGE, Offer, canonical
-from catalog.pricing.pricing import EARLIER
 from catalog.pricing.receipts import AmountStep, ReceiptStep, Step
-from catalog.pricing.selection import begun, lasts
 from catalog.pricing.values import AppliedAlteration, PriceComponent, PricedItem, Pricing, PricingContext
+from catalog.promotion import held
 from catalog.promotion.engine import Cart, Coupon, Line, Promoted, UnclearOrderError, promote
+from catalog.promotion.held import Held
 from catalog.promotion.terms import Terms, parse_terms
 from chassis.errors import FailedPrecondition, InvalidArgument
-from chassis.types import EntityRef, Json
+from chassis.types import Duration, EntityRef, Json, TimePeriod
 
 # Raised with every change of a rule here or in the engine.
 REVISION = "1"
 # Where a receipt's inputs hold all this: behind everything else, so that the text stays canonical.
 INPUT = "with_promotions"
 _DELIVERY = "delivery"
-_NOTHING: Mapping[str, frozenset[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +47,22 @@ class Basis:
     coupons: tuple[Coupon, ...] = ()
     # Offering → its categories and those above them.
     categories: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    # Item that is held → the promotions that coupons opened when it was sold.
-    sold_with: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # Item that is held → its charges as they were sold, of those that promotions took something off.
+    held: Mapping[str, tuple[Held, ...]] = field(default_factory=dict)
 
 
 def relevant(
-    terms: Iterable[Terms],
-    coupons: Sequence[Coupon],
-    pricing: Pricing,
-    context: PricingContext,
-    sold_with: Mapping[str, frozenset[str]] = _NOTHING,
+    terms: Iterable[Terms], coupons: Sequence[Coupon], pricing: Pricing, context: PricingContext
 ) -> tuple[Terms, ...]:
-    """Those that could apply: valid now, or when what is held was sold, and opened by a coupon if they need one."""
-    opened = {coupon.promotion for coupon in coupons}.union(*sold_with.values())
-    instants = {context.at, *(item.started_at for item in pricing.item if item.started_at is not None)}
+    """Those that could apply: valid now, and opened by a coupon if they need one. Without a coupon nothing applies to
+    what is held."""
+    opened = {coupon.promotion for coupon in coupons}
+    if not coupons and all(item.started_at is not None for item in pricing.item):
+        return ()
     return tuple(
         one
         for one in terms
-        if any(one.promotion.valid_for.covers(instant) for instant in (*instants, one.promotion.redeemed_at) if instant)
+        if one.promotion.valid_for.covers(one.promotion.redeemed_at or context.at)
         and (not one.promotion.needs_coupon or one.promotion.id in opened)
     )
 
@@ -77,14 +72,16 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
 
     Raises FailedPrecondition PRIORITY_TAKEN when two promotions on offer have one priority.
     """
-    if not basis.terms and not basis.coupons:
+    if not basis.terms and not basis.coupons and not basis.held:
         return pricing
-    charges = list(_charges(pricing.item, offers, basis))
+    named = [(item.id or f"item[{i}]", item) for i, item in enumerate(pricing.item)]
+    bought = [(name, item) for name, item in named if item.started_at is None and name not in basis.held]
+    charges = [line for name, item in bought for line in _lines(item, name, name, offers, basis)]
     cart = Cart(
         lines=tuple(line for _, line in charges),
         at=context.at,
         coupons=basis.coupons,
-        quantity=sum(item.quantity for item in pricing.item),
+        quantity=sum(item.quantity for _, item in bought),
         segments=frozenset(context.market_segment),
         orders_before=context.orders_before,
         places=frozenset(context.place),
@@ -97,12 +94,16 @@ def promoted(pricing: Pricing, context: PricingContext, offers: Mapping[str, Off
         outcome = promote(cart, [one.promotion for one in basis.terms])
     except UnclearOrderError as error:
         raise FailedPrecondition("PRIORITY_TAKEN", f"{error}: nobody knows which comes first") from error
-    steps: list[Step] = [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
+    steps: list[Step] = []
+    with localcontext(EXACT):
+        for name, item in named:
+            if name in basis.held:
+                steps += _go_on(item, name, basis.held[name], offers, item.started_at, context.at)
+    steps += [ReceiptStep(s.subject, s.action, s.rule, s.before, s.after, s.reason) for s in outcome.steps]
     with localcontext(EXACT):
         for (component, _), line in zip(charges, outcome.lines, strict=True):
             if line.cuts:
-                stated = pricing.receipt.revision not in EARLIER
-                steps += _take_off(component, line, known, ends=stated)
+                steps += _take_off(component, line, known)
     for code, refused in outcome.coupons.items():
         action = "COUPON_REJECTED" if refused else "COUPON_ACCEPTED"
         steps.append(ReceiptStep("", action, code, reason=refused))
@@ -124,7 +125,7 @@ def parse_basis(data: Mapping[str, Any]) -> Basis:
         terms=tuple(parse_terms(terms) for terms in data["promotions"]),
         coupons=tuple(Coupon(one["code"], one["promotion"], one["refused"] or None) for one in data["coupons"]),
         categories={offering: frozenset(ids) for offering, ids in data["categories"].items()},
-        sold_with={item: frozenset(ids) for item, ids in data.get("sold_with", {}).items()},
+        held={item: tuple(map(held.parse, charges)) for item, charges in data.get("held", {}).items()},
     )
 
 
@@ -133,11 +134,11 @@ def _plain(basis: Basis, items: Sequence[PricedItem]) -> str:
     categories = {key: sorted(ids) for key, ids in basis.categories.items() if ids and key in used}
     coupons = [{"code": c.code, "promotion": c.promotion, "refused": c.refused or ""} for c in basis.coupons]
     terms = ",".join(one.text for one in basis.terms)
-    sold = {item: sorted(ids) for item, ids in basis.sold_with.items() if ids}
-    sold_with = f',"sold_with":{canonical(sold)}' if sold else ""
+    sold = {item: list(map(held.plain, charges)) for item, charges in basis.held.items()}
+    further = f'"held":{canonical(sold)},' if sold else ""
     return (
-        f'{{"categories":{canonical(categories)},"coupons":{canonical(coupons)},"promotions":[{terms}],'
-        f'"revision":{json.dumps(REVISION)}{sold_with}}}'
+        f'{{"categories":{canonical(categories)},"coupons":{canonical(coupons)},{further}"promotions":[{terms}],'
+        f'"revision":{json.dumps(REVISION)}}}'
     )
 
 
@@ -145,23 +146,14 @@ def _offerings(items: Sequence[PricedItem]) -> set[str]:
     return {item.product_offering.id or "" for item in items}.union(*(_offerings(item.bundled_item) for item in items))
 
 
-def _charges(
-    items: Iterable[PricedItem], offers: Mapping[str, Offer], basis: Basis
-) -> Iterable[tuple[PriceComponent, Line]]:
-    for i, item in enumerate(items):
-        name = item.id or f"item[{i}]"
-        yield from _lines(item, name, name, item.started_at, offers, basis, frozenset(), frozenset())
-
-
 def _lines(
     item: PricedItem,
     name: str,
     top: str,
-    sold_at: datetime | None,
     offers: Mapping[str, Offer],
     basis: Basis,
-    products_above: frozenset[str],
-    categories_above: frozenset[str],
+    products_above: frozenset[str] = frozenset(),
+    categories_above: frozenset[str] = frozenset(),
 ) -> Iterable[tuple[PriceComponent, Line]]:
     key = item.product_offering.id or ""
     offer = offers[key]
@@ -188,48 +180,93 @@ def _lines(
                 discounted=component.net < component.listed,
                 delivery=called.get(component.rule, "").lower() == _DELIVERY,
                 name=component.name,
-                sold_at=sold_at,
-                begun_at=begun(sold_at, component.stage),
-                # What is bought now was sold with nothing yet.
-                opened=basis.sold_with.get(top, frozenset()) if sold_at is not None else frozenset(),
             ),
         )
     for part in item.bundled_item:
-        yield from _lines(part, part.id, top, sold_at, offers, basis, products, shelves)
+        yield from _lines(part, part.id, top, offers, basis, products, shelves)
 
 
-def _take_off(
-    component: PriceComponent, line: Promoted, known: Mapping[str, Terms], *, ends: bool
-) -> Iterable[AmountStep]:
-    """Writes what was taken off into the charge, cut by cut, and its tax anew; `ends`: when it ends is stated too."""
-    begun_at = line.line.begun_at if ends else None
-    taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100
+def _take_off(component: PriceComponent, line: Promoted, known: Mapping[str, Terms]) -> Iterable[AmountStep]:
+    """Writes what was taken off into the charge, cut by cut, and its tax anew."""
     for cut in line.cuts:
         promotion = known[cut.promotion].promotion
         action = promotion.patterns[cut.pattern].actions[cut.action]
-        net = component.net
-        if component.quoted_gross:
-            component.gross -= cut.amount
-            component.net = rounded(component.gross / taxed, component.currency)
-        else:
-            component.net -= cut.amount
-            component.gross = rounded(component.net * taxed, component.currency)
-        component.alteration.append(
-            AppliedAlteration(
-                EntityRef(id=promotion.id, name=promotion.name or None, at_referred_type="Promotion"),
-                promotion.name,
-                promotion.priority,
-                None if action.percentage is None else -action.percentage,
-                component.currency,
-                component.net - net,
-                action.duration,
-                None
-                if begun_at is None or action.duration is None
-                else lasts(begun_at, action.duration, line.line.period),
+        percentage = None if action.percentage is None else -action.percentage
+        by = EntityRef(id=promotion.id, name=promotion.name or None, at_referred_type="Promotion")
+        _lower(component, cut.amount, by, promotion.priority, percentage, action.duration)
+    yield from _tax(component, line.line.id)
+
+
+def _go_on(
+    item: PricedItem,
+    name: str,
+    charges: Sequence[Held],
+    offers: Mapping[str, Offer],
+    began: datetime | None,
+    at: datetime,
+    series: str = "",
+) -> Iterable[Step]:
+    """Writes into the charges of what is held what promotions go on taking off them; `series`: of a part."""
+    for charge, component in held.paired([one for one in charges if one.series == series], item.component):
+        for one in held.kept(charge, component, item.quantity, began, at):
+            was, discount = component.gross if component.quoted_gross else component.net, one.discount
+            if one.ended:
+                why = f"it was {discount.note}" if discount.note else "isn't valid at that time"
+                yield ReceiptStep(name, "PROMOTION_REJECTED", discount.promotion, reason=f"{discount.name}: {why}")
+            if not one.amount:
+                continue
+            by = EntityRef(id=discount.promotion, name=discount.name or None, at_referred_type="Promotion")
+            percentage = None if discount.percentage is None else -discount.percentage
+            _lower(component, one.amount, by, discount.priority, percentage, discount.duration, one.valid_for)
+            yield ReceiptStep(
+                name,
+                "PROMOTION_APPLIED",
+                discount.promotion,
+                f"{was:f} {component.currency}",
+                f"{was - one.amount:f} {component.currency}",
+                "; ".join(filter(None, (discount.name, component.name, discount.note))),
             )
+        if charge.discounts:
+            yield from _tax(component, name)
+    for part in item.bundled_item:
+        key = part.product_offering.id or ""
+        yield from _go_on(part, part.id, charges, offers, began, at, offers[key].series)
+
+
+def _lower(
+    component: PriceComponent,
+    amount: Decimal,
+    by: EntityRef,
+    priority: int,
+    percentage: Decimal | None,
+    duration: Duration | None,
+    valid_for: TimePeriod | None = None,
+) -> None:
+    """Takes an amount off the charge as it is quoted; the other of its amounts follows by the tax rate."""
+    net, gross = component.net, component.gross
+    taxed = 1 if component.tax_rate is None else 1 + component.tax_rate / 100
+    if component.quoted_gross:
+        component.gross -= amount
+        component.net = rounded(component.gross / taxed, component.currency)
+    else:
+        component.net -= amount
+        component.gross = rounded(component.net * taxed, component.currency)
+    component.alteration.append(
+        AppliedAlteration(
+            by,
+            by.name or "",
+            priority,
+            percentage,
+            component.currency,
+            component.net - net,
+            duration,
+            valid_for,
+            component.gross - gross,
         )
+    )
+
+
+def _tax(component: PriceComponent, subject: str) -> Iterable[AmountStep]:
     if component.tax_rate is not None:
         rate = f"{component.tax_rate:f} %"
-        yield AmountStep(
-            line.line.id, "TAX_ADDED", component.rule, component.net, component.gross, component.currency, rate
-        )
+        yield AmountStep(subject, "TAX_ADDED", component.rule, component.net, component.gross, component.currency, rate)

@@ -239,18 +239,6 @@ def redemptions_of(unit: Unit, order_id: str) -> Sequence[CouponRedemption]:
     return unit.session.scalars(query.order_by(coupon_redemption.c.coupon_id)).all()
 
 
-def promotions_of(unit: Unit, order_ids: Iterable[str]) -> dict[str, set[str]]:
-    """Order → the promotions whose coupons it uses."""
-    table = coupon_redemption.c
-    rows = unit.session.execute(
-        sa.select(table.order_id, table.promotion_id).where(table.order_id == any_of(sorted(order_ids)))
-    )
-    found: dict[str, set[str]] = {}
-    for order, promotion_id in rows:
-        found.setdefault(order, set()).add(promotion_id)
-    return found
-
-
 def take_use(unit: Unit, id: str) -> bool:
     """Counts one more use of the coupon; False when its limit is reached."""
     room = sa.or_(coupon.c.usage_limit.is_(None), coupon.c.redeemed < coupon.c.usage_limit)

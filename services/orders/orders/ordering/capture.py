@@ -13,6 +13,7 @@ from orders.inventory.domain import RECURRING, RUNNING, Product
 from orders.ordering import chosen
 from orders.ordering.coupons import require_granted
 from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, customers_of, payer, product_ids, walk
+from orders.ordering.held import held_charges
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2, pricing_pb2_grpc
 from svyaz.customers.v1 import customers_pb2, customers_pb2_grpc
@@ -370,6 +371,7 @@ def _pricing_context(
     # What ends says nothing of what is bought.
     bought = [item for item in items if item.action in _PRICED]
     held = [product for item in bought if (product := _product(item, products)) is not None]
+    named = set(product_ids(items))
     return pricing_pb2.PricingContext(
         branch=order.branch,
         customer_id=order.customer_id,
@@ -381,11 +383,11 @@ def _pricing_context(
         agreement_id=buyer.agreement_id,
         coupon=order.coupon,
         order_id=order.id if order.coupon else "",
-        held_sale=[
-            pricing_pb2.HeldSale(item_id=item.id or "", order_id=sold)
+        held_charge=[
+            charge
             for item in items
             if item.action in _PRICED and (product := _product(item, products)) is not None
-            if (sold := [one.product_order_id for one in product.product_order_item if one.product_order_id])
+            for charge in held_charges(item.id or "", product, list(chosen.running_parts(product, products, named)))
         ],
         for_sale=True,
         leaving_product=[
@@ -668,6 +670,11 @@ def _order_prices(components: Iterable[pricing_pb2.PriceComponent], due: Collect
                     price=Price(
                         percentage=Decimal(alteration.percentage) if alteration.HasField("percentage") else None,
                         duty_free_amount=convert.from_money(alteration.amount),
+                        tax_included_amount=(
+                            convert.from_money(alteration.tax_included_amount)
+                            if alteration.HasField("tax_included_amount")
+                            else None
+                        ),
                     ),
                     product_offering_price=(
                         convert.from_message(alteration.product_offering_price, EntityRef)

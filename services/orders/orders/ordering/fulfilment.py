@@ -15,7 +15,6 @@ from chassis.convert import merge_json
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import (
-    PriceAlteration,
     ProductPrice,
     ProductRefOrValue,
     ProductRelationship,
@@ -42,6 +41,7 @@ from orders.ordering.domain import (
     payer,
     product_ids,
 )
+from orders.ordering.held import is_promotion
 from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
@@ -499,8 +499,8 @@ def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
     return tuple(
         ChargeAlteration(
             name=alteration.name,
-            product_offering_price_id="" if _is_promotion(alteration) else _id(alteration.product_offering_price),
-            promotion_id=_id(alteration.product_offering_price) if _is_promotion(alteration) else "",
+            product_offering_price_id="" if is_promotion(alteration) else _id(alteration.product_offering_price),
+            promotion_id=_id(alteration.product_offering_price) if is_promotion(alteration) else "",
             percentage=alteration.price.percentage,
             amount=alteration.price.duty_free_amount,
             duration=alteration.application_duration,
@@ -511,9 +511,3 @@ def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
         for alteration in price.price_alteration
         if alteration.price is not None and alteration.price.duty_free_amount is not None
     )
-
-
-def _is_promotion(alteration: PriceAlteration) -> bool:
-    """Whether it refers to what was granted beyond the prices, where others refer to a price of the catalog."""
-    reference = alteration.product_offering_price
-    return reference is not None and reference.at_referred_type == "Promotion"
