@@ -99,7 +99,7 @@ def test_an_offering_from_its_design_to_its_end(branch: Branch) -> None:
     held = product_of(branch, account)
     assert (held["productOffering"]["id"], fee(held)) == (first, 990)
     error = refused(branch, f"{OFFERING}/{first}", {"lifecycleStatus": "Retired"}, "HAS_HOLDERS")
-    assert "1 live products" in error["reason"]
+    assert "1 live product is" in error["reason"]
 
     # --- migrate: one order that modifies the product; what the version didn't promise needs two people
     request = {"fromOffering": [first], "toOffering": second["id"], "description": "to version 2"}
