@@ -42,7 +42,7 @@ MAX_KNOWN = 4_000
 MAX_PER_KEY = 200
 POLL_SECONDS = 1.0
 # Looks at the outbox are at least so far apart: commits that come faster share one.
-DEBOUNCE_SECONDS = 0.01
+DEBOUNCE_SECONDS = 0.005
 # How often what has been acknowledged is taken off the table while more is in flight.
 BUSY_SECONDS = 0.05
 ACK_SECONDS = 5.0

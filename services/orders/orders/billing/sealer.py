@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 BATCH = 1_000
 POLL_SECONDS = 0.5
 # Passes begin at least so far apart: charges that are committed faster share a transaction.
-DEBOUNCE_SECONDS = 0.01
+DEBOUNCE_SECONDS = 0.005
 # How long to leave partitions to another sealer that is at them.
 CONTENDED_SECONDS = 0.05
 BACK_OFF_SECONDS = 1.0
