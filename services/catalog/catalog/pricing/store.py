@@ -17,8 +17,10 @@ from catalog.pricing.rules import PriceListTerms, Rules, Tax
 from catalog.product.domain import ProductOfferingPrice
 from catalog.product.store import any_of, product_offering_price
 from catalog.schema import metadata
+from chassis import calls
 from chassis.db import Database, Resource, Unit, aggregate_table
 from chassis.errors import Aborted
+from chassis.sharing import Shared
 from chassis.types import Aggregate, TimePeriod
 from svyaz.catalog.v1 import pricing_rules_pb2
 
@@ -40,7 +42,7 @@ def prices_of_list(unit: Unit, id: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """What the database says now of what is kept, and of what was asked beside it."""
+    """What the database says now of what is kept, and of what was asked beside it; also what others asked for."""
 
     revisions: Mapping[str, int]
     # Series → its further versions; tax category → its rates; tag → what was asked beside; each with its revision.
@@ -108,7 +110,8 @@ class OfferBook:
     anew."""
 
     def __init__(self, most: int = 50_000, beside: Sequence[str] = ()) -> None:
-        """`beside`: what else to ask in the same round trip, each a SELECT of a tag, an id and a revision."""
+        """`beside`: what else to ask in the same round trip, each a SELECT of a tag, an id and a revision; what depends
+        on a key says so in its tag, since several calls share a round trip."""
         self._beside = "".join(f" UNION ALL {query}" for query in beside)
         self._kept: dict[str, Compiled] = {}
         self._versions: dict[str, frozenset[str]] = {}
@@ -117,6 +120,7 @@ class OfferBook:
         self._taxes: dict[str, tuple[frozenset[tuple[str, int]], Sequence[Tax]]] = {}
         self._most = most
         self._lock = threading.Lock()
+        self._looks = Shared[Current]()
 
     def load(self, database: Database) -> int:
         """Takes up what is kept in the database, as far as there is room; how many offers are in the book then.
@@ -190,7 +194,10 @@ class OfferBook:
         categories = {key for entry in kept.values() for key in entry.tax_categories}
         sources = {key for entry in kept.values() for key in entry.revisions}
         query = _OFFERS + (_LISTS if lists else "") + (_RATES if categories else "") + self._beside + also
-        current = _current(database, query, sources | lists | categories | set(keys))
+        wanted = sources | lists | categories | set(keys)
+        # By whom it is asked decides what is seen.
+        asking = (query, calls.current().principal.branch_setting)
+        current = self._looks.of(asking, wanted, lambda ids: _grouped(database.rows(query, ids)))
         revisions = current.revisions
         found.current = current
         for key, entry in kept.items():
@@ -256,10 +263,6 @@ _OFFERS = """
 """
 _LISTS = " UNION ALL SELECT NULL, id, revision FROM price_list WHERE id = ANY (WANTED)"
 _RATES = " UNION ALL SELECT tax_category, id, revision FROM tax_rate WHERE tax_category = ANY (WANTED)"
-
-
-def _current(database: Database, query: str, keys: set[str]) -> Current:
-    return _grouped(database.rows(query, sorted(keys)))
 
 
 def _revisions(unit: Unit, ids: set[str], kept: Iterable[Compiled]) -> Current:

@@ -148,9 +148,11 @@ _LOOK = """
     WHERE h.customer_id = ANY (WANTED) AND h.live AND h.product_offering_id IS NOT NULL
 """
 # The second half, in a question about offers (see `catalog.pricing.store.OfferBook`), whose first part reads WANTED.
-TAG = "svyaz:holding"
+# Before the customer's id.
+TAG = "svyaz:holding:"
 HELD = f"""
-    SELECT '{TAG}', json_build_array(h.product_offering_id, h.id, h.started_at, h.term)::text, coalesce(o.revision, 0)
+    SELECT '{TAG}' || h.customer_id,
+        json_build_array(h.product_offering_id, h.id, h.started_at, h.term)::text, coalesce(o.revision, 0)
     FROM holding h LEFT JOIN product_offering o ON o.id = h.product_offering_id
     WHERE h.customer_id = ANY (WANTED) AND h.live AND h.product_offering_id IS NOT NULL
 """  # noqa: S608 (a constant of our own)
@@ -182,7 +184,7 @@ class RestrictionBook:
         held: list[Held] = []
         if current is not None and all(key in known for key in offering_ids):
             revisions |= {key: known[key] for key in offering_ids}
-            for text, revision in sorted(current.of(TAG)):
+            for text, revision in sorted(current.of(TAG + customer_id)):
                 key, product, started, term = json.loads(text)
                 revisions[key] = revision
                 started_at = datetime.fromisoformat(started) if started else None
