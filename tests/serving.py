@@ -14,8 +14,10 @@ from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Registration, Server
 from customers import store
-from customers.api import Accounts, Customers, Parties
-from customers.imports import Imports
+from customers.account.api import Accounts
+from customers.importing.api import Imports
+from customers.ordering.store import ordering_context
+from customers.party.api import Customers, Parties
 from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
 from svyaz_cli.issuer import Issuer
 
@@ -63,7 +65,7 @@ def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
     return [
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
+        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
     ]

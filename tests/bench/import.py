@@ -27,7 +27,7 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from customers import store
-from customers.imports import Imports
+from customers.importing.api import Imports
 from svyaz.customers.v1 import import_pb2_grpc
 from svyaz_cli.embedded import Postgres, free_port
 from svyaz_cli.import_customers import COMPLETE, Options, import_customers, shipped_mapping

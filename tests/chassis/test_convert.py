@@ -19,7 +19,9 @@ from chassis.db import Database
 from chassis.errors import InvalidArgument
 from chassis.types import EPOCH, Characteristic, Money, Quantity, decimal_of
 from customers import store as customers_store
-from customers.domain import BillingAccount, Customer, Individual
+from customers.account.domain import BillingAccount
+from customers.importing.store import STAGED
+from customers.party.domain import Customer, Individual
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2
 from svyaz.type.v1 import values_pb2
 from tests.objects import AGGREGATES, SEED, Maker, attributes, given_by_us
@@ -56,11 +58,11 @@ def bulk() -> Iterator[Bulk]:
         metadata=customers_store.metadata,
         resources=customers_store.RESOURCES,
     )
-    yield Bulk(database, customers_store.STAGED)
+    yield Bulk(database, STAGED)
     database.close()
 
 
-@pytest.mark.parametrize("cls", customers_store.STAGED, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", STAGED, ids=lambda cls: cls.__name__)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=SEED)
 def test_a_bulk_load_makes_the_same_of_a_message(bulk: Bulk, cls: Any, seed: int) -> None:
@@ -71,7 +73,7 @@ def test_a_bulk_load_makes_the_same_of_a_message(bulk: Bulk, cls: Any, seed: int
     assert attributes(made) == attributes(ordinary)
 
 
-@pytest.mark.parametrize("cls", customers_store.STAGED, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", STAGED, ids=lambda cls: cls.__name__)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=SEED)
 def test_a_bulk_load_writes_the_row_and_the_message_of_the_ordinary_way(bulk: Bulk, cls: Any, seed: int) -> None:

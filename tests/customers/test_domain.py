@@ -7,18 +7,18 @@ import pytest
 
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.types import EntityRef, Money, RelatedParty, TimePeriod
-from customers.domain import (
+from customers.account.domain import BillingAccount, owners
+from customers.account.values import AccountBalance, AccountRelationship, Contact
+from customers.party.domain import (
     INDIVIDUAL_TRANSITIONS,
     ORGANIZATION_TRANSITIONS,
-    BillingAccount,
     Customer,
     Individual,
     IndividualState,
     Organization,
     OrganizationState,
-    owners,
 )
-from customers.values import AccountBalance, AccountRelationship, Contact, OrganizationParentRelationship
+from customers.party.values import OrganizationParentRelationship
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql
 from chassis import convert, queries
 from chassis.db import Database
 from chassis.errors import InvalidArgument
-from customers.domain import Individual
+from customers.party.domain import Individual
 from svyaz.customers.v1 import party_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.customers.conftest import PARTY

@@ -13,9 +13,9 @@ from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
 from chassis.references import lock_references
-from customers import store
-from customers.domain import Individual
 from customers.events import orders_changed
+from customers.party import store
+from customers.party.domain import Individual
 from svyaz.orders.v1 import inventory_pb2
 from svyaz.type.v1 import values_pb2
 from tests.customers.conftest import ACCOUNT, PARTY

@@ -7,7 +7,7 @@ from chassis.db import Database
 from chassis.errors import Aborted
 from chassis.events import acting
 from chassis.types import new_id
-from customers.domain import Individual
+from customers.party.domain import Individual
 
 
 def test_each_change_of_a_shared_transaction_is_logged_as_its_own_callers(database: Database) -> None:

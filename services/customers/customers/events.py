@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
-from customers import store
+from customers.party import store
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 
 

@@ -10,9 +10,11 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
-from customers.api import Accounts, Customers, Parties
+from customers.account.api import Accounts
 from customers.events import orders_changed
-from customers.imports import Imports
+from customers.importing.api import Imports
+from customers.ordering.store import ordering_context
+from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
 from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
@@ -36,7 +38,7 @@ def main() -> None:
         settings,
         [
             (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database)),
+            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (

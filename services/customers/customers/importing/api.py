@@ -16,8 +16,10 @@ from chassis.bulk import Bulk, Prepared, Preparing, copy_insert
 from chassis.db import Database, Unit
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import RelatedParty, new_id
-from customers import store
-from customers.domain import BillingAccount, Customer, Individual, Organization, Referrer
+from customers.account.domain import BillingAccount
+from customers.importing import store
+from customers.party.domain import Customer, Individual, Organization, Referrer
+from customers.party.store import references
 from svyaz.customers.v1 import import_pb2, import_pb2_grpc
 from svyaz.type.v1 import options_pb2
 
@@ -187,8 +189,8 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
         new = [draft for draft in drafts if draft.line in lines]
         if new:
             self._bulk.write(unit, [prepared for draft in new for prepared in draft.prepared])
-            references = [reference for draft in new for reference in draft.references]
-            copy_insert(unit, store.references.table.name, _REFERENCE_COLUMNS, references)
+            rows = [reference for draft in new for reference in draft.references]
+            copy_insert(unit, references.table.name, _REFERENCE_COLUMNS, rows)
         return lines
 
     @staticmethod

@@ -1,0 +1,1 @@
+"""Accounts: the resources of TMF666."""

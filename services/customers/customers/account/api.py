@@ -1,0 +1,31 @@
+"""What accounts can be asked to do."""
+
+from chassis.db import Database
+from chassis.resources import StandardMethods
+from customers.account.domain import (
+    BillFormat,
+    BillingAccount,
+    BillingCycleSpecification,
+    BillPresentationMedia,
+    FinancialAccount,
+    PartyAccount,
+    SettlementAccount,
+)
+from customers.party.references import collection
+from svyaz.customers.v1 import account_pb2
+
+
+class Accounts(StandardMethods):
+    """TMF666."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(
+            account_pb2.DESCRIPTOR.services_by_name["AccountService"],
+            collection(database, PartyAccount, account_pb2.PartyAccount),
+            collection(database, BillingAccount, account_pb2.BillingAccount),
+            collection(database, SettlementAccount, account_pb2.SettlementAccount),
+            collection(database, FinancialAccount, account_pb2.FinancialAccount),
+            collection(database, BillFormat, account_pb2.BillFormat),
+            collection(database, BillPresentationMedia, account_pb2.BillPresentationMedia),
+            collection(database, BillingCycleSpecification, account_pb2.BillingCycleSpecification),
+        )

@@ -1,0 +1,1 @@
+"""Customers from elsewhere, in bulk."""

@@ -1,0 +1,1 @@
+"""Parties and customers: the resources of TMF632 and TMF629."""

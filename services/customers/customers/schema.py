@@ -1,0 +1,12 @@
+"""The metadata that the tables of the sub-domains share, with the log and the bus."""
+
+import sqlalchemy as sa
+from sqlalchemy.orm import registry
+
+from chassis.db import log_tables
+from chassis.events import bus_tables
+
+metadata = sa.MetaData()
+mapper = registry(metadata=metadata)
+log = log_tables(metadata)
+bus = bus_tables(metadata)
