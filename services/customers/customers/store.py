@@ -9,12 +9,14 @@ from customers.account import store as account
 from customers.importing import store as importing
 from customers.party import store as party
 from customers.schema import log, mapper, metadata
+from customers.task import store as task
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **task.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "reference", "import_row", "event")
