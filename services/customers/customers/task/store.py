@@ -9,7 +9,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import Aborted
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Aggregate, new_id
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from customers.task.domain import UNDONE, WorkItem, WorkItemState
 from svyaz.customers.v1 import task_pb2
 
@@ -28,6 +28,7 @@ work_item = aggregate_table(
     sa.Index("work_item_customer_id", "customer_id", "branch"),
     sa.Index("work_item_subject_id", "subject_id", "branch"),
 )
+under_merge(UnderMerge.BY_MEMBERS, work_item, columns=("customer_id", "subject_id"))
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {WorkItem: Resource(task_pb2.WorkItem, work_item)}
 ISOLATED = (work_item.name,)
