@@ -8,16 +8,20 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 
+from chassis.calls import PURPOSE, purpose_header
 from chassis.clients import domain_error
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
-from chassis.server import Registration, Server
+from chassis.server import BeforeAnswer, Registration, Server
 from customers import store
 from customers.account.api import Accounts
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.privacy.accesses import AccessLog
+from customers.privacy.api import Privacy
+from customers.privacy.heard import redact_again
 from customers.task.api import Tasks
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
@@ -25,6 +29,7 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     import_pb2_grpc,
     party_pb2_grpc,
+    privacy_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -34,9 +39,18 @@ from svyaz_cli.issuer import Issuer
 class Caller:
     """Somebody with a token; a refusal is raised as the DomainError that the service raised."""
 
-    def __init__(self, channel: grpc.Channel, token: str | None) -> None:
+    def __init__(self, channel: grpc.Channel, token: str | None, purpose: str = "") -> None:
         self._channel = channel
-        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        self._token = token
+        self._metadata: tuple[tuple[str, str], ...] = (
+            (("authorization", f"Bearer {token}"),) if token is not None else ()
+        )
+        if purpose:
+            self._metadata += ((PURPOSE, purpose_header(purpose)),)
+
+    def who_says(self, purpose: str) -> "Caller":
+        """The same, who says why he calls."""
+        return Caller(self._channel, self._token, purpose)
 
     def __call__(self, method: str, request: Any = None, **fields: Any) -> Any:
         """Calls `svyaz.customers.v1.PartyService/GetIndividual` with a request, or with one of these fields."""
@@ -55,9 +69,19 @@ class Caller:
 
 
 @contextmanager
-def serving(service: str, registrations: Sequence[Registration], issuer: Issuer) -> Iterator[str]:
+def serving(
+    service: str,
+    registrations: Sequence[Registration],
+    issuer: Issuer,
+    before_answer: BeforeAnswer = lambda method: None,
+) -> Iterator[str]:
     """The address of a server with those servicers."""
-    server = Server(Settings.from_environment(service, issuer.environment), registrations, ready=lambda: True)
+    server = Server(
+        Settings.from_environment(service, issuer.environment),
+        registrations,
+        ready=lambda: True,
+        before_answer=before_answer,
+    )
     server.start()
     try:
         yield f"127.0.0.1:{server.port}"
@@ -75,8 +99,14 @@ def customers_registrations(database: Database) -> list[Registration]:
     return [
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
-        (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
+        (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+        (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
     ]
+
+
+def customers_before_answer(database: Database) -> BeforeAnswer:
+    """What the customers service does before it answers."""
+    return AccessLog(database).of_method

@@ -5,19 +5,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from urllib.parse import quote, unquote
 
 from chassis.auth import Principal
+
+# What a call carries its purpose in, percent-encoded where it isn't ASCII; of longer ones this much is kept.
+PURPOSE = "x-purpose"
+_LONGEST_PURPOSE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call. `deadline` is in seconds of `time.monotonic()`; None: no end. `unattended`: nobody waits for it."""
+    """One call. `deadline` is in seconds of `time.monotonic()`; None: no end. `unattended`: nobody waits for it.
+    `purpose`: what the caller says he calls for, in his words; empty: he says nothing."""
 
     principal: Principal
     method: str
     deadline: float | None = None
     request_id: str = ""
     unattended: bool = False
+    purpose: str = ""
 
     @classmethod
     def background(
@@ -35,6 +42,16 @@ class Call:
     def remaining(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+
+def stated_purpose(header: str) -> str:
+    """The purpose that a header states: one line, of 200 characters at most."""
+    return " ".join(unquote(header).replace("\0", "").split())[:_LONGEST_PURPOSE]
+
+
+def purpose_header(purpose: str) -> str:
+    """The purpose as a header carries it."""
+    return quote(purpose, safe=" /:;,()+-_.")
 
 
 def _service(service: str, branches: tuple[str, ...], on_behalf_of: str | None) -> Principal:

@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from opentelemetry.propagate import inject
 
 from chassis.auth import TokenSource
-from chassis.calls import current_or_none
+from chassis.calls import PURPOSE, current_or_none, purpose_header
 from chassis.config import MAX_MESSAGE_BYTES
 from chassis.errors import ERRORS_BY_STATUS, DomainError, Unavailable, Violation
 
@@ -42,6 +42,8 @@ class _Travel(grpc.UnaryUnaryClientInterceptor):
         if call is not None:
             carrier.setdefault("authorization", f"Bearer {call.principal.token or self._own_token(call.principal)}")
             carrier.setdefault("x-request-id", call.request_id or str(uuid.uuid4()))
+            if call.purpose:
+                carrier.setdefault(PURPOSE, purpose_header(call.purpose))
             remaining = call.remaining()
             if remaining is not None:
                 available = max(0.001, remaining - _MARGIN_SECONDS)

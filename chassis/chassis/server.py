@@ -20,7 +20,7 @@ from opentelemetry.propagate import extract
 
 from chassis import probes, telemetry
 from chassis.auth import Verifier, authorize, bearer, roles_of
-from chassis.calls import Call, using
+from chassis.calls import PURPOSE, Call, stated_purpose, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
 from chassis.db import Database
 from chassis.errors import DomainError
@@ -41,6 +41,13 @@ _OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.Se
 _WATCHED = ("OK", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 Registration = tuple[Callable[[Any, grpc.Server], None], Any]
+# What is done with each answer of a method before it goes out, within its call; nothing goes out when it raises. Asked
+# once per method (its descriptor); None: nothing is done with this one's.
+BeforeAnswer = Callable[[Any], Callable[[Any], None] | None]
+
+
+def _as_it_is(method: Any) -> None:
+    pass
 
 
 class Runnable(Protocol):
@@ -87,8 +94,9 @@ def _methods(service: str) -> list[str]:
 
 
 class _Interceptor(grpc.ServerInterceptor):
-    def __init__(self, service: str, verifier: Verifier) -> None:
+    def __init__(self, service: str, verifier: Verifier, before_answer: BeforeAnswer) -> None:
         self._service = service
+        self._before_answer = before_answer
         self._verifier = verifier
         self._methods: dict[str, Any] = {}
         self._tracer = telemetry.tracer()
@@ -116,6 +124,7 @@ class _Interceptor(grpc.ServerInterceptor):
         allowed = roles_of(method)
         name = f"{service_name.rsplit('.', 1)[-1]}/{method_name}"
         behavior = handler.unary_unary
+        before_answer = self._before_answer(method)
         duration = telemetry.RPC_DURATION.labels(self._service, name)
         succeeded = telemetry.RPC_REQUESTS.labels(self._service, name, "OK")
 
@@ -132,9 +141,17 @@ class _Interceptor(grpc.ServerInterceptor):
                     # A call without a deadline reports a time far beyond any that somebody would wait.
                     if remaining > 86_400:
                         remaining = DEFAULT_DEADLINE_SECONDS
-                    call = Call(principal, name, time.monotonic() + remaining, metadata.get("x-request-id", ""))
+                    call = Call(
+                        principal,
+                        name,
+                        time.monotonic() + remaining,
+                        metadata.get("x-request-id", ""),
+                        purpose=stated_purpose(metadata[PURPOSE]) if PURPOSE in metadata else "",
+                    )
                     with using(call):
                         response = behavior(request, context)
+                        if before_answer is not None:
+                            before_answer(response)
                     succeeded.inc()
                     return response
                 except DomainError as error:
@@ -167,6 +184,7 @@ class Server:
         *,
         ready: Callable[[], bool],
         background: Sequence[Runnable] = (),
+        before_answer: BeforeAnswer = _as_it_is,
     ) -> None:
         self._settings = settings
         self._ready = ready
@@ -178,7 +196,7 @@ class Server:
         self._health = health.HealthServicer()
         self._server = grpc.server(
             futures.ThreadPoolExecutor(min(32, settings.max_concurrent_calls), thread_name_prefix="call"),
-            interceptors=[_Interceptor(settings.service, Verifier(settings))],
+            interceptors=[_Interceptor(settings.service, Verifier(settings), before_answer)],
             # Beyond it a call is refused with RESOURCE_EXHAUSTED instead of queueing out of sight.
             maximum_concurrent_rpcs=settings.max_concurrent_calls,
             options=[
@@ -238,11 +256,18 @@ def run(
     *,
     database: Database,
     background: Sequence[Runnable] = (),
+    before_answer: BeforeAnswer = _as_it_is,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then stops gracefully."""
     provider = telemetry.setup(settings)
     upkeep = Upkeep(database, settings.service)
-    server = Server(settings, registrations, ready=database.ready, background=[upkeep, *background])
+    server = Server(
+        settings,
+        registrations,
+        ready=database.ready,
+        background=[upkeep, *background],
+        before_answer=before_answer,
+    )
     probes.serve(settings, server.serving)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

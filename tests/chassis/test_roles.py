@@ -116,6 +116,13 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "PreviewTariffFamily": WRITE_CATALOG,
         "GenerateTariffFamily": WRITE_CATALOG,
     },
+    "svyaz.customers.v1.PrivacyService": {
+        "ListAccesses": READ_PARTIES - {"billing"},
+        "GetPersonExport": READ_PARTIES - {"billing"},
+        "GetErasure": READ_PARTIES - {"billing"},
+        "ExportPerson": WRITE_PARTIES,
+        "ErasePerson": WRITE_PARTIES,
+    },
     "svyaz.customers.v1.PartyService": standard(
         READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
     ),

@@ -9,7 +9,7 @@ import pytest
 from chassis.db import Database
 from svyaz_cli.issuer import Issuer
 from tests.conftest import ServiceDatabase
-from tests.serving import Caller, customers_database, customers_registrations, serving
+from tests.serving import Caller, customers_before_answer, customers_database, customers_registrations, serving
 
 PARTY = "svyaz.customers.v1.PartyService/"
 CUSTOMER = "svyaz.customers.v1.CustomerService/"
@@ -31,7 +31,7 @@ def database(place: ServiceDatabase) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def channel(database: Database, issuer: Issuer) -> Iterator[grpc.Channel]:
     with (
-        serving("customers", customers_registrations(database), issuer) as address,
+        serving("customers", customers_registrations(database), issuer, customers_before_answer(database)) as address,
         grpc.insecure_channel(address) as opened,
     ):
         yield opened

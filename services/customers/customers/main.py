@@ -16,6 +16,11 @@ from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.privacy.accesses import AccessLog
+from customers.privacy.api import Privacy
+from customers.privacy.erasing import timers as erasure_timers
+from customers.privacy.heard import redact_again, watched
+from customers.privacy.retention import DAYS, Retention
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
@@ -26,6 +31,7 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     import_pb2_grpc,
     party_pb2_grpc,
+    privacy_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -46,9 +52,9 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     consumers = [
-        Consumer(database, bus, orders_changed, service="customers", source="orders"),
-        Consumer(database, bus, heard, service="customers", source="customers"),
-        Consumer(database, bus, heard, service="customers", source="catalog"),
+        Consumer(database, bus, watched(orders_changed), service="customers", source="orders"),
+        Consumer(database, bus, watched(heard), service="customers", source="customers"),
+        Consumer(database, bus, watched(heard), service="customers", source="catalog"),
     ]
     server.run(
         settings,
@@ -57,8 +63,9 @@ def main() -> None:
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
-            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
+            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -68,8 +75,10 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             *consumers,
-            Timers(database, {**task_timers()}, service="customers", workers=2),
+            Timers(database, {**task_timers(), **erasure_timers()}, service="customers", workers=2),
+            Retention(database, days=int(settings.environment.get("PRIVACY_ACCESS_DAYS") or DAYS)),
         ],
+        before_answer=AccessLog(database).of_method,
     )
 
 

@@ -1,5 +1,5 @@
-"""The metadata that the tables of the sub-domains share, with the log and the bus, and what a merge of customers means
-for each of them."""
+"""The metadata that the tables of the sub-domains share, with the log and the bus, and what a merge of customers and
+the erasure of a person mean for each of them."""
 
 from enum import StrEnum
 
@@ -52,9 +52,51 @@ def rule_under_merge(table: sa.Table) -> tuple[UnderMerge, tuple[str, ...]] | No
     return rule
 
 
+class UnderErasure(StrEnum):
+    """What becomes of a table's rows when a person is erased. The tables of aggregates need not say: what their
+    contract marks `personal` is taken out of their rows, events and versions in the view."""
+
+    # What was worked out of a person's records, to be found by: the rows go, by the columns that name these records.
+    DELETED = "deleted"
+    # Everything personal is taken out of them, by the erasure's own steps.
+    REDACTED = "redacted"
+    # They go by themselves within some days.
+    EXPIRES = "expires"
+    # They hold ids, amounts and times only.
+    KEPT = "kept"
+
+
+_UNDER_ERASURE = "under_erasure"
+
+
+def under_erasure(rule: UnderErasure, *tables: sa.Table, columns: tuple[str, ...] = ()) -> None:
+    """Declares what an erasure means for tables that aren't aggregates'. `columns` name where ids of records (of
+    parties, customers or of what hangs on them) stand; for DELETED they must be given."""
+    for table in tables:
+        if rule is UnderErasure.DELETED and not columns:
+            raise ValueError(f"{table.name}: by which column do its rows go?")
+        missing = [name for name in columns if name not in table.c]
+        if missing:
+            raise ValueError(f"{table.name} has no {', '.join(missing)}")
+        table.info[_UNDER_ERASURE] = (rule, columns)
+
+
+def rule_under_erasure(table: sa.Table) -> tuple[UnderErasure, tuple[str, ...]] | None:
+    """What an erasure means for the table, and the columns that name records; None when it doesn't say."""
+    rule: tuple[UnderErasure, tuple[str, ...]] | None = table.info.get(_UNDER_ERASURE)
+    return rule
+
+
 # Events are the history of what they are about; the others are the machinery's.
 under_merge(UnderMerge.OWN, log.event)
 under_merge(
     UnderMerge.NONE,
     *(table for table in metadata.tables.values() if table is not log.event),
+)
+under_erasure(UnderErasure.REDACTED, log.event)
+# Answers are remembered for seven days; what is parked waits until the person on call has seen to it.
+under_erasure(UnderErasure.EXPIRES, log.idempotency, bus.parked_event)
+under_erasure(
+    UnderErasure.KEPT,
+    *(table for table in metadata.tables.values() if rule_under_erasure(table) is None),
 )

@@ -9,7 +9,9 @@ from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.party import store as party
-from customers.schema import UnderMerge, log, mapper, metadata, under_merge
+from customers.privacy import store as privacy
+from customers.privacy.accesses import access
+from customers.schema import UnderErasure, UnderMerge, log, mapper, metadata, under_erasure, under_merge
 from customers.task import store as task
 from customers.view.store import view_item
 
@@ -19,6 +21,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
     **task.RESOURCES,
+    **privacy.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
@@ -28,10 +31,15 @@ ISOLATED = (
     "import_row",
     "event",
     view_item.name,
+    *privacy.ISOLATED,
+    access.name,
 )
 
 for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):
-    under_merge(UnderMerge.NONE, stage_table(metadata, _target))
+    _stage = stage_table(metadata, _target)
+    under_merge(UnderMerge.NONE, _stage)
+    # What an import has staged is gone with its last batch.
+    under_erasure(UnderErasure.EXPIRES, _stage)
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -17,7 +17,7 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import view_pb2, view_pb2_grpc
+from svyaz.customers.v1 import privacy_pb2, privacy_pb2_grpc, view_pb2, view_pb2_grpc
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -69,7 +69,14 @@ def _migration(name: str, summary: str) -> Action:
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
 
 
+def _privacy(name: str, summary: str) -> Action:
+    return _action(f"/privacy/v1/{_called(name)}", privacy_pb2_grpc.PrivacyServiceStub, privacy_pb2, name, summary)
+
+
 ACTIONS = (
+    _privacy("ListAccesses", "Who has looked at a person's records, when and why"),
+    _privacy("ErasePerson", "Takes everything personal out of what is kept about an individual"),
+    _privacy("GetErasure", "How far an erasure has come"),
     _action(
         "/customerView/v1/getCustomer360",
         view_pb2_grpc.CustomerViewServiceStub,

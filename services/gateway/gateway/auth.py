@@ -7,7 +7,7 @@ import uuid
 from werkzeug.datastructures import Headers
 
 from chassis.auth import Verifier, bearer
-from chassis.calls import Call
+from chassis.calls import PURPOSE, Call, stated_purpose
 from chassis.clients import DEFAULT_DEADLINE_SECONDS
 from gateway.query import bad_parameter
 
@@ -25,7 +25,8 @@ class Door:
     def call(self, headers: Headers, method: str, request_id: str) -> Call:
         """The call that a request makes. Raises Unauthenticated, or InvalidArgument for a bad X-Request-Timeout."""
         principal = self._verifier.verify(bearer(headers.get("Authorization")))
-        return Call(principal, method, time.monotonic() + timeout(headers), request_id)
+        purpose = stated_purpose(headers.get(PURPOSE, ""))
+        return Call(principal, method, time.monotonic() + timeout(headers), request_id, purpose=purpose)
 
 
 def timeout(headers: Headers) -> float:

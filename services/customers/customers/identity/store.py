@@ -8,7 +8,7 @@ that nobody has to follow a chain, the survivor at its root.
 import sqlalchemy as sa
 
 from chassis.db import Unit
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 _INSTANT = sa.TIMESTAMP(timezone=True)
 
@@ -33,6 +33,7 @@ def _links(name: str) -> sa.Table:
 merged_customer = _links("merged_customer")
 merged_party = _links("merged_party")
 under_merge(UnderMerge.LINK, merged_customer, merged_party, columns=("absorbed_id", "into_id", "survivor_id"))
+under_erasure(UnderErasure.KEPT, merged_customer, merged_party)
 
 ISOLATED = (merged_customer.name, merged_party.name)
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from chassis.types import Aggregate
 from customers.account.domain import BillingAccount
 from customers.party.domain import Customer, Individual, Organization
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 # Which line of which source has become which customer, and which keys a dataset's rows have (hashed: they may name a
 # person): what has a row here is never imported again.
@@ -25,6 +25,7 @@ import_row = sa.Table(
 )
 # Which customer a line became stays what it was.
 under_merge(UnderMerge.OWN, import_row, columns=("customer_id",))
+under_erasure(UnderErasure.KEPT, import_row)
 
 # What can be imported in bulk.
 STAGED: Sequence[type[Aggregate]] = (Individual, Organization, Customer, BillingAccount)

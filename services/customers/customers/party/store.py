@@ -8,7 +8,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import References, rely
 from chassis.types import Aggregate
 from customers.party.domain import Customer, Individual, Organization, Referrer
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 individual = aggregate_table(metadata, "individual", Individual)
@@ -22,6 +22,7 @@ references = References(
 
 under_merge(UnderMerge.OWN, individual, organization, customer)
 under_merge(UnderMerge.BY_MEMBERS, references.table, columns=("target_id", "referrer_id"))
+under_erasure(UnderErasure.KEPT, references.table)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     Individual: Resource(party_pb2.Individual, individual),

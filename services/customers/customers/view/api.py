@@ -1,13 +1,14 @@
 """What the view can be asked: all of a customer at once, now or at any instant."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from chassis import calls
+from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_timestamp, to_timestamp
-from chassis.db import Database, missing
+from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, PermissionDenied, Violation
 from customers.party.domain import Customer
 from customers.view import store
@@ -21,11 +22,20 @@ _CUSTOMER = "Customer"
 _MOST = max(section.most for section in SECTIONS.values()) + 1
 
 
+# What else is done with an event that is heard once more.
+Afterwards = Callable[[ReceivedEvent, Unit], None]
+
+
+def _nothing_more(event: ReceivedEvent, unit: Unit) -> None:
+    pass
+
+
 class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
     """All that is known about a customer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, afterwards: Afterwards = _nothing_more) -> None:
         self._database = database
+        self._afterwards = afterwards
 
     def GetCustomer360(self, request: view_pb2.GetCustomer360Request, context: Any) -> view_pb2.Customer360:
         """What is known now, or what was at the instant. Raises NotFound, InvalidArgument AT_IN_FUTURE."""
@@ -59,7 +69,7 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
             raise PermissionDenied("BRANCH_FORBIDDEN", "the view is rebuilt for all branches together")
         with self._database.unit() as unit:
             for event in request.event:
-                heard_again(event, unit)
+                self._afterwards(heard_again(event, unit), unit)
             unit.flush()
             forgotten = 0
             if request.HasField("forget_unseen_since"):

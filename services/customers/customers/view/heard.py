@@ -31,29 +31,28 @@ def heard(event: ReceivedEvent, unit: Unit) -> None:
     store.keep(unit, found, epoch_began=event.epoch != FIRST_EPOCH)
 
 
-def heard_again(event: operations_pb2.Event, unit: Unit) -> None:
-    """The same for an event as its service's log lists it.
+def heard_again(event: operations_pb2.Event, unit: Unit) -> ReceivedEvent:
+    """The same for an event as its service's log lists it; the event as it would have come.
 
     Raises ValueError when it carries another message than it says.
     """
-    heard(
-        ReceivedEvent(
-            id=event.id,
-            source="",
-            type=event.type,
-            time=from_timestamp(event.time),
-            aggregate_type=event.aggregate_type,
-            aggregate_id=event.aggregate_id,
-            version=event.version,
-            branch=event.branch,
-            key=event.aggregate_id,
-            actor=event.actor,
-            on_behalf_of=event.on_behalf_of or None,
-            schema_revision=event.schema_revision,
-            data_type=event.data_type,
-            data=event.data,
-            subject="",
-            headers={},
-        ),
-        unit,
+    received = ReceivedEvent(
+        id=event.id,
+        source="",
+        type=event.type,
+        time=from_timestamp(event.time),
+        aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id,
+        version=event.version,
+        branch=event.branch,
+        key=event.aggregate_id,
+        actor=event.actor,
+        on_behalf_of=event.on_behalf_of or None,
+        schema_revision=event.schema_revision,
+        data_type=event.data_type,
+        data=event.data,
+        subject="",
+        headers={},
     )
+    heard(received, unit)
+    return received

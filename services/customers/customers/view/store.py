@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from chassis.db import Database, Unit
 from customers.identity.store import members_sql, merged_customer
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 view_item = sa.Table(
     "view_item",
@@ -47,6 +47,7 @@ view_item = sa.Table(
     sa.Index("view_item_seen_at", "seen_at"),
 )
 under_merge(UnderMerge.BY_MEMBERS, view_item, columns=("subject_id",))
+under_erasure(UnderErasure.REDACTED, view_item, columns=("subject_id",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

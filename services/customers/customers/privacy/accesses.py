@@ -1,0 +1,129 @@
+"""Who has looked at whose records: written before the answer goes out, shown to whom it concerns."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from google.protobuf.message import Message
+
+from chassis import calls
+from chassis.db import Database, Unit
+from chassis.errors import Unavailable
+from chassis.sharing import Shared
+from chassis.types import new_id
+from customers.privacy.records import Record, finder
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
+
+UNSTATED = "unstated"
+# Services read for their own work; they don't look at anybody.
+_SERVICE = "service"
+
+access = sa.Table(
+    "access",
+    metadata,
+    # One row a record: an index on (record, time) costs a write less than one on an array of them, and a list is rare.
+    sa.Column("record_id", sa.Text, primary_key=True),
+    sa.Column("at", sa.TIMESTAMP(timezone=True), primary_key=True),
+    # The same for all records of one answer.
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("method", sa.Text, nullable=False),
+    # Rows come in the order of time: a summary of each few pages finds those that are old enough to go.
+    sa.Index("access_at", "at", postgresql_using="brin"),
+)
+under_merge(UnderMerge.BY_MEMBERS, access, columns=("record_id",))
+# That somebody looked stays true, and is ids only.
+under_erasure(UnderErasure.KEPT, access)
+
+# For several answers at once. What is set local to the transaction counts when it ends: nobody waits for the disk.
+_WRITE = """
+    , answer AS (SELECT line::json AS said FROM unnest(WANTED) AS line), written AS (
+        INSERT INTO access (record_id, at, id, branch, actor, purpose, method)
+        SELECT record ->> 0, (said ->> 'at')::timestamptz, said ->> 'id', record ->> 1, said ->> 'actor',
+            said ->> 'purpose', said ->> 'method'
+        FROM answer CROSS JOIN LATERAL json_array_elements(said -> 'records') AS record
+        ON CONFLICT DO NOTHING RETURNING 1
+    )
+    SELECT count(*), set_config('synchronous_commit', 'off', true) FROM written
+"""
+_OF = """
+    SELECT id, at, actor, purpose, method, record_id FROM access
+    WHERE record_id = ANY (%(records)s) AND at < %(before)s ORDER BY at DESC, id DESC, record_id LIMIT %(limit)s
+"""
+_FORGET = """
+    DELETE FROM access WHERE ctid = ANY (ARRAY(SELECT ctid FROM access WHERE at < %(before)s LIMIT %(batch)s))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One look of one person at one record."""
+
+    id: str
+    at: datetime
+    actor: str
+    purpose: str
+    method: str
+    record_id: str
+
+
+class AccessLog:
+    """Logs what persons are answered. Answers that are given at one moment are logged together, in one round trip."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._shared: Shared[int] = Shared()
+
+    def of_method(self, method: Any) -> Callable[[Any], None] | None:
+        """What logs the answers of a method; None where nothing in them is about a person."""
+        find = finder(method.output_type)
+        if find is None:
+            return None
+
+        def log(answer: Message) -> None:
+            call = calls.current()
+            if _SERVICE not in call.principal.roles:
+                self._log(call, find(answer))
+
+        return log
+
+    def _log(self, call: calls.Call, records: Iterable[Record]) -> None:
+        principal = call.principal
+        # Who acts in several branches may be shown what doesn't say whose it is: it is then logged in the first.
+        own = principal.branches[0] if principal.branches else ""
+        rows = dict.fromkeys((key, branch or own) for keys, branch in records for key in keys)
+        if not rows:
+            return
+        answer = {
+            "id": new_id(),
+            "at": self._database.clock.now().isoformat(),
+            "actor": principal.subject,
+            "purpose": call.purpose or UNSTATED,
+            "method": call.method,
+            "records": list(rows),
+        }
+        self._shared.of(principal.branch_setting, [json.dumps(answer, ensure_ascii=False)], self._write)
+
+    def _write(self, answers: Sequence[str]) -> int:
+        try:
+            return int(self._database.rows(_WRITE, answers)[0][0])
+        except psycopg.Error as error:
+            raise Unavailable("ACCESS_LOG_UNAVAILABLE", "nothing is shown that can't be logged") from error
+
+
+def of_records(unit: Unit, records: Sequence[str], before: datetime, limit: int) -> list[Access]:
+    """Who looked at any of the records before the instant, the latest first."""
+    with unit.cursor() as cursor:
+        rows = cursor.execute(_OF, {"records": list(records), "before": before, "limit": limit}).fetchall()
+    return [Access(*row) for row in rows]
+
+
+def forget(unit: Unit, before: datetime, batch: int) -> int:
+    """Removes at most `batch` entries from before the instant; how many these were."""
+    return unit.cursor().execute(_FORGET, {"before": before, "batch": batch}).rowcount
