@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 from chassis.errors import InvalidArgument, Violation
 
+# Days ahead that notice is given of an end, where neither the operator nor the pattern says otherwise.
+DEFAULT_NOTICES = "90,60,30"
 # Ten years: who wants to know earlier wants a shorter agreement.
 LONGEST_NOTICE = 3_650
 MOST_NOTICES = 20

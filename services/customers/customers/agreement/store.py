@@ -10,11 +10,14 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from customers.agreement.domain import Agreement, AgreementSpecification
 from customers.party.domain import Customer
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import agreement_pb2
 
 agreement = aggregate_table(metadata, "agreement", Agreement)
 agreement_specification = aggregate_table(metadata, "agreement_specification", AgreementSpecification)
+
+under_merge(UnderMerge.BY_MEMBERS, agreement, columns=("engaged_party",))
+under_merge(UnderMerge.BY_MEMBERS, agreement_specification, columns=("related_party",))
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     Agreement: Resource(agreement_pb2.Agreement, agreement),

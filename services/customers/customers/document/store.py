@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from customers.document.domain import Document, DocumentSpecification
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import document_pb2
 
 document = aggregate_table(metadata, "document", Document)
@@ -42,6 +42,12 @@ content_upload = sa.Table(
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
+
+under_merge(UnderMerge.BY_MEMBERS, document, columns=("related_party", "related_entity"))
+under_merge(UnderMerge.BY_MEMBERS, document_specification, columns=("related_party",))
+under_merge(UnderMerge.NONE, kept_content, content_use, content_upload)
+
+ISOLATED = (kept_content.name, content_use.name, content_upload.name)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     Document: Resource(document_pb2.Document, document),

@@ -8,7 +8,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import rely
 from chassis.types import Aggregate
 from customers.role.domain import PartyRole
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import party_role_pb2
 
 party_role = aggregate_table(
@@ -18,6 +18,8 @@ party_role = aggregate_table(
     # Partners are few among dealers, and asked for by their kind.
     sa.Index("party_role_branch_kind", "branch", "kind"),
 )
+
+under_merge(UnderMerge.BY_MEMBERS, party_role, columns=("engaged_party", "related_party"))
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {PartyRole: Resource(party_role_pb2.PartyRole, party_role)}
 
