@@ -59,6 +59,10 @@ class Agreements(StandardMethods):
             agreement.expire()
         _check_parties(unit, agreement)
         changed(unit, agreement)
+        if redated:
+            self._deadlines.settled(unit, agreement, "another end")
+        elif before.status_changed and not agreement.in_force:
+            self._deadlines.settled(unit, agreement, agreement.status or "")
         self._deadlines.plan(unit, agreement)
         _engage(unit, agreement)
 

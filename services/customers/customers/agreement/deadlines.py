@@ -12,11 +12,14 @@ from chassis.zones import BranchZones
 from customers.agreement import store
 from customers.agreement.domain import Agreement, AgreementSpecification
 from customers.agreement.expiry import outlook
+from customers.task.store import close_task, open_task
 
 EXPIRY = "agreement-expiry"
 # The timers of all agreements of a pattern whose notices have changed; of so many at a time.
 REDATE = "agreement-redate"
 BATCH = 200
+# What the owner of an agreement has to do about an end to come.
+ENDS_SOON = "agreementEndsSoon"
 # The event that tells of an end to come: AgreementExpiryAheadEvent.
 AHEAD = "ExpiryAhead"
 
@@ -45,6 +48,23 @@ class Deadlines:
         due = unit.at if look.notice is not None else look.due
         assert due is not None
         set_timer(unit, agreement.id, EXPIRY, due, agreement.branch)
+
+    def settled(self, unit: Unit, agreement: Agreement, outcome: str) -> None:
+        """Nobody has to think of the agreement's end any more."""
+        close_task(unit, kind=ENDS_SOON, branch=agreement.branch, subject_id=agreement.id, outcome=outcome)
+
+    def _ask(self, unit: Unit, agreement: Agreement) -> None:
+        customers = store.customers_of(unit, [party.id for party in agreement.engaged_party if party.id])
+        open_task(
+            unit,
+            kind=ENDS_SOON,
+            branch=agreement.branch,
+            subject_id=agreement.id,
+            subject_type=Agreement.__name__,
+            customer_id=customers[0].id if customers else None,
+            assignee=agreement.owner,
+            due_at=agreement.end,
+        )
 
     def renotice(self, unit: Unit, specification: AgreementSpecification) -> None:
         """The notices of a pattern have changed, so its agreements are planned anew."""
@@ -77,6 +97,7 @@ class Deadlines:
         if look.notice is not None:
             agreement.expiry_notice_given = look.notice
             unit.announce(agreement, AHEAD)
+            self._ask(unit, agreement)
         assert look.due is not None
         set_timer(unit, agreement.id, EXPIRY, look.due, agreement.branch)
 

@@ -91,6 +91,12 @@ class Agreement(Referrer):
         """The instant from which it isn't in effect any more; None: open."""
         return self.agreement_period.end_date_time if self.agreement_period is not None else None
 
+    @property
+    def owner(self) -> str | None:
+        """The employee who looks after it: whoever is engaged as its owner or account manager."""
+        roles = ("owner", "account manager", "accountmanager")
+        return next((one.id for one in self.engaged_party if (one.role or "").strip().lower() in roles), None)
+
     def check(self, at: datetime) -> None:
         """Raises InvalidArgument for a reversed period, an agreement associated with itself, or no party or item."""
         self.status = self.status or AgreementState.INITIALIZED.value
