@@ -6,9 +6,13 @@ from chassis.bulk import stage_table
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from customers.account import store as account
+from customers.agreement import store as agreement
+from customers.document import store as document
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.party import hierarchy
 from customers.party import store as party
+from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
 from customers.view.store import view_item
@@ -18,12 +22,17 @@ __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **role.RESOURCES,
+    **document.RESOURCES,
+    **agreement.RESOURCES,
     **task.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     *identity.ISOLATED,
+    *hierarchy.ISOLATED,
+    *document.ISOLATED,
     "reference",
     "import_row",
     "event",
