@@ -134,6 +134,12 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.InteractionService": {
+        **standard(READ_PARTIES, WRITE_TASKS, "PartyInteraction/PartyInteractions"),
+        "AssignPartyInteraction": WRITE_TASKS,
+        "ListTimeline": READ_PARTIES,
+        "SearchInteractions": READ_PARTIES | {"catalog-manager"},
+    },
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,
         "ListWorkItems": READ_PARTIES,

@@ -20,6 +20,7 @@ FILES: Mapping[str, str] = {
     "party": "TMF632-Party-v4.0.0",
     "productInventory": "TMF637-ProductInventory-v4.0.0",
     "accountManagement": "TMF666-Account-v4.0.0",
+    "partyInteraction": "TMF683-PartyInteraction-v4.0.0",
 }
 PATHS: Mapping[str, str] = {resource.name: resource.path("v4") for resource in RESOURCES}
 # What holds things of its own kind is filled this deep.

@@ -14,12 +14,21 @@ from chassis.timers import Timers
 from customers.account.api import Accounts
 from customers.events import orders_changed
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    import_pb2_grpc,
+    interaction_pb2_grpc,
+    party_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -36,6 +45,7 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
     server.run(
         settings,
@@ -45,6 +55,7 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),

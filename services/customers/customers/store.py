@@ -8,6 +8,7 @@ from chassis.types import Aggregate
 from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.interaction import store as interaction
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -18,10 +19,12 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
     **task.RESOURCES,
+    **interaction.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
+    interaction.timeline_entry.name,
     *identity.ISOLATED,
     "reference",
     "import_row",

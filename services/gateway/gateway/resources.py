@@ -27,6 +27,8 @@ from svyaz.customers.v1 import (
     account_pb2_grpc,
     customers_pb2,
     customers_pb2_grpc,
+    interaction_pb2,
+    interaction_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
 )
@@ -125,6 +127,12 @@ RESOURCES = (
     Resource(_CUSTOMER, "customer", customers_pb2.Customer, customers_pb2_grpc.CustomerServiceStub),
     Resource(_PARTY, "individual", party_pb2.Individual, party_pb2_grpc.PartyServiceStub),
     Resource(_PARTY, "organization", party_pb2.Organization, party_pb2_grpc.PartyServiceStub),
+    Resource(
+        "partyInteraction",
+        "partyInteraction",
+        interaction_pb2.PartyInteraction,
+        interaction_pb2_grpc.InteractionServiceStub,
+    ),
     Resource(_INVENTORY, "product", inventory_pb2.Product, inventory_pb2_grpc.InventoryServiceStub),
     Resource(_ACCOUNT, "partyAccount", account_pb2.PartyAccount, account_pb2_grpc.AccountServiceStub),
     Resource(_ACCOUNT, "billingAccount", account_pb2.BillingAccount, account_pb2_grpc.AccountServiceStub),
