@@ -17,6 +17,9 @@ from customers import store
 from customers.account.api import Accounts
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.task.api import Tasks
@@ -26,6 +29,7 @@ from svyaz.customers.v1 import (
     import_pb2_grpc,
     interaction_pb2_grpc,
     party_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
 )
 from svyaz_cli.issuer import Issuer
@@ -79,4 +83,8 @@ def customers_registrations(database: Database) -> list[Registration]:
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
         (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
+        (
+            responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
+        ),
     ]

@@ -15,6 +15,9 @@ from customers.account.api import Accounts
 from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
@@ -27,6 +30,7 @@ from svyaz.customers.v1 import (
     import_pb2_grpc,
     interaction_pb2_grpc,
     party_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
@@ -46,6 +50,7 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    handing_over = HandingOver(Timeline(regions.region))
     orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
     server.run(
         settings,
@@ -57,6 +62,10 @@ def main() -> None:
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
             (
+                responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+                Responsibilities(database, handing_over),
+            ),
+            (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),
             ),
@@ -65,7 +74,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             orders,
-            Timers(database, {**task_timers()}, service="customers", workers=2),
+            Timers(database, {**task_timers(), **handing_over.timers()}, service="customers", workers=2),
         ],
     )
 

@@ -8,6 +8,7 @@ from chassis.types import Aggregate
 from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
@@ -20,6 +21,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **account.RESOURCES,
     **task.RESOURCES,
     **interaction.RESOURCES,
+    **ownership.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (

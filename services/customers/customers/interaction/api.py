@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -13,7 +13,9 @@ from chassis.resources import Collection, StandardMethods
 from customers.identity.store import members
 from customers.interaction import store
 from customers.interaction.domain import PartyInteraction
+from customers.interaction.ownership_store import away, ownership_of
 from customers.interaction.store import Entry, Timeline, Window
+from customers.interaction.substitution import standing_in
 from customers.interaction.wording import LONGEST_QUERY, snippet, wanted
 from customers.party.domain import Customer
 from customers.party.references import changed, created, refuse_when_referenced
@@ -82,10 +84,11 @@ class Interactions(StandardMethods):
             past = store.past(unit, ids, window, before, limit + 1)
             planned = store.planned(unit, ids, window, MOST_ENTRIES) if before is None else []
             found = store.interactions(unit, [entry.interaction_id for entry in (*past, *planned)])
+            named = _named(unit, request.customer_id, [*past, *planned])
         more = past[limit - 1] if len(past) > limit else None
         return interaction_pb2.ListTimelineResponse(
-            past=_shown(past[:limit], found),
-            planned=_shown(planned, found),
+            past=_shown(past[:limit], found, named),
+            planned=_shown(planned, found, named),
             next_cursor=_encoded(more.at.isoformat(), more.interaction_id) if more is not None else "",
         )
 
@@ -125,12 +128,31 @@ class Interactions(StandardMethods):
         )
 
 
-def _shown(entries: Sequence[Entry], found: dict[str, PartyInteraction]) -> list[interaction_pb2.TimelineEntry]:
+# Whose an entry is, and who stands in for him.
+_Named = Mapping[str, tuple[str, str]]
+
+
+def _named(unit: Unit, customer_id: str, entries: Sequence[Entry]) -> _Named:
+    ownership = ownership_of(unit, customer_id) if customer_id else None
+    nobodys = ownership.owner if ownership is not None else None
+    known = away(unit, {entry.branch for entry in entries}, unit.at) if entries else {}
+    named = {}
+    for entry in entries:
+        owner = entry.owner or nobodys
+        standing = standing_in(owner, None, known.get(entry.branch, {}))
+        named[entry.interaction_id] = (owner or "", standing.employee or "")
+    return named
+
+
+def _shown(
+    entries: Sequence[Entry], found: Mapping[str, PartyInteraction], named: _Named
+) -> list[interaction_pb2.TimelineEntry]:
     return [
         interaction_pb2.TimelineEntry(
             at=to_timestamp(entry.at),
             planned=entry.planned,
-            owner=entry.owner or "",
+            owner=named[entry.interaction_id][0],
+            responsible=named[entry.interaction_id][1],
             interaction=to_message(found[entry.interaction_id], interaction_pb2.PartyInteraction),
         )
         for entry in entries

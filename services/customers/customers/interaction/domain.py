@@ -1,7 +1,7 @@
 """An interaction between a customer and us: past or planned, on any channel, about any number of topics."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -17,6 +17,8 @@ from customers.interaction.values import (
 from customers.party.domain import Referrer, check_period
 
 CUSTOMER_ROLE, OWNER_ROLE = "customer", "agent"
+# TM Forum wants an address of each party.
+_CUSTOMER_HREF, _EMPLOYEE_HREF = "/tmf-api/customerManagement/v4/customer/", "urn:svyaz:employee:"
 # What an employee's part in an interaction is called, the first of them found being whose the interaction is.
 _OWNERS = ("owner", "agent", "employee", "assignee", "operator")
 
@@ -146,21 +148,31 @@ class PartyInteraction(Referrer):
 
     def assign(self, customer_id: str, name: str | None) -> None:
         """Makes it the customer's; the others who take part stay."""
-        others = tuple(party for party in self.related_party if not _as_customer(party))
-        customer = RelatedParty(id=customer_id, name=name, role=CUSTOMER_ROLE, at_referred_type="Customer")
-        self.related_party = (customer, *others)
+        others = tuple(party for party in self.related_party if not _is_customer(party))
+        self.related_party = (as_customer(customer_id, name), *others)
 
     def hand_over(self, employee: str, successor: str) -> None:
         """Puts the successor in the employee's place, in whatever roles he takes part for us."""
         self.related_party = tuple(
-            replace(party, id=successor, name=None, href=None)
+            as_employee(successor, party.role or "")
             if party.id == employee and (party.role or "").lower() in _OWNERS
             else party
             for party in self.related_party
         )
 
 
-def _as_customer(party: RelatedParty) -> bool:
+def as_customer(customer_id: str, name: str | None = None) -> RelatedParty:
+    """The customer's part in an interaction."""
+    href = f"{_CUSTOMER_HREF}{customer_id}"
+    return RelatedParty(id=customer_id, href=href, name=name, role=CUSTOMER_ROLE, at_referred_type="Customer")
+
+
+def as_employee(employee: str, role: str = OWNER_ROLE) -> RelatedParty:
+    """An employee's part in an interaction."""
+    return RelatedParty(id=employee, href=f"{_EMPLOYEE_HREF}{employee}", role=role, at_referred_type="Employee")
+
+
+def _is_customer(party: RelatedParty) -> bool:
     return (party.role or "").lower() == CUSTOMER_ROLE or party.at_referred_type == "Customer"
 
 

@@ -150,7 +150,75 @@ def upgrade() -> None:
         postgresql_where=sa.text("planned"),
     )
     op.create_index("timeline_entry_search", "timeline_entry", ["search"], postgresql_using="gin")
-    for table in ("work_item", "party_interaction", "timeline_entry"):
+    op.create_table(
+        "customer_ownership",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("at_type", sa.Text(), nullable=True),
+        sa.Column("at_base_type", sa.Text(), nullable=True),
+        sa.Column("at_schema_location", sa.Text(), nullable=True),
+        sa.Column("extensions", sa.Text(), nullable=True),
+        sa.Column("customer_id", sa.Text(), nullable=True),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("team", sa.Text(), nullable=True),
+        sa.Column("since", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("customer_ownership_branch_id", "customer_ownership", ["branch", "id"])
+    op.create_index("customer_ownership_customer_id", "customer_ownership", ["customer_id", "branch"], unique=True)
+    op.create_index("customer_ownership_owner", "customer_ownership", ["branch", "owner", "id"])
+    op.create_table(
+        "absence",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("at_type", sa.Text(), nullable=True),
+        sa.Column("at_base_type", sa.Text(), nullable=True),
+        sa.Column("at_schema_location", sa.Text(), nullable=True),
+        sa.Column("extensions", sa.Text(), nullable=True),
+        sa.Column("employee", sa.Text(), nullable=True),
+        sa.Column("starts_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("ends_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("substitute", sa.Text(), nullable=True),
+        sa.Column("team", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("absence_branch_id", "absence", ["branch", "id"])
+    op.create_index("absence_employee", "absence", ["branch", "employee", "starts_at"])
+    op.create_index("absence_ends_at", "absence", ["branch", "ends_at"])
+    op.create_table(
+        "hand_over",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("at_type", sa.Text(), nullable=True),
+        sa.Column("at_base_type", sa.Text(), nullable=True),
+        sa.Column("at_schema_location", sa.Text(), nullable=True),
+        sa.Column("extensions", sa.Text(), nullable=True),
+        sa.Column("from_employee", sa.Text(), nullable=True),
+        sa.Column("to_employee", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=True),
+        sa.Column("requested_by", sa.Text(), nullable=True),
+        sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("completed_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("customers", sa.BigInteger(), nullable=True),
+        sa.Column("work_items", sa.BigInteger(), nullable=True),
+        sa.Column("planned_interactions", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("hand_over_branch_id", "hand_over", ["branch", "id"])
+    op.create_index(
+        "hand_over_running",
+        "hand_over",
+        ["branch", "from_employee"],
+        unique=True,
+        postgresql_where=sa.text("state = 'inProgress'"),
+    )
+    for table in ("work_item", "party_interaction", "timeline_entry", "customer_ownership", "absence", "hand_over"):
         for statement in isolate(table):
             op.execute(statement)
     op.execute("CREATE POLICY searched ON timeline_entry FOR SELECT TO CURRENT_USER USING (true)")
