@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 
 from tests.contract.specs import PATHS, Spec
-from tests.gateway.conftest import Api
+from tests.running import Api
 
 PATH = PATHS["partyInteraction"]
 MINIMAL: dict[str, Any] = {

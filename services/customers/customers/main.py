@@ -24,6 +24,8 @@ from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.view.api import Customers360
+from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
     customers_pb2_grpc,
@@ -32,6 +34,7 @@ from svyaz.customers.v1 import (
     party_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
+    view_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
@@ -51,7 +54,11 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     handing_over = HandingOver(Timeline(regions.region))
-    orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
+    consumers = [
+        Consumer(database, bus, orders_changed, service="customers", source="orders"),
+        Consumer(database, bus, heard, service="customers", source="customers"),
+        Consumer(database, bus, heard, service="customers", source="catalog"),
+    ]
     server.run(
         settings,
         [
@@ -59,6 +66,7 @@ def main() -> None:
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
             (
@@ -67,13 +75,13 @@ def main() -> None:
             ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [orders], service="customers"),
+                Operations(database, consumers, service="customers"),
             ),
         ],
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
-            orders,
+            *consumers,
             Timers(database, {**task_timers(), **handing_over.timers()}, service="customers", workers=2),
         ],
     )
