@@ -15,10 +15,12 @@ from chassis.db import Database
 from chassis.server import Registration, Server
 from customers import store
 from customers.account.api import Accounts
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, identity_pb2_grpc, import_pb2_grpc, party_pb2_grpc
 from svyaz_cli.issuer import Issuer
 
 
@@ -64,8 +66,12 @@ def customers_database(url: str) -> Database:
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
     return [
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
-        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+        (
+            customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+            Customers(database, ordering_context, MergedCollection),
+        ),
+        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
     ]

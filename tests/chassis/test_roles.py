@@ -132,6 +132,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.IdentityService": {
+        **dict.fromkeys(("GetCustomerMerge", "ListCustomerMerges", "ResolveCustomer"), READ_PARTIES),
+        **dict.fromkeys(("MergeCustomers", "UnmergeCustomers"), WRITE_PARTIES),
+    },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "ProductOrder/ProductOrders"),

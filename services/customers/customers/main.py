@@ -12,11 +12,13 @@ from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from customers.account.api import Accounts
 from customers.events import orders_changed
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, identity_pb2_grpc, import_pb2_grpc, party_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -37,9 +39,13 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+            (
+                customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+                Customers(database, ordering_context, MergedCollection),
+            ),
+            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,

@@ -14,8 +14,9 @@ from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (

@@ -1,5 +1,6 @@
 """What is referred to stays."""
 
+from collections.abc import Callable
 from typing import Any
 
 from chassis.db import Database, Unit
@@ -28,6 +29,8 @@ def changed(unit: Unit, aggregate: Referrer) -> None:
     store.remember(unit, aggregate)
 
 
-def collection(database: Database, cls: Any, message: Any) -> Collection[Any, Any]:
+def collection(
+    database: Database, cls: Any, message: Any, kind: Callable[..., Collection[Any, Any]] = Collection
+) -> Collection[Any, Any]:
     """The standard methods of something that refers to others, and may be referred to."""
-    return Collection(database, cls, message, creating=created, changed=changed, deleting=refuse_when_referenced)
+    return kind(database, cls, message, creating=created, changed=changed, deleting=refuse_when_referenced)

@@ -439,7 +439,7 @@ def _standing(
     wanted = order.customer_ids()
     missing = [NO_CUSTOMER] if not wanted else [customer for customer in wanted if customer not in customers]
     # Whose it may be; who isn't known yet may turn out to be anybody.
-    ours = None if missing else {*wanted, *(row.engaged_party_id for row in customers.values())}
+    ours = None if missing else {*wanted, *(one for row in customers.values() for one in _ids(row))}
     foreign: dict[str, Violation] = {}
     if not missing:
         signed = {agreement for customer in wanted for agreement in customers[customer].agreement_id}
@@ -497,6 +497,11 @@ def _place_of(account: EntityRef, order: ProductOrder, item: OrderItem, path: st
 def _currencies(prices: Iterable[OrderPrice]) -> set[str]:
     amounts = (price.price.duty_free_amount for price in prices if price.price is not None)
     return {amount.unit or "" for amount in amounts if amount is not None}
+
+
+def _ids(customer: customers_pb2.OrderingCustomer) -> Iterable[str]:
+    """By what names something may be the customer's: all that were merged, and the parties that these are."""
+    return (*customer.member_id, *customer.member_party_id, customer.engaged_party_id)
 
 
 def _theirs(owners: Sequence[str], ours: set[str]) -> bool:
