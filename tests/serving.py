@@ -20,7 +20,15 @@ from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, identity_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from customers.task.api import Tasks
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    identity_pb2_grpc,
+    import_pb2_grpc,
+    party_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz_cli.issuer import Issuer
 
 
@@ -74,4 +82,5 @@ def customers_registrations(database: Database) -> list[Registration]:
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
     ]

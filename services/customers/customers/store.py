@@ -10,6 +10,7 @@ from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
+from customers.task import store as task
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
@@ -17,6 +18,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
     **identity.RESOURCES,
+    **task.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
