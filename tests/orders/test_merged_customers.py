@@ -1,5 +1,6 @@
 """Orders of customers who turned out to be one: what belongs to one of their ids belongs to the customer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def test_accounts_and_products_of_every_id_serve_the_customer(shop: Shop) -> Non
     second, second_account = shop.customer()
     offering = shop.offering(shop.price(500))
     product = shop.products(shop.completed(first, first_account, item("1", "ADD", offering)).id)[offering].id
-    strange = (
+    strange: tuple[Callable[[], Any], ...] = (
         lambda: shop.order(second, first_account, item("1", "ADD", offering)),
         lambda: shop.order(second, second_account, item("1", "DELETE", product=product)),
     )
