@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
@@ -41,6 +42,8 @@ EXACT_VERSION, RECURRING_ONLY = "exactVersion", "recurringOnly"
 Products = Mapping[str, Product]
 # What an item costs for its whole quantity, by the item's id.
 Charges = Mapping[str, Sequence[OrderPrice]]
+# How many orders the customer of these ids placed before; None: nobody knows.
+OrdersBefore = Callable[[Sequence[str]], int | None]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Captured:
     total: tuple[OrderPrice, ...]
     receipt: receipt_pb2.Receipt | None
     missing: tuple[str, ...]
+    # All ids of the customer, as far as customers knows it.
+    customer_ids: tuple[str, ...]
 
 
 class Capture:
@@ -112,7 +117,7 @@ class Capture:
         *,
         exact_version: bool = False,
         charge_one_time: bool = True,
-        orders_before: Callable[[], int | None] = lambda: None,
+        orders_before: OrdersBefore = lambda _: None,
     ) -> Captured:
         """Validates and prices the order, as what was chosen, for its customer; `quantities`: how many each product of
         a bundle is.
@@ -131,18 +136,19 @@ class Capture:
         ]
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
         buyer = _buyer(order, to_price, products, context)
+        before_it = partial(orders_before, buyer.ids or order.customer_ids()[:1])
         price_request = pricing_pb2.PriceRequest(
             item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
             context=_pricing_context(order, [item for _, item in found], products, buyer),
         )
         priced, selected = None, chosen.Selections()
         if to_price:
-            if self._orders_compared and (before := orders_before()) is not None:
+            if self._orders_compared and (before := before_it()) is not None:
                 price_request.context.orders_before = before
             try:
                 # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
                 priced, selected = self._priced(
-                    price_request, [item for _, item in to_price], products, quantities, orders_before
+                    price_request, [item for _, item in to_price], products, quantities, before_it
                 )
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
@@ -164,6 +170,7 @@ class Capture:
             ),
             receipt=receipt,
             missing=standing.missing,
+            customer_ids=buyer.ids,
         )
 
     def recapture(
@@ -172,7 +179,7 @@ class Capture:
         rows: Sequence[ProductOrderItem],
         products: Products,
         quantities: Mapping[str, int],
-        orders_before: Callable[[], int | None],
+        orders_before: OrdersBefore,
     ) -> Captured:
         """Prices items as they were sent anew, for what the order says by now; raises what `capture` does."""
         how = {what for row in rows for what in row.captured}
@@ -333,6 +340,7 @@ def _buyer(
     return chosen.Buyer(
         tuple(convert.from_message(one, EntityRef) for row in known for one in row.market_segment),
         _agreement(order, priced, products) or (signed.pop() if len(signed) == 1 else ""),
+        tuple(one for row in known for one in row.member_id),
     )
 
 
@@ -390,6 +398,7 @@ def _pricing_context(
             for charge in held_charges(item.id or "", product, list(chosen.running_parts(product, products, named)))
         ],
         for_sale=True,
+        same_customer_id=buyer.ids if len(buyer.ids) > 1 else (),
         leaving_product=[
             item.product.id
             for item in items
