@@ -6,7 +6,7 @@ import pytest
 
 from tests.contract.specs import PATHS, Spec
 from tests.contract.test_refusals import refused
-from tests.gateway.conftest import Api
+from tests.running import Api
 
 CUSTOMER, ACCOUNT = PATHS["customer"], PATHS["billingAccount"]
 

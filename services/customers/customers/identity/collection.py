@@ -115,14 +115,27 @@ def _refuse_merged(unit: Unit, links: Links, aggregate: Aggregate) -> None:
 
 
 class MembersCollection(Collection[A, M]):
-    """What belongs to customers or parties: whoever asks for what is one's is shown what is under any of his ids."""
+    """What belongs to customers or parties: whoever asks for what is one's is shown what is under any of his ids.
 
-    OWNERS = ("related_party.id",)
+    `by`: the paths at which it says whose it is.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        cls: type[A],
+        message: type[M],
+        *,
+        by: Sequence[str] = ("related_party.id",),
+        **hooks: Any,
+    ) -> None:
+        super().__init__(database, cls, message, **hooks)
+        self._by = tuple(by)
 
     def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
-        """A page; filters by a related party's id are by all ids of it."""
-        if any(one.path in self.OWNERS and one.operator in _EQUALS for one in request.filter):
-            request = _rewritten(request, self.OWNERS, self._members)
+        """A page; filters by whose it is are by all ids of that customer or party."""
+        if any(one.path in self._by and one.operator in _EQUALS for one in request.filter):
+            request = _rewritten(request, self._by, self._members)
         return super().list(request, response)
 
     def _members(self, ids: Sequence[str]) -> Sequence[str]:

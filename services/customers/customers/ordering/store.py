@@ -1,7 +1,7 @@
 """What an order asks of customers and accounts before it is taken."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,8 @@ from chassis.convert import to_message
 from chassis.db import Database, TypedJson
 from customers.account.domain import currencies, owners
 from customers.account.store import billing_account
+from customers.agreement import store as agreements
+from customers.agreement.domain import Agreement
 from customers.party.store import customer
 from svyaz.customers.v1 import customers_pb2
 from svyaz.type.v1 import values_pb2
@@ -24,17 +26,16 @@ _KNOWN = """
     UNION ALL
     SELECT 'billing_account', id, branch, state, NULL, related_party, credit_limit, account_balance, NULL, NULL
     FROM billing_account WHERE id = ANY (WANTED)
+    UNION ALL
+    SELECT 'agreement', id, branch, status, NULL, agreement_period, NULL, NULL, NULL, NULL
+    FROM agreement WHERE id IN (
+        SELECT one ->> 'id' FROM customer, jsonb_array_elements(customer.agreement) AS one
+        WHERE customer.id = ANY (WANTED)
+    )
 """
-# Those whom merged ones go by, with all who go by them: the survivor first.
-_MERGED = """
-    SELECT coalesce(link.survivor_id, customer.id), customer.id, status, engaged_party ->> 'id',
-        market_segment, agreement
-    FROM customer LEFT JOIN merged_customer AS link ON link.absorbed_id = customer.id
-    WHERE customer.id = ANY (ARRAY(
-        SELECT unnest(WANTED) UNION SELECT absorbed_id FROM merged_customer WHERE survivor_id = ANY (WANTED)
-    ))
-    ORDER BY link.survivor_id IS NOT NULL, customer.id
-"""
+_SAME = "SELECT absorbed_id, survivor_id FROM merged_customer WHERE survivor_id = ANY (WANTED)"
+# A row of the above.
+_Row = tuple[Any, ...]
 
 
 def ordering_context(
@@ -45,13 +46,19 @@ def ordering_context(
     if not customer_ids and not account_ids:
         return context
     rows = database.rows(_KNOWN, [*customer_ids, *account_ids])
-    into = {found: survivor for kind, found, _, _, survivor, *_ in rows if kind == "merged"}
-    merged = _merged(database, sorted(set(into.values()))) if into else {}
-    for kind, found, branch, state, party, parties, limit, balance, segments, agreements in rows:
-        if kind == "customer" and found in customer_ids:
-            same = merged.get(into.get(found, found)) or [_Record(found, state, party, segments, agreements)]
-            context.customer.append(_customer(found, branch, same))
-        elif kind == "billing_account" and found in account_ids:
+    into = {row[1]: row[4] for row in rows if row[0] == "merged"}
+    if into:
+        # Of these everybody's records are needed, whoever was asked for.
+        into |= dict(database.rows(_SAME, sorted(set(into.values()))))
+        rows = database.rows(_KNOWN, [*customer_ids, *into, *into.values(), *account_ids])
+    # Nobody is priced by what isn't in force; of an agreement that only the customer knows nothing more can be said.
+    idle = {row[1] for row in rows if row[0] == "agreement" and not _in_effect(row, database.clock.now())}
+    records = {row[1]: row for row in rows if row[0] == "customer"}
+    for asked in dict.fromkeys(customer_ids):
+        if asked in records:
+            context.customer.append(_customer(asked, _same(asked, records, into), idle))
+    for kind, found, branch, state, _, parties, limit, balance, *_ in rows:
+        if kind == "billing_account" and found in account_ids:
             units = currencies(
                 _decoded(billing_account, "credit_limit", limit),
                 _decoded(billing_account, "account_balance", balance) or (),
@@ -66,43 +73,41 @@ def ordering_context(
     return context
 
 
-@dataclass(frozen=True)
-class _Record:
-    """What is written about a customer under one of its ids; of JSON the text."""
-
-    id: str
-    status: str | None
-    party: str | None
-    segments: str | None
-    agreements: str | None
+def _same(asked: str, records: Mapping[str, _Row], into: Mapping[str, str]) -> list[_Row]:
+    """The records of all who are one with whom was asked for, the survivor's first."""
+    survivor = into.get(asked, asked)
+    others = sorted(one for one, goes_by in into.items() if goes_by == survivor)
+    return [records[one] for one in (survivor, *others) if one in records]
 
 
-def _merged(database: Database, survivors: Sequence[str]) -> dict[str, list[_Record]]:
-    """The records of merged customers by the survivor, whose own is the first."""
-    found: dict[str, list[_Record]] = {}
-    for survivor, *record in database.rows(_MERGED, survivors):
-        found.setdefault(survivor, []).append(_Record(*record))
-    return found
-
-
-def _customer(asked: str, branch: str, same: Sequence[_Record]) -> customers_pb2.OrderingCustomer:
+def _customer(asked: str, same: Sequence[_Row], idle: Collection[str]) -> customers_pb2.OrderingCustomer:
     """The customer under the id that was asked for: an order keeps the id that it was placed under. It is what its
     survivor's record says; what was agreed under any of its ids is agreed with it."""
-    survivor = same[0]
-    agreements = (one.id for each in same for one in _decoded(customer, "agreement", each.agreements) or () if one.id)
+    _, _, branch, state, party, _, _, _, segments, _ = same[0]
+    agreed = (one.id for row in same for one in _decoded(customer, "agreement", row[9]) or () if one.id)
     return customers_pb2.OrderingCustomer(
         id=asked,
         branch=branch,
-        status=survivor.status or "",
-        engaged_party_id=survivor.party or "",
+        status=state or "",
+        engaged_party_id=party or "",
         market_segment=[
-            to_message(one, values_pb2.EntityRef)
-            for one in _decoded(customer, "market_segment", survivor.segments) or ()
+            to_message(one, values_pb2.EntityRef) for one in _decoded(customer, "market_segment", segments) or ()
         ],
-        agreement_id=dict.fromkeys(agreements),
-        member_id=[one.id for one in same],
-        member_party_id=dict.fromkeys(one.party for one in same if one.party),
+        agreement_id=dict.fromkeys(one for one in agreed if one not in idle),
+        member_id=[row[1] for row in same],
+        member_party_id=dict.fromkeys(row[4] for row in same if row[4]),
     )
+
+
+def _in_effect(row: tuple[Any, ...], at: datetime) -> bool:
+    _, key, branch, status, _, period, *_ = row
+    found = Agreement(
+        id=key,
+        branch=branch,
+        status=status,
+        agreement_period=_decoded(agreements.agreement, "agreement_period", period),
+    )
+    return found.in_force and (found.agreement_period is None or found.agreement_period.covers(at))
 
 
 def _decoded(table: sa.Table, column: str, text: Any) -> Any:
