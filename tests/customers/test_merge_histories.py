@@ -244,7 +244,7 @@ def test_both_histories_are_right_after_a_merge_is_undone(
             # It may be anything that makes one.
             lambda: Merging(agent, database, admin),  # type: ignore[arg-type]
             settings=settings(
-                max_examples=6,
+                max_examples=5,
                 stateful_step_count=14,
                 # A failure is a few steps long already, and finding a shorter one takes minutes.
                 phases=[Phase.explicit, Phase.reuse, Phase.generate],
