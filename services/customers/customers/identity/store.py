@@ -110,10 +110,15 @@ def same_customer(column: sa.ColumnElement[str], customer_id: str) -> sa.ColumnE
 
 
 _SURVIVOR = f"SELECT {_sql_of_survivor(merged_customer.name, '%(id)s::text')}"
+# Under row-level security an index is asked only what can't tell anybody of other rows: for a value that is there, not
+# for one that has yet to be found out.
 _MEMBERS = """
-    SELECT survivor.id, ARRAY(SELECT absorbed_id FROM {table} WHERE survivor_id = survivor.id ORDER BY absorbed_id)
-    FROM (SELECT coalesce((SELECT survivor_id FROM {table} WHERE absorbed_id = %(id)s::text), %(id)s::text) AS id)
-        AS survivor
+    WITH survivor AS MATERIALIZED (
+        SELECT coalesce((SELECT survivor_id FROM {table} WHERE absorbed_id = %(id)s::text), %(id)s::text) AS id
+    )
+    SELECT id, ARRAY(
+        SELECT absorbed_id FROM {table} WHERE survivor_id = (SELECT id FROM survivor) ORDER BY absorbed_id
+    ) FROM survivor
 """
 _CUSTOMER_MEMBERS = _MEMBERS.format(table=merged_customer.name)
 _PARTY_SURVIVOR = f"SELECT {_sql_of_survivor(merged_party.name, '%(id)s::text')}"
