@@ -162,6 +162,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "GetHandOver": READ_PARTIES,
         "ListHandOvers": READ_PARTIES,
     },
+    "svyaz.customers.v1.IdentityService": {
+        **dict.fromkeys(("GetCustomerMerge", "ListCustomerMerges", "ResolveCustomer"), READ_PARTIES),
+        **dict.fromkeys(("MergeCustomers", "UnmergeCustomers"), WRITE_PARTIES),
+    },
     "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,

@@ -22,8 +22,9 @@ from customers.view.store import view_item
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
     **agreement.RESOURCES,
