@@ -1,6 +1,7 @@
 """Starts the customers service."""
 
 import sys
+from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -11,9 +12,23 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
+from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement.api import Agreements
+from customers.agreement.deadlines import Deadlines
+from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
+from customers.document.api import Documents
+from customers.document.contents import DEFAULT_MAX_BYTES, Contents
+from customers.document.objects import DiskObjects
 from customers.events import orders_changed
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.privacy.accesses import AccessLog
@@ -21,6 +36,7 @@ from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
 from customers.privacy.retention import DAYS, Retention
+from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
@@ -28,10 +44,16 @@ from customers.view.api import Customers360
 from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
+    agreement_pb2_grpc,
     customers_pb2_grpc,
+    document_pb2_grpc,
+    identity_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     party_pb2_grpc,
+    party_role_pb2_grpc,
     privacy_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -50,7 +72,22 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    environment = settings.environment
+    deadlines = Deadlines(
+        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
+    )
+    documents = Documents(
+        database,
+        Contents(
+            database,
+            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
+        ),
+    )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    handing_over = HandingOver(Timeline(regions.region))
     consumers = [
         Consumer(database, bus, watched(orders_changed), service="customers", source="orders"),
         Consumer(database, bus, watched(heard), service="customers", source="customers"),
@@ -59,12 +96,24 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+            (
+                customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+                Customers(database, ordering_context, MergedCollection),
+            ),
+            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
+            (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
+            (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
+            (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
+            (
+                responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+                Responsibilities(database, handing_over),
+            ),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
@@ -75,7 +124,18 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             *consumers,
-            Timers(database, {**task_timers(), **erasure_timers()}, service="customers", workers=2),
+            Timers(
+                database,
+                {
+                    **task_timers(),
+                    **deadlines.timers(),
+                    **documents.timers(),
+                    **handing_over.timers(),
+                    **erasure_timers(),
+                },
+                service="customers",
+                workers=2,
+            ),
             Retention(database, days=int(settings.environment.get("PRIVACY_ACCESS_DAYS") or DAYS)),
         ],
         before_answer=AccessLog(database).of_method,

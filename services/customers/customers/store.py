@@ -6,11 +6,17 @@ from chassis.bulk import stage_table
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from customers.account import store as account
+from customers.agreement import store as agreement
+from customers.document import store as document
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.interaction import ownership_store as ownership
+from customers.interaction import store as interaction
+from customers.party import hierarchy
 from customers.party import store as party
 from customers.privacy import store as privacy
 from customers.privacy.accesses import access
+from customers.role import store as role
 from customers.schema import UnderErasure, UnderMerge, log, mapper, metadata, under_erasure, under_merge
 from customers.task import store as task
 from customers.view.store import view_item
@@ -18,15 +24,24 @@ from customers.view.store import view_item
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
+    **role.RESOURCES,
+    **document.RESOURCES,
+    **agreement.RESOURCES,
     **task.RESOURCES,
+    **interaction.RESOURCES,
+    **ownership.RESOURCES,
     **privacy.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
+    interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *hierarchy.ISOLATED,
+    *document.ISOLATED,
     "reference",
     "import_row",
     "event",

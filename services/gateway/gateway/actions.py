@@ -17,7 +17,16 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import privacy_pb2, privacy_pb2_grpc, view_pb2, view_pb2_grpc
+from svyaz.customers.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+    privacy_pb2,
+    privacy_pb2_grpc,
+    view_pb2,
+    view_pb2_grpc,
+)
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -60,6 +69,10 @@ def _publication(name: str, summary: str) -> Action:
     return _action(f"/publication/v1/{_called(name)}", stub, publication_pb2, name, summary)
 
 
+def _party(name: str, summary: str) -> Action:
+    return _action(f"/party/v1/{_called(name)}", party_pb2_grpc.PartyServiceStub, party_pb2, name, summary)
+
+
 def _preview(name: str, summary: str) -> Action:
     return _action(f"/preview/v1/{_called(name)}", preview_pb2_grpc.PreviewServiceStub, preview_pb2, name, summary)
 
@@ -67,6 +80,10 @@ def _preview(name: str, summary: str) -> Action:
 def _migration(name: str, summary: str) -> Action:
     stub = migration_pb2_grpc.MigrationServiceStub
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
+
+
+def _identity(name: str, summary: str) -> Action:
+    return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
 
 
 def _privacy(name: str, summary: str) -> Action:
@@ -98,6 +115,9 @@ ACTIONS = (
     _publication("ListAuthorship", "Who changed what is sold, and who approved it"),
     _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
     _publication("LintProductOffering", "What of an offering would never apply, and why"),
+    _party("GetOrganizationHierarchy", "Everything above and below an organization"),
+    _party("ListHouseholdMembers", "Who lives in a household"),
+    _party("ListHouseholds", "The households that a person lives in"),
     _preview("PreviewChange", "Begins to find out who would pay more or less by a change"),
     _preview("GetChangePreview", "How far a preview is, and what it comes to"),
     _preview("CancelChangePreview", "Ends a preview before it is done"),
@@ -108,5 +128,10 @@ ACTIONS = (
     _migration("PauseProductMigration", "Takes no further order for a migration"),
     _migration("ResumeProductMigration", "Goes on with a migration"),
     _migration("RetryProductMigration", "Tries the products again whose orders failed"),
+    _identity("MergeCustomers", "Makes one customer of two, until it is undone"),
+    _identity("UnmergeCustomers", "Makes two customers of one again"),
+    _identity("GetCustomerMerge", "Who merged two customers, when and why"),
+    _identity("ListCustomerMerges", "The merges, those that were undone included"),
+    _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
 )
