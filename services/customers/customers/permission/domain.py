@@ -1,0 +1,424 @@
+"""Contact media and their states, consents, opt-outs, do-not-call entries, policies, and what was decided."""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, ClassVar
+from zoneinfo import available_timezones
+
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.types import Aggregate, EntityRef
+from customers.permission.engine import Rules, closed
+from customers.permission.values import (
+    BAD_STATES,
+    ChannelRule,
+    ConsentState,
+    ContactRefusal,
+    DecisionReceipt,
+    DecisionState,
+    FrequencyCap,
+    LocalInterval,
+    MediumKind,
+    PointState,
+    PurposeRule,
+    QuietHours,
+    RegionZone,
+    minutes,
+)
+
+_NAMESPACE = uuid.UUID("6f1c29f3-1d0b-5c1e-9d5a-5c9f0d7a3b11")
+RESERVATION_SECONDS = 300
+_LONGEST_RESERVATION = 86_400
+# What the newest contacts of a customer have to be read for: no cap counts more.
+MOST_CONTACTS = 1_000
+_ZONES = frozenset(available_timezones())
+
+
+def known_zone(name: str) -> bool:
+    """Whether it names a time zone, such as Asia/Bishkek."""
+    return name in _ZONES
+
+
+def refuse(wrong: Iterable[Violation], reason: str = "REQUIRED") -> None:
+    """Raises InvalidArgument when anything is wrong."""
+    found = list(wrong)
+    if found:
+        raise InvalidArgument(reason, found[0].description, violations=found)
+
+
+def required(**values: Any) -> Iterator[Violation]:
+    """What of these is missing."""
+    yield from (Violation(name, "required") for name, value in values.items() if not value)
+
+
+# --- contact media ---------------------------------------------------------------------------------------------------
+
+
+def point_id(branch: str, owner_id: str, kind: MediumKind, value: str) -> str:
+    """The id of a contact point, whether or not it has a row: nobody makes a second one."""
+    return str(uuid.uuid5(_NAMESPACE, "\n".join((branch, owner_id, kind, value))))
+
+
+@dataclass(kw_only=True, eq=False)
+class ContactPoint(Aggregate):
+    """What is known of a medium beside what its owner's contactMedium says."""
+
+    STATE: ClassVar[str | None] = "state"
+
+    owner_id: str
+    kind: MediumKind
+    value: str
+    state: PointState = PointState.UNVERIFIED
+    state_reason: str | None = None
+    state_evidence: str | None = None
+    state_by: str | None = None
+    state_at: datetime | None = None
+    usage: str | None = None
+    purpose: tuple[str, ...] = ()
+    best_time: tuple[LocalInterval, ...] = ()
+
+    @property
+    def bad(self) -> bool:
+        """Whether nobody uses it."""
+        return self.state in BAD_STATES
+
+    def mark(self, state: PointState, *, reason: str, evidence: str, by: str, at: datetime) -> None:
+        """Takes what somebody has found out against it. Raises InvalidArgument; FailedPrecondition NEEDS_VERIFICATION for
+        a bad one that would become better by it."""
+        refuse(required(reason=reason))
+        if state is PointState.VALID:
+            refuse([Violation("state", "what is valid is verified, with its proof")], "NEEDS_PROOF")
+        if self.bad and state not in BAD_STATES:
+            raise FailedPrecondition(
+                "NEEDS_VERIFICATION", f"the medium is {self.state}: only a verification makes it better"
+            )
+        self._say(state, reason, evidence, by, at)
+
+    def verify(self, proof: str, *, by: str, at: datetime) -> None:
+        """Makes it good again. Raises InvalidArgument without a proof."""
+        refuse(required(proof=proof))
+        self._say(PointState.VALID, "verified", proof, by, at)
+
+    def doubt(self, *, by: str, at: datetime, evidence: str) -> None:
+        """It may exist after all: it does where somebody else has it."""
+        self._say(PointState.UNVERIFIED, "it exists: verified elsewhere", evidence, by, at)
+
+    def prefer(self, usage: str | None, purpose: tuple[str, ...], best_time: tuple[LocalInterval, ...]) -> None:
+        """Takes when and what for it is used. Raises InvalidArgument for a malformed interval."""
+        refuse(
+            (wrong for i, one in enumerate(best_time) for wrong in _interval(f"best_time[{i}]", one)), "MALFORMED_INTERVAL"
+        )
+        self.usage, self.purpose, self.best_time = usage, purpose, best_time
+
+    def _say(self, state: PointState, reason: str, evidence: str, by: str, at: datetime) -> None:
+        self.state, self.state_reason, self.state_evidence = state, reason, evidence or None
+        self.state_by, self.state_at = by, at
+
+
+def _interval(path: str, interval: LocalInterval) -> Iterator[Violation]:
+    start, end = minutes(interval.start), minutes(interval.end)
+    for name, value in (("start", start), ("end", end)):
+        if value is None:
+            yield Violation(f"{path}.{name}", "a time of the day is HH:MM")
+    if start is not None and start == end:
+        yield Violation(path, "it is empty: a whole day goes from 00:00 to 24:00")
+    if any(day not in range(1, 8) for day in interval.weekday):
+        yield Violation(f"{path}.weekday", "weekdays go from 1, Monday, to 7, Sunday")
+
+
+# --- consents, opt-outs, do not call ---------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class ContactConsent(Aggregate):
+    """That a customer has agreed to be contacted for a purpose, and what proves it."""
+
+    STATE: ClassVar[str | None] = "state"
+
+    customer_id: str | None = None
+    channel: str | None = None
+    purpose: str | None = None
+    state: ConsentState | None = None
+    text_version: str | None = None
+    document: EntityRef | None = None
+    evidence: str | None = None
+    given_through: str | None = None
+    given_at: datetime | None = None
+    valid_until: datetime | None = None
+    withdrawn_at: datetime | None = None
+    withdrawal_reason: str | None = None
+
+    def check(self, at: datetime) -> None:
+        """Raises InvalidArgument for one without proof, from the future, or over before it begins."""
+        refuse(required(customer_id=self.customer_id, purpose=self.purpose, text_version=self.text_version))
+        if not self.evidence and (self.document is None or not self.document.id):
+            refuse([Violation("document", "a consent is proved by a document or another evidence")], "NEEDS_PROOF")
+        self.state, self.channel = ConsentState.GIVEN, self.channel or None
+        self.given_at = self.given_at or at
+        if self.given_at > at:
+            refuse([Violation("given_at", "in the future")], "PERIOD_REVERSED")
+        if self.valid_until is not None and self.valid_until <= self.given_at:
+            refuse([Violation("valid_until", "before it was given")], "PERIOD_REVERSED")
+
+    def withdraw(self, reason: str, at: datetime) -> None:
+        """Ends it; a second time nothing changes."""
+        if self.state is not ConsentState.WITHDRAWN:
+            self.state, self.withdrawn_at, self.withdrawal_reason = ConsentState.WITHDRAWN, at, reason or None
+
+
+@dataclass(kw_only=True, eq=False)
+class ContactOptOut(Aggregate):
+    """That a customer doesn't want to be contacted by a channel, for a purpose, or at all."""
+
+    customer_id: str | None = None
+    channel: str | None = None
+    purpose: str | None = None
+    reason: str | None = None
+    evidence: str | None = None
+    since: datetime | None = None
+    lifted_at: datetime | None = None
+    lift_reason: str | None = None
+
+    def check(self, at: datetime) -> None:
+        """Raises InvalidArgument without a reason."""
+        refuse(required(customer_id=self.customer_id, reason=self.reason))
+        self.channel, self.purpose, self.since = self.channel or None, self.purpose or None, at
+
+    def lift(self, reason: str, at: datetime) -> None:
+        """The customer wants it again. Raises InvalidArgument without a reason."""
+        refuse(required(reason=reason))
+        if self.lifted_at is None:
+            self.lifted_at, self.lift_reason = at, reason
+
+
+@dataclass(kw_only=True, eq=False)
+class DoNotCallEntry(Aggregate):
+    """That a customer, or whoever has a number, isn't called."""
+
+    customer_id: str | None = None
+    number: str | None = None
+    reason: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    lifted_at: datetime | None = None
+    lift_reason: str | None = None
+
+    def check(self, at: datetime) -> None:
+        """Raises InvalidArgument unless it is of a customer or a number, for a reason, for some time."""
+        refuse(required(reason=self.reason))
+        if bool(self.customer_id) == bool(self.number):
+            refuse([Violation("number", "an entry is of a customer or of a number")], "CONTRADICTION")
+        self.customer_id, self.number, self.since = self.customer_id or None, self.number or None, at
+        if self.until is not None and self.until <= at:
+            refuse([Violation("until", "in the past")], "PERIOD_REVERSED")
+
+    def lift(self, reason: str, at: datetime) -> None:
+        """Takes it off the list. Raises InvalidArgument without a reason."""
+        refuse(required(reason=reason))
+        if self.lifted_at is None:
+            self.lifted_at, self.lift_reason = at, reason
+
+
+@dataclass(kw_only=True, eq=False)
+class DoNotCallRegistry(Aggregate):
+    """A list of numbers that somebody else keeps, edition by edition."""
+
+    name: str
+    edition: str | None = None
+    complete_edition: str | None = None
+    imported_at: datetime | None = None
+
+
+# --- policies --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class PermissionPolicy(Aggregate):
+    """The rules of a branch, from when they come into force until the next version does."""
+
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"version"})
+
+    name: str | None = None
+    version: int | None = None
+    effective_from: datetime | None = None
+    region: str | None = None
+    time_zone: tuple[str, ...] = ()
+    region_zone: tuple[RegionZone, ...] = ()
+    channel: tuple[ChannelRule, ...] = ()
+    purpose: tuple[PurposeRule, ...] = ()
+    quiet_hours: tuple[QuietHours, ...] = ()
+    frequency_cap: tuple[FrequencyCap, ...] = ()
+    reservation_seconds: int | None = None
+
+    def check(self, at: datetime) -> None:
+        """Raises InvalidArgument naming every rule that means nothing, or would begin in the past."""
+        self.effective_from = self.effective_from or at
+        if self.effective_from < at:
+            refuse([Violation("effective_from", "in the past, where decisions have been taken")], "IN_THE_PAST")
+        self._check()
+
+    def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
+        """Takes the changes before it comes into force. Raises FailedPrecondition POLICY_IN_FORCE."""
+        if self.effective_from is not None and self.effective_from <= at:
+            raise FailedPrecondition(
+                "POLICY_IN_FORCE", f"version {self.version} has come into force: make the next version"
+            )
+        super().revise(changes, at)
+        self.check(at)
+
+    @property
+    def reservation(self) -> timedelta:
+        """How long a reservation lasts after the instant that it is for."""
+        return timedelta(seconds=self.reservation_seconds or RESERVATION_SECONDS)
+
+    @property
+    def longest_cap(self) -> int:
+        """How many contacts of one purpose and channel have to be known at most."""
+        return max((cap.limit or 0 for cap in self.frequency_cap), default=0)
+
+    def rules(self, channel: str, purpose: str) -> Rules:
+        """What it says about one channel and one purpose."""
+        return closed(
+            Rules(
+                policy=self.id,
+                version=self.version or 0,
+                channel=next((one for one in self.channel if one.channel == channel), None),
+                purpose=next((one for one in self.purpose if one.purpose == purpose), None),
+                quiet_hours=self.quiet_hours,
+                caps=self.frequency_cap,
+                transactional=tuple(one.purpose or "" for one in self.purpose if one.transactional),
+                time_zones=self.time_zone,
+            )
+        )
+
+    def _check(self) -> None:
+        refuse(required(region=self.region, time_zone=self.time_zone, channel=self.channel, purpose=self.purpose))
+        refuse(self._contradictions(), "CONTRADICTION")
+
+    def _contradictions(self) -> Iterator[Violation]:
+        yield from _zones("time_zone", self.time_zone)
+        for i, region in enumerate(self.region_zone):
+            yield from _zones(f"region_zone[{i}].time_zone", region.time_zone)
+            if not region.name or not region.time_zone:
+                yield Violation(f"region_zone[{i}]", "a region has a name and a time zone")
+        yield from _distinct("channel", [one.channel for one in self.channel])
+        yield from _distinct("purpose", [one.purpose for one in self.purpose])
+        for i, channel in enumerate(self.channel):
+            if channel.kind is None:
+                yield Violation(f"channel[{i}].kind", "required")
+        for i, purpose in enumerate(self.purpose):
+            if purpose.transactional and not purpose.role:
+                yield Violation(f"purpose[{i}].role", "a transactional purpose needs a right")
+        if self.reservation_seconds is not None and not 1 <= self.reservation_seconds <= _LONGEST_RESERVATION:
+            yield Violation("reservation_seconds", f"from 1 to {_LONGEST_RESERVATION}")
+        for i, quiet in enumerate(self.quiet_hours):
+            yield from self._quiet(f"quiet_hours[{i}]", quiet)
+        for i, cap in enumerate(self.frequency_cap):
+            path = f"frequency_cap[{i}]"
+            if cap.period is None or cap.limit is None or not 0 <= cap.limit <= MOST_CONTACTS:
+                yield Violation(path, f"a cap has a period and a limit from 0 to {MOST_CONTACTS}")
+            yield from self._known(path, cap)
+
+    def _quiet(self, path: str, quiet: QuietHours) -> Iterator[Violation]:
+        if quiet.interval is not None:
+            yield from _interval(f"{path}.interval", quiet.interval)
+        elif not quiet.date:
+            yield Violation(path, "quiet hours have an interval or dates")
+        for k, text in enumerate(quiet.date):
+            if not _is_date(text):
+                yield Violation(f"{path}.date[{k}]", "a date is YYYY-MM-DD")
+        yield from self._known(path, quiet)
+
+    def _known(self, path: str, rule: QuietHours | FrequencyCap) -> Iterator[Violation]:
+        """A misspelt name would be a rule that never applies."""
+        channels, purposes = {one.channel for one in self.channel}, {one.purpose for one in self.purpose}
+        for name in set(rule.channel) - channels:
+            yield Violation(f"{path}.channel", f"there is no channel {name!r}")
+        for name in set(rule.purpose) - purposes:
+            yield Violation(f"{path}.purpose", f"there is no purpose {name!r}")
+
+
+def _zones(path: str, names: Iterable[str]) -> Iterator[Violation]:
+    for i, name in enumerate(names):
+        if not known_zone(name):
+            yield Violation(f"{path}[{i}]", f"{name!r} is no time zone, such as Asia/Bishkek")
+
+
+def _distinct(path: str, names: list[str | None]) -> Iterator[Violation]:
+    for i, name in enumerate(names):
+        if not name or name in names[:i]:
+            yield Violation(f"{path}[{i}].{path}", "a name, and another one than those before")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+# --- decisions -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True, eq=False)
+class ContactDecision(Aggregate):
+    """What was answered to who wanted to contact a customer, and what became of it."""
+
+    STATE: ClassVar[str | None] = "state"
+
+    customer_id: str
+    channel: str
+    purpose: str
+    state: DecisionState
+    requested_by: str
+    decided_at: datetime
+    contact_at: datetime
+    reason: str | None = None
+    expires_at: datetime | None = None
+    closed_at: datetime | None = None
+    medium_kind: MediumKind | None = None
+    medium_value: str | None = None
+    refusal: tuple[ContactRefusal, ...] = ()
+    policy_id: str | None = None
+    policy_version: int | None = None
+    receipt: DecisionReceipt | None = None
+    spend_receipt: DecisionReceipt | None = None
+    # SHA-256 of the token, in hexadecimal: who reads the history can't spend.
+    token_hash: str | None = None
+
+    def require_open(self, at: datetime) -> None:
+        """Raises FailedPrecondition ALREADY_SPENT, TOKEN_RELEASED, TOKEN_REVOKED, TOKEN_EXPIRED."""
+        reasons = {
+            DecisionState.SPENT: ("ALREADY_SPENT", "the contact has taken place"),
+            DecisionState.RELEASED: ("TOKEN_RELEASED", "it was given back"),
+            DecisionState.REVOKED: ("TOKEN_REVOKED", "it was refused when it was to be spent"),
+        }
+        if self.state in reasons:
+            reason, why = reasons[self.state]
+            raise FailedPrecondition(reason, f"the token can't be spent: {why}", metadata={"decision": self.id})
+        if self.expires_at is None or self.expires_at <= at:
+            raise FailedPrecondition(
+                "TOKEN_EXPIRED", "the token can't be spent: its time is over", metadata={"decision": self.id}
+            )
+
+    def spend(self, receipt: DecisionReceipt, at: datetime) -> None:
+        """The contact takes place now."""
+        self.state, self.contact_at, self.closed_at, self.spend_receipt = DecisionState.SPENT, at, at, receipt
+
+    def revoke(self, refusal: tuple[ContactRefusal, ...], receipt: DecisionReceipt, at: datetime) -> None:
+        """Something has come in the way since it was reserved."""
+        self.state, self.closed_at, self.spend_receipt = DecisionState.REVOKED, at, receipt
+        self.refusal = refusal
+
+    def release(self, at: datetime) -> None:
+        """It doesn't take place; a second time nothing changes. Raises FailedPrecondition ALREADY_SPENT."""
+        if self.state is DecisionState.SPENT:
+            self.require_open(at)
+        if self.state is DecisionState.RESERVED:
+            self.state, self.closed_at = DecisionState.RELEASED, at
+
+    @property
+    def ordering_key(self) -> str:
+        """Consumers see the decisions about a customer in order."""
+        return self.customer_id

@@ -1,0 +1,376 @@
+"""Tables of permissions, and what is read of them for a decision."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from chassis.db import Resource, Unit, aggregate_table
+from chassis.types import Aggregate
+from customers.party.store import customer
+from customers.permission.domain import (
+    ContactConsent,
+    ContactDecision,
+    ContactOptOut,
+    ContactPoint,
+    DoNotCallEntry,
+    DoNotCallRegistry,
+    PermissionPolicy,
+)
+from customers.permission.engine import Consent, Contact, OptOut
+from customers.permission.media import Owner
+from customers.permission.values import LocalInterval, MediumKind, PointState
+from customers.schema import metadata
+from svyaz.customers.v1 import permission_pb2
+
+contact_point = aggregate_table(
+    metadata,
+    "contact_point",
+    ContactPoint,
+    sa.Index("contact_point_owner_id", "owner_id"),
+    sa.Index(
+        "contact_point_missing", "value", postgresql_where=sa.text(f"state = '{PointState.DOES_NOT_EXIST}'")
+    ),
+)
+contact_consent = aggregate_table(
+    metadata, "contact_consent", ContactConsent, sa.Index("contact_consent_customer_id", "customer_id", "purpose")
+)
+contact_opt_out = aggregate_table(
+    metadata, "contact_opt_out", ContactOptOut, sa.Index("contact_opt_out_customer_id", "customer_id")
+)
+do_not_call_entry = aggregate_table(
+    metadata,
+    "do_not_call_entry",
+    DoNotCallEntry,
+    sa.Index("do_not_call_entry_customer_id", "customer_id"),
+    sa.Index("do_not_call_entry_number", "number"),
+)
+do_not_call_registry = aggregate_table(
+    metadata, "do_not_call_registry", DoNotCallRegistry, sa.Index("do_not_call_registry_name", "branch", "name", unique=True)
+)
+# Millions of them, which have no history of their own.
+do_not_call_number = sa.Table(
+    "do_not_call_number",
+    metadata,
+    sa.Column("branch", sa.Text, primary_key=True),
+    sa.Column("number", sa.Text, primary_key=True),
+    sa.Column("registry_id", sa.Text, primary_key=True),
+    sa.Column("edition", sa.Text, nullable=False),
+    sa.Index("do_not_call_number_registry_id", "registry_id", "edition"),
+)
+permission_policy = aggregate_table(
+    metadata,
+    "permission_policy",
+    PermissionPolicy,
+    sa.Index("permission_policy_version", "branch", "version", unique=True),
+)
+contact_decision = aggregate_table(
+    metadata,
+    "contact_decision",
+    ContactDecision,
+    sa.Index("contact_decision_customer_id", "customer_id", "id"),
+    sa.Index(
+        "contact_decision_contacts",
+        "customer_id",
+        "contact_at",
+        postgresql_where=sa.text("state IN ('reserved', 'spent')"),
+    ),
+    sa.Index("contact_decision_token_hash", "token_hash", unique=True),
+)
+
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    ContactPoint: Resource(permission_pb2.ContactPoint, contact_point),
+    ContactConsent: Resource(permission_pb2.ContactConsent, contact_consent),
+    ContactOptOut: Resource(permission_pb2.ContactOptOut, contact_opt_out),
+    DoNotCallEntry: Resource(permission_pb2.DoNotCallEntry, do_not_call_entry),
+    DoNotCallRegistry: Resource(permission_pb2.DoNotCallRegistry, do_not_call_registry),
+    PermissionPolicy: Resource(permission_pb2.PermissionPolicy, permission_policy),
+    ContactDecision: Resource(permission_pb2.ContactDecision, contact_decision),
+}
+ISOLATED = (do_not_call_number.name,)
+
+# Contacts farther from the one that is asked for are in no cap with it.
+_NEAR = timedelta(days=33)
+
+
+# --- one at a time ---------------------------------------------------------------------------------------------------
+
+# Some number that no other lock of ours is seeded with.
+_SEED = 7_200_411_974
+# In one order everywhere: two who want the same two don't wait for each other.
+_LOCK = f"""
+    SELECT pg_advisory_xact_lock(hashtextextended(id, {_SEED}))
+    FROM (SELECT DISTINCT unnest(%(ids)s::text[]) AS id ORDER BY 1) AS wanted
+"""
+
+
+def lock(unit: Unit, ids: Sequence[str]) -> None:
+    """Until the end of the transaction nobody else decides about these customers, or changes what is decided by."""
+    unit.cursor().execute(_LOCK, {"ids": list(ids)})
+
+
+# --- what a decision is taken by -------------------------------------------------------------------------------------
+
+# The customers or parties themselves, and the parties that the customers are.
+_OWNERS = """
+    ARRAY(
+        SELECT unnest(%(ids)s::text[])
+        UNION ALL SELECT engaged_party ->> 'id' FROM customer WHERE id = ANY (%(ids)s::text[])
+    )
+"""
+_READ_OWNERS = f"""
+    SELECT id, branch, contact_medium::text, characteristic::text FROM customer WHERE id = ANY (%(ids)s::text[])
+    UNION ALL
+    SELECT id, branch, contact_medium::text, party_characteristic::text FROM individual WHERE id = ANY ({_OWNERS})
+    UNION ALL
+    SELECT id, branch, contact_medium::text, party_characteristic::text FROM organization WHERE id = ANY ({_OWNERS})
+"""  # noqa: S608 (parts of our own)
+_READ_POINTS = f"""
+    SELECT id, branch, owner_id, kind, value, state, state_at, purpose::text, best_time::text
+    FROM contact_point WHERE owner_id = ANY ({_OWNERS}) ORDER BY id
+"""  # noqa: S608
+_READ_POLICY = """
+    SELECT id, revision FROM permission_policy
+    WHERE branch = (SELECT branch FROM customer WHERE id = %(id)s) AND effective_from <= %(at)s
+    ORDER BY effective_from DESC, version DESC LIMIT 1
+"""
+_READ_CONSENTS = """
+    SELECT id, channel, given_at, valid_until, withdrawn_at FROM contact_consent
+    WHERE customer_id = ANY (%(ids)s::text[]) AND purpose = %(purpose)s
+    ORDER BY coalesce(withdrawn_at, given_at) DESC, id LIMIT 200
+"""
+_READ_OPT_OUTS = """
+    SELECT id, channel, purpose FROM contact_opt_out
+    WHERE customer_id = ANY (%(ids)s::text[]) AND lifted_at IS NULL
+        AND (channel IS NULL OR channel = %(channel)s) AND (purpose IS NULL OR purpose = %(purpose)s)
+    ORDER BY id LIMIT 20
+"""
+_READ_DO_NOT_CALL = """
+    SELECT id FROM do_not_call_entry
+    WHERE customer_id = ANY (%(ids)s::text[]) AND lifted_at IS NULL AND (until IS NULL OR until > %(at)s)
+    ORDER BY id LIMIT 1
+"""
+# Of each purpose and channel, on either side of the instant, as many of the nearest as the largest cap may count.
+_READ_CONTACTS = """
+    SELECT contact_at, channel, purpose, CASE WHEN state = 'reserved' THEN expires_at END
+    FROM (
+        SELECT id, contact_at, channel, purpose, state, expires_at, row_number() OVER (
+            PARTITION BY purpose, channel, contact_at <= %(at)s
+            ORDER BY abs(extract(epoch FROM contact_at - %(at)s))
+        ) AS place
+        FROM contact_decision
+        WHERE customer_id = ANY (%(ids)s::text[]) AND state IN ('reserved', 'spent') AND id <> %(own)s
+            AND contact_at BETWEEN %(since)s AND %(until)s AND (state = 'spent' OR expires_at > %(now)s)
+    ) AS near
+    WHERE place <= %(most)s ORDER BY contact_at, id
+"""
+# By value: what lists it as not to be called, and since when it is known not to exist.
+_READ_VALUES = """
+    SELECT number, id, NULL::timestamptz FROM do_not_call_entry
+    WHERE branch = %(branch)s AND number = ANY (%(values)s::text[]) AND lifted_at IS NULL
+        AND (until IS NULL OR until > %(at)s)
+    UNION ALL
+    SELECT number, registry_id, NULL FROM do_not_call_number
+    WHERE branch = %(branch)s AND number = ANY (%(values)s::text[])
+    UNION ALL
+    SELECT value, NULL, state_at FROM contact_point
+    WHERE branch = %(branch)s AND value = ANY (%(values)s::text[]) AND state = 'doesNotExist'
+"""
+
+_read_media: Callable[[str], Any] = customer.c.contact_medium.type.decode  # type: ignore[attr-defined]
+_read_characteristics: Callable[[str], Any] = customer.c.characteristic.type.decode  # type: ignore[attr-defined]
+_read_names = msgspec.json.Decoder(tuple[str, ...]).decode
+_read_intervals = msgspec.json.Decoder(tuple[LocalInterval, ...]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody wants to know: of which customers (one, under all his ids), and with what of theirs left out."""
+
+    ids: Sequence[str]
+    channel: str
+    purpose: str
+    at: datetime
+    now: datetime
+    own: str = ""
+    # How many contacts the largest cap may count.
+    most: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database knows for an answer."""
+
+    owners: tuple[Owner, ...]
+    points: tuple[ContactPoint, ...]
+    # Id and revision of the policy in force.
+    policy: tuple[str, int] | None
+    consents: tuple[Consent, ...]
+    opt_outs: tuple[OptOut, ...]
+    do_not_call: str | None
+    contacts: tuple[Contact, ...]
+
+
+def known(unit: Unit, question: Question) -> Known:
+    """Everything that a decision needs and that is found by the customer's ids, in one round trip."""
+    parameters = {
+        "ids": list(question.ids),
+        "id": question.ids[0],
+        "channel": question.channel,
+        "purpose": question.purpose,
+        "at": question.at,
+        "now": question.now,
+        "own": question.own,
+        "since": question.at - _NEAR,
+        "until": question.at + _NEAR,
+        "most": question.most,
+    }
+    queries = (
+        _READ_OWNERS, _READ_POINTS, _READ_POLICY, _READ_CONSENTS, _READ_OPT_OUTS, _READ_DO_NOT_CALL, _READ_CONTACTS
+    )  # fmt: skip
+    with unit.connection().pipeline():
+        cursors = [unit.cursor().execute(query, parameters) for query in queries]
+        owners, points, policy, consents, opt_outs, listed, contacts = (cursor.fetchall() for cursor in cursors)
+    return Known(
+        owners=tuple(_owner(row) for row in owners),
+        points=tuple(_point(row) for row in points),
+        policy=(policy[0][0], policy[0][1]) if policy else None,
+        consents=tuple(
+            Consent(id=id_, channel=channel, given_at=given_at, valid_until=until, withdrawn_at=withdrawn_at)
+            for id_, channel, given_at, until, withdrawn_at in consents
+        ),
+        opt_outs=tuple(OptOut(id=id_, channel=channel, purpose=purpose) for id_, channel, purpose in opt_outs),
+        do_not_call=listed[0][0] if listed else None,
+        contacts=tuple(
+            Contact(at=at, channel=channel, purpose=purpose, expires_at=expires_at)
+            for at, channel, purpose, expires_at in contacts
+        ),
+    )
+
+
+def owners(unit: Unit, ids: Sequence[str]) -> tuple[tuple[Owner, ...], tuple[ContactPoint, ...]]:
+    """The customers or parties with their media, and what was said of these, the parties of the customers included."""
+    parameters = {"ids": list(ids)}
+    with unit.connection().pipeline():
+        cursors = [unit.cursor().execute(query, parameters) for query in (_READ_OWNERS, _READ_POINTS)]
+        found, points = (cursor.fetchall() for cursor in cursors)
+    return tuple(_owner(row) for row in found), tuple(_point(row) for row in points)
+
+
+def of_values(
+    unit: Unit, branch: str, values: Iterable[str], at: datetime
+) -> tuple[Mapping[str, str], Mapping[str, datetime]]:
+    """Value → the entry or registry by which it isn't called; value → since when it is known not to exist."""
+    wanted = sorted(set(values))
+    blocked: dict[str, str] = {}
+    missing: dict[str, datetime] = {}
+    if wanted:
+        parameters = {"branch": branch, "values": wanted, "at": at}
+        for value, entry, since in unit.cursor().execute(_READ_VALUES, parameters):
+            if entry is not None:
+                blocked[value] = min(entry, blocked.get(value, entry))
+            elif since is not None:
+                missing[value] = max(since, missing.get(value, since))
+    return blocked, missing
+
+
+def _owner(row: Sequence[Any]) -> Owner:
+    id_, branch, media, characteristics = row
+    return Owner(
+        id_, branch, _read_media(media) if media else (), _read_characteristics(characteristics) if characteristics else ()
+    )
+
+
+def _point(row: Sequence[Any]) -> ContactPoint:
+    id_, branch, owner_id, kind, value, state, state_at, purpose, best_time = row
+    return ContactPoint(
+        id=id_,
+        branch=branch,
+        owner_id=owner_id,
+        kind=MediumKind(kind),
+        value=value,
+        state=PointState(state),
+        state_at=state_at,
+        purpose=_read_names(purpose) if purpose else (),
+        best_time=_read_intervals(best_time) if best_time else (),
+    )
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def decision_of(unit: Unit, token_hash: str) -> tuple[str, str] | None:
+    """Id and customer of the decision that a token belongs to."""
+    row = unit.cursor().execute(
+        "SELECT id, customer_id FROM contact_decision WHERE token_hash = %(hash)s", {"hash": token_hash}
+    )
+    found = row.fetchone()
+    return (found[0], found[1]) if found is not None else None
+
+
+def decisions(unit: Unit, ids: Sequence[str], before: str, limit: int) -> list[ContactDecision]:
+    """The latest decisions about a customer before one of them (empty: all of them)."""
+    condition = "customer_id = ANY (%(ids)s::text[]) AND (%(before)s = '' OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s"
+    return unit.load(ContactDecision, condition, {"ids": list(ids), "before": before, "limit": limit})
+
+
+def missing_points(unit: Unit, point: ContactPoint) -> list[ContactPoint]:
+    """What was said of the same value at other owners of the branch: that it doesn't exist."""
+    condition = (
+        "branch = %(branch)s AND value = %(value)s AND kind = %(kind)s AND state = 'doesNotExist' AND id <> %(id)s"
+    )
+    values = {"branch": point.branch, "value": point.value, "kind": str(point.kind), "id": point.id}
+    return unit.load(ContactPoint, f"{condition} ORDER BY id LIMIT 1000", values)
+
+
+def next_version(unit: Unit, branch: str) -> int:
+    """The number of the branch's next policy; the index of versions lets two that come at once not have the same."""
+    row = unit.cursor().execute(
+        "SELECT coalesce(max(version), 0) + 1 FROM permission_policy WHERE branch = %(branch)s", {"branch": branch}
+    )
+    found = row.fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def policy_in_force(unit: Unit, branch: str, at: datetime) -> PermissionPolicy | None:
+    """The policy of a branch at an instant."""
+    condition = "branch = %(branch)s AND effective_from <= %(at)s ORDER BY effective_from DESC, version DESC LIMIT 1"
+    return next(iter(unit.load(PermissionPolicy, condition, {"branch": branch, "at": at})), None)
+
+
+# An edition is taken over beside the one before, which goes when the new one is whole.
+_TAKE_NUMBERS = """
+    WITH taken AS (
+        INSERT INTO do_not_call_number (branch, number, registry_id, edition)
+        SELECT %(branch)s, number, %(registry)s, %(edition)s FROM unnest(%(numbers)s::text[]) AS wanted (number)
+        ORDER BY number
+        ON CONFLICT (branch, number, registry_id) DO UPDATE SET edition = excluded.edition
+            WHERE do_not_call_number.edition <> excluded.edition
+        RETURNING xmax = 0 AS new
+    )
+    SELECT count(*) FILTER (WHERE new) FROM taken
+"""
+_DROP_NUMBERS = "DELETE FROM do_not_call_number WHERE registry_id = %(registry)s AND edition <> %(edition)s"
+
+
+def take_numbers(unit: Unit, registry: DoNotCallRegistry, numbers: Sequence[str], *, complete: bool) -> tuple[int, int]:
+    """Lists the numbers in the registry's edition; drops, when that is complete, those of others. How many came and
+    went."""
+    parameters = {
+        "branch": registry.branch,
+        "registry": registry.id,
+        "edition": registry.edition,
+        "numbers": sorted(set(numbers)),
+    }
+    row = unit.cursor().execute(_TAKE_NUMBERS, parameters).fetchone()
+    gone = unit.cursor().execute(_DROP_NUMBERS, parameters).rowcount if complete else 0
+    return (int(row[0]) if row is not None else 0), gone
+
+
+def contact_point_of(unit: Unit, id: str) -> ContactPoint | None:
+    """What was said of a medium."""
+    return unit.find(ContactPoint, id)
