@@ -16,10 +16,18 @@ from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    import_pb2_grpc,
+    party_pb2_grpc,
+    permission_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -45,6 +53,7 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),

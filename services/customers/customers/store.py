@@ -9,6 +9,7 @@ from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
 
@@ -18,11 +19,13 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
     **task.RESOURCES,
+    **permission.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     *identity.ISOLATED,
+    *permission.ISOLATED,
     "reference",
     "import_row",
     "event",

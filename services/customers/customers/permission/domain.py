@@ -57,7 +57,7 @@ def required(**values: Any) -> Iterator[Violation]:
 
 def point_id(branch: str, owner_id: str, kind: MediumKind, value: str) -> str:
     """The id of a contact point, whether or not it has a row: nobody makes a second one."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join((branch, owner_id, kind, value))))
+    return str(uuid.uuid5(_NAMESPACE, f"{branch}\n{owner_id}\n{kind}\n{value}"))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -84,8 +84,8 @@ class ContactPoint(Aggregate):
         return self.state in BAD_STATES
 
     def mark(self, state: PointState, *, reason: str, evidence: str, by: str, at: datetime) -> None:
-        """Takes what somebody has found out against it. Raises InvalidArgument; FailedPrecondition NEEDS_VERIFICATION for
-        a bad one that would become better by it."""
+        """Takes what somebody has found out against it. Raises InvalidArgument, FailedPrecondition NEEDS_VERIFICATION
+        for a bad one that would become better by it."""
         refuse(required(reason=reason))
         if state is PointState.VALID:
             refuse([Violation("state", "what is valid is verified, with its proof")], "NEEDS_PROOF")
@@ -107,7 +107,8 @@ class ContactPoint(Aggregate):
     def prefer(self, usage: str | None, purpose: tuple[str, ...], best_time: tuple[LocalInterval, ...]) -> None:
         """Takes when and what for it is used. Raises InvalidArgument for a malformed interval."""
         refuse(
-            (wrong for i, one in enumerate(best_time) for wrong in _interval(f"best_time[{i}]", one)), "MALFORMED_INTERVAL"
+            (wrong for i, one in enumerate(best_time) for wrong in _interval(f"best_time[{i}]", one)),
+            "MALFORMED_INTERVAL",
         )
         self.usage, self.purpose, self.best_time = usage, purpose, best_time
 
@@ -267,29 +268,19 @@ class PermissionPolicy(Aggregate):
         super().revise(changes, at)
         self.check(at)
 
-    @property
-    def reservation(self) -> timedelta:
-        """How long a reservation lasts after the instant that it is for."""
-        return timedelta(seconds=self.reservation_seconds or RESERVATION_SECONDS)
-
-    @property
-    def longest_cap(self) -> int:
-        """How many contacts of one purpose and channel have to be known at most."""
-        return max((cap.limit or 0 for cap in self.frequency_cap), default=0)
-
-    def rules(self, channel: str, purpose: str) -> Rules:
-        """What it says about one channel and one purpose."""
-        return closed(
-            Rules(
-                policy=self.id,
-                version=self.version or 0,
-                channel=next((one for one in self.channel if one.channel == channel), None),
-                purpose=next((one for one in self.purpose if one.purpose == purpose), None),
-                quiet_hours=self.quiet_hours,
-                caps=self.frequency_cap,
-                transactional=tuple(one.purpose or "" for one in self.purpose if one.transactional),
-                time_zones=self.time_zone,
-            )
+    def terms(self) -> "PolicyTerms":
+        """What it says, apart from the transaction that it was read in."""
+        return PolicyTerms(
+            id=self.id,
+            version=self.version or 0,
+            region=self.region or "",
+            time_zone=self.time_zone,
+            region_zone=self.region_zone,
+            channel=self.channel,
+            purpose=self.purpose,
+            quiet_hours=self.quiet_hours,
+            frequency_cap=self.frequency_cap,
+            reservation=timedelta(seconds=self.reservation_seconds or RESERVATION_SECONDS),
         )
 
     def _check(self) -> None:
@@ -356,6 +347,38 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyTerms:
+    """What a policy says, as long as nobody changes it. `reservation`: how long one lasts after the instant that it is
+    for."""
+
+    id: str
+    version: int
+    region: str
+    time_zone: tuple[str, ...]
+    region_zone: tuple[RegionZone, ...]
+    channel: tuple[ChannelRule, ...]
+    purpose: tuple[PurposeRule, ...]
+    quiet_hours: tuple[QuietHours, ...]
+    frequency_cap: tuple[FrequencyCap, ...]
+    reservation: timedelta
+
+    def rules(self, channel: str, purpose: str) -> Rules:
+        """What it says about one channel and one purpose."""
+        return closed(
+            Rules(
+                policy=self.id,
+                version=self.version,
+                channel=next((one for one in self.channel if one.channel == channel), None),
+                purpose=next((one for one in self.purpose if one.purpose == purpose), None),
+                quiet_hours=self.quiet_hours,
+                caps=self.frequency_cap,
+                transactional=tuple(one.purpose or "" for one in self.purpose if one.transactional),
+                time_zones=self.time_zone,
+            )
+        )
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------

@@ -166,9 +166,14 @@ def decide(facts: Facts, rules: Rules, at: datetime) -> tuple[Decision, Decision
     return decision, DecisionReceipt(engine=ENGINE, revision=REVISION, inputs=text, step=tuple(steps))
 
 
+def read(receipt: DecisionReceipt) -> Inputs:
+    """What a decision rests on. Raises msgspec.ValidationError for what no engine wrote."""
+    return _READ.decode(receipt.inputs)
+
+
 def replay(receipt: DecisionReceipt) -> tuple[Decision, DecisionReceipt]:
     """What the engine makes of a receipt's inputs today. Raises msgspec.ValidationError for what no engine wrote."""
-    inputs = _READ.decode(receipt.inputs)
+    inputs = read(receipt)
     return decide(inputs.facts, inputs.rules, inputs.at)
 
 
@@ -399,7 +404,11 @@ class _Judge:
         return hours.first(lambda instant: not any(_full(c, o, zones, instant) for c, o in counted), at, later)
 
     def _retry(
-        self, quiet: Sequence[QuietHours], best: tuple[LocalInterval, ...], caps: Sequence[FrequencyCap], zones: Sequence[str]
+        self,
+        quiet: Sequence[QuietHours],
+        best: tuple[LocalInterval, ...],
+        caps: Sequence[FrequencyCap],
+        zones: Sequence[str],
     ) -> datetime | None:
         """When hours and caps are no longer in the way; None: they aren't now, or there is no such time."""
         if not {one.code for one in self._refusals} & {"QUIET_HOURS", "NOT_BEST_TIME", "FREQUENCY_CAP"}:

@@ -8,7 +8,7 @@ import bisect
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache, partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from zoneinfo import ZoneInfo
 
 from customers.permission.values import MINUTES_A_DAY, CapPeriod, LocalInterval, QuietHours, minutes
@@ -91,12 +91,13 @@ def _moved(place: ZoneInfo, offset: timedelta | None, instant: datetime) -> bool
     return instant.astimezone(place).utcoffset() != offset
 
 
-def _boundaries(times: Sequence[int], zone: str, day: date) -> Iterator[datetime]:
+# Policies name few times, and today's are asked for by everybody.
+@lru_cache(maxsize=16_384)
+def _boundaries(times: tuple[int, ...], zone: str, day: date) -> tuple[datetime, ...]:
     """The instants of a local day at which the clock shows one of the times, given in minutes since midnight."""
-    for minute in times:
-        wall = datetime.combine(day, time()) + timedelta(minutes=minute)
-        yield from instants(wall, zone)
-    yield from _clock_changes(zone, day)
+    midnight = datetime.combine(day, time())
+    shown = (instants(midnight + timedelta(minutes=minute), zone) for minute in times)
+    return (*chain.from_iterable(shown), *_clock_changes(zone, day))
 
 
 def changes(intervals: Sequence[LocalInterval], zones: Sequence[str], after: datetime, days: int) -> Iterator[datetime]:
@@ -104,7 +105,7 @@ def changes(intervals: Sequence[LocalInterval], zones: Sequence[str], after: dat
     times = {0, MINUTES_A_DAY}
     for interval in intervals:
         times |= {found for found in (minutes(interval.start), minutes(interval.end)) if found is not None}
-    ordered = sorted(times)
+    ordered = tuple(sorted(times))
     last = after
     for ahead in range(-1, days + 1):
         day = after.date() + ahead * _DAY

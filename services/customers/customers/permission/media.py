@@ -1,4 +1,4 @@
-"""The media of a customer: what his contactMedium and those of his party list, normalised, and what was said of each."""
+"""The media of a customer: what he and his party list in their contactMedium, normalised, and what was said of each."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
+from customers.identity.store import members_sql
 from customers.party.store import customer
 from customers.permission.domain import (
     ContactConsent,
@@ -23,7 +24,7 @@ from customers.permission.domain import (
 from customers.permission.engine import Consent, Contact, OptOut
 from customers.permission.media import Owner
 from customers.permission.values import LocalInterval, MediumKind, PointState
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import permission_pb2
 
 contact_point = aggregate_table(
@@ -31,9 +32,7 @@ contact_point = aggregate_table(
     "contact_point",
     ContactPoint,
     sa.Index("contact_point_owner_id", "owner_id"),
-    sa.Index(
-        "contact_point_missing", "value", postgresql_where=sa.text(f"state = '{PointState.DOES_NOT_EXIST}'")
-    ),
+    sa.Index("contact_point_missing", "value", postgresql_where=sa.text(f"state = '{PointState.DOES_NOT_EXIST}'")),
 )
 contact_consent = aggregate_table(
     metadata, "contact_consent", ContactConsent, sa.Index("contact_consent_customer_id", "customer_id", "purpose")
@@ -49,7 +48,10 @@ do_not_call_entry = aggregate_table(
     sa.Index("do_not_call_entry_number", "number"),
 )
 do_not_call_registry = aggregate_table(
-    metadata, "do_not_call_registry", DoNotCallRegistry, sa.Index("do_not_call_registry_name", "branch", "name", unique=True)
+    metadata,
+    "do_not_call_registry",
+    DoNotCallRegistry,
+    sa.Index("do_not_call_registry_name", "branch", "name", unique=True),
 )
 # Millions of them, which have no history of their own.
 do_not_call_number = sa.Table(
@@ -92,6 +94,17 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
 }
 ISOLATED = (do_not_call_number.name,)
 
+under_merge(UnderMerge.BY_MEMBERS, contact_point, columns=("owner_id",))
+under_merge(
+    UnderMerge.BY_MEMBERS,
+    contact_consent,
+    contact_opt_out,
+    do_not_call_entry,
+    contact_decision,
+    columns=("customer_id",),
+)
+under_merge(UnderMerge.NONE, do_not_call_registry, do_not_call_number, permission_policy)
+
 # Contacts farther from the one that is asked for are in no cap with it.
 _NEAR = timedelta(days=33)
 
@@ -104,34 +117,74 @@ _SEED = 7_200_411_974
 _LOCK = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(id, {_SEED}))
     FROM (SELECT DISTINCT unnest(%(ids)s::text[]) AS id ORDER BY 1) AS wanted
-"""
+"""  # noqa: S608 (a number of our own)
 
 
-def lock(unit: Unit, ids: Sequence[str]) -> None:
-    """Until the end of the transaction nobody else decides about these customers, or changes what is decided by."""
-    unit.cursor().execute(_LOCK, {"ids": list(ids)})
+# Whose media a customer's are: his under all his ids, and those of the parties that he is, under all of theirs. Of a
+# party's id: its own.
+_SAME = f"""
+    SELECT members, ARRAY(
+        WITH named AS (
+            SELECT unnest(members) AS id
+            UNION SELECT engaged_party ->> 'id' FROM customer WHERE id = ANY (members)
+        ), roots AS (
+            SELECT coalesce(survivor_id, id) AS id FROM named LEFT JOIN merged_party ON absorbed_id = named.id
+        )
+        SELECT id FROM named UNION SELECT id FROM roots
+        UNION SELECT absorbed_id FROM merged_party JOIN roots ON survivor_id = roots.id
+    )
+    FROM (SELECT {members_sql("%(id)s::text")} AS members) AS same
+"""  # noqa: S608 (parts of our own)
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """All ids of a customer (the survivor's first), and those of whom his media are; of a party, its own."""
+
+    customers: tuple[str, ...]
+    owners: tuple[str, ...]
+
+
+def same(unit: Unit, id: str) -> Same:
+    """Who else a customer is."""
+    return _same(unit.cursor().execute(_SAME, {"id": id}))
+
+
+def locked(unit: Unit, id: str) -> Same:
+    """`same`, and until the end of the transaction nobody else decides about this customer, or changes what is decided
+    by, under whichever id."""
+    ids = [id]
+    while True:
+        with unit.connection().pipeline(), unit.cursor() as lock, unit.cursor() as cursor:
+            lock.execute(_LOCK, {"ids": ids})
+            # A statement of its own, so that it sees what was committed while the lock was waited for.
+            found = _same(cursor.execute(_SAME, {"id": id}))
+        if set(found.customers) <= set(ids):
+            return found
+        ids = sorted({*ids, *found.customers})
+
+
+def _same(cursor: Any) -> Same:
+    row = cursor.fetchone()
+    assert row is not None
+    return Same(tuple(row[0]), tuple(filter(None, row[1])))
 
 
 # --- what a decision is taken by -------------------------------------------------------------------------------------
 
-# The customers or parties themselves, and the parties that the customers are.
-_OWNERS = """
-    ARRAY(
-        SELECT unnest(%(ids)s::text[])
-        UNION ALL SELECT engaged_party ->> 'id' FROM customer WHERE id = ANY (%(ids)s::text[])
-    )
+_READ_OWNERS = """
+    SELECT id, branch, contact_medium::text, characteristic::text FROM customer WHERE id = ANY (%(owners)s::text[])
+    UNION ALL
+    SELECT id, branch, contact_medium::text, party_characteristic::text FROM individual
+    WHERE id = ANY (%(owners)s::text[])
+    UNION ALL
+    SELECT id, branch, contact_medium::text, party_characteristic::text FROM organization
+    WHERE id = ANY (%(owners)s::text[])
 """
-_READ_OWNERS = f"""
-    SELECT id, branch, contact_medium::text, characteristic::text FROM customer WHERE id = ANY (%(ids)s::text[])
-    UNION ALL
-    SELECT id, branch, contact_medium::text, party_characteristic::text FROM individual WHERE id = ANY ({_OWNERS})
-    UNION ALL
-    SELECT id, branch, contact_medium::text, party_characteristic::text FROM organization WHERE id = ANY ({_OWNERS})
-"""  # noqa: S608 (parts of our own)
-_READ_POINTS = f"""
+_READ_POINTS = """
     SELECT id, branch, owner_id, kind, value, state, state_at, purpose::text, best_time::text
-    FROM contact_point WHERE owner_id = ANY ({_OWNERS}) ORDER BY id
-"""  # noqa: S608
+    FROM contact_point WHERE owner_id = ANY (%(owners)s::text[]) ORDER BY id
+"""
 _READ_POLICY = """
     SELECT id, revision FROM permission_policy
     WHERE branch = (SELECT branch FROM customer WHERE id = %(id)s) AND effective_from <= %(at)s
@@ -188,9 +241,9 @@ _read_intervals = msgspec.json.Decoder(tuple[LocalInterval, ...]).decode
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What somebody wants to know: of which customers (one, under all his ids), and with what of theirs left out."""
+    """What somebody wants to know, and the decision (his own) that isn't counted."""
 
-    ids: Sequence[str]
+    same: Same
     channel: str
     purpose: str
     at: datetime
@@ -217,8 +270,9 @@ class Known:
 def known(unit: Unit, question: Question) -> Known:
     """Everything that a decision needs and that is found by the customer's ids, in one round trip."""
     parameters = {
-        "ids": list(question.ids),
-        "id": question.ids[0],
+        "ids": list(question.same.customers),
+        "id": question.same.customers[0],
+        "owners": list(question.same.owners),
         "channel": question.channel,
         "purpose": question.purpose,
         "at": question.at,
@@ -252,8 +306,8 @@ def known(unit: Unit, question: Question) -> Known:
 
 
 def owners(unit: Unit, ids: Sequence[str]) -> tuple[tuple[Owner, ...], tuple[ContactPoint, ...]]:
-    """The customers or parties with their media, and what was said of these, the parties of the customers included."""
-    parameters = {"ids": list(ids)}
+    """Customers or parties with the media that they list, and what was said of media of theirs."""
+    parameters = {"owners": list(ids)}
     with unit.connection().pipeline():
         cursors = [unit.cursor().execute(query, parameters) for query in (_READ_OWNERS, _READ_POINTS)]
         found, points = (cursor.fetchall() for cursor in cursors)
@@ -280,7 +334,10 @@ def of_values(
 def _owner(row: Sequence[Any]) -> Owner:
     id_, branch, media, characteristics = row
     return Owner(
-        id_, branch, _read_media(media) if media else (), _read_characteristics(characteristics) if characteristics else ()
+        id_,
+        branch,
+        _read_media(media) if media else (),
+        _read_characteristics(characteristics) if characteristics else (),
     )
 
 
@@ -302,6 +359,19 @@ def _point(row: Sequence[Any]) -> ContactPoint:
 # --- the rest --------------------------------------------------------------------------------------------------------
 
 
+def branch_of(unit: Unit, customer_id: str) -> str | None:
+    """The branch of a customer; None: there is none that the caller may see."""
+    row = unit.cursor().execute("SELECT branch FROM customer WHERE id = %(id)s", {"id": customer_id}).fetchone()
+    return str(row[0]) if row is not None else None
+
+
+def registry(unit: Unit, branch: str, name: str) -> DoNotCallRegistry | None:
+    """The registry of that name, which nobody else imports until the end of the transaction."""
+    unit.cursor().execute(_LOCK, {"ids": [f"registry {branch} {name}"]})
+    parameters = {"branch": branch, "name": name}
+    return next(iter(unit.load(DoNotCallRegistry, "branch = %(branch)s AND name = %(name)s", parameters)), None)
+
+
 def decision_of(unit: Unit, token_hash: str) -> tuple[str, str] | None:
     """Id and customer of the decision that a token belongs to."""
     row = unit.cursor().execute(
@@ -313,7 +383,9 @@ def decision_of(unit: Unit, token_hash: str) -> tuple[str, str] | None:
 
 def decisions(unit: Unit, ids: Sequence[str], before: str, limit: int) -> list[ContactDecision]:
     """The latest decisions about a customer before one of them (empty: all of them)."""
-    condition = "customer_id = ANY (%(ids)s::text[]) AND (%(before)s = '' OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s"
+    condition = (
+        "customer_id = ANY (%(ids)s::text[]) AND (%(before)s = '' OR id < %(before)s) ORDER BY id DESC LIMIT %(limit)s"
+    )
     return unit.load(ContactDecision, condition, {"ids": list(ids), "before": before, "limit": limit})
 
 
@@ -369,8 +441,3 @@ def take_numbers(unit: Unit, registry: DoNotCallRegistry, numbers: Sequence[str]
     row = unit.cursor().execute(_TAKE_NUMBERS, parameters).fetchone()
     gone = unit.cursor().execute(_DROP_NUMBERS, parameters).rowcount if complete else 0
     return (int(row[0]) if row is not None else 0), gone
-
-
-def contact_point_of(unit: Unit, id: str) -> ContactPoint | None:
-    """What was said of a medium."""
-    return unit.find(ContactPoint, id)
