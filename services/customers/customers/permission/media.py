@@ -8,13 +8,10 @@ from functools import lru_cache
 import phonenumbers
 from phonenumbers import timezone
 
-from chassis.types import Characteristic, ContactMedium, Json, MediumCharacteristic
-from customers.permission.domain import ContactPoint, known_zone
+from chassis.types import ContactMedium, MediumCharacteristic
+from customers.permission.domain import known_zone
 from customers.permission.engine import Medium
-from customers.permission.values import BAD_STATES, MediumKind, PointState, RegionZone
-
-# The characteristic by which a customer or party says where the clock is that he lives by.
-TIME_ZONE = "timeZone"
+from customers.permission.values import BAD_STATES, LocalInterval, MediumKind, PointState, RegionZone
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +36,25 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A customer or party whose contactMedium lists media."""
+    """A customer or party whose contactMedium lists media; `time_zone`: what he says of the clock that he lives by."""
 
     id: str
     branch: str
-    contact_medium: tuple[ContactMedium, ...]
-    characteristic: tuple[Characteristic, ...]
+    contact_medium: tuple[ContactMedium, ...] = ()
+    time_zone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What was said of a medium, and when its state was."""
+
+    id: str
+    kind: MediumKind
+    value: str
+    state: PointState
+    state_at: datetime | None = None
+    purpose: tuple[str, ...] = ()
+    best_time: tuple[LocalInterval, ...] = ()
 
 
 def normalised(kind: MediumKind, text: str, region: str | None) -> Normalised:
@@ -108,7 +118,7 @@ def _values(where: MediumCharacteristic) -> Iterator[tuple[MediumKind, str]]:
 
 
 def media(
-    named: Sequence[Listed], points: Sequence[ContactPoint], missing: Mapping[str, datetime], blocked: Mapping[str, str]
+    named: Sequence[Listed], points: Sequence[Said], missing: Mapping[str, datetime], blocked: Mapping[str, str]
 ) -> tuple[Medium, ...]:
     """The media of a customer, each once whoever of his lists it, by kind and value. `missing`: since when a value is
     known not to exist, from whomever; `blocked`: the do-not-call entry of a value."""
@@ -124,7 +134,7 @@ def media(
             zones=number_zones(one.value) if one.kind is MediumKind.PHONE and one.well_formed else (),
             do_not_call=blocked.get(one.value),
         )
-    said: dict[tuple[MediumKind, str], list[ContactPoint]] = {}
+    said: dict[tuple[MediumKind, str], list[Said]] = {}
     for point in points:
         said.setdefault((point.kind, point.value), []).append(point)
     for key, rows in said.items():
@@ -139,7 +149,7 @@ def media(
     return tuple(sorted(result, key=lambda one: (one.kind, one.value)))
 
 
-def _state(medium: Medium, rows: Iterable[ContactPoint], missing: datetime | None) -> PointState:
+def _state(medium: Medium, rows: Iterable[Said], missing: datetime | None) -> PointState:
     """What has been said last, except that a bad medium stays bad until somebody verifies it."""
     said = [(row.state_at, row.state) for row in rows if row.state_at is not None]
     if missing is not None and medium.kind is MediumKind.PHONE:
@@ -157,7 +167,7 @@ def _state(medium: Medium, rows: Iterable[ContactPoint], missing: datetime | Non
 def zones(owners: Iterable[Owner], regions: Sequence[RegionZone]) -> tuple[tuple[str, ...], str]:
     """The time zones that he may be in, and what says so: he himself, else his addresses; none when neither does."""
     known = list(owners)
-    own = {zone for owner in known for zone in _said(owner.characteristic)}
+    own = {zone for owner in known for zone in owner.time_zone if known_zone(zone)}
     if own:
         return tuple(sorted(own)), "CUSTOMER"
     by_name = {(region.name or "").casefold(): region.time_zone for region in regions}
@@ -173,11 +183,3 @@ def _of_address(where: MediumCharacteristic | None, by_name: Mapping[str, tuple[
         return ()
     names = (where.city, where.state_or_province, where.country)
     return next((by_name[name.strip().casefold()] for name in names if name and name.strip().casefold() in by_name), ())
-
-
-def _said(characteristics: Iterable[Characteristic]) -> Iterator[str]:
-    for one in characteristics:
-        if one.name == TIME_ZONE and isinstance(one.value, Json):
-            zone = one.value.text.strip('"')
-            if known_zone(zone):
-                yield zone

@@ -35,9 +35,9 @@ class Points:
         """Those that are listed, and those of which something was said. Raises NotFound."""
         with self._database.unit() as unit:
             same = store.same(unit, request.owner_id)
-            owners, points = store.owners(unit, same.owners)
-            found = _owner(owners, same, request.owner_id)
-            return permission_pb2.ListContactPointsResponse(items=self._items(unit, found.branch, owners, points))
+            known = store.owners(unit, same.owners)
+            found = _owner(known.owners, same, request.owner_id)
+            return permission_pb2.ListContactPointsResponse(items=self._items(unit, found.branch, known))
 
     def mark(self, request: permission_pb2.MarkContactPointRequest) -> permission_pb2.ContactPoint:
         """Raises InvalidArgument, NotFound, FailedPrecondition NEEDS_VERIFICATION."""
@@ -79,7 +79,7 @@ class Points:
 
         def work(unit: Unit) -> permission_pb2.ContactPoint:
             same = store.locked(unit, request.owner_id)
-            owners, points = store.owners(unit, same.owners)
+            owners = store.owners(unit, same.owners).owners
             asked = _owner(owners, same, request.owner_id)
             value = media.normalised(kind, request.value, region_of(unit, asked.branch, unit.at)).value
             owner = self._lister(unit, asked, owners, kind, value)
@@ -93,8 +93,7 @@ class Points:
             if point.state_at != said_at:
                 _clarify(unit, point, same.customers[0] if asked.id in same.customers else None)
             unit.flush()
-            owners, points = store.owners(unit, same.owners)
-            items = self._items(unit, owner.branch, owners, points)
+            items = self._items(unit, owner.branch, store.owners(unit, same.owners))
             return next(item for item in items if item.id == id_)
 
         return self._database.transact(request, permission_pb2.ContactPoint, work)
@@ -109,9 +108,8 @@ class Points:
             return asked
         return next(owner for owner in owners if owner.id in listing)
 
-    def _items(
-        self, unit: Unit, branch: str, owners: Sequence[Owner], points: Sequence[ContactPoint]
-    ) -> list[permission_pb2.ContactPoint]:
+    def _items(self, unit: Unit, branch: str, known: store.Known) -> list[permission_pb2.ContactPoint]:
+        owners, points = known.owners, known.points
         named = list(media.listed(owners, region_of(unit, branch, unit.at), unit.at))
         values = {one.value for one in named} | {point.value for point in points}
         _, absent = store.of_values(unit, branch, values, unit.at)

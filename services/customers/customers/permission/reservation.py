@@ -55,8 +55,8 @@ class Reservations:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        # By id and revision; the oldest goes first.
-        self._terms: OrderedDict[tuple[str, int], PolicyTerms] = OrderedDict()
+        # The oldest goes first.
+        self._terms: OrderedDict[store.InForce, PolicyTerms] = OrderedDict()
 
     def reserve(self, request: permission_pb2.ReserveContactRequest) -> permission_pb2.ReserveContactResponse:
         """Answers and keeps the answer. Raises InvalidArgument, NotFound."""
@@ -198,16 +198,16 @@ class Reservations:
             media=media.media(named, known.points, absent, blocked),
             consents=known.consents,
             opt_outs=known.opt_outs,
-            do_not_call=known.do_not_call,
+            do_not_call=known.do_not_call[0].id if known.do_not_call else None,
             contacts=known.contacts,
         )
 
-    def _policy(self, unit: Unit, found: tuple[str, int] | None) -> PolicyTerms | None:
-        if found is None:
+    def _policy(self, unit: Unit, found: Sequence[store.InForce]) -> PolicyTerms | None:
+        if not found:
             return None
-        terms = self._terms.get(found)
+        terms = self._terms.get(found[0])
         if terms is None:
-            terms = self._terms[found] = unit.get(PermissionPolicy, found[0]).terms()
+            terms = self._terms[found[0]] = unit.get(PermissionPolicy, found[0].id).terms()
             while len(self._terms) > _KEPT:
                 self._terms.popitem(last=False)
         return terms

@@ -1,6 +1,6 @@
 """Tables of permissions, and what is read of them for a decision."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from customers.identity.store import members_sql
-from customers.party.store import customer
 from customers.permission.domain import (
     ContactConsent,
     ContactDecision,
@@ -22,8 +21,8 @@ from customers.permission.domain import (
     PermissionPolicy,
 )
 from customers.permission.engine import Consent, Contact, OptOut
-from customers.permission.media import Owner
-from customers.permission.values import LocalInterval, MediumKind, PointState
+from customers.permission.media import Owner, Said
+from customers.permission.values import PointState
 from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import permission_pb2
 
@@ -172,43 +171,55 @@ def _same(cursor: Any) -> Same:
 
 # --- what a decision is taken by -------------------------------------------------------------------------------------
 
-_READ_OWNERS = """
-    SELECT id, branch, contact_medium::text, characteristic::text FROM customer WHERE id = ANY (%(owners)s::text[])
-    UNION ALL
-    SELECT id, branch, contact_medium::text, party_characteristic::text FROM individual
-    WHERE id = ANY (%(owners)s::text[])
-    UNION ALL
-    SELECT id, branch, contact_medium::text, party_characteristic::text FROM organization
-    WHERE id = ANY (%(owners)s::text[])
-"""
-_READ_POINTS = """
-    SELECT id, branch, owner_id, kind, value, state, state_at, purpose::text, best_time::text
+# The characteristic by which a customer or party says by which clock he lives.
+_TIME_ZONE = "timeZone"
+
+
+def _owners_of(table: str, characteristic: str) -> str:
+    return f"""
+        SELECT id, branch, coalesce(contact_medium, '[]') AS contact_medium, ARRAY(
+            SELECT one ->> 'value' FROM jsonb_array_elements({characteristic}) AS one
+            WHERE one ->> 'name' = '{_TIME_ZONE}' AND jsonb_typeof(one -> 'value') = 'string'
+        ) AS time_zone
+        FROM {table} WHERE id = ANY (%(owners)s::text[])
+    """  # noqa: S608 (names of our own)
+
+
+_OWNERS = " UNION ALL ".join(
+    (
+        _owners_of("customer", "characteristic"),
+        _owners_of("individual", "party_characteristic"),
+        _owners_of("organization", "party_characteristic"),
+    )
+)
+_POINTS = """
+    SELECT id, kind, value, state, state_at, coalesce(purpose, '[]') AS purpose, coalesce(best_time, '[]') AS best_time
     FROM contact_point WHERE owner_id = ANY (%(owners)s::text[]) ORDER BY id
 """
-_READ_POLICY = """
+_POLICY = """
     SELECT id, revision FROM permission_policy
     WHERE branch = (SELECT branch FROM customer WHERE id = %(id)s) AND effective_from <= %(at)s
     ORDER BY effective_from DESC, version DESC LIMIT 1
 """
-_READ_CONSENTS = """
+_CONSENTS = """
     SELECT id, channel, given_at, valid_until, withdrawn_at FROM contact_consent
     WHERE customer_id = ANY (%(ids)s::text[]) AND purpose = %(purpose)s
     ORDER BY coalesce(withdrawn_at, given_at) DESC, id LIMIT 200
 """
-_READ_OPT_OUTS = """
+_OPT_OUTS = """
     SELECT id, channel, purpose FROM contact_opt_out
     WHERE customer_id = ANY (%(ids)s::text[]) AND lifted_at IS NULL
         AND (channel IS NULL OR channel = %(channel)s) AND (purpose IS NULL OR purpose = %(purpose)s)
     ORDER BY id LIMIT 20
 """
-_READ_DO_NOT_CALL = """
+_DO_NOT_CALL = """
     SELECT id FROM do_not_call_entry
     WHERE customer_id = ANY (%(ids)s::text[]) AND lifted_at IS NULL AND (until IS NULL OR until > %(at)s)
     ORDER BY id LIMIT 1
 """
 # Of each purpose and channel, on either side of the instant, as many of the nearest as the largest cap may count.
-_READ_CONTACTS = """
-    SELECT contact_at, channel, purpose, CASE WHEN state = 'reserved' THEN expires_at END
+_CONTACTS = """
+    SELECT contact_at AS at, channel, purpose, CASE WHEN state = 'reserved' THEN expires_at END AS expires_at
     FROM (
         SELECT id, contact_at, channel, purpose, state, expires_at, row_number() OVER (
             PARTITION BY purpose, channel, contact_at <= %(at)s
@@ -220,6 +231,21 @@ _READ_CONTACTS = """
     ) AS near
     WHERE place <= %(most)s ORDER BY contact_at, id
 """
+
+
+def _list(name: str, query: str) -> str:
+    return f"'{name}', (SELECT coalesce(json_agg(one), '[]') FROM ({query}) AS one)"  # noqa: S608 (queries of our own)
+
+
+# One statement: each of its own costs the driver more than all of them together cost the server.
+_KNOWN = f"""
+    SELECT json_build_object(
+        {_list("owners", _OWNERS)}, {_list("points", _POINTS)}, {_list("policy", _POLICY)},
+        {_list("consents", _CONSENTS)}, {_list("opt_outs", _OPT_OUTS)}, {_list("do_not_call", _DO_NOT_CALL)},
+        {_list("contacts", _CONTACTS)}
+    )::text
+"""
+_LISTED = f"SELECT json_build_object({_list('owners', _OWNERS)}, {_list('points', _POINTS)})::text"
 # By value: what lists it as not to be called, and since when it is known not to exist.
 _READ_VALUES = """
     SELECT number, id, NULL::timestamptz FROM do_not_call_entry
@@ -232,11 +258,6 @@ _READ_VALUES = """
     SELECT value, NULL, state_at FROM contact_point
     WHERE branch = %(branch)s AND value = ANY (%(values)s::text[]) AND state = 'doesNotExist'
 """
-
-_read_media: Callable[[str], Any] = customer.c.contact_medium.type.decode  # type: ignore[attr-defined]
-_read_characteristics: Callable[[str], Any] = customer.c.characteristic.type.decode  # type: ignore[attr-defined]
-_read_names = msgspec.json.Decoder(tuple[str, ...]).decode
-_read_intervals = msgspec.json.Decoder(tuple[LocalInterval, ...]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,21 +275,38 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class InForce:
+    """Which policy is in force, in which state."""
+
+    id: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A do-not-call entry."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What the database knows for an answer."""
+    """What the database knows for an answer; of policies and entries there is one or none."""
 
     owners: tuple[Owner, ...]
-    points: tuple[ContactPoint, ...]
-    # Id and revision of the policy in force.
-    policy: tuple[str, int] | None
-    consents: tuple[Consent, ...]
-    opt_outs: tuple[OptOut, ...]
-    do_not_call: str | None
-    contacts: tuple[Contact, ...]
+    points: tuple[Said, ...]
+    policy: tuple[InForce, ...] = ()
+    consents: tuple[Consent, ...] = ()
+    opt_outs: tuple[OptOut, ...] = ()
+    do_not_call: tuple[Entry, ...] = ()
+    contacts: tuple[Contact, ...] = ()
+
+
+_read = msgspec.json.Decoder(Known).decode
 
 
 def known(unit: Unit, question: Question) -> Known:
-    """Everything that a decision needs and that is found by the customer's ids, in one round trip."""
+    """Everything that a decision needs and that is found by the customer's ids."""
     parameters = {
         "ids": list(question.same.customers),
         "id": question.same.customers[0],
@@ -282,36 +320,18 @@ def known(unit: Unit, question: Question) -> Known:
         "until": question.at + _NEAR,
         "most": question.most,
     }
-    queries = (
-        _READ_OWNERS, _READ_POINTS, _READ_POLICY, _READ_CONSENTS, _READ_OPT_OUTS, _READ_DO_NOT_CALL, _READ_CONTACTS
-    )  # fmt: skip
-    with unit.connection().pipeline():
-        cursors = [unit.cursor().execute(query, parameters) for query in queries]
-        owners, points, policy, consents, opt_outs, listed, contacts = (cursor.fetchall() for cursor in cursors)
-    return Known(
-        owners=tuple(_owner(row) for row in owners),
-        points=tuple(_point(row) for row in points),
-        policy=(policy[0][0], policy[0][1]) if policy else None,
-        consents=tuple(
-            Consent(id=id_, channel=channel, given_at=given_at, valid_until=until, withdrawn_at=withdrawn_at)
-            for id_, channel, given_at, until, withdrawn_at in consents
-        ),
-        opt_outs=tuple(OptOut(id=id_, channel=channel, purpose=purpose) for id_, channel, purpose in opt_outs),
-        do_not_call=listed[0][0] if listed else None,
-        contacts=tuple(
-            Contact(at=at, channel=channel, purpose=purpose, expires_at=expires_at)
-            for at, channel, purpose, expires_at in contacts
-        ),
-    )
+    return _found(unit, _KNOWN, parameters)
 
 
-def owners(unit: Unit, ids: Sequence[str]) -> tuple[tuple[Owner, ...], tuple[ContactPoint, ...]]:
-    """Customers or parties with the media that they list, and what was said of media of theirs."""
-    parameters = {"owners": list(ids)}
-    with unit.connection().pipeline():
-        cursors = [unit.cursor().execute(query, parameters) for query in (_READ_OWNERS, _READ_POINTS)]
-        found, points = (cursor.fetchall() for cursor in cursors)
-    return tuple(_owner(row) for row in found), tuple(_point(row) for row in points)
+def _found(unit: Unit, statement: str, parameters: Mapping[str, Any]) -> Known:
+    row = unit.cursor().execute(statement, parameters).fetchone()
+    assert row is not None
+    return _read(row[0])
+
+
+def owners(unit: Unit, ids: Sequence[str]) -> Known:
+    """Customers or parties with the media that they list, and what was said of media of theirs; nothing else."""
+    return _found(unit, _LISTED, {"owners": list(ids)})
 
 
 def of_values(
@@ -329,31 +349,6 @@ def of_values(
             elif since is not None:
                 missing[value] = max(since, missing.get(value, since))
     return blocked, missing
-
-
-def _owner(row: Sequence[Any]) -> Owner:
-    id_, branch, media, characteristics = row
-    return Owner(
-        id_,
-        branch,
-        _read_media(media) if media else (),
-        _read_characteristics(characteristics) if characteristics else (),
-    )
-
-
-def _point(row: Sequence[Any]) -> ContactPoint:
-    id_, branch, owner_id, kind, value, state, state_at, purpose, best_time = row
-    return ContactPoint(
-        id=id_,
-        branch=branch,
-        owner_id=owner_id,
-        kind=MediumKind(kind),
-        value=value,
-        state=PointState(state),
-        state_at=state_at,
-        purpose=_read_names(purpose) if purpose else (),
-        best_time=_read_intervals(best_time) if best_time else (),
-    )
 
 
 # --- the rest --------------------------------------------------------------------------------------------------------
