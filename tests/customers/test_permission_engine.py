@@ -10,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from customers.permission import engine, hours
-from customers.permission.engine import Consent, Contact, Facts, Medium, OptOut, Rules, decide
+from customers.permission.engine import decide
+from customers.permission.facts import Consent, Contact, Facts, Medium, OptOut, Rules
 from customers.permission.values import (
     CapPeriod,
     ChannelRule,

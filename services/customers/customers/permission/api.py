@@ -14,18 +14,19 @@ from chassis.resources import Collection, Conditions, Filters, StandardMethods
 from chassis.types import Aggregate, new_id
 from customers.identity.store import same_customer
 from customers.party.domain import Customer
-from customers.permission import engine, media, points, store
+from customers.permission import engine, media, points, reading, store
 from customers.permission.domain import (
     ContactConsent,
     ContactDecision,
     ContactOptOut,
     DoNotCallEntry,
     DoNotCallRegistry,
-    PermissionPolicy,
     refuse,
     required,
 )
+from customers.permission.facts import Decision
 from customers.permission.points import Points
+from customers.permission.policy import PermissionPolicy
 from customers.permission.reservation import Reservations
 from customers.permission.values import DecisionReceipt, DecisionState, MediumKind
 from svyaz.customers.v1 import permission_pb2 as pb
@@ -173,7 +174,7 @@ class Permissions(StandardMethods):
             wrong = Violation("limit", f"from 0 to {_MOST_DECISIONS}")
             raise InvalidArgument("INVALID_LIMIT", wrong.description, violations=[wrong])
         with self._database.unit() as unit:
-            same = store.same(unit, request.customer_id)
+            same = reading.same(unit, request.customer_id)
             found = store.decisions(unit, same.customers, request.before_id, limit)
             return pb.ListContactDecisionsResponse(items=[to_message(one, pb.ContactDecision) for one in found])
 
@@ -202,7 +203,7 @@ class Permissions(StandardMethods):
         refuse(required(customer_id=customer_id))
 
         def work(unit: Unit) -> M:
-            same = store.locked(unit, customer_id)
+            same = reading.locked(unit, customer_id)
             branch = store.branch_of(unit, same.customers[0])
             if branch is None:
                 raise missing(Customer, customer_id)
@@ -222,7 +223,7 @@ class Permissions(StandardMethods):
             found = unit.get(cls, request.id)
             customer_id = getattr(found, "customer_id", None)
             if customer_id:
-                store.locked(unit, customer_id)
+                reading.locked(unit, customer_id)
             change(found, unit)
             unit.flush()
             return to_message(found, message)
@@ -249,7 +250,7 @@ def _of_customer(table: sa.Table) -> Callable[[Filters], tuple[Filters, Conditio
     return elsewhere
 
 
-def _replayed(receipt: DecisionReceipt) -> tuple[engine.Decision, DecisionReceipt]:
+def _replayed(receipt: DecisionReceipt) -> tuple[Decision, DecisionReceipt]:
     try:
         return engine.replay(receipt)
     except msgspec.ValidationError as error:

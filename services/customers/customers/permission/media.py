@@ -10,7 +10,7 @@ from phonenumbers import timezone
 
 from chassis.types import ContactMedium, MediumCharacteristic
 from customers.permission.domain import known_zone
-from customers.permission.engine import Medium
+from customers.permission.facts import Medium
 from customers.permission.values import BAD_STATES, LocalInterval, MediumKind, PointState, RegionZone
 
 

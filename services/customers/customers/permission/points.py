@@ -7,7 +7,7 @@ from chassis import convert
 from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, Violation
 from customers.party.domain import Customer
-from customers.permission import media, store
+from customers.permission import media, reading, store
 from customers.permission.domain import ContactPoint, point_id, refuse, required
 from customers.permission.media import Owner
 from customers.permission.values import LocalInterval, MediumKind, PointState
@@ -34,8 +34,8 @@ class Points:
     def listed(self, request: permission_pb2.ListContactPointsRequest) -> permission_pb2.ListContactPointsResponse:
         """Those that are listed, and those of which something was said. Raises NotFound."""
         with self._database.unit() as unit:
-            same = store.same(unit, request.owner_id)
-            known = store.owners(unit, same.owners)
+            same = reading.same(unit, request.owner_id)
+            known = reading.owners(unit, same.owners)
             found = _owner(known.owners, same, request.owner_id)
             return permission_pb2.ListContactPointsResponse(items=self._items(unit, found.branch, known))
 
@@ -78,8 +78,8 @@ class Points:
         assert kind is not None
 
         def work(unit: Unit) -> permission_pb2.ContactPoint:
-            same = store.locked(unit, request.owner_id)
-            owners = store.owners(unit, same.owners).owners
+            same = reading.locked(unit, request.owner_id)
+            owners = reading.owners(unit, same.owners).owners
             asked = _owner(owners, same, request.owner_id)
             value = media.normalised(kind, request.value, region_of(unit, asked.branch, unit.at)).value
             owner = self._lister(unit, asked, owners, kind, value)
@@ -93,7 +93,7 @@ class Points:
             if point.state_at != said_at:
                 _clarify(unit, point, same.customers[0] if asked.id in same.customers else None)
             unit.flush()
-            items = self._items(unit, owner.branch, store.owners(unit, same.owners))
+            items = self._items(unit, owner.branch, reading.owners(unit, same.owners))
             return next(item for item in items if item.id == id_)
 
         return self._database.transact(request, permission_pb2.ContactPoint, work)
@@ -108,11 +108,11 @@ class Points:
             return asked
         return next(owner for owner in owners if owner.id in listing)
 
-    def _items(self, unit: Unit, branch: str, known: store.Known) -> list[permission_pb2.ContactPoint]:
+    def _items(self, unit: Unit, branch: str, known: reading.Known) -> list[permission_pb2.ContactPoint]:
         owners, points = known.owners, known.points
         named = list(media.listed(owners, region_of(unit, branch, unit.at), unit.at))
         values = {one.value for one in named} | {point.value for point in points}
-        _, absent = store.of_values(unit, branch, values, unit.at)
+        _, absent = reading.of_values(unit, branch, values, unit.at)
         folded = {(one.kind, one.value): one for one in media.media(named, points, absent, {})}
         branches = {owner.id: owner.branch for owner in owners}
         full = {
@@ -164,7 +164,7 @@ def _clarify(unit: Unit, point: ContactPoint, customer_id: str | None) -> None:
     )
 
 
-def _owner(owners: Sequence[Owner], same: store.Same, id_: str) -> Owner:
+def _owner(owners: Sequence[Owner], same: reading.Same, id_: str) -> Owner:
     """Raises NotFound."""
     found = {owner.id: owner for owner in owners}
     for wanted in (id_, same.customers[0]):

@@ -13,9 +13,10 @@ from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, NotFound, Violation
 from chassis.types import new_id
 from customers.party.domain import Customer
-from customers.permission import engine, media, store
-from customers.permission.domain import ContactDecision, PermissionPolicy, PolicyTerms, refuse, required
-from customers.permission.engine import Decision, Facts, Rules
+from customers.permission import engine, media, reading, store
+from customers.permission.domain import ContactDecision, refuse, required
+from customers.permission.facts import Decision, Facts, Rules
+from customers.permission.policy import PermissionPolicy, PolicyTerms
 from customers.permission.values import DecisionReceipt, DecisionState
 from svyaz.customers.v1 import permission_pb2
 
@@ -56,7 +57,7 @@ class Reservations:
     def __init__(self, database: Database) -> None:
         self._database = database
         # The oldest goes first.
-        self._terms: OrderedDict[store.InForce, PolicyTerms] = OrderedDict()
+        self._terms: OrderedDict[reading.InForce, PolicyTerms] = OrderedDict()
 
     def reserve(self, request: permission_pb2.ReserveContactRequest) -> permission_pb2.ReserveContactResponse:
         """Answers and keeps the answer. Raises InvalidArgument, NotFound."""
@@ -64,7 +65,7 @@ class Reservations:
         refuse(required(**named))
 
         def work(unit: Unit) -> permission_pb2.ReserveContactResponse:
-            same = store.locked(unit, request.customer_id)
+            same = reading.locked(unit, request.customer_id)
             # Not the transaction's beginning: the lock may have been waited for.
             now = self._database.clock.now()
             at = _instant(request, now)
@@ -147,17 +148,17 @@ class Reservations:
 
     # --- what they share ---
 
-    def _locked(self, unit: Unit, token: str) -> tuple[ContactDecision, store.Same]:
+    def _locked(self, unit: Unit, token: str) -> tuple[ContactDecision, reading.Same]:
         """The decision of a token, when nobody else decides about its customer."""
         found = store.decision_of(unit, _hash(token)) if token else None
         if found is None:
             raise NotFound("TOKEN_UNKNOWN", "there is no such token")
         id_, customer_id = found
-        same = store.locked(unit, customer_id)
+        same = reading.locked(unit, customer_id)
         return unit.get(ContactDecision, id_), same
 
-    def _judge(self, unit: Unit, same: store.Same, wanted: _Wanted, at: datetime, now: datetime) -> _Judged:
-        known = store.known(unit, store.Question(same, wanted.channel, wanted.purpose, at, now, wanted.own))
+    def _judge(self, unit: Unit, same: reading.Same, wanted: _Wanted, at: datetime, now: datetime) -> _Judged:
+        known = reading.known(unit, reading.Question(same, wanted.channel, wanted.purpose, at, now, wanted.own))
         branch = next((owner.branch for owner in known.owners if owner.id == same.customers[0]), None)
         if branch is None:
             raise missing(Customer, same.customers[0])
@@ -171,8 +172,8 @@ class Reservations:
         self,
         unit: Unit,
         branch: str,
-        same: store.Same,
-        known: store.Known,
+        same: reading.Same,
+        known: reading.Known,
         wanted: _Wanted,
         terms: PolicyTerms | None,
         rules: Rules,
@@ -182,7 +183,7 @@ class Reservations:
         region = terms.region if terms is not None else None
         named = list(media.listed(known.owners, region, at))
         values = {one.value for one in named} | {point.value for point in known.points}
-        blocked, absent = store.of_values(unit, branch, values, at)
+        blocked, absent = reading.of_values(unit, branch, values, at)
         zones, zones_by = media.zones(known.owners, terms.region_zone if terms is not None else ())
         kind = rules.channel.kind if rules.channel is not None else None
         return Facts(
@@ -202,7 +203,7 @@ class Reservations:
             contacts=known.contacts,
         )
 
-    def _policy(self, unit: Unit, found: Sequence[store.InForce]) -> PolicyTerms | None:
+    def _policy(self, unit: Unit, found: Sequence[reading.InForce]) -> PolicyTerms | None:
         if not found:
             return None
         terms = self._terms.get(found[0])
