@@ -34,6 +34,7 @@ from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.view.api import Customers360
@@ -47,6 +48,7 @@ from svyaz.customers.v1 import (
     interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -131,4 +133,5 @@ def customers_registrations(database: Database) -> list[Registration]:
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
             Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
         ),
+        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
     ]

@@ -14,6 +14,7 @@ from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
 from customers.party import hierarchy
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -31,12 +32,14 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **task.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
+    **permission.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *permission.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",
