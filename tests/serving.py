@@ -35,6 +35,7 @@ from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.privacy.accesses import AccessLog
 from customers.privacy.api import Privacy
 from customers.privacy.heard import redact_again
@@ -51,6 +52,7 @@ from svyaz.customers.v1 import (
     interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     privacy_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
@@ -155,6 +157,7 @@ def customers_registrations(database: Database) -> list[Registration]:
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
             Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
         ),
+        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
         (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
     ]
 

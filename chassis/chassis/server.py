@@ -41,9 +41,9 @@ _OPEN_SERVICES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.Se
 _WATCHED = ("OK", "INTERNAL", "UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 Registration = tuple[Callable[[Any, grpc.Server], None], Any]
-# What is done with each answer of a method before it goes out, within its call; nothing goes out when it raises. Asked
-# once per method (its descriptor); None: nothing is done with this one's.
-BeforeAnswer = Callable[[Any], Callable[[Any], None] | None]
+# What is done with each answer of a method (and its request) before it goes out, within its call; nothing goes out when
+# it raises. Asked once per method (its descriptor); None: nothing is done with this one's.
+BeforeAnswer = Callable[[Any], Callable[[Any, Any], None] | None]
 
 
 def _as_it_is(method: Any) -> None:
@@ -151,7 +151,7 @@ class _Interceptor(grpc.ServerInterceptor):
                     with using(call):
                         response = behavior(request, context)
                         if before_answer is not None:
-                            before_answer(response)
+                            before_answer(request, response)
                     succeeded.inc()
                     return response
                 except DomainError as error:

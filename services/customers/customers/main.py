@@ -31,6 +31,7 @@ from customers.interaction.store import Timeline
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.privacy.accesses import AccessLog
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
@@ -52,6 +53,7 @@ from svyaz.customers.v1 import (
     interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     privacy_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
@@ -114,6 +116,7 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,

@@ -14,6 +14,7 @@ from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
 from customers.party import hierarchy
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.privacy import store as privacy
 from customers.privacy.accesses import access
 from customers.role import store as role
@@ -33,6 +34,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **task.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
+    **permission.RESOURCES,
     **privacy.RESOURCES,
 }
 # The tables that are under the policies of branches.
@@ -40,6 +42,7 @@ ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *permission.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",

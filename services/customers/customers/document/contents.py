@@ -77,7 +77,7 @@ class Contents:
             )
         with self._database.unit() as unit:
             # First the timer, as the sweeper does.
-            _sweep_later(unit, branch, content.content_hash)
+            sweep_later(unit, branch, content.content_hash)
             store.keep(unit, branch, content)
         self._objects.put(branch, content.content_hash, blocks())
         return content
@@ -117,14 +117,14 @@ class Contents:
         document.attachment = tuple(_completed(one, found) for one in document.attachment)
         store.use(unit, document, now - before, before - now)
         for dropped in sorted(before - now):
-            _sweep_later(unit, document.branch, dropped)
+            sweep_later(unit, document.branch, dropped)
 
     def release(self, unit: Unit, document: Document) -> None:
         """The document is deleted: what only it had in it goes in an hour."""
         before = store.used_by(unit, document.id)
         store.use(unit, document, (), before)
         for dropped in sorted(before):
-            _sweep_later(unit, document.branch, dropped)
+            sweep_later(unit, document.branch, dropped)
 
     def block(self, branch: str, content: Kept, number: int) -> bytes:
         """A block of the content, empty past the end. Raises Corrupt when it isn't what was written, OSError."""
@@ -155,7 +155,7 @@ class Contents:
         store.forget(unit, branch, content_hash)
 
 
-def _sweep_later(unit: Unit, branch: str, content_hash: str) -> None:
+def sweep_later(unit: Unit, branch: str, content_hash: str) -> None:
     set_timer(unit, f"{content_hash} {branch}", SWEEP, unit.at + GRACE, branch)
 
 

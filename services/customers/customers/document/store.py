@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from customers.document.domain import Document, DocumentSpecification
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import document_pb2
 
 document = aggregate_table(metadata, "document", Document)
@@ -46,6 +46,9 @@ content_upload = sa.Table(
 under_merge(UnderMerge.BY_MEMBERS, document, columns=("related_party", "related_entity"))
 under_merge(UnderMerge.BY_MEMBERS, document_specification, columns=("related_party",))
 under_merge(UnderMerge.NONE, kept_content, content_use, content_upload)
+# A content goes with its last use; what is uploaded becomes one, or goes by itself.
+under_erasure(UnderErasure.DELETED, content_use, columns=("document_id",))
+under_erasure(UnderErasure.EXPIRES, kept_content, content_upload)
 
 ISOLATED = (kept_content.name, content_use.name, content_upload.name)
 

@@ -14,7 +14,7 @@ from customers.interaction.domain import PartyInteraction, texts
 from customers.interaction.numbers import index_words
 from customers.interaction.wording import END, GAP, HIT, Wanted, folded
 from customers.party import store as party
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import interaction_pb2
 
 party_interaction = aggregate_table(metadata, "party_interaction", PartyInteraction)
@@ -56,6 +56,8 @@ timeline_entry = sa.Table(
 )
 under_merge(UnderMerge.BY_MEMBERS, party_interaction, columns=("related_party",))
 under_merge(UnderMerge.BY_MEMBERS, timeline_entry, columns=("customer_id",))
+# It is what is searched: the interaction itself stays, without its words.
+under_erasure(UnderErasure.DELETED, timeline_entry, columns=("interaction_id",))
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     PartyInteraction: Resource(interaction_pb2.PartyInteraction, party_interaction)

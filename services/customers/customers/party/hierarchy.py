@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from chassis.db import Unit
 from chassis.errors import InvalidArgument, Violation
 from customers.party.domain import Organization
-from customers.schema import UnderMerge, metadata, under_merge
+from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 # How many are named in one answer, in either direction.
 MOST = 2_000
@@ -33,6 +33,7 @@ organization_link = sa.Table(
     sa.Index("organization_link_child_id", "child_id"),
 )
 under_merge(UnderMerge.BY_MEMBERS, organization_link, columns=("stated_by", "parent_id", "child_id"))
+under_erasure(UnderErasure.KEPT, organization_link)
 
 ISOLATED = (organization_link.name,)
 

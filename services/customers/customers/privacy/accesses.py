@@ -15,7 +15,7 @@ from chassis.db import Database, Unit
 from chassis.errors import Unavailable
 from chassis.sharing import Shared
 from chassis.types import new_id
-from customers.privacy.records import Record, finder
+from customers.privacy.records import Record, of_method
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 UNSTATED = "unstated"
@@ -80,16 +80,16 @@ class AccessLog:
         self._database = database
         self._shared: Shared[int] = Shared()
 
-    def of_method(self, method: Any) -> Callable[[Any], None] | None:
+    def of_method(self, method: Any) -> Callable[[Any, Any], None] | None:
         """What logs the answers of a method; None where nothing in them is about a person."""
-        find = finder(method.output_type)
+        find = of_method(method)
         if find is None:
             return None
 
-        def log(answer: Message) -> None:
+        def log(request: Message, answer: Message) -> None:
             call = calls.current()
             if _SERVICE not in call.principal.roles:
-                self._log(call, find(answer))
+                self._log(call, find(request, answer))
 
         return log
 

@@ -11,6 +11,8 @@ from chassis.db import Unit
 from chassis.personal import holds_personal, marked_personal, nested_personal, redact, redacted
 from chassis.timers import TimerHandler, set_timer
 from chassis.types import Aggregate
+from customers.document.contents import sweep_later
+from customers.document.store import used_by
 from customers.party.domain import Referrer
 from customers.party.store import remember as remember_references
 from customers.privacy import store
@@ -40,7 +42,7 @@ def step(erasure_id: str, unit: Unit) -> None:
             aggregates += _aggregate(unit, kind, record_id)
             events += _events(unit, erasure_id, kind, record_id, message)
             versions += _versions(unit, kind, record_id, message)
-        _delete(unit, record_id)
+        _delete(unit, record_id, found.branch)
     if aggregates or events or versions:
         found.count(aggregates, events, versions)
     store.done(unit, [record_id for _, record_id in batch])
@@ -122,8 +124,11 @@ def _versions(unit: Unit, kind: str, id: str, message: type[Message]) -> int:
         return len(clean)
 
 
-def _delete(unit: Unit, record_id: str) -> None:
-    """What was worked out of the record."""
+def _delete(unit: Unit, record_id: str, branch: str) -> None:
+    """What was worked out of the record, and what is kept for it."""
+    for content_hash in used_by(unit, record_id):
+        # It is kept for a document; unless others have it too, it goes.
+        sweep_later(unit, branch, content_hash)
     for table in metadata.tables.values():
         rule, columns = rule_under_erasure(table) or (None, ())
         if rule is UnderErasure.DELETED:

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from chassis.db import Unit
 from chassis.errors import NotFound
+from chassis.personal import holds_personal
 from customers.account.domain import Account, owners
 from customers.identity.store import members_sql, party_members
 from customers.party.domain import Individual
 from customers.privacy.domain import Need, owed
+from customers.schema import rule_under_merge
 from customers.view.sections import SECTIONS
 
 # What keeps a person, as long as it runs or is open.
@@ -124,10 +127,25 @@ def records(unit: Unit, person: Person) -> set[tuple[str, str]]:
         found = {(str(row[0]), str(row[1])) for row in cursor.execute(_ABOUT, values)}
         # Also what the view hasn't heard of yet.
         found |= {(str(row[0]), str(row[1])) for row in cursor.execute(_REFERRING, values)}
+    found |= set(_by_column(unit, person))
     found |= {(person.kind, party) for party in person.party_ids}
     found |= {("Customer", customer) for customer in person.customer_ids}
     others = {(type(account).__name__, account.id) for account in _accounts(unit, found) if not _owned(account, person)}
     return found - others
+
+
+def _by_column(unit: Unit, person: Person) -> Iterator[tuple[str, str]]:
+    """Those of our own things whose table says in which columns it names a customer or party."""
+    for cls, resource in unit.database.resources.items():
+        _, columns = rule_under_merge(resource.table) or (None, ())
+        names = [name for name in columns if isinstance(resource.table.c[name].type, sa.Text)]
+        if names and holds_personal(resource.message.DESCRIPTOR):
+            for name in names:
+                # Names of our own tables and columns.
+                query = f"SELECT id FROM {resource.table.name} WHERE {name} = ANY (%(ids)s)"  # noqa: S608
+                with unit.cursor() as cursor:
+                    rows = cursor.execute(query, {"ids": list(person.subjects)}).fetchall()
+                yield from ((cls.__name__, str(row[0])) for row in rows)
 
 
 def _account_kinds(unit: Unit) -> dict[str, type[Account]]:
