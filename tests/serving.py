@@ -13,13 +13,24 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Registration, Server
+from chassis.zones import BranchZones
 from customers import store
 from customers.account.api import Accounts
 from customers.importing.api import Imports
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.task.api import Tasks
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    import_pb2_grpc,
+    loyalty_pb2_grpc,
+    party_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz_cli.issuer import Issuer
 
 
@@ -70,4 +81,11 @@ def customers_registrations(database: Database) -> list[Registration]:
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+        (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
+        (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
     ]
+
+
+def loyalty_books() -> Books:
+    """The ledgers of members, where Bishkek is six hours ahead."""
+    return Books(BranchZones.parse("bishkek=Asia/Bishkek,*=UTC"))

@@ -15,6 +15,7 @@ FILES: Mapping[str, str] = {
     "productOfferingQualification": "TMF679-ProductOfferingQualification-v4.0.0",
     "recommendationManagement": "TMF680-Recommendation-v4.0.0",
     "promotionManagement": "TMF671_Promotion_Management_API_v4.1.0",
+    "loyalty": "TMF658-LoyaltyManagement-4.0.0",
     "productOrderingManagement": "TMF622-ProductOrder-v4.0.0",
     "customerManagement": "TMF629-Customer-v4.0.0",
     "party": "TMF632-Party-v4.0.0",

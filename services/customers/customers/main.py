@@ -11,15 +11,27 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
+from chassis.zones import BranchZones
 from customers.account.api import Accounts
-from customers.events import orders_changed
+from customers.events import all_of, orders_changed
 from customers.importing.api import Imports
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.events import Earnings
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    import_pb2_grpc,
+    loyalty_pb2_grpc,
+    party_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -36,7 +48,9 @@ def main() -> None:
         connections=settings.database_connections,
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
+    books = Books(BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", "")))
+    told = all_of(orders_changed, Earnings(books).orders_changed)
+    orders = Consumer(database, bus, told, service="customers", source="orders")
     server.run(
         settings,
         [
@@ -45,6 +59,8 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
+            (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),
@@ -54,7 +70,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             orders,
-            Timers(database, {**task_timers()}, service="customers", workers=2),
+            Timers(database, {**task_timers(), **books.timers()}, service="customers", workers=2),
         ],
     )
 

@@ -8,6 +8,7 @@ from chassis.types import Aggregate
 from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.loyalty import store as loyalty
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -18,11 +19,13 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
     **task.RESOURCES,
+    **loyalty.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     *identity.ISOLATED,
+    *loyalty.ISOLATED,
     "reference",
     "import_row",
     "event",

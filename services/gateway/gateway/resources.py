@@ -27,6 +27,8 @@ from svyaz.customers.v1 import (
     account_pb2_grpc,
     customers_pb2,
     customers_pb2_grpc,
+    loyalty_pb2,
+    loyalty_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
 )
@@ -90,11 +92,12 @@ class Resource:
 
 _NO_CHANGE = frozenset({GET, LIST, CREATE})
 _NO_UPDATE = EVERY - {UPDATE}
+_READ_ONLY = frozenset({GET, LIST})
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
-_PROMOTION = "promotionManagement"
+_PROMOTION, _LOYALTY = "promotionManagement", "loyalty"
 
 RESOURCES = (
     Resource(_CATALOG, "catalog", catalog_pb2.Catalog, catalog_pb2_grpc.CatalogServiceStub),
@@ -138,4 +141,14 @@ RESOURCES = (
         account_pb2.BillingCycleSpecification,
         account_pb2_grpc.AccountServiceStub,
     ),
+    Resource(
+        _LOYALTY,
+        "loyaltyProgramProductSpec",
+        loyalty_pb2.LoyaltyProgramProductSpec,
+        loyalty_pb2_grpc.LoyaltyProgramServiceStub,
+    ),
+    Resource(_LOYALTY, "loyaltyProgramMember", loyalty_pb2.LoyaltyProgramMember, loyalty_pb2_grpc.LoyaltyServiceStub),
+    Resource(_LOYALTY, "loyaltyAccount", loyalty_pb2.LoyaltyAccount, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
+    # The sum of the ledger: nobody sets it.
+    Resource(_LOYALTY, "loyaltyBalance", loyalty_pb2.LoyaltyBalance, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
 )

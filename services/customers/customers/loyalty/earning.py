@@ -69,8 +69,10 @@ def earn(rules: Sequence[Rule], event: LoyaltyEvent, member: MemberFacts) -> tup
         if (points := _points(rule, event, facts, member, steps)) > 0
     ]
     granted = tuple(_chosen(possible, steps))
-    for grant in granted:
-        steps.append(Step(subject=event.id, action="POINTS_EARNED", rule=grant.rule.id, after=f"{grant.points:f}"))
+    steps.extend(
+        Step(subject=event.id, action="POINTS_EARNED", rule=grant.rule.id, after=f"{grant.points:f}")
+        for grant in granted
+    )
     inputs = _ENCODER.encode(_Inputs(rules=tuple(ordered), event=event, member=member)).decode()
     return granted, Receipt(engine=ENGINE, revision=REVISION, inputs=inputs, step=tuple(steps))
 
@@ -97,6 +99,8 @@ def parse_facts(text: str) -> Mapping[str, Any]:
 
 def check_condition(text: str, field: str = "condition") -> list[Violation]:
     """What is wrong with a condition."""
+    if not text:
+        return []
     if len(text) > MAX_CONDITION:
         return [Violation(field, f"at most {MAX_CONDITION} characters")]
     try:
@@ -162,9 +166,7 @@ def _cap(cap: PointsCap) -> tuple[CapPeriod, Decimal]:
     return cap.period, cap.points
 
 
-def _obstacle(
-    rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member: MemberFacts
-) -> tuple[str, str] | None:
+def _obstacle(rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member: MemberFacts) -> tuple[str, str] | None:
     """Why a rule doesn't earn, as a code and words; None: it does."""
     if rule.event_type != event.type:
         return "OTHER_EVENT", ""
@@ -200,12 +202,8 @@ def _chosen(possible: Sequence[Grant], steps: list[Step]) -> Sequence[Grant]:
     return chosen
 
 
-def _step(
-    event: LoyaltyEvent, action: str, rule: Rule, before: Decimal, after: Decimal, reason: str | None
-) -> Step:
-    return Step(
-        subject=event.id, action=action, rule=rule.id, before=f"{before:f}", after=f"{after:f}", reason=reason
-    )
+def _step(event: LoyaltyEvent, action: str, rule: Rule, before: Decimal, after: Decimal, reason: str | None) -> Step:
+    return Step(subject=event.id, action=action, rule=rule.id, before=f"{before:f}", after=f"{after:f}", reason=reason)
 
 
 def _number(value: Any) -> Decimal | None:

@@ -143,6 +143,8 @@ class Ledger:
         # What the member owes; the book `owed` holds its negative.
         self.owed = owed
         self.entries: list[Entry] = []
+        # The lots that aren't as they were loaded.
+        self.touched: set[str] = set()
         # Reservations that have run out of time since the ledger was loaded.
         self.timed_out: list[str] = []
 
@@ -168,14 +170,14 @@ class Ledger:
         """Lets everything happen that was due by the instant, in its order: lots become spendable or expire,
         reservations run out of time."""
         while due := min((coming for coming in self._coming() if coming[0] <= at), default=None):
-            when, what, id = due
+            when, what, subject = due
             if what == _ACTIVATION:
-                self._activate(self.lots[id], when)
+                self._activate(self.lots[subject], when)
             elif what == _TIMEOUT:
-                self.timed_out.append(id)
-                self.release(id, when, reason="RESERVATION_EXPIRED")
+                self.timed_out.append(subject)
+                self.release(subject, when, reason="RESERVATION_EXPIRED")
             else:
-                self._expire(self.lots[id], when)
+                self._expire(self.lots[subject], when)
 
     def _coming(self) -> Iterator[tuple[datetime, int, str]]:
         for lot in self.lots.values():
@@ -241,9 +243,7 @@ class Ledger:
         ]
         self.holds[hold.id] = hold
         self.post(
-            Entry(
-                kind=EntryKind.RESERVE, at=at, reason="RESERVED", posting=tuple(postings), reservation_id=hold.id
-            )
+            Entry(kind=EntryKind.RESERVE, at=at, reason="RESERVED", posting=tuple(postings), reservation_id=hold.id)
         )
 
     def confirm(self, id: str, at: datetime) -> None:
@@ -253,13 +253,12 @@ class Ledger:
             for lot_id, amount in self.holds[id].reserved.items()
             for posting in _between(lot_id, amount, Book.RESERVED, Book.REDEEMED)
         ]
-        self.post(
-            Entry(kind=EntryKind.CONFIRM, at=at, reason="SPENT", posting=tuple(postings), reservation_id=id)
-        )
+        self.post(Entry(kind=EntryKind.CONFIRM, at=at, reason="SPENT", posting=tuple(postings), reservation_id=id))
 
     def release(self, id: str, at: datetime, reason: str = "RELEASED") -> None:
         """Gives back what a reservation holds; what has expired meanwhile expires."""
-        returned, expired = [], []
+        returned: list[Posting] = []
+        expired: list[Posting] = []
         for lot_id, amount in self.holds[id].reserved.items():
             gone = self.lots[lot_id].expired_by(at)
             to = expired if gone else returned
@@ -295,9 +294,7 @@ class Ledger:
             postings += [Posting(Book.REDEEMED, lot_id, -amount), Posting(Book.AVAILABLE, to, amount)]
         if fresh.amount:
             self.lots[fresh.id] = fresh
-        self.post(
-            Entry(kind=EntryKind.REFUND, at=at, reason="REFUNDED", posting=tuple(postings), reservation_id=id)
-        )
+        self.post(Entry(kind=EntryKind.REFUND, at=at, reason="REFUNDED", posting=tuple(postings), reservation_id=id))
         for lot_id in touched:
             self._claim(self.lots[lot_id], at)
 
@@ -311,6 +308,7 @@ class Ledger:
             *_between(lot_id, debt, Book.OWED, Book.ISSUED),
         ]
         lot.reversed = True
+        self.touched.add(lot_id)
         if postings:
             self.post(
                 Entry(
@@ -332,6 +330,7 @@ class Ledger:
         assert not sum(posting.amount for posting in entry.posting), entry
         hold = self.holds.get(entry.reservation_id)
         for posting in entry.posting:
+            self.touched.add(posting.lot_id)
             figure = _FIGURES.get(posting.book)
             if figure is not None:
                 lot = self.lots[posting.lot_id]

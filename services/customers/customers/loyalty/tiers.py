@@ -99,7 +99,8 @@ def _decided(inputs: _Inputs) -> TierDecision:
     current = before.tier if before.tier in rank else ""
     due = before.review_at is not None and before.review_at <= inputs.at
     graced = before.grace_until is not None
-    fresh = Standing(tier=wanted, review_at=inputs.next_review)
+    # No tier is none to be looked at again.
+    fresh = Standing(tier=wanted, review_at=inputs.next_review if wanted else None)
     standing, reason = before, None
     if rank.get(wanted, 0) > rank.get(current, 0) or (wanted and before.tier != current):
         standing, reason = fresh, TierReason.QUALIFIED
