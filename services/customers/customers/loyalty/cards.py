@@ -71,5 +71,7 @@ class ClubCard(Aggregate):
 
     def replace(self, by: "ClubCard", reason: str) -> None:
         """The other card comes in its place."""
+        if self.state is ClubCardState.REPLACED:
+            require_transition(f"ClubCard {self.id}", _CARD_TRANSITIONS, self.state, ClubCardState.REPLACED)
         self.move(ClubCardState.REPLACED, reason)
         self.replaced_by = by.number

@@ -104,7 +104,7 @@ def check_condition(text: str, field: str = "condition") -> list[Violation]:
     if len(text) > MAX_CONDITION:
         return [Violation(field, f"at most {MAX_CONDITION} characters")]
     try:
-        variables = set(_program(text).variables)
+        variables = set(_program(text).variables())
     except ValueError as error:
         return [Violation(field, str(error).splitlines()[0])]
     unknown = sorted(variables - {"event", "member"})

@@ -171,9 +171,14 @@ tier_change = sa.Table(
 # the customer's other ids.
 under_merge(UnderMerge.BY_MEMBERS, loyalty_program_member, columns=("customer_id",))
 under_merge(
+    UnderMerge.OWN,
+    points_reservation, club_card, loyalty_earning, tier_change,
+    columns=("member_id",),
+)  # fmt: skip
+under_merge(
     UnderMerge.NONE,
-    loyalty_program_product_spec, loyalty_account, loyalty_balance, loyalty_terms, earn_rule, points_reservation,
-    club_card, loyalty_lot, loyalty_entry, loyalty_posting, loyalty_earning, tier_change,
+    loyalty_program_product_spec, loyalty_account, loyalty_balance, loyalty_terms, earn_rule, loyalty_lot,
+    loyalty_entry, loyalty_posting,
 )  # fmt: skip
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
