@@ -23,6 +23,7 @@ from customers.loyalty.program_api import LoyaltyPrograms
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.task.api import Tasks
+from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
     customers_pb2_grpc,
@@ -30,6 +31,7 @@ from svyaz.customers.v1 import (
     loyalty_pb2_grpc,
     party_pb2_grpc,
     task_pb2_grpc,
+    view_pb2_grpc,
 )
 from svyaz_cli.issuer import Issuer
 
@@ -78,6 +80,7 @@ def customers_registrations(database: Database) -> list[Registration]:
     return [
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
+        (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),

@@ -24,6 +24,8 @@ from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.view.api import Customers360
+from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
     customers_pb2_grpc,
@@ -31,6 +33,7 @@ from svyaz.customers.v1 import (
     loyalty_pb2_grpc,
     party_pb2_grpc,
     task_pb2_grpc,
+    view_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
@@ -49,8 +52,12 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     books = Books(BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", "")))
-    told = all_of(orders_changed, Earnings(books).orders_changed)
-    orders = Consumer(database, bus, told, service="customers", source="orders")
+    ordered = all_of(orders_changed, Earnings(books).orders_changed)
+    consumers = [
+        Consumer(database, bus, ordered, service="customers", source="orders"),
+        Consumer(database, bus, heard, service="customers", source="customers"),
+        Consumer(database, bus, heard, service="customers", source="catalog"),
+    ]
     server.run(
         settings,
         [
@@ -58,18 +65,19 @@ def main() -> None:
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [orders], service="customers"),
+                Operations(database, consumers, service="customers"),
             ),
         ],
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
-            orders,
+            *consumers,
             Timers(database, {**task_timers(), **books.timers()}, service="customers", workers=2),
         ],
     )

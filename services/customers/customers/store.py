@@ -12,6 +12,7 @@ from customers.loyalty import store as loyalty
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
+from customers.view.store import view_item
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
@@ -29,6 +30,7 @@ ISOLATED = (
     "reference",
     "import_row",
     "event",
+    view_item.name,
 )
 
 for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):
