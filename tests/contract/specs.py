@@ -39,6 +39,9 @@ class Spec:
         # Most names go on with a dot, some with an underscore.
         (file,) = directory.glob(f"{FILES[api]}?swagger.json")
         self.definitions: dict[str, Any] = json.loads(file.read_text())["definitions"]
+        # TMF658's file alone takes code and status for numbers; TMF630 and all others have them as texts.
+        for name in ("code", "status"):
+            self.definitions["Error"]["properties"][name]["type"] = "string"
         self._instants = set(self._instant_names())
 
     def _instant_names(self) -> Iterator[str]:

@@ -22,6 +22,7 @@ from customers.loyalty.ledger import Book
 from customers.loyalty.values import Receipt, Step
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
+from svyaz.type.v1 import values_pb2
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
 from tests.serving import Caller, loyalty_books
@@ -633,9 +634,9 @@ def test_over_merged_customers_balances_add_up_and_each_ledger_stays_its_own(
         assert (sums.available, len(sums.member)) == ("42", 2)
     # What is told of an id counts for its own member, else for the survivor's.
     pays(admin, absorbed, "1")
-    bare_member = loyalty_pb2.LoyaltyProgramMember(customer={"id": bare})
+    bare_member = loyalty_pb2.LoyaltyProgramMember(customer=values_pb2.EntityRef(id=bare))
     pays(admin, bare_member, "2")
-    assert (kept(call, kept_one)["available"], kept(call, absorbed)["available"]) == (12, 33)
+    assert [int(kept(call, one)["available"]) for one in (kept_one, absorbed)] == [12, 33]
     refused("ALREADY_ENROLLED", lambda: a_member(admin, program, bare))
 
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -20,10 +21,10 @@ DAY = timedelta(days=1)
 BISHKEK, BERLIN = ZoneInfo("Asia/Bishkek"), ZoneInfo("Europe/Berlin")
 
 
-def a_lot(id: str, points: int | str, *, at: datetime = NOW, days: int | None = None, **more: object) -> Lot:
+def a_lot(id: str, points: int | str, *, at: datetime = NOW, days: int | None = None, **more: Any) -> Lot:
     """Points to be spent at once, for so many days."""
-    values = {"active_at": at, "expires_at": None if days is None else at + days * DAY, **more}
-    return Lot(id=id, earned_at=at, amount=Decimal(points), **values)  # type: ignore[arg-type]
+    values: dict[str, Any] = {"active_at": at, "expires_at": None if days is None else at + days * DAY, **more}
+    return Lot(id=id, earned_at=at, amount=Decimal(points), **values)
 
 
 def a_ledger(*of: Lot) -> Ledger:
@@ -35,6 +36,16 @@ def a_ledger(*of: Lot) -> Ledger:
 
 def left(ledger: Ledger) -> dict[str, int]:
     return {lot.id: int(lot.available) for lot in ledger.lots.values()}
+
+
+def standing(ledger: Ledger) -> tuple[int, int]:
+    """What is owed, and what can be spent."""
+    return int(ledger.owed), int(ledger.total(Book.AVAILABLE))
+
+
+def waiting(ledger: Ledger) -> tuple[int, int]:
+    """What can't be spent yet, and what can."""
+    return int(ledger.total(Book.PENDING)), int(ledger.total(Book.AVAILABLE))
 
 
 def reserved(ledger: Ledger, points: int, at: datetime = NOW, id: str = "r", minutes: int = 30) -> None:
@@ -58,7 +69,7 @@ def test_what_expires_is_what_is_left_of_a_lot_and_debits_stay_with_it() -> None
     ledger.settle(NOW + 2 * DAY)
     # A balance of credits that expire beside debits that don't would be 50 − 70.
     assert ledger.total(Book.AVAILABLE) == 50
-    assert [(posting.book, posting.amount) for posting in ledger.entries[-1].posting] == [
+    assert [(posting.book, int(posting.amount)) for posting in ledger.entries[-1].posting] == [
         (Book.AVAILABLE, -30),
         (Book.EXPIRED, 30),
     ]
@@ -111,11 +122,11 @@ def test_what_was_spent_of_an_earning_that_is_taken_back_is_owed_and_paid_by_the
     ledger.confirm("r", NOW)
     ledger.reverse("wrong", NOW, "EARNING_REVERSED")
     # 10 of the 70 were of the other lot, which expired first.
-    assert (ledger.owed, ledger.total(Book.AVAILABLE)) == (60, 0)
+    assert standing(ledger) == (60, 0)
     ledger.earn(a_lot("next", 45), "EARNED")
-    assert (ledger.owed, ledger.total(Book.AVAILABLE), ledger.entries[-1].kind) == (15, 0, EntryKind.CLAIM)
+    assert (standing(ledger), ledger.entries[-1].kind) == ((15, 0), EntryKind.CLAIM)
     ledger.earn(a_lot("last", 45), "EARNED")
-    assert (ledger.owed, ledger.total(Book.AVAILABLE)) == (0, 30)
+    assert standing(ledger) == (0, 30)
 
 
 def test_what_has_expired_of_an_earning_that_is_taken_back_is_not_owed() -> None:
@@ -128,17 +139,17 @@ def test_what_has_expired_of_an_earning_that_is_taken_back_is_not_owed() -> None
 
 
 def test_pending_points_wait_for_their_time_or_their_event_and_lapse_in_vain() -> None:
-    waiting = a_lot("acts", 7, active_at=None, awaits="paid", lapses_at=NOW + 5 * DAY)
-    ledger = a_ledger(a_lot("timed", 5, active_at=NOW + DAY), waiting)
+    awaiting = a_lot("acts", 7, active_at=None, awaits="paid", lapses_at=NOW + 5 * DAY)
+    ledger = a_ledger(a_lot("timed", 5, active_at=NOW + DAY), awaiting)
     lapsing = a_ledger(a_lot("acts", 7, active_at=None, awaits="paid", lapses_at=NOW + 5 * DAY))
-    assert (ledger.total(Book.PENDING), ledger.total(Book.AVAILABLE)) == (12, 0)
+    assert waiting(ledger) == (12, 0)
     ledger.settle(NOW + DAY)
-    assert (ledger.total(Book.PENDING), ledger.total(Book.AVAILABLE)) == (7, 5)
+    assert waiting(ledger) == (7, 5)
     ledger.activate("other", NOW + DAY, {"acts": None})
     ledger.activate("paid", NOW + DAY, {"acts": NOW + 3 * DAY})
-    assert (ledger.total(Book.AVAILABLE), ledger.next_due()) == (12, NOW + 3 * DAY)
+    assert (waiting(ledger), ledger.next_due()) == ((0, 12), NOW + 3 * DAY)
     lapsing.settle(NOW + 5 * DAY)
-    assert (lapsing.total(Book.PENDING), lapsing.entries[-1].reason) == (0, "LAPSED")
+    assert (waiting(lapsing), lapsing.entries[-1].reason) == ((0, 0), "LAPSED")
 
 
 class Points(RuleBasedStateMachine):
@@ -161,7 +172,7 @@ class Points(RuleBasedStateMachine):
     def earn(self, points: int, wait: int | None, days: int | None) -> None:
         active = None if wait is None else self.at + wait * DAY
         expires = None if days is None or active is None else active + days * DAY
-        more = {"awaits": "act", "lapses_at": self.at + 4 * DAY} if wait is None else {}
+        more: dict[str, Any] = {"awaits": "act", "lapses_at": self.at + 4 * DAY} if wait is None else {}
         self.ledger.earn(a_lot(self.name(), points, at=self.at, active_at=active, expires_at=expires, **more), "EARNED")
 
     @rule(hours=st.integers(1, 60))
@@ -173,8 +184,10 @@ class Points(RuleBasedStateMachine):
 
     @rule()
     def act(self) -> None:
-        waiting = {lot.id: self.at + 2 * DAY for lot in self.ledger.lots.values() if lot.pending and lot.awaits}
-        self.ledger.activate("act", self.at, waiting)
+        acting: dict[str, datetime | None] = {
+            lot.id: self.at + 2 * DAY for lot in self.ledger.lots.values() if lot.pending and lot.awaits
+        }
+        self.ledger.activate("act", self.at, acting)
 
     @rule(points=st.integers(1, 80), hours=st.integers(1, 40))
     def reserve(self, points: int, hours: int) -> None:
