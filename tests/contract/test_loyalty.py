@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.contract.specs import PATHS, Spec, same
-from tests.gateway.conftest import Api
+from tests.running import Api
 
 PROGRAM, MEMBER = PATHS["loyaltyProgramProductSpec"], PATHS["loyaltyProgramMember"]
 ACCOUNT, BALANCE = PATHS["loyaltyAccount"], PATHS["loyaltyBalance"]
