@@ -1,4 +1,4 @@
-"""In which time zone each branch counts its days."""
+"""In which time zone each branch lives: there its days begin and end."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta

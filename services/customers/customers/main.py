@@ -1,6 +1,7 @@
 """Starts the customers service."""
 
 import sys
+from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -13,6 +14,12 @@ from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement.api import Agreements
+from customers.agreement.deadlines import Deadlines
+from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
+from customers.document.api import Documents
+from customers.document.contents import DEFAULT_MAX_BYTES, Contents
+from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
 from customers.importing.api import Imports
 from customers.loyalty.api import Loyalty
@@ -21,6 +28,7 @@ from customers.loyalty.events import Earnings
 from customers.loyalty.program_api import LoyaltyPrograms
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
@@ -28,10 +36,13 @@ from customers.view.api import Customers360
 from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
+    agreement_pb2_grpc,
     customers_pb2_grpc,
+    document_pb2_grpc,
     import_pb2_grpc,
     loyalty_pb2_grpc,
     party_pb2_grpc,
+    party_role_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -50,8 +61,22 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    environment = settings.environment
+    zones = BranchZones.parse(environment.get("BRANCH_TIME_ZONES", ""))
+    books = Books(zones)
+    deadlines = Deadlines(
+        zones,
+        parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
+    )
+    documents = Documents(
+        database,
+        Contents(
+            database,
+            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
+        ),
+    )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    books = Books(BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", "")))
     ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
         Consumer(database, bus, ordered, service="customers", source="orders"),
@@ -66,6 +91,9 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
+            (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
+            (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
+            (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
@@ -78,7 +106,12 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             *consumers,
-            Timers(database, {**task_timers(), **books.timers()}, service="customers", workers=2),
+            Timers(
+                database,
+                {**task_timers(), **deadlines.timers(), **documents.timers(), **books.timers()},
+                service="customers",
+                workers=2,
+            ),
         ],
     )
 
