@@ -156,6 +156,9 @@ def test_facts_are_an_object_and_numbers_that_nobody_pays_are_none() -> None:
     for facts in ("[1]", "{", '"x"'):
         with pytest.raises(InvalidArgument, match="JSON object"):
             earn((a_rule("r"),), paid(facts), ANYBODY)
+    with pytest.raises(InvalidArgument) as refused:
+        earn((a_rule("r"),), paid('{"x": "' + "y" * 20_000 + '"}'), ANYBODY)
+    assert refused.value.reason == "TOO_MANY_FACTS"
     for amount in ("true", '"12"', "null", "1e30", "-5"):
         assert earned(a_rule("r"), event=paid(f'{{"amount": {amount}}}'))[0] == {}
 

@@ -21,7 +21,7 @@ from chassis.zones import BranchZones
 from customers.identity.store import members
 from customers.loyalty import ledger_store, lots, store, tiers
 from customers.loyalty.domain import LoyaltyBalance, LoyaltyProgramMember, PointsReservation
-from customers.loyalty.earning import MemberFacts, earn, parse_facts
+from customers.loyalty.earning import MemberFacts, earn, number_of, parse_facts
 from customers.loyalty.ledger import Book, Ledger, Lot
 from customers.loyalty.rules import TIER_PERIOD_MONTHS, EarnRule, LoyaltyTerms
 from customers.loyalty.store import EarningRow
@@ -284,10 +284,10 @@ def _stand(unit: Unit, member: LoyaltyProgramMember, decision: TierDecision, rea
 
 def _spend(event: LoyaltyEvent) -> tuple[Decimal, str]:
     facts = parse_facts(event.facts)
-    amount, currency = facts.get("amount"), facts.get("currency")
-    if isinstance(amount, bool) or not isinstance(amount, int | Decimal) or not isinstance(currency, str):
+    amount, currency = number_of(facts.get("amount")), facts.get("currency")
+    if amount is None or not isinstance(currency, str):
         return _ZERO, ""
-    return max(_ZERO, Decimal(amount)), currency
+    return max(_ZERO, amount), currency
 
 
 def written(receipt: Receipt) -> receipt_pb2.Receipt:

@@ -24,6 +24,8 @@ ZERO, ONE = Decimal(0), Decimal(1)
 # What anybody can afford to compute; far above what anybody earns.
 MAX_POINTS = Decimal(10) ** 15
 MAX_CONDITION = 2_000
+# A condition may look at each of them, and at each for each: so few that this takes no time.
+MAX_FACTS = 16_384
 
 _ROUNDING = {
     PointsRounding.DOWN: ROUND_DOWN,
@@ -86,7 +88,10 @@ def replay(receipt: Receipt) -> tuple[tuple[Grant, ...], Receipt]:
 
 
 def parse_facts(text: str) -> Mapping[str, Any]:
-    """The facts of an event, their numbers as decimals. Raises InvalidArgument MALFORMED_FACTS."""
+    """The facts of an event, their numbers as decimals. Raises InvalidArgument MALFORMED_FACTS, TOO_MANY_FACTS."""
+    if len(text) > MAX_FACTS:
+        wrong = Violation("facts", f"more than {MAX_FACTS} characters")
+        raise InvalidArgument("TOO_MANY_FACTS", wrong.description, violations=[wrong])
     try:
         facts = _FACTS.decode(text or "{}")
     except msgspec.DecodeError as error:
@@ -131,7 +136,7 @@ def _points(
         return ZERO
     formula, points = rule.formula, rule.formula.fixed or ZERO
     if formula.basis:
-        basis = _number(facts.get(formula.basis)) or ZERO
+        basis = number_of(facts.get(formula.basis)) or ZERO
         units = basis / (formula.per or ONE)
         if formula.whole:
             units = units.to_integral_value(ROUND_DOWN)
@@ -172,7 +177,7 @@ def _obstacle(rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member:
         return "OTHER_EVENT", ""
     if rule.valid_for is not None and not rule.valid_for.covers(event.at):
         return "NOT_VALID", ""
-    if rule.formula.basis and _number(facts.get(rule.formula.basis)) is None:
+    if rule.formula.basis and number_of(facts.get(rule.formula.basis)) is None:
         return "NO_BASIS", rule.formula.basis
     if not rule.condition:
         return None
@@ -206,7 +211,8 @@ def _step(event: LoyaltyEvent, action: str, rule: Rule, before: Decimal, after: 
     return Step(subject=event.id, action=action, rule=rule.id, before=f"{before:f}", after=f"{after:f}", reason=reason)
 
 
-def _number(value: Any) -> Decimal | None:
+def number_of(value: Any) -> Decimal | None:
+    """The fact as a number that somebody may have paid or counted; None: it is none."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         return None
     number = Decimal(value)
