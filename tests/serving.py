@@ -18,7 +18,9 @@ from customers.account.api import Accounts
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from customers.value.api import Values
+from customers.value.events import customer_changed
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, value_pb2_grpc
 from svyaz_cli.issuer import Issuer
 
 
@@ -65,7 +67,11 @@ def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
     return [
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
+        (
+            customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+            Customers(database, ordering_context, [customer_changed]),
+        ),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
     ]

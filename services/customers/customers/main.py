@@ -10,13 +10,18 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
+from chassis.timers import Timers
 from customers.account.api import Accounts
 from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from customers.value.api import Values
+from customers.value.events import customer_changed
+from customers.value.runs import Valuations
+from customers.value.valuation import Valuer
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, value_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -38,9 +43,13 @@ def main() -> None:
         settings,
         [
             (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
+            (
+                customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+                Customers(database, ordering_context, [customer_changed]),
+            ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),
@@ -50,6 +59,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             orders,
+            Timers(database, Valuations(Valuer()).timers(), service="customers", workers=2),
         ],
     )
 

@@ -10,17 +10,20 @@ from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
+from customers.value import store as value
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **value.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     *identity.ISOLATED,
+    *value.ISOLATED,
     "reference",
     "import_row",
     "event",

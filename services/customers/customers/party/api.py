@@ -8,11 +8,15 @@ from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from customers.party import store
 from customers.party.domain import Customer, Individual, Organization
-from customers.party.references import changed, collection, created, refuse_when_referenced
+from customers.party.references import changed as refers_anew
+from customers.party.references import collection, refuse_when_referenced
+from customers.party.references import created as refers
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
+# What others do, inside the transaction, when a customer has changed.
+CustomerHook = Callable[[Unit, Customer], None]
 
 
 def _verify(unit: Unit, customer: Customer) -> None:
@@ -29,12 +33,12 @@ def _verify(unit: Unit, customer: Customer) -> None:
 
 def _customer_created(unit: Unit, customer: Customer) -> None:
     _verify(unit, customer)
-    created(unit, customer)
+    refers(unit, customer)
 
 
 def _customer_changed(unit: Unit, customer: Customer) -> None:
     _verify(unit, customer)
-    changed(unit, customer)
+    refers_anew(unit, customer)
 
 
 class Parties(StandardMethods):
@@ -51,9 +55,17 @@ class Parties(StandardMethods):
 class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
-    def __init__(self, database: Database, ordering_context: OrderingContext) -> None:
+    def __init__(
+        self, database: Database, ordering_context: OrderingContext, hooks: Sequence[CustomerHook] = ()
+    ) -> None:
         self._database = database
         self._ordering_context = ordering_context
+
+        def changed(unit: Unit, customer: Customer) -> None:
+            _customer_changed(unit, customer)
+            for hook in hooks:
+                hook(unit, customer)
+
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
             Collection(
@@ -61,7 +73,7 @@ class Customers(StandardMethods):
                 Customer,
                 customers_pb2.Customer,
                 creating=_customer_created,
-                changed=_customer_changed,
+                changed=changed,
                 deleting=refuse_when_referenced,
             ),
         )

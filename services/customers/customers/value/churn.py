@@ -88,7 +88,7 @@ class _Tree:
     """A tree whose nodes are told apart by their numbers; 0 is the root. A split of a number sends to the left what is
     at most its threshold; a split of a category what isn't that one."""
 
-    __slots__ = ("_cover", "_feature", "_left", "_leaves", "_remembered", "_right", "_splits", "_test", "value")
+    __slots__ = ("_cover", "_feature", "_leaves", "_left", "_remembered", "_right", "_splits", "_test", "value")
 
     def __init__(self, data: Mapping[str, Sequence[object]]) -> None:
         self._feature = [_whole(one) for one in data["feature"]]

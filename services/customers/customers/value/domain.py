@@ -74,9 +74,7 @@ class ValuePolicy(Aggregate):
         assert self.discount_rate is not None
         assert self.growth_rate is not None
         assert self.horizon_months is not None
-        return Terms(
-            discount_rate=self.discount_rate, growth_rate=self.growth_rate, horizon_months=self.horizon_months
-        )
+        return Terms(discount_rate=self.discount_rate, growth_rate=self.growth_rate, horizon_months=self.horizon_months)
 
     def band(self, probability: Decimal) -> ChurnBand:
         """The risk in words."""

@@ -155,7 +155,9 @@ def _scalar(text: str) -> Value:
 
 def shown(found: Mapping[str, Value]) -> dict[str, str]:
     """The features as texts, those that aren't known left out."""
-    return {name: value if isinstance(value, str) else repr(value) for name, value in found.items() if value is not None}
+    return {
+        name: value if isinstance(value, str) else repr(value) for name, value in found.items() if value is not None
+    }
 
 
 def _mean(amounts: Sequence[float]) -> float:

@@ -67,11 +67,13 @@ class Contractual:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Purchasing:
-    """A customer who buys when he likes: his history in months, and what share of his spending is margin."""
+    """A customer who buys when he likes: his history, in units of so many days as the model's, and what share of his
+    spending is margin."""
 
     history: PurchaseHistory
     model: PurchaseModel
     spend: SpendModel
+    unit_days: Decimal
     # Purchases whose mean is known, the first included.
     purchases: int
     mean_spend: float
@@ -161,7 +163,9 @@ def _months(
         return [basis.monthly_margin * (growth * stays) ** month for month in ahead]
     margin = Decimal(repr(basis.spend.expected(basis.purchases, basis.mean_spend))) * basis.margin_share
     margin = margin.quantize(_DIGITS)
-    until = [Decimal(0), *(Decimal(repr(basis.model.expected(basis.history, month))).quantize(_DIGITS) for month in ahead)]
+    unit_of_month = float(DAYS_OF_A_MONTH / basis.unit_days)
+    reckoned = (basis.model.expected(basis.history, month * unit_of_month) for month in ahead)
+    until = [_ZERO, *(Decimal(repr(purchases)).quantize(_DIGITS) for purchases in reckoned)]
     alive = Decimal(repr(basis.model.alive(basis.history)))
     steps.append(ReceiptStep(subject="customer", action="ALIVE", rule="BG/NBD", after=_text(alive, _DIGITS)))
     steps.append(
@@ -207,6 +211,7 @@ def _basis(basis: Contractual | Purchasing | None) -> dict[str, object] | None:
         "history": {"frequency": history.frequency, "recency": history.recency, "age": history.age},
         "model": {"r": model.r, "alpha": model.alpha, "a": model.a, "b": model.b},
         "spend": {"p": spend.p, "q": spend.q, "gamma": spend.gamma},
+        "unit_days": basis.unit_days,
         "purchases": basis.purchases,
         "mean_spend": basis.mean_spend,
         "margin_share": basis.margin_share,
@@ -226,6 +231,7 @@ def _read(basis: dict[str, object] | None) -> Contractual | Purchasing | None:
         history=PurchaseHistory(**basis["history"]),  # type: ignore[arg-type]
         model=PurchaseModel(**basis["model"]),  # type: ignore[arg-type]
         spend=SpendModel(**basis["spend"]),  # type: ignore[arg-type]
+        unit_days=Decimal(str(basis["unit_days"])),
         purchases=int(str(basis["purchases"])),
         mean_spend=float(str(basis["mean_spend"])),
         margin_share=Decimal(str(basis["margin_share"])),

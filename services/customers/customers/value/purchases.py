@@ -26,7 +26,7 @@ _NEAR = 1e-7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PurchaseHistory:
-    """So many repeat purchases (`frequency`), the last so long after the first (`recency`), seen for so long (`age`)."""
+    """So many repeat purchases (`frequency`), the last so long after the first (`recency`), seen so long (`age`)."""
 
     frequency: int
     recency: float
@@ -71,7 +71,7 @@ class PurchaseModel:
         z = ahead / (self.alpha + history.age + ahead)
         series = _hypergeometric(a + self.b - 1 - self.r, a - 1, a + self.b + x - 1, z)
         bought = (a + self.b + x - 1) / (a - 1) * (1 - (1 - z) ** (a - 1) * series)
-        return max(0.0, bought) * self.alive(history)
+        return float(max(0.0, bought)) * self.alive(history)
 
     def _gone(self, history: PurchaseHistory) -> float:
         """The odds that the customer has left."""
