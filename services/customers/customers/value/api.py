@@ -21,6 +21,7 @@ from customers.value.domain import (
     ValuePolicy,
     check_verified,
 )
+from customers.value.features import unknown
 from customers.value.ledger import MOST_LINES, WRITTEN, report
 from customers.value.lifetime import replay
 from customers.value.profitability import LedgerLine, profit_and_loss
@@ -177,6 +178,7 @@ class Values(StandardMethods):
         def work(unit: Unit) -> value_pb2.ValueModel:
             model = unit.get(ValueModel, request.id, request.etag)
             assert model.kind is not None
+            model.check_features(unknown(model.feature))
             before = store.active_model(unit, model.branch, model.kind)
             if before is not None and before != model.id:
                 unit.get(ValueModel, before).retire()

@@ -1,6 +1,6 @@
 """Policies, models, the value of each customer, and the runs that reckon it for all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -166,6 +166,15 @@ class ValueModel(Aggregate):
         assert self.state is not None
         require_transition("a model", MODEL_TRANSITIONS, self.state, ValueModelState.ACTIVE)
         self.state, self.activated_at, self.activated_by = ValueModelState.ACTIVE, at, by
+
+    def check_features(self, unknown: Sequence[str]) -> None:
+        """Raises FailedPrecondition FEATURES_UNKNOWN for a model that goes by what is known of nobody here."""
+        if unknown:
+            raise FailedPrecondition(
+                "FEATURES_UNKNOWN",
+                f"of no customer it is known: {', '.join(unknown)}",
+                violations=[Violation("feature", name) for name in unknown],
+            )
 
     def retire(self) -> None:
         """Makes room for another; raises FailedPrecondition BAD_TRANSITION for one that is retired."""

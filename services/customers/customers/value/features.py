@@ -7,7 +7,7 @@ this one function, so a model can't be trained on what it will not be given.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from chassis.types import Characteristic
@@ -21,7 +21,7 @@ RECENT = 3
 _MONTH_DAYS = 30.4375
 # A characteristic that says what is to be foretold, or what somebody made of it afterwards, foretells nothing.
 TELLING = ("churn", "cltv", "lifetimevalue")
-# Numbers that no measure of a customer reaches.
+# A longer one is nobody's category.
 _LONGEST_TEXT = 64
 
 
@@ -57,6 +57,15 @@ def features(known: Known, at: datetime) -> dict[str, Value]:
         **_of_ledger([line for line in known.lines if line.period_end <= at.date()], at),
         **_of_characteristics(known.characteristics),
     }
+
+
+CHARACTERISTIC = "characteristic:"
+
+
+def unknown(names: Iterable[str]) -> list[str]:
+    """Those of a model's features that nobody would ever have."""
+    own = features(Known(), datetime(2000, 1, 1, tzinfo=UTC))
+    return [name for name in names if name not in own and not name.startswith(CHARACTERISTIC)]
 
 
 def churned(products: Iterable[HeldProduct], since: datetime, until: datetime) -> bool | None:
@@ -136,7 +145,7 @@ def _of_characteristics(characteristics: Iterable[Characteristic]) -> dict[str, 
             continue
         value = _scalar(one.value.text)
         if value is not None:
-            found[f"characteristic:{name}"] = value
+            found[f"{CHARACTERISTIC}{name}"] = value
     return found
 
 

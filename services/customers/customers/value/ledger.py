@@ -52,8 +52,8 @@ def decide(
 ) -> tuple[int, str]:
     """What becomes of a line: the result, and the reason of a refusal.
 
-    `there`: what the ledger says of the same account and beginning; `same_line`: what this report said before under this
-    number; `beside`: the account's other periods.
+    `there`: what the ledger says of the same account and beginning; `same_line`: what this report said before under
+    this number; `beside`: the account's other periods.
     """
     if same_line is not None:
         unchanged = same_line.content == new.content and same_line.sequence == new.sequence
