@@ -215,7 +215,7 @@ def _libraries(names: Sequence[str]) -> list[value_pb2.LibraryVersion]:
 
 
 def _sums(stated: Sequence[str]) -> dict[str, Sequence[str]]:
-    found = {}
+    found: dict[str, Sequence[str]] = {}
     for one in stated:
         name, equals, parts = one.partition("=")
         if not equals or not name or not parts:

@@ -153,7 +153,7 @@ def judge(table: Table, seed: int, labels: Sequence[int] | None = None, folds: i
     )
 
 
-def top_share(labels: Sequence[int], scores: Array) -> float:
+def top_share(labels: Array, scores: Array) -> float:
     """The share of the leavers among the fifth of the customers with the highest scores."""
     truth = np.asarray(labels)
     first = np.argsort(-np.asarray(scores), kind="stable")[: int(len(truth) * TOP)]

@@ -10,7 +10,7 @@ from chassis.convert import from_message, from_timestamp, to_message, to_money
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
-from chassis.types import Json, Money, decimal_of, new_id
+from chassis.types import Money, decimal_of, new_id
 from customers.identity.store import members, survivor
 from customers.value import examples, store
 from customers.value.churn import ChurnModel
@@ -241,9 +241,7 @@ def _verify(model: ChurnModel, probes: Sequence[value_pb2.ModelProbe]) -> None:
 
 def _receipt(message: receipt_pb2.Receipt) -> Receipt:
     # Who sends it may have left out anything.
-    return Receipt(
-        engine=message.engine, revision=message.revision, inputs=Json(message.inputs.decode(errors="replace"))
-    )
+    return Receipt(engine=message.engine, revision=message.revision, inputs=message.inputs.decode(errors="replace"))
 
 
 def _line(line: LedgerLine, report_id: str, number: int, sequence: int) -> value_pb2.FinancialLine:

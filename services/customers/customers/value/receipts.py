@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,14 +28,15 @@ class Receipt:
 
     engine: str
     revision: str
-    inputs: Json
+    # The text of a JSON object: as a value it would lose its order in the database, and the receipt its bytes.
+    inputs: str
     step: tuple[ReceiptStep, ...] = ()
 
 
 def written(engine: str, revision: str, inputs: Mapping[str, Any], steps: Sequence[ReceiptStep]) -> Receipt:
     """The receipt of a figure; the same inputs have the same text."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_plain)
-    return Receipt(engine=engine, revision=revision, inputs=Json(text), step=tuple(steps))
+    return Receipt(engine=engine, revision=revision, inputs=text, step=tuple(steps))
 
 
 def inputs_of(receipt: Receipt, engine: str, revision: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def inputs_of(receipt: Receipt, engine: str, revision: str) -> dict[str, Any]:
         why = f"this is {engine} {revision}, not {receipt.engine} {receipt.revision}"
         raise InvalidArgument("OTHER_ENGINE", why, violations=[Violation("receipt.engine", why)])
     try:
-        inputs = json.loads(receipt.inputs.text)
+        inputs = json.loads(receipt.inputs)
     except ValueError as error:
         raise malformed(str(error)) from error
     if not isinstance(inputs, dict):

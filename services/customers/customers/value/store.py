@@ -13,7 +13,7 @@ from chassis.references import rely
 from chassis.types import Aggregate, Characteristic
 from customers.identity.store import merged_customer
 from customers.party.store import customer, refer
-from customers.schema import UnderMerge, log, metadata, under_merge
+from customers.schema import UnderMerge, metadata, under_merge
 from customers.value.domain import CustomerValue, ValuationRun, ValueModel, ValuePolicy
 from customers.value.features import HeldProduct
 from customers.value.profitability import FinancialAmount, LedgerLine
@@ -236,17 +236,18 @@ def characteristics_of(unit: Unit, ids: Sequence[str]) -> dict[str, Sequence[Cha
 
 def customers_at(unit: Unit, ids: Sequence[str], at: datetime) -> dict[str, customers_pb2.Customer]:
     """Customers as they were known at the instant, from their history; who wasn't there yet is left out."""
-    event = log.event
-    rows = unit.session.execute(
-        sa.select(event.c.aggregate_id, event.c.type, event.c.data)
-        .distinct(event.c.aggregate_id)
-        .where(event.c.aggregate_id == sa.func.any(list(ids)), event.c.aggregate_type == "Customer", event.c.time <= at)
-        .order_by(event.c.aggregate_id, event.c.version.desc())
-    )
-    return {row.aggregate_id: customers_pb2.Customer.FromString(row.data) for row in rows if row.type != _DELETED}
+    with unit.cursor() as cursor:
+        rows = cursor.execute(_AS_KNOWN, {"ids": list(ids), "at": at}).fetchall()
+    return {
+        known: customers_pb2.Customer.FromString(data) for known, kind, data in rows if kind != "CustomerDeleteEvent"
+    }
 
 
-_DELETED = "CustomerDeleteEvent"
+_AS_KNOWN = """
+    SELECT DISTINCT ON (aggregate_id) aggregate_id, type, data FROM event
+    WHERE aggregate_id = ANY (%(ids)s) AND aggregate_type = 'Customer' AND time <= %(at)s
+    ORDER BY aggregate_id, version DESC
+"""
 
 
 # Of one branch, in the order of their ids; whoever was merged into another one is that one.

@@ -178,7 +178,7 @@ def valued(known: Known, setting: Setting, at: datetime) -> Valuation:
         )
     return Valuation(
         value_class=UNCLASSIFIED,
-        class_receipt=Receipt(engine="", revision="", inputs=_NOTHING),
+        class_receipt=_UNCLASSED,
         churn=risk,
         lifetime=tuple(lifetime),
         profit_and_loss=statements,
@@ -186,7 +186,7 @@ def valued(known: Known, setting: Setting, at: datetime) -> Valuation:
     )
 
 
-_NOTHING = written("", "", {}, ()).inputs
+_UNCLASSED = written("", "", {}, ())
 
 
 def _recent(lines: Sequence[LedgerLine], setting: Setting) -> list[LedgerLine]:
