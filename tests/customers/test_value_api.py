@@ -16,7 +16,7 @@ from chassis import calls, convert
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Database, Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
-from chassis.types import new_id
+from chassis.types import Money, new_id
 from customers.events import orders_changed
 from customers.value.runs import BATCH, ONE, RUN, Valuations
 from customers.value.valuation import Valuer
@@ -55,7 +55,7 @@ def by_itself(database: Database, branch: str = "bishkek") -> Iterator[Unit]:
 
 
 def money(value: str, unit: str = "KGS") -> values_pb2.Money:
-    return convert.to_money(convert.Money(unit=unit, value=Decimal(value)))
+    return convert.to_money(Money(unit=unit, value=Decimal(value)))
 
 
 def amounts(unit: str = "KGS", **kinds: str) -> list[value_pb2.FinancialAmount]:

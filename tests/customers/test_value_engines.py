@@ -48,8 +48,8 @@ def _one_thread() -> Iterator[None]:
 def calibration(shared: Path) -> purchases.Histories:
     with (shared / "data/loyalty_cdnow/rfm_calibration_39weeks.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    columns = [np.array([float(row[name]) for row in rows]) for name in ("frequency", "recency", "T")]
-    return purchases.Histories(*columns, np.zeros(len(rows)))
+    frequency, recency, age = (np.array([float(row[name]) for row in rows]) for name in ("frequency", "recency", "T"))
+    return purchases.Histories(frequency, recency, age, np.zeros(len(rows)))
 
 
 def test_the_parameters_of_cdnow_are_the_published_ones(shared: Path) -> None:
@@ -96,7 +96,7 @@ def by_integral(model: PurchaseModel, history: PurchaseHistory) -> float:
 
     there = beta(model.a, model.b + x) * (model.alpha + history.age) ** -(model.r + x)
     gone = beta(model.a + 1, model.b + x - 1) * (model.alpha + history.recency) ** -(model.r + x) if x else 0.0
-    return there / (there + gone)
+    return float(there / (there + gone))
 
 
 @given(
@@ -354,7 +354,7 @@ def by_definition(tree: Any, row: list[Any]) -> dict[int, float]:
             goes = row[feature] != test if isinstance(test, str) else row[feature] <= test
             return worth(known, left if goes else right)
         share = tree._cover[left] / tree._cover[node]
-        return share * worth(known, left) + (1 - share) * worth(known, right)
+        return float(share * worth(known, left) + (1 - share) * worth(known, right))
 
     found = dict.fromkeys(players, 0.0)
     for size in range(len(players)):
