@@ -23,6 +23,8 @@ READ_PARTIES = frozenset({"agent", "billing", "admin", "service"})
 WRITE_PARTIES = frozenset({"agent", "admin"})
 READ_CATALOG = frozenset({"agent", "catalog-manager", "billing", "admin", "service"})
 WRITE_CATALOG = frozenset({"catalog-manager", "admin"})
+# What is to be done about a customer is also found by what runs by itself.
+WRITE_TASKS = WRITE_PARTIES | {"service"}
 WRITE_ACCOUNTS = frozenset({"agent", "billing", "admin"})
 READ_BILLING = frozenset({"billing", "sre", "admin", "service"})
 READ_TRANSFERS = frozenset({"catalog-manager", "admin", "service"})
@@ -114,9 +116,20 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "PreviewTariffFamily": WRITE_CATALOG,
         "GenerateTariffFamily": WRITE_CATALOG,
     },
-    "svyaz.customers.v1.PartyService": standard(
-        READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
+    "svyaz.customers.v1.PartyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"),
+        **dict.fromkeys(("GetOrganizationHierarchy", "ListHouseholdMembers", "ListHouseholds"), READ_PARTIES),
+    },
+    "svyaz.customers.v1.PartyRoleService": standard(READ_PARTIES, WRITE_PARTIES, "PartyRole/PartyRoles"),
+    "svyaz.customers.v1.AgreementService": standard(
+        READ_PARTIES, WRITE_PARTIES, "Agreement/Agreements", "AgreementSpecification/AgreementSpecifications"
     ),
+    "svyaz.customers.v1.DocumentService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Document/Documents", "DocumentSpecification/DocumentSpecifications"),
+        "UploadContent": WRITE_PARTIES,
+        "FinishUpload": WRITE_PARTIES,
+        "GetContent": READ_PARTIES,
+    },
     "svyaz.customers.v1.CustomerService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "Customer/Customers"),
         "GetOrderingContext": READ_PARTIES,
@@ -159,6 +172,17 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
             *(f"{verb}ValueModel" for verb in ("Create", "Update", "Delete")),
             *(f"{verb}ValuationRun" for verb in ("Update", "Delete")),
         }
+    },
+    "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
+    "svyaz.customers.v1.TaskService": {
+        "GetWorkItem": READ_PARTIES,
+        "ListWorkItems": READ_PARTIES,
+        "CreateWorkItem": WRITE_TASKS,
+        "UpdateWorkItem": WRITE_TASKS,
+        "AssignWorkItem": WRITE_TASKS,
+        "StartWorkItem": WRITE_TASKS,
+        "CompleteWorkItem": WRITE_TASKS,
+        "CancelWorkItem": WRITE_TASKS,
     },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {

@@ -1,6 +1,7 @@
 """Starts the customers service."""
 
 import sys
+from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -11,17 +12,40 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
+from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement.api import Agreements
+from customers.agreement.deadlines import Deadlines
+from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
+from customers.document.api import Documents
+from customers.document.contents import DEFAULT_MAX_BYTES, Contents
+from customers.document.objects import DiskObjects
 from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
+from customers.task.api import Tasks
+from customers.task.api import timers as task_timers
 from customers.value.api import Values
 from customers.value.events import customer_changed
 from customers.value.runs import Valuations
 from customers.value.valuation import Valuer
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, value_pb2_grpc
+from customers.view.api import Customers360
+from customers.view.heard import heard
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    agreement_pb2_grpc,
+    customers_pb2_grpc,
+    document_pb2_grpc,
+    import_pb2_grpc,
+    party_pb2_grpc,
+    party_role_pb2_grpc,
+    task_pb2_grpc,
+    value_pb2_grpc,
+    view_pb2_grpc,
+)
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -37,8 +61,25 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    environment = settings.environment
+    deadlines = Deadlines(
+        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
+    )
+    documents = Documents(
+        database,
+        Contents(
+            database,
+            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
+        ),
+    )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
+    consumers = [
+        Consumer(database, bus, orders_changed, service="customers", source="orders"),
+        Consumer(database, bus, heard, service="customers", source="customers"),
+        Consumer(database, bus, heard, service="customers", source="catalog"),
+    ]
     server.run(
         settings,
         [
@@ -50,16 +91,31 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
+            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
+            (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
+            (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
+            (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
+            (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [orders], service="customers"),
+                Operations(database, consumers, service="customers"),
             ),
         ],
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
-            orders,
-            Timers(database, Valuations(Valuer()).timers(), service="customers", workers=2),
+            *consumers,
+            Timers(
+                database,
+                {
+                    **task_timers(),
+                    **deadlines.timers(),
+                    **documents.timers(),
+                    **Valuations(Valuer()).timers(),
+                },
+                service="customers",
+                workers=2,
+            ),
         ],
     )
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import COMMON, Aggregate, Money, require_transition
 from customers.value.lifetime import Terms
-from customers.value.profitability import ProfitAndLoss
+from customers.value.profitability import AccountStanding, ProfitAndLoss
 from customers.value.receipts import Receipt
 from customers.value.values import (
     ChurnBand,
@@ -198,6 +198,7 @@ class CustomerValue(Aggregate):
     churn: ChurnRisk | None = None
     lifetime: tuple[LifetimeWorth, ...] = ()
     profit_and_loss: tuple[ProfitAndLoss, ...] = ()
+    account_standing: tuple[AccountStanding, ...] = ()
     valued_at: datetime | None = None
 
     def settle(self, found: "Valuation", at: datetime) -> bool:
@@ -209,11 +210,15 @@ class CustomerValue(Aggregate):
             self.previous_value_class, self.value_class = self.value_class, found.value_class
             self.class_changed_at = at
         self.class_receipt = found.class_receipt
-        self.churn, self.lifetime, self.profit_and_loss = found.churn, found.lifetime, found.profit_and_loss
+        self.churn, self.lifetime = found.churn, found.lifetime
+        self.profit_and_loss, self.account_standing = found.profit_and_loss, found.account_standing
         self.valued_at = at
         return True
 
     def _moved(self, found: "Valuation") -> bool:
+        if (self.profit_and_loss, self.account_standing) != (found.profit_and_loss, found.account_standing):
+            # The books are told to the last digit.
+            return True
         before, now = self.churn, found.churn
         if (before is None) != (now is None) or self.valued_at is None:
             return True
@@ -242,6 +247,7 @@ class Valuation:
     churn: ChurnRisk | None = None
     lifetime: tuple[LifetimeWorth, ...] = ()
     profit_and_loss: tuple[ProfitAndLoss, ...] = ()
+    account_standing: tuple[AccountStanding, ...] = ()
     # Of the policy's recent months, by currency.
     revenue: Mapping[str, Decimal] = field(default_factory=dict)
 

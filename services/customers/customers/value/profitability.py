@@ -73,6 +73,35 @@ class ProfitAndLoss:
     lines: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccountStanding:
+    """What an account holds or owes in one currency at the end of the last period that was reported of it (`as_of`)."""
+
+    account_id: str | None = None
+    balance: Money | None = None
+    overdue: Money | None = None
+    overdue_days: int | None = None
+    as_of: str | None = None
+
+
+def standings(lines: Iterable[LedgerLine]) -> tuple[AccountStanding, ...]:
+    """Of each account and currency, by account; those of which no balance was reported are left out."""
+    last: dict[tuple[str, str], LedgerLine] = {}
+    for line in sorted(lines, key=lambda line: line.period_start):
+        if line.balance is not None or line.overdue is not None:
+            last[line.account_id, line.unit] = line
+    return tuple(
+        AccountStanding(
+            account_id=line.account_id,
+            balance=None if line.balance is None else Money(unit=line.unit, value=line.balance),
+            overdue=None if line.overdue is None else Money(unit=line.unit, value=line.overdue),
+            overdue_days=line.overdue_days,
+            as_of=line.period_end.isoformat(),
+        )
+        for _, line in sorted(last.items())
+    )
+
+
 def total(amounts: Iterable[FinancialAmount]) -> Decimal:
     """The sum of amounts of one currency; 0 for none."""
     return sum((one.amount.value for one in amounts if one.amount and one.amount.value is not None), start=_ZERO)

@@ -14,7 +14,7 @@ from customers.value.churn import ChurnModel, Score
 from customers.value.domain import CustomerValue, Valuation, ValuePolicy, usual_policy
 from customers.value.features import Known, features
 from customers.value.lifetime import DAYS_OF_A_MONTH, Contractual, Purchasing, lifetime_value
-from customers.value.profitability import LedgerLine, profit_and_loss
+from customers.value.profitability import LedgerLine, profit_and_loss, standings
 from customers.value.purchase_models import PurchaseModels
 from customers.value.receipts import Receipt, ReceiptStep, written
 from customers.value.significance import UNCLASSIFIED, Floors, Standing, classify
@@ -126,6 +126,7 @@ def _classified(valuation: Valuation, setting: Setting, before: str | None) -> V
         churn=valuation.churn,
         lifetime=valuation.lifetime,
         profit_and_loss=valuation.profit_and_loss,
+        account_standing=valuation.account_standing,
         revenue=valuation.revenue,
     )
 
@@ -182,6 +183,7 @@ def valued(known: Known, setting: Setting, at: datetime) -> Valuation:
         churn=risk,
         lifetime=tuple(lifetime),
         profit_and_loss=statements,
+        account_standing=standings(known.lines),
         revenue=revenue,
     )
 

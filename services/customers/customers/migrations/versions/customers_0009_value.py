@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("churn", JSONB(), nullable=True),
         sa.Column("lifetime", JSONB(), nullable=True),
         sa.Column("profit_and_loss", JSONB(), nullable=True),
+        sa.Column("account_standing", JSONB(), nullable=True),
         sa.Column("valued_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
