@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+import threadpoolctl
 
 from chassis import calls, convert
 from chassis.cloudevents import ReceivedEvent
@@ -23,7 +27,9 @@ from customers.value.valuation import Valuer
 from svyaz.customers.v1 import customers_pb2, value_pb2
 from svyaz.orders.v1 import inventory_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
-from svyaz_cli.train import of_service
+from svyaz_cli.train import of_service, registration
+from svyaz_cli.training import churn
+from svyaz_cli.training.table import of_examples
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
 from tests.customers.test_api import customer, person
@@ -288,6 +294,36 @@ def test_a_model_of_what_nobody_knows_here_isnt_applied(admin: Caller) -> None:
         activate(admin, register(admin, churn_model(feature="MonthlyCharges")))
 
 
+def test_what_was_learnt_from_a_table_is_applied_here(admin: Caller, agent: Caller, database: Database) -> None:
+    """Learnt, judged, registered with its probes, activated, and found again in a customer's reasons."""
+    chance = random.Random(7)
+    rows: list[dict[str, Any]] = []
+    labels = []
+    for _ in range(400):
+        contract, overdue = chance.choice(["One year", "Month-to-month"]), chance.uniform(0, 900)
+        rows.append({"characteristic:contract": contract, "overdue": overdue, "months_billed": chance.uniform(1, 60)})
+        labels.append(int(chance.random() < (0.1 if contract == "One year" else 0.2 + overdue / 1500)))
+    table = of_examples(rows, labels)
+    with threadpoolctl.threadpool_limits(1):
+        trained = churn.train(table, 60)
+    assert trained.metrics["auc"] > 0.6
+    assert trained.metrics["shuffled_auc"] == pytest.approx(0.5, abs=0.1)
+    model = admin(f"{VALUE}RegisterValueModel", registration(trained, table, "", "of a table"))
+    assert (model.training_rows, model.horizon_days, model.training_hash) == (400, 60, table.digest)
+    assert {one.name for one in model.library} == {"numpy", "scikit-learn"}
+    activate(admin, model)
+    loose, bound = characterised(agent, "Month-to-month"), characterised(agent, "One year")
+    for one in (loose, bound):
+        value_one(database, one)
+    assert Decimal(valued(agent, loose).churn.probability) > Decimal(valued(agent, bound).churn.probability)
+    assert valued(agent, bound).churn.reason[0].feature == "characteristic:contract"
+
+
+def test_the_service_starts_without_what_only_learning_needs() -> None:
+    code = "import sys, customers.main; print(sorted({'numpy', 'scipy', 'sklearn'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 # --- the value of customers ------------------------------------------------------------------------------------------
 
 
@@ -479,4 +515,4 @@ def test_examples_know_what_was_known_then_and_who_has_left_since(
     with pytest.raises(InvalidArgument):
         admin(f"{VALUE}ListChurnExamples", at=future, horizon_days=30)
     table = of_service(lambda method, request: admin(f"{VALUE}{method}", request), "bishkek", at, 30)
-    assert (sum(table.labels), len(table)) == (1, 2)
+    assert (sum(table.labels), len(table)) == (sum(one.churned for one in found.values()), len(found))
