@@ -319,13 +319,13 @@ def test_leavers_of_the_ibm_set_are_told_out_of_sample(shared: Path) -> None:
 
 
 def test_labels_that_mean_nothing_teach_nothing(shared: Path) -> None:
-    table = small(table_of("churn_ibm_telco", shared), 3_000)
-    assert churn.shuffled(table, 0, folds=3) == pytest.approx(0.5, abs=0.04)
+    table = small(table_of("churn_ibm_telco", shared), 1_500)
+    assert churn.shuffled(table, 0, folds=3) == pytest.approx(0.5, abs=0.06)
 
 
 @pytest.fixture(scope="module")
 def trained(shared: Path) -> tuple[Table, churn.Learnt, bytes]:
-    table = small(table_of("churn_bigml", shared), 1_500)
+    table = small(table_of("churn_bigml", shared), 800)
     learnt = churn.learn(table, np.arange(len(table)), np.asarray(table.labels), 0)
     return table, learnt, churn.artefact(table, learnt, 90, (1.1, -0.2))
 
@@ -369,8 +369,8 @@ def by_definition(tree: Any, row: list[Any]) -> dict[int, float]:
 def test_reasons_in_trees_are_shapley_values(trained: tuple[Table, churn.Learnt, bytes]) -> None:
     table, _, artefact = trained
     model = ChurnModel(artefact)
-    rows = [[churn.features_of(table, number).get(name) for name in model.names] for number in (3, 77, 1_234)]
-    for tree in model._trees[:40]:
+    rows = [[churn.features_of(table, number).get(name) for name in model.names] for number in (3, 77, 734)]
+    for tree in model._trees[:20]:
         for row in rows:
             _, added = tree.of(row)
             assert dict(added) == pytest.approx(by_definition(tree, row), abs=1e-12)
