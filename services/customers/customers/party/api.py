@@ -17,6 +17,8 @@ from svyaz.customers.v1 import customers_pb2, party_pb2
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
 # What others do, inside the transaction, when a customer has changed.
 CustomerHook = Callable[[Unit, Customer], None]
+# Collection, or one that knows of merges.
+CollectionKind = Callable[..., Collection[Any, Any]]
 
 
 def _verify(unit: Unit, customer: Customer) -> None:
@@ -59,12 +61,12 @@ def _organization_deleted(unit: Unit, organization: Organization) -> None:
 class Parties(StandardMethods):
     """TMF632, with what lies above and below an organization, and who lives together."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kind: CollectionKind = Collection) -> None:
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual),
-            Collection(
+            collection(database, Individual, party_pb2.Individual, kind),
+            kind(
                 database,
                 Organization,
                 party_pb2.Organization,
@@ -130,7 +132,11 @@ class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
     def __init__(
-        self, database: Database, ordering_context: OrderingContext, hooks: Sequence[CustomerHook] = ()
+        self,
+        database: Database,
+        ordering_context: OrderingContext,
+        kind: CollectionKind = Collection,
+        hooks: Sequence[CustomerHook] = (),
     ) -> None:
         self._database = database
         self._ordering_context = ordering_context
@@ -142,7 +148,7 @@ class Customers(StandardMethods):
 
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            Collection(
+            kind(
                 database,
                 Customer,
                 customers_pb2.Customer,
