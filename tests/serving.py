@@ -40,6 +40,8 @@ from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
+from customers.value.api import Values
+from customers.value.events import customer_changed
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
@@ -55,6 +57,7 @@ from svyaz.customers.v1 import (
     permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
+    value_pb2_grpc,
     view_pb2_grpc,
 )
 from svyaz_cli.issuer import Issuer
@@ -122,10 +125,11 @@ def customers_registrations(database: Database) -> list[Registration]:
             document_pb2_grpc.add_DocumentServiceServicer_to_server,
             Documents(database, Contents(database, objects())),
         ),
+        (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
         (
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-            Customers(database, ordering_context, MergedCollection),
+            Customers(database, ordering_context, MergedCollection, [customer_changed]),
         ),
         (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),

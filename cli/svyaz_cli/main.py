@@ -14,6 +14,8 @@ _ELSEWHERE = {
     "parked": "operations",
     "hub": "hub",
     "holdings": "holdings",
+    "train": "train",
+    "models": "train",
     "view": "view",
 }
 

@@ -204,7 +204,7 @@ def _of_type(kind: str, text: str) -> Any:
         return text.encode()
     if kind == "jsonb":
         return f'{{"note":"{text}"}}'
-    return "2026-01-01T00:00:00Z" if kind.startswith("timestamp") else 1
+    return "2026-01-01T00:00:00Z" if kind.startswith(("timestamp", "date")) else 1
 
 
 def _others(name: str, database: Database) -> list[Any]:

@@ -145,6 +145,34 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.ValueService": {
+        name: roles
+        for name, roles in {
+            **standard(
+                READ_PARTIES,
+                ADMIN,
+                "CustomerValue/CustomerValues",
+                "ValuePolicy/ValuePolicies",
+                "ValuationRun/ValuationRuns",
+                "ValueModel/ValueModels",
+            ),
+            "ReportCustomerFinancials": frozenset({"billing", "admin"}),
+            "ListCustomerFinancials": READ_PARTIES,
+            "GetCustomerProfitability": READ_PARTIES,
+            "ReplayLifetimeValue": READ_PARTIES,
+            "CancelValuationRun": ADMIN,
+            "GetValueModelArtefact": READ_PARTIES,
+            "RegisterValueModel": ADMIN,
+            "ActivateValueModel": ADMIN,
+            "ListChurnExamples": frozenset({"admin", "service"}),
+        }.items()
+        if name
+        not in {
+            *(f"{verb}CustomerValue" for verb in ("Create", "Update", "Delete")),
+            *(f"{verb}ValueModel" for verb in ("Create", "Update", "Delete")),
+            *(f"{verb}ValuationRun" for verb in ("Update", "Delete")),
+        }
+    },
     "svyaz.customers.v1.InteractionService": {
         **standard(READ_PARTIES, WRITE_TASKS, "PartyInteraction/PartyInteractions"),
         "AssignPartyInteraction": WRITE_TASKS,

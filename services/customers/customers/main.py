@@ -40,6 +40,10 @@ from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.value.api import Values
+from customers.value.events import customer_changed
+from customers.value.runs import Valuations
+from customers.value.valuation import Valuer
 from customers.view.api import Customers360
 from customers.view.heard import heard
 from svyaz.customers.v1 import (
@@ -56,6 +60,7 @@ from svyaz.customers.v1 import (
     permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
+    value_pb2_grpc,
     view_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
@@ -103,11 +108,12 @@ def main() -> None:
             (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection),
+                Customers(database, ordering_context, MergedCollection, [customer_changed]),
             ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
@@ -138,6 +144,7 @@ def main() -> None:
                     **documents.timers(),
                     **handing_over.timers(),
                     **books.timers(),
+                    **Valuations(Valuer()).timers(),
                 },
                 service="customers",
                 workers=2,

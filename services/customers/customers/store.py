@@ -19,6 +19,7 @@ from customers.permission import store as permission
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
+from customers.value import store as value
 from customers.view.store import view_item
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
@@ -26,6 +27,7 @@ __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **value.RESOURCES,
     **identity.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
@@ -41,6 +43,7 @@ ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *value.ISOLATED,
     *permission.ISOLATED,
     *loyalty.ISOLATED,
     *hierarchy.ISOLATED,

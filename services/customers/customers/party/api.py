@@ -8,11 +8,15 @@ from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from customers.party import hierarchy, store
 from customers.party.domain import Customer, Individual, Organization
-from customers.party.references import changed, collection, created, refuse_when_referenced
+from customers.party.references import changed as refers_anew
+from customers.party.references import collection, refuse_when_referenced
+from customers.party.references import created as refers
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
+# What others do, inside the transaction, when a customer has changed.
+CustomerHook = Callable[[Unit, Customer], None]
 # Collection, or one that knows of merges.
 CollectionKind = Callable[..., Collection[Any, Any]]
 
@@ -31,22 +35,22 @@ def _verify(unit: Unit, customer: Customer) -> None:
 
 def _customer_created(unit: Unit, customer: Customer) -> None:
     _verify(unit, customer)
-    created(unit, customer)
+    refers(unit, customer)
 
 
 def _customer_changed(unit: Unit, customer: Customer) -> None:
     _verify(unit, customer)
-    changed(unit, customer)
+    refers_anew(unit, customer)
 
 
 def _organization_created(unit: Unit, organization: Organization) -> None:
     hierarchy.state(unit, organization, new=True)
-    created(unit, organization)
+    refers(unit, organization)
 
 
 def _organization_changed(unit: Unit, organization: Organization) -> None:
     hierarchy.state(unit, organization)
-    changed(unit, organization)
+    refers_anew(unit, organization)
 
 
 def _organization_deleted(unit: Unit, organization: Organization) -> None:
@@ -128,10 +132,20 @@ class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
     def __init__(
-        self, database: Database, ordering_context: OrderingContext, kind: CollectionKind = Collection
+        self,
+        database: Database,
+        ordering_context: OrderingContext,
+        kind: CollectionKind = Collection,
+        hooks: Sequence[CustomerHook] = (),
     ) -> None:
         self._database = database
         self._ordering_context = ordering_context
+
+        def changed(unit: Unit, customer: Customer) -> None:
+            _customer_changed(unit, customer)
+            for hook in hooks:
+                hook(unit, customer)
+
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
             kind(
@@ -139,7 +153,7 @@ class Customers(StandardMethods):
                 Customer,
                 customers_pb2.Customer,
                 creating=_customer_created,
-                changed=_customer_changed,
+                changed=changed,
                 deleting=refuse_when_referenced,
             ),
         )

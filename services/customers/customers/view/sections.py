@@ -24,6 +24,7 @@ from svyaz.customers.v1 import (
     permission_pb2,
     responsibility_pb2,
     task_pb2,
+    value_pb2,
     view_pb2,
 )
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
@@ -262,6 +263,7 @@ SECTIONS: Mapping[str, Section] = {
         open=lambda card: card.state != loyalty_pb2.CLUB_CARD_STATE_REPLACED,
         most=5,
     ),
+    "CustomerValue": Section(name="customer_value", message=value_pb2.CustomerValue, subjects=_self),
     "ProductOfferingQualification": Section(
         name="product_offering_qualification",
         message=qualification_pb2.ProductOfferingQualification,

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "customers_0010"
-down_revision = "customers_0008"
+down_revision = "customers_0009"
 branch_labels = None
 depends_on = None
 
