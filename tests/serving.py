@@ -18,7 +18,8 @@ from customers.account.api import Accounts
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from customers.task.api import Tasks
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
 from svyaz_cli.issuer import Issuer
 
 
@@ -68,4 +69,5 @@ def customers_registrations(database: Database) -> list[Registration]:
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
     ]

@@ -172,10 +172,29 @@ class Unit:
 
     def add(self, aggregate: Aggregate) -> None:
         """Saves a new aggregate. Raises PermissionDenied when its branch isn't the caller's."""
+        self._begin_life(aggregate)
+        self._new.append(aggregate)
+
+    def add_unless_there(self, aggregate: Aggregate) -> bool:
+        """Saves a new aggregate at once, unless another has one of its unique keys; whether it was saved.
+
+        Waits for the end of a transaction that is saving such another one. Raises PermissionDenied as `add` does.
+        """
+        self._begin_life(aggregate)
+        statement, (values,) = self.database.insertion(aggregate)
+        assert isinstance(statement, bytes)
+        with self.connection().cursor() as cursor:
+            if not cursor.execute(statement + b" ON CONFLICT DO NOTHING", values).rowcount:
+                return False
+            _execute(cursor, self._log([(aggregate, "Create")]))
+        self.after_commit(self.database.wake)
+        self._remember(aggregate)
+        return True
+
+    def _begin_life(self, aggregate: Aggregate) -> None:
         if not self.database.resources[type(aggregate)].common and not self.call.principal.may_see(aggregate.branch):
             raise PermissionDenied("BRANCH_FORBIDDEN", f"the branch {aggregate.branch!r} isn't yours")
         aggregate.revision = 1
-        self._new.append(aggregate)
 
     def adds(self, aggregate: Aggregate) -> bool:
         """Whether the aggregate is new and not yet written."""

@@ -23,6 +23,8 @@ READ_PARTIES = frozenset({"agent", "billing", "admin", "service"})
 WRITE_PARTIES = frozenset({"agent", "admin"})
 READ_CATALOG = frozenset({"agent", "catalog-manager", "billing", "admin", "service"})
 WRITE_CATALOG = frozenset({"catalog-manager", "admin"})
+# What is to be done about a customer is also found by what runs by itself.
+WRITE_TASKS = WRITE_PARTIES | {"service"}
 WRITE_ACCOUNTS = frozenset({"agent", "billing", "admin"})
 READ_BILLING = frozenset({"billing", "sre", "admin", "service"})
 READ_TRANSFERS = frozenset({"catalog-manager", "admin", "service"})
@@ -132,6 +134,16 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.TaskService": {
+        "GetWorkItem": READ_PARTIES,
+        "ListWorkItems": READ_PARTIES,
+        "CreateWorkItem": WRITE_TASKS,
+        "UpdateWorkItem": WRITE_TASKS,
+        "AssignWorkItem": WRITE_TASKS,
+        "StartWorkItem": WRITE_TASKS,
+        "CompleteWorkItem": WRITE_TASKS,
+        "CancelWorkItem": WRITE_TASKS,
+    },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "ProductOrder/ProductOrders"),

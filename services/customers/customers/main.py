@@ -10,13 +10,16 @@ from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
+from chassis.timers import Timers
 from customers.account.api import Accounts
 from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.store import RESOURCES, metadata
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc
+from customers.task.api import Tasks
+from customers.task.api import timers as task_timers
+from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
@@ -41,6 +44,7 @@ def main() -> None:
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [orders], service="customers"),
@@ -50,6 +54,7 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             orders,
+            Timers(database, {**task_timers()}, service="customers", workers=2),
         ],
     )
 

@@ -6,21 +6,30 @@ from chassis.bulk import stage_table
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from customers.account import store as account
+from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.party import store as party
-from customers.schema import log, mapper, metadata
+from customers.schema import UnderMerge, log, mapper, metadata, under_merge
+from customers.task import store as task
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **task.RESOURCES,
 }
 # The tables that are under the policies of branches.
-ISOLATED = (*(resource.table.name for resource in RESOURCES.values()), "reference", "import_row", "event")
+ISOLATED = (
+    *(resource.table.name for resource in RESOURCES.values()),
+    *identity.ISOLATED,
+    "reference",
+    "import_row",
+    "event",
+)
 
 for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):
-    stage_table(metadata, _target)
+    under_merge(UnderMerge.NONE, stage_table(metadata, _target))
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

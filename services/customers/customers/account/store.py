@@ -13,7 +13,7 @@ from customers.account.domain import (
     PartyAccount,
     SettlementAccount,
 )
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import account_pb2
 
 party_account = aggregate_table(metadata, "party_account", PartyAccount)
@@ -23,6 +23,17 @@ financial_account = aggregate_table(metadata, "financial_account", FinancialAcco
 bill_format = aggregate_table(metadata, "bill_format", BillFormat)
 bill_presentation_media = aggregate_table(metadata, "bill_presentation_media", BillPresentationMedia)
 billing_cycle_specification = aggregate_table(metadata, "billing_cycle_specification", BillingCycleSpecification)
+
+# An account says whose it is, and names others who have to do with it.
+under_merge(
+    UnderMerge.BY_MEMBERS,
+    party_account,
+    billing_account,
+    settlement_account,
+    financial_account,
+    columns=("related_party",),
+)
+under_merge(UnderMerge.NONE, bill_format, bill_presentation_media, billing_cycle_specification)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     PartyAccount: Resource(account_pb2.PartyAccount, party_account),

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from chassis.types import Aggregate
 from customers.account.domain import BillingAccount
 from customers.party.domain import Customer, Individual, Organization
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 
 # Which line of which source has become which customer, and which keys a dataset's rows have (hashed: they may name a
 # person): what has a row here is never imported again.
@@ -23,6 +23,8 @@ import_row = sa.Table(
     sa.Column("imported_at", sa.TIMESTAMP(timezone=True), nullable=False),
     sa.Index("import_row_branch_dataset_key_hash", "branch", "dataset", "key_hash", unique=True),
 )
+# Which customer a line became stays what it was.
+under_merge(UnderMerge.OWN, import_row, columns=("customer_id",))
 
 # What can be imported in bulk.
 STAGED: Sequence[type[Aggregate]] = (Individual, Organization, Customer, BillingAccount)

@@ -8,7 +8,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import References, rely
 from chassis.types import Aggregate
 from customers.party.domain import Customer, Individual, Organization, Referrer
-from customers.schema import metadata
+from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 individual = aggregate_table(metadata, "individual", Individual)
@@ -19,6 +19,9 @@ customer = aggregate_table(metadata, "customer", Customer)
 references = References(
     metadata, sa.Column("branch", sa.Text, nullable=False), sa.Index("reference_referrer_id", "referrer_id")
 )
+
+under_merge(UnderMerge.OWN, individual, organization, customer)
+under_merge(UnderMerge.BY_MEMBERS, references.table, columns=("target_id", "referrer_id"))
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     Individual: Resource(party_pb2.Individual, individual),

@@ -1,0 +1,1 @@
+"""What employees have to do about customers."""
