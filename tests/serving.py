@@ -16,10 +16,21 @@ from chassis.server import Registration, Server
 from customers import store
 from customers.account.api import Accounts
 from customers.importing.api import Imports
+from customers.matching.api import Matching
+from customers.matching.entry import Entries
+from customers.matching.indexing import Indexing
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.task.api import Tasks
-from svyaz.customers.v1 import account_pb2_grpc, customers_pb2_grpc, import_pb2_grpc, party_pb2_grpc, task_pb2_grpc
+from svyaz.customers.v1 import (
+    account_pb2_grpc,
+    customers_pb2_grpc,
+    import_pb2_grpc,
+    matching_pb2_grpc,
+    party_pb2_grpc,
+    task_pb2_grpc,
+)
 from svyaz_cli.issuer import Issuer
 
 
@@ -64,10 +75,13 @@ def customers_database(url: str) -> Database:
 
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
+    regions = BranchRegions.parse("bishkek=KG,osh=KG,moscow=RU")
+    indexing = Indexing(regions)
     return [
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, [indexing])),
+        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context, [indexing])),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
     ]

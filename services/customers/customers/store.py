@@ -8,6 +8,7 @@ from chassis.types import Aggregate
 from customers.account import store as account
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.matching import store as matching
 from customers.party import store as party
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -17,18 +18,25 @@ __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **matching.RESOURCES,
     **task.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     *identity.ISOLATED,
+    *matching.ISOLATED,
     "reference",
     "import_row",
     "event",
 )
 
-for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):
+for _target in (
+    *(RESOURCES[_cls].table for _cls in importing.STAGED),
+    *matching.STAGED,
+    party.references.table,
+    log.event,
+):
     under_merge(UnderMerge.NONE, stage_table(metadata, _target))
 
 for _cls, _resource in RESOURCES.items():

@@ -90,7 +90,9 @@ def compare(records: Records, pairs: Pairs) -> Mapping[str, Levels]:
     """The levels of all pairs, by field; and whether two fields are better compared crosswise (SWAPPED)."""
     one, other = (pairs >> 32).astype(np.int64), (pairs & 0xFFFFFFFF).astype(np.int64)
     result = {
-        comparison.name: _levels(comparison, records.columns[comparison.name], records.columns[comparison.name], one, other)
+        comparison.name: _levels(
+            comparison, records.columns[comparison.name], records.columns[comparison.name], one, other
+        )
         for comparison in COMPARISONS
         if records.has(comparison.name)
     }

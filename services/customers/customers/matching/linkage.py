@@ -1,8 +1,9 @@
 """Which records are of one person: Fellegi and Sunter's model, its weights learned without examples.
 
-I. P. Fellegi, A. B. Sunter, A Theory for Record Linkage (JASA 64, 1969): the evidence of a field is log2(m/u), m being how
-often two records of one person agree so far in it, u how often those of two persons do. u is counted among pairs drawn
-by lot, m estimated by expectation maximization over the candidates (W. E. Winkler, 1988), the prior with it.
+I. P. Fellegi, A. B. Sunter, A Theory for Record Linkage (JASA 64, 1969): the evidence of a field is log2(m/u), m being
+how often two records of one person agree so far in it, u how often those of two persons do. u is counted among all
+pairs (of other than the same value: among pairs drawn by lot), m estimated by expectation maximization over the
+candidates (W. E. Winkler, 1988), the priors with it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ Weights = NDArray[np.float64]
 
 # What is drawn by lot to learn how often different persons are alike.
 _DRAWN = 100_000
+# Of so many candidates the weights are learned, and so many are compared at a time.
+_SAMPLED, _PORTION = 1_000_000, 1_000_000
 _ROUNDS = 60
 _SETTLED = 1e-4
 # Nothing is ever certain: what was never seen has been seen so often.
@@ -50,32 +53,65 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """Pairs with the probability that they are one person, and the evidence of each field in bits."""
+    """Pairs with the probability that they are one person; how alike they are in each field, and the evidence."""
 
     pairs: Pairs
     probability: Weights
+    levels: Mapping[str, Levels]
     evidence: Mapping[str, Weights]
     model: Model
 
 
-def link(records: Records, *, seed: int = 0, model: Model | None = None) -> Linked:
-    """The candidates with their probabilities. Without a `model` one is learned of them."""
+def link(records: Records, *, seed: int = 0, model: Model | None = None, least: float = 0.05) -> Linked:
+    """The candidates that are one person with at least that probability. Without a `model` one is learned of them."""
     pairs = candidates(records)
-    levels = compare(records, pairs)
+    # A few records don't tell which values are rare.
+    by_rarity = model is None
     if model is None:
-        model = learn(records, levels, seed=seed)
-    evidence = {
-        name: _of_levels(model.weight(name), some) + (_rarity(records, name, pairs, some) if name in _EXACT else 0.0)
-        for name, some in levels.items()
-    }
-    return Linked(pairs, _classes(model, evidence)[0], evidence, model)
+        sample = pairs
+        if len(pairs) > _SAMPLED:
+            sample = np.sort(np.random.default_rng(seed).choice(pairs, _SAMPLED, replace=False))
+        levels = compare(records, sample)
+        model = learn(records, levels, seed=seed, each=len(pairs) / max(1, len(sample)))
+    # Portion by portion: of most candidates nothing is kept.
+    portions = [
+        score(records, pairs[start : start + _PORTION], model, least=least, by_rarity=by_rarity)
+        for start in range(0, max(1, len(pairs)), _PORTION)
+    ]
+    return Linked(
+        np.concatenate([one.pairs for one in portions]),
+        np.concatenate([one.probability for one in portions]),
+        {name: np.concatenate([one.levels[name] for one in portions]) for name in portions[0].levels},
+        {name: np.concatenate([one.evidence[name] for one in portions]) for name in portions[0].evidence},
+        model,
+    )
 
 
-def learn(records: Records, levels: Mapping[str, Levels], *, seed: int) -> Model:
-    """Estimates m, u and the priors; of the same records and seed the same."""
+def score(records: Records, pairs: Pairs, model: Model, *, least: float = 0.0, by_rarity: bool = True) -> Linked:
+    """Those of the pairs that are one person with at least that probability. `by_rarity`: an agreement says the more
+    the rarer the value is among the records, which must be many then."""
+    levels = {name: some for name, some in compare(records, pairs).items() if name in model.m}
+    evidence = {name: _of_levels(model.weight(name), some) for name, some in levels.items()}
+    if by_rarity:
+        for name in levels.keys() & _EXACT.keys():
+            evidence[name] = evidence[name] + _rarity(records, name, pairs, levels[name])
+    probability = _classes(model, evidence)[0] if levels else np.zeros(len(pairs))
+    kept = np.flatnonzero(probability >= least)
+    return Linked(
+        pairs[kept],
+        probability[kept],
+        {name: some[kept] for name, some in levels.items()},
+        {name: some[kept] for name, some in evidence.items()},
+        model,
+    )
+
+
+def learn(records: Records, levels: Mapping[str, Levels], *, seed: int, each: float = 1.0) -> Model:
+    """Estimates m, u and the priors; of the same records and seed the same. Each pair stands for `each` candidates."""
     every = max(1.0, records.size * (records.size - 1) / 2)
     # Pairs with the same levels are the same to the model.
     patterns, counts = _patterns(levels)
+    counts *= each
     lot = _by_lot(records, list(levels), seed)
     m = {name: _first_guess(_LEVELS[name]) for name in levels}
     u = {name: lot[name] / lot[name].sum() for name in levels}
@@ -126,8 +162,9 @@ def _frequencies(records: Records, name: str) -> Weights:
 
 
 def _without(counts: Weights, of_one_person: Weights) -> Weights:
-    rest: Weights = np.maximum(counts - of_one_person, _SMOOTHING)
-    return rest / rest.sum()
+    rest = np.maximum(counts - of_one_person, _SMOOTHING)
+    shares: Weights = rest / rest.sum()
+    return shares
 
 
 def _first_guess(size: int) -> Weights:
@@ -139,12 +176,13 @@ def _first_guess(size: int) -> Weights:
 
 def _counted(levels: Levels, of: Weights, size: int) -> Weights:
     known = levels != UNKNOWN
-    return np.bincount(levels[known], weights=of[known], minlength=size)
+    return np.bincount(levels[known], weights=of[known], minlength=size).astype(np.float64)
 
 
 def _of_levels(weight: Weights, levels: Levels) -> Weights:
     # Nothing known says nothing: the last one is that of UNKNOWN, which is -1.
-    return np.append(weight, 0.0)[levels]
+    bits: Weights = np.append(weight, 0.0)[levels]
+    return bits
 
 
 def _rarity(records: Records, name: str, pairs: Pairs, levels: Levels) -> Weights:

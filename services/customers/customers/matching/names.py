@@ -1,8 +1,8 @@
 """Names across scripts and transliteration schemes: spellings of one name have one `sound`, and near `spelling`s.
 
 The schemes of ICAO Doc 9303, GOST 7.79, 16876, 52290 and 52535, BGN/PCGN, BS 2979, ISO 9, ALA-LC, the passports of
-several decades and what people write by themselves agree on hardly a letter. So nobody asks which one was used: Cyrillic
-is written in Latin by one table, and then all Latin spellings of a phoneme are made one.
+several decades and what people write by themselves agree on hardly a letter. So nobody asks which one was used:
+Cyrillic is written in Latin by one table, and then all Latin spellings of a phoneme are made one.
 """
 
 import re
@@ -13,18 +13,69 @@ from functools import lru_cache
 # Letters of Russian, Ukrainian, Belarusian, Kyrgyz, Kazakh, Tatar, Uzbek, Tajik and Serbian Cyrillic, without case.
 _CYRILLIC = {
     **dict(zip("абвгдезиклмнопрстуфы", "abvgdeziklmnoprstufy", strict=True)),
-    **{"ё": "yo", "ж": "zh", "й": "y", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch", "ъ": "", "ь": ""},
-    **{"э": "e", "ю": "yu", "я": "ya"},
-    **{"і": "i", "ї": "yi", "є": "ye", "ґ": "g", "ў": "u"},
-    **{"ө": "o", "ү": "u", "ң": "n", "ұ": "u", "қ": "k", "ғ": "g", "һ": "h", "ә": "a"},
-    **{"ҳ": "h", "ҷ": "j", "ӣ": "i", "ӯ": "u", "җ": "j"},
-    **{"ђ": "dj", "ј": "y", "љ": "ly", "њ": "ny", "ћ": "ch", "џ": "j", "ѕ": "dz", "ќ": "k", "ѓ": "g"},
+    "ё": "yo",
+    "ж": "zh",
+    "й": "y",
+    "х": "kh",
+    "ц": "ts",
+    "ч": "ch",
+    "ш": "sh",
+    "щ": "shch",
+    "ъ": "",
+    "ь": "",
+    "э": "e",
+    "ю": "yu",
+    "я": "ya",
+    "і": "i",
+    "ї": "yi",
+    "є": "ye",
+    "ґ": "g",
+    "ў": "u",
+    "ө": "o",
+    "ү": "u",
+    "ң": "n",
+    "ұ": "u",
+    "қ": "k",
+    "ғ": "g",
+    "һ": "h",
+    "ә": "a",
+    "ҳ": "h",
+    "ҷ": "j",
+    "ӣ": "i",
+    "ӯ": "u",
+    "җ": "j",
+    "ђ": "dj",
+    "ј": "y",
+    "љ": "ly",
+    "њ": "ny",
+    "ћ": "ch",
+    "џ": "j",
+    "ѕ": "dz",
+    "ќ": "k",
+    "ѓ": "g",
 }
 # Latin letters whose mark says which phoneme they are; any other mark is dropped.
 _MARKED = {
-    **{"š": "sh", "ž": "zh", "č": "ch", "ŝ": "shch", "ć": "ch", "ş": "sh", "ç": "ch"},
-    **{"ł": "l", "ø": "o", "ı": "i", "ß": "ss", "đ": "d", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d", "ə": "a"},
-    **{"û": "yu", "â": "ya", "ë": "yo"},
+    "š": "sh",
+    "ž": "zh",
+    "č": "ch",
+    "ŝ": "shch",
+    "ć": "ch",
+    "ş": "sh",
+    "ç": "ch",
+    "ł": "l",
+    "ø": "o",
+    "ı": "i",
+    "ß": "ss",
+    "đ": "d",
+    "æ": "ae",
+    "œ": "oe",
+    "þ": "th",
+    "ð": "d",
+    "ə": "a",
+    "û": "yu",
+    "â": "ya",
+    "ë": "yo",
 }
 _LETTERS = str.maketrans(_CYRILLIC | _MARKED)
 _TIE = "\u0361"

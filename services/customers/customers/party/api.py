@@ -5,10 +5,10 @@ from typing import Any
 
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import StandardMethods
 from customers.party import store
 from customers.party.domain import Customer, Individual, Organization
-from customers.party.references import changed, collection, created, refuse_when_referenced
+from customers.party.references import Watcher, collection
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
@@ -27,43 +27,26 @@ def _verify(unit: Unit, customer: Customer) -> None:
     customer.verify(branch is not None)
 
 
-def _customer_created(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    created(unit, customer)
-
-
-def _customer_changed(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    changed(unit, customer)
-
-
 class Parties(StandardMethods):
     """TMF632."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, watchers: Sequence[Watcher] = ()) -> None:
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual),
-            collection(database, Organization, party_pb2.Organization),
+            collection(database, Individual, party_pb2.Individual, watchers),
+            collection(database, Organization, party_pb2.Organization, watchers),
         )
 
 
 class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
-    def __init__(self, database: Database, ordering_context: OrderingContext) -> None:
+    def __init__(self, database: Database, ordering_context: OrderingContext, watchers: Sequence[Watcher] = ()) -> None:
         self._database = database
         self._ordering_context = ordering_context
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            Collection(
-                database,
-                Customer,
-                customers_pb2.Customer,
-                creating=_customer_created,
-                changed=_customer_changed,
-                deleting=refuse_when_referenced,
-            ),
+            collection(database, Customer, customers_pb2.Customer, watchers, _verify),
         )
 
     def GetOrderingContext(
