@@ -55,7 +55,7 @@ class People:
         self._cities = [self._word(2) for _ in range(60)]
 
     def _word(self, syllables: int) -> str:
-        return self._draw.choice(self._onsets) + "".join(self._draw.choice(_MIDDLES) for _ in range(syllables))
+        return "".join((self._draw.choice(self._onsets), *(self._draw.choice(_MIDDLES) for _ in range(syllables))))
 
     def _frequent(self, words: list[str]) -> str:
         """The first ones far more often than the last."""
