@@ -17,30 +17,40 @@ ALONE = ("document", "phone", "email", "birth_date", "street", "family_name")
 TOGETHER = ("given", "family", "birth_date", "birth_year", "document", "city", "post_code", "house", "street_start")
 # Beyond so many records a key says nothing: their pairs are found by keys that say more, or not at all.
 LARGEST_ALONE, LARGEST_TOGETHER = 40, 60
+# A key proposes no more pairs than this for each record: of many records only its smaller blocks.
+MOST_ALONE, MOST_TOGETHER = 2.0, 1.0
 
 
 def candidates(records: Records) -> Pairs:
     """The pairs that some key proposes, each once, the lower index in the upper 32 bits."""
-    found = np.empty(0, dtype=np.int64)
-    for key, largest in _keys(records):
-        found = np.union1d(found, _pairs_of(key, largest))
-    return found
+    found = [np.empty(0, dtype=np.int64)]
+    waiting = 0
+    for key, largest, most in _keys(records):
+        found.append(_pairs_of(key, largest, int(most * records.size) + 1_000))
+        waiting += len(found[-1])
+        # Many are proposed by several keys: what they need is bounded by what is found.
+        if waiting > max(len(found[0]), _AT_A_TIME):
+            found, waiting = [np.unique(np.concatenate(found))], 0
+    return np.unique(np.concatenate(found))
 
 
-def _keys(records: Records) -> "Iterator[tuple[NDArray[np.int64], int]]":
+_AT_A_TIME = 4_000_000
+
+
+def _keys(records: Records) -> "Iterator[tuple[NDArray[np.int64], int, float]]":
     for name in ALONE:
         if records.has(name):
-            yield records.columns[name].codes.astype(np.int64), LARGEST_ALONE
+            yield records.columns[name].codes.astype(np.int64), LARGEST_ALONE, MOST_ALONE
     parts = dict(_parts(records))
     names: Sequence[str] = [name for name in TOGETHER if name in parts]
     for one, other in combinations(names, 2):
         if {one, other} != {"birth_date", "birth_year"}:
-            yield _joined(parts[one], parts[other]), LARGEST_TOGETHER
+            yield _joined(parts[one], parts[other]), LARGEST_TOGETHER, MOST_TOGETHER
     if "given" in parts and "family" in parts:
         # Those who have their names in each other's place meet here.
         low, high = np.minimum(parts["given"], parts["family"]), np.maximum(parts["given"], parts["family"])
         unknown = low == MISSING
-        yield np.where(unknown, MISSING, _joined(np.where(unknown, 0, low), high)), LARGEST_TOGETHER
+        yield np.where(unknown, MISSING, _joined(np.where(unknown, 0, low), high)), LARGEST_TOGETHER, MOST_ALONE
 
 
 def _parts(records: Records) -> "Iterator[tuple[str, NDArray[np.int64]]]":
@@ -69,20 +79,27 @@ def _joined(one: "NDArray[np.int64]", other: "NDArray[np.int64]") -> "NDArray[np
     return np.where((one == MISSING) | (other == MISSING), MISSING, one * width + other)
 
 
-def _pairs_of(key: "NDArray[np.int64]", largest: int) -> Pairs:
-    """All pairs of records with the same key, of those keys that two to `largest` records have."""
+def _pairs_of(key: "NDArray[np.int64]", largest: int, most: int) -> Pairs:
+    """All pairs of records with the same key, of those keys that two to `largest` records have; of smaller ones only
+    where they would be more than `most`."""
     known = np.flatnonzero(key != MISSING)
     order = known[np.argsort(key[known], kind="stable")]
+    if not len(order):
+        return order
     sorted_key = key[order]
-    starts = np.flatnonzero(np.concatenate(([True], sorted_key[1:] != sorted_key[:-1]))) if len(order) else order
+    starts = np.flatnonzero(np.concatenate(([True], sorted_key[1:] != sorted_key[:-1])))
     sizes = np.diff(np.append(starts, len(order)))
-    kept = sizes <= largest
+    blocks = np.bincount(np.minimum(sizes, largest + 1), minlength=largest + 2)[: largest + 1]
+    each = np.arange(largest + 1, dtype=np.int64)
+    affordable = np.flatnonzero(np.cumsum(blocks * each * (each - 1) // 2) <= most)
+    largest = int(affordable[-1]) if len(affordable) else 1
+    usable = np.repeat((sizes <= largest) & (sizes > 1), sizes)
+    order = order[usable]
+    block = np.repeat(np.arange(len(starts)), sizes)[usable]
     made = [np.empty(0, dtype=np.int64)]
-    # Neighbours at each distance, of all blocks that are so large: as many passes as the largest block has members.
-    block = np.repeat(np.arange(len(starts)), sizes)
-    usable = kept[block] if len(block) else np.empty(0, dtype=bool)
-    for distance in range(1, min(largest, int(sizes[kept].max(initial=1)))):
-        same = usable[:-distance] & (block[:-distance] == block[distance:])
+    # Neighbours at each distance, of all blocks that are so large.
+    for distance in range(1, largest):
+        same = block[:-distance] == block[distance:]
         if not same.any():
             break
         one, other = order[:-distance][same], order[distance:][same]

@@ -1,6 +1,6 @@
 """How alike two records are in each field: a level, from 0 (different) up to the highest (the same); -1 is unknown."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,47 +12,66 @@ from customers.matching.records import MISSING, Column, Records
 
 Levels = NDArray[np.int8]
 Pairs = NDArray[np.int64]
-_Texts = Sequence[str]
-_Judge = Callable[[_Texts, _Texts], Levels]
+Indices = NDArray[np.int64]
+# How alike the texts of two columns are, at these codes.
+_Judge = Callable[[Column, Column, Indices, Indices], Levels]
 
 UNKNOWN = -1
 # From this likeness on, two words are taken for spellings of one (Jaro-Winkler); below the second they aren't related.
 _SPELLING, _RELATED = 0.92, 0.82
+# The judges run beside each other: what is compared lies outside of Python.
+_WORKERS = 2
 
 
-def _near_words(one: _Texts, other: _Texts) -> Levels:
+def _slips(left: Column, right: Column, one: Indices, other: Indices, most: int) -> NDArray[np.int32]:
+    """Digits or letters more, less, other, or two in each other's place; beyond `most` one more than that."""
+    errors: NDArray[np.int32] = cpdist(
+        left.objects[one].tolist(),
+        right.objects[other].tolist(),
+        scorer=DamerauLevenshtein.distance,
+        score_cutoff=most,
+        dtype=np.int32,
+        workers=_WORKERS,
+    )
+    return errors
+
+
+def _near_words(left: Column, right: Column, one: Indices, other: Indices) -> Levels:
     """0 unrelated, 1 related, 2 a typing error or another spelling."""
-    alike = cpdist(one, other, scorer=JaroWinkler.similarity, dtype=np.float32)
-    errors = cpdist(one, other, scorer=DamerauLevenshtein.distance, dtype=np.int32)
-    long = np.array([min(len(a), len(b)) >= 3 for a, b in zip(one, other, strict=True)])
+    alike = cpdist(
+        left.objects[one].tolist(),
+        right.objects[other].tolist(),
+        scorer=JaroWinkler.similarity,
+        score_cutoff=_RELATED / 2,
+        dtype=np.float32,
+        workers=_WORKERS,
+    )
     result = (alike >= _RELATED).astype(np.int8)
-    result[(alike >= _SPELLING) | ((errors <= 1) & long)] = 2
+    result[alike >= _SPELLING] = 2
+    shortest = np.minimum(left.lengths[one], right.lengths[other])
+    # Whoever has one slip in three letters isn't below half.
+    doubtful = np.flatnonzero((result < 2) & (shortest >= 3) & (alike > _RELATED / 2))
+    result[doubtful[_slips(left, right, one[doubtful], other[doubtful], 1) <= 1]] = 2
     return result
 
 
-def _near_codes(one: _Texts, other: _Texts) -> Levels:
-    """0 another, 1 two slips apart, 2 one: a digit more, less, other, or two in each other's place."""
-    errors = cpdist(one, other, scorer=DamerauLevenshtein.distance, dtype=np.int32)
-    result = (errors <= 2).astype(np.int8)
-    result[errors <= 1] = 2
+def _near_codes(left: Column, right: Column, one: Indices, other: Indices) -> Levels:
+    """0 another, 1 two slips apart, 2 one."""
+    errors = _slips(left, right, one, other, 2)
+    longest = np.maximum(left.lengths[one], right.lengths[other])
     # In so short a text anything is near anything.
-    short = np.array([max(len(a), len(b)) for a, b in zip(one, other, strict=True)])
-    result[(result == 1) & (short < 6)] = 0
-    result[(result == 2) & (short < 3)] = 0
+    result = ((errors <= 2) & (longest >= 6)).astype(np.int8)
+    result[(errors <= 1) & (longest >= 3)] = 2
     return result
 
 
-def _near_dates(one: _Texts, other: _Texts) -> Levels:
+def _near_dates(left: Column, right: Column, one: Indices, other: Indices) -> Levels:
     """0 another day, 1 two of year, month and day, 2 one slip, or day and month in each other's place. YYYYMMDD."""
-    result = np.minimum(_near_codes(one, other), 2)
-    result[result == 1] = 0
-    for at, (a, b) in enumerate(zip(one, other, strict=True)):
-        if result[at] or len(a) != 8 or len(b) != 8:
-            continue
-        if a[:4] == b[:4] and a[4:6] == b[6:] and a[6:] == b[4:6]:
-            result[at] = 2
-        elif (a[:4] == b[:4]) + (a[4:6] == b[4:6]) + (a[6:] == b[6:]) >= 2:
-            result[at] = 1
+    first, second = left.dates[one], right.dates[other]
+    known = (first[:, 0] >= 0) & (second[:, 0] >= 0)
+    result: Levels = (known & ((first == second).sum(axis=1) >= 2)).astype(np.int8)
+    crossed = (first[:, 0] == second[:, 0]) & (first[:, 1] == second[:, 2]) & (first[:, 2] == second[:, 1])
+    result[(_slips(left, right, one, other, 1) <= 1) | (known & crossed)] = 2
     return result
 
 
@@ -86,20 +105,21 @@ COMPARISONS: Sequence[Comparison] = (
 SWAPPED = {"name_order": ("given_name", "family_name"), "address_order": ("street", "street_2")}
 
 
-def compare(records: Records, pairs: Pairs) -> Mapping[str, Levels]:
-    """The levels of all pairs, by field; and whether two fields are better compared crosswise (SWAPPED)."""
-    one, other = (pairs >> 32).astype(np.int64), (pairs & 0xFFFFFFFF).astype(np.int64)
+_BY_NAME = {comparison.name: comparison for comparison in COMPARISONS}
+
+
+def compare(records: Records, pairs: Pairs, fields: Collection[str]) -> "dict[str, Levels]":
+    """The levels of all pairs in those of the fields that the records have; and, where both of two fields that may be
+    swapped are among them, whether they are better compared crosswise (SWAPPED)."""
+    one, other = pairs >> 32, pairs & 0xFFFFFFFF
     result = {
-        comparison.name: _levels(
-            comparison, records.columns[comparison.name], records.columns[comparison.name], one, other
-        )
-        for comparison in COMPARISONS
-        if records.has(comparison.name)
+        name: _levels(_BY_NAME[name], column, column, one, other)
+        for name, column in records.columns.items()
+        if name in fields and name in _BY_NAME
     }
-    by_name = {comparison.name: comparison for comparison in COMPARISONS}
     for order, (first, second) in SWAPPED.items():
-        if records.has(first) and records.has(second):
-            result[order] = _uncross(result, records, by_name[first], by_name[second], one, other)
+        if first in result and second in result:
+            result[order] = _uncross(result, records, _BY_NAME[first], _BY_NAME[second], one, other)
     return result
 
 
@@ -108,18 +128,18 @@ def _uncross(
     records: Records,
     first: Comparison,
     second: Comparison,
-    one: "NDArray[np.int64]",
-    other: "NDArray[np.int64]",
+    one: Indices,
+    other: Indices,
 ) -> Levels:
     """Compares the two fields crosswise where that is clearly better; 1 there, 0 elsewhere, unknown without values."""
     straight = _sum(levels[first.name], levels[second.name])
-    result = np.where(straight == -2, UNKNOWN, 0).astype(np.int8)
+    result = np.where(straight == _NOTHING, UNKNOWN, 0).astype(np.int8)
+    # Two that agree in one of the fields haven't swapped it.
     doubtful = np.flatnonzero(straight <= 2)
     a, b = records.columns[first.name], records.columns[second.name]
     there = _levels(first, a, b, one[doubtful], other[doubtful])
     back = _levels(second, b, a, one[doubtful], other[doubtful])
-    crossed = _sum(there, back)
-    better = (np.maximum(there, back) >= 2) & (crossed > straight[doubtful] + 1)
+    better = (np.maximum(there, back) >= 2) & (_sum(there, back) > straight[doubtful] + 1)
     chosen = doubtful[better]
     levels[first.name][chosen] = there[better]
     levels[second.name][chosen] = back[better]
@@ -127,15 +147,16 @@ def _uncross(
     return result
 
 
-def _sum(one: Levels, other: Levels) -> "NDArray[np.int8]":
-    """Unknown counts as nothing; -2 where both are."""
+_NOTHING = -2
+
+
+def _sum(one: Levels, other: Levels) -> Levels:
+    """Unknown counts as nothing."""
     both = (one == UNKNOWN) & (other == UNKNOWN)
-    return np.where(both, -2, np.maximum(one, 0) + np.maximum(other, 0)).astype(np.int8)
+    return np.where(both, _NOTHING, np.maximum(one, 0) + np.maximum(other, 0)).astype(np.int8)
 
 
-def _levels(
-    comparison: Comparison, left: Column, right: Column, one: "NDArray[np.int64]", other: "NDArray[np.int64]"
-) -> Levels:
+def _levels(comparison: Comparison, left: Column, right: Column, one: Indices, other: Indices) -> Levels:
     a, b = left.codes[one].astype(np.int64), right.codes[other].astype(np.int64)
     result = np.full(len(a), UNKNOWN, dtype=np.int8)
     known = (a != MISSING) & (b != MISSING)
@@ -145,9 +166,5 @@ def _levels(
         # Each two values are looked at once, however many pairs have them.
         low, high = np.minimum(a[differ], b[differ]), np.maximum(a[differ], b[differ])
         unique, back = np.unique((low << 32) | high, return_inverse=True)
-        texts = left.texts
-        judged = comparison.judge(
-            [texts[code] for code in (unique >> 32).tolist()], [texts[code] for code in (unique & 0xFFFFFFFF).tolist()]
-        )
-        result[differ] = judged[back]
+        result[differ] = comparison.judge(left, right, unique >> 32, unique & 0xFFFFFFFF)[back]
     return result

@@ -20,15 +20,18 @@ REVISION = "1"
 Weights = NDArray[np.float64]
 
 # What is drawn by lot to learn how often different persons are alike.
-_DRAWN = 100_000
+_DRAWN = 60_000
 # Of so many candidates the weights are learned, and so many are compared at a time.
-_SAMPLED, _PORTION = 1_000_000, 1_000_000
+_SAMPLED, _PORTION = 300_000, 1_000_000
 _ROUNDS = 60
 _SETTLED = 1e-4
 # Nothing is ever certain: what was never seen has been seen so often.
 _SMOOTHING = 0.5
 _LEVELS = {comparison.name: comparison.exact + 1 for comparison in COMPARISONS} | dict.fromkeys(SWAPPED, 2)
 _EXACT = {comparison.name: comparison.exact for comparison in COMPARISONS}
+# What tells most for the least effort.
+_FIRST = ("birth_date", "document", "email")
+_MOST_BY_RARITY = 4.0
 _SHARED = {comparison.name for comparison in COMPARISONS if comparison.shared} | {"address_order"}
 
 
@@ -47,8 +50,10 @@ class Model:
     household: float
 
     def weight(self, name: str) -> Weights:
-        """The evidence of each level in bits."""
-        return np.log2(self.m[name] / self.u[name])
+        """The evidence of each level in bits. What is only near never says more than what is the same, however rarely
+        it was seen among strangers."""
+        bits: Weights = np.log2(self.m[name] / self.u[name])
+        return np.minimum(bits, bits[-1]) if name in _EXACT else bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ def link(records: Records, *, seed: int = 0, model: Model | None = None, least: 
         sample = pairs
         if len(pairs) > _SAMPLED:
             sample = np.sort(np.random.default_rng(seed).choice(pairs, _SAMPLED, replace=False))
-        levels = compare(records, sample)
+        levels = compare(records, sample, _LEVELS)
         model = learn(records, levels, seed=seed, each=len(pairs) / max(1, len(sample)))
     # Portion by portion: of most candidates nothing is kept.
     portions = [
@@ -90,7 +95,8 @@ def link(records: Records, *, seed: int = 0, model: Model | None = None, least: 
 def score(records: Records, pairs: Pairs, model: Model, *, least: float = 0.0, by_rarity: bool = True) -> Linked:
     """Those of the pairs that are one person with at least that probability. `by_rarity`: an agreement says the more
     the rarer the value is among the records, which must be many then."""
-    levels = {name: some for name, some in compare(records, pairs).items() if name in model.m}
+    pairs = _possible(records, pairs, model, least)
+    levels = {name: some for name, some in compare(records, pairs, _LEVELS).items() if name in model.m}
     evidence = {name: _of_levels(model.weight(name), some) for name, some in levels.items()}
     if by_rarity:
         for name in levels.keys() & _EXACT.keys():
@@ -104,6 +110,31 @@ def score(records: Records, pairs: Pairs, model: Model, *, least: float = 0.0, b
         {name: some[kept] for name, some in evidence.items()},
         model,
     )
+
+
+def _possible(records: Records, pairs: Pairs, model: Model, least: float) -> Pairs:
+    """The pairs without those that can't have the probability, whatever their other fields say.
+
+    A pair is at most as probable as what is its own makes it against two of one household, and most pairs that a key
+    proposes are of persons born on different days who have different documents.
+    """
+    if least <= 0.0:
+        return pairs
+    names = [name for name in _FIRST if records.has(name) and name in model.m]
+    most = {
+        name: float(model.weight(name).max()) + (_MOST_BY_RARITY if name in _EXACT else 0.0)
+        for name in model.m
+        if name not in _SHARED
+    }
+    needed = float(np.log2(least / (1.0 - least)) + np.log2(model.household / model.same))
+    bits = np.zeros(len(pairs))
+    for name in names:
+        level = compare(records, pairs, (name,))[name]
+        bits += _of_levels(model.weight(name), level) + np.where(level == _EXACT[name], _MOST_BY_RARITY, 0.0)
+        del most[name]
+        enough = bits + sum(max(0.0, one) for one in most.values()) >= needed
+        pairs, bits = pairs[enough], bits[enough]
+    return pairs
 
 
 def learn(records: Records, levels: Mapping[str, Levels], *, seed: int, each: float = 1.0) -> Model:
@@ -144,7 +175,7 @@ def _by_lot(records: Records, names: Sequence[str], seed: int) -> Mapping[str, W
     one, other = draw.integers(0, records.size, (2, _DRAWN))
     different = one != other
     one, other = one[different], other[different]
-    levels = compare(records, (one.astype(np.int64) << 32) | other)
+    levels = compare(records, (one.astype(np.int64) << 32) | other, _LEVELS)
     every = records.size * (records.size - 1) / 2
     result = {}
     for name in names:
@@ -195,7 +226,7 @@ def _rarity(records: Records, name: str, pairs: Pairs, levels: Levels) -> Weight
     result = np.zeros(len(pairs))
     exact = np.flatnonzero(levels == _EXACT[name])
     codes = records.columns[name].codes[pairs[exact] >> 32]
-    result[exact] = np.clip(np.log2(average / share[codes]), -8.0, 4.0)
+    result[exact] = np.clip(np.log2(average / share[codes]), -2 * _MOST_BY_RARITY, _MOST_BY_RARITY)
     return result
 
 

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +36,31 @@ _SHARED = {"given_name": "person", "family_name": "person", "street": "place", "
 _SPACES = re.compile(r"\W+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """One field of all records: `texts[codes[i]]` is that of the record i, as it is compared."""
 
     codes: Codes
     texts: Sequence[str]
+
+    @cached_property
+    def objects(self) -> NDArray[np.object_]:
+        """The texts, to be picked by codes."""
+        return np.array(self.texts, dtype=object)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """How long each text is."""
+        return np.array([len(text) for text in self.texts], dtype=np.int32)
+
+    @cached_property
+    def dates(self) -> NDArray[np.int32]:
+        """Year, month and day of each text that is YYYYMMDD, else -1."""
+        parts = [
+            (int(text[:4]), int(text[4:6]), int(text[6:])) if len(text) == 8 and text.isdecimal() else (-1, -1, -1)
+            for text in self.texts
+        ]
+        return np.array(parts, dtype=np.int32).reshape(-1, 3)
 
 
 @dataclass(frozen=True, slots=True)
