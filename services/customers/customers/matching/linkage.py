@@ -20,7 +20,7 @@ REVISION = "1"
 Weights = NDArray[np.float64]
 
 # What is drawn by lot to learn how often different persons are alike.
-_DRAWN = 60_000
+_DRAWN = 40_000
 # Of so many candidates the weights are learned, and so many are compared at a time.
 _SAMPLED, _PORTION = 300_000, 1_000_000
 _ROUNDS = 60

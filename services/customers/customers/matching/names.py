@@ -82,6 +82,8 @@ _TIE = "\u0361"
 # What stands for a soft or hard sign, for a dropped letter or a stress, belongs to the word.
 _WORD = re.compile(r"[\w'’‘ʹʺʼʻ`´\"”·\u0300-\u0361]+")
 _SIGN = re.compile(r"[^a-z]+")
+# After a sign j is a glide: Под"ячев has no дж.
+_HARD = re.compile(r"(?<=[a-z])[^a-z]+j")
 
 # How one phoneme is spelled, the longest first, and the letter that we write it with. Those letters of the alphabet
 # that schemes use for different things are free for it: c (ч), j (ж), q (щ), w (ш), x (х), y (ц).
@@ -110,9 +112,11 @@ _AMBIGUOUS = (
     # GOST 7.79, not Alexander.
     (re.compile(r"x"), "kh"),
     # Karina, not Franc.
-    (re.compile(r"c(?=[aou])"), "ts"),
+    (re.compile(r"c(?=[aouv])"), "ts"),
     # Polish or Czech, not GOST 7.79 B.
     (re.compile(r"(?<!s)cz"), "ch"),
+    # GOST 16876-71's э, not Mehmet.
+    (re.compile(r"eh(?=[^aeiouy])"), "e"),
 )
 _GLIDES = ((re.compile(r"i+"), "i"), (re.compile(r"i(?=e)"), ""), (re.compile(r"io"), "e"))
 _REPEATED = re.compile(r"(.)\1+")
@@ -174,7 +178,7 @@ def _latin(word: str) -> str:
     text = unicodedata.normalize("NFC", word.replace(_TIE, "")).casefold().translate(_LETTERS)
     text = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     # A mark on a letter that itself stands for several is only visible now: й, ӣ as i with a breve.
-    return _SIGN.sub("", text.translate(_LETTERS))
+    return _SIGN.sub("", _HARD.sub("y", text.translate(_LETTERS)))
 
 
 def _spelled(latin: str) -> str:

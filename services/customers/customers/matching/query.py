@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 from rapidfuzz.distance import DamerauLevenshtein
 
@@ -117,6 +118,7 @@ def _number(text: str, regions: Sequence[str]) -> Iterator[tuple[Kind, str]]:
 # --- how well ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=131_072)
 def likeness(asked: str, found: str) -> tuple[str, float] | None:
     """How like a word of a name is to the one that is asked for: why, and from 0 to 1; None for another."""
     best: tuple[str, float] | None = None

@@ -11,7 +11,9 @@ from customers.matching.phones import BranchRegions
 from customers.matching.query import Asked, Found, answers, likeness, parse
 
 # Candidates that are looked at in full; parties found by more of what was asked for come first.
-MOST_CANDIDATES = 400
+MOST_CANDIDATES = 200
+# Of those whose given and family name sound so, so many leave no place for who is less like.
+_ENOUGH = 40
 
 _PARTIES = """
     SELECT id, branch, 'Individual', ARRAY[given_name, middle_name, family_name, full_name, formatted_name, legal_name]
@@ -115,9 +117,9 @@ def _by_names(
     if len(known) == 1:
         keys = [(Kind.NAME, word) for word in known[0]]
         # The likest first: a frequent one leaves no place for those that are less like.
-        for _, _, _, party in store.look_up(unit, keys, branches, MOST_CANDIDATES // 4):
+        for _, _, _, party in store.look_up(unit, keys, branches, MOST_CANDIDATES // 2):
             candidates.name(party, 1)
-        candidates.truncated |= len(candidates.named) >= MOST_CANDIDATES // 4
+        candidates.truncated |= len(candidates.named) >= MOST_CANDIDATES // 2
         return
     # Given and family name by their sound are one key: the commonest names are found as fast as the rarest.
     sounding = {
@@ -125,12 +127,12 @@ def _by_names(
     }
     for _, _, _, party in store.look_up(unit, list(sounding), branches):
         candidates.name(party, 2)
-    if len(candidates.named) < store.MOST_OF_A_KEY:
+    if len(candidates.named) < _ENOUGH:
         for one, other in combinations(known, 2):
             for _, party in store.with_both(unit, one, other, branches):
                 candidates.name(party, 2)
     if not candidates.named:
-        keys = [(Kind.NAME, word) for words in known for word in words[:8]]
+        keys = [(Kind.NAME, word) for found in known for word in found[:8]]
         for _, _, _, party in store.look_up(unit, keys, branches, 20):
             candidates.name(party, 1)
 

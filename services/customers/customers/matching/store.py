@@ -170,7 +170,8 @@ _BOTH = """
     LIMIT %(most)s
 """
 _WORDS = """
-    SELECT DISTINCT word FROM name_word WHERE filed = ANY (%(filed)s) AND {branches} LIMIT %(most)s
+    SELECT word FROM name_word WHERE filed = ANY (%(filed)s) AND {branches}
+    GROUP BY word ORDER BY max(length(filed)) DESC, word LIMIT %(most)s
 """
 _EVERY, _SOME = "true", "branch = ANY (%(branches)s)"
 
@@ -217,8 +218,8 @@ def with_both(
         ).fetchall()
 
 
-def words_like(unit: Unit, filed: Sequence[str], branches: Sequence[str] | None, most: int = 1_000) -> list[str]:
-    """The words that are filed where it says."""
+def words_like(unit: Unit, filed: Sequence[str], branches: Sequence[str] | None, most: int = 200) -> list[str]:
+    """The words that are filed where it says, first those of which more is the same."""
     if not filed:
         return []
     with unit.cursor() as cursor:
