@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "hub": "hub",
     "holdings": "holdings",
     "duplicates": "duplicates",
+    "view": "view",
 }
 
 

@@ -116,9 +116,20 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "PreviewTariffFamily": WRITE_CATALOG,
         "GenerateTariffFamily": WRITE_CATALOG,
     },
-    "svyaz.customers.v1.PartyService": standard(
-        READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
+    "svyaz.customers.v1.PartyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"),
+        **dict.fromkeys(("GetOrganizationHierarchy", "ListHouseholdMembers", "ListHouseholds"), READ_PARTIES),
+    },
+    "svyaz.customers.v1.PartyRoleService": standard(READ_PARTIES, WRITE_PARTIES, "PartyRole/PartyRoles"),
+    "svyaz.customers.v1.AgreementService": standard(
+        READ_PARTIES, WRITE_PARTIES, "Agreement/Agreements", "AgreementSpecification/AgreementSpecifications"
     ),
+    "svyaz.customers.v1.DocumentService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Document/Documents", "DocumentSpecification/DocumentSpecifications"),
+        "UploadContent": WRITE_PARTIES,
+        "FinishUpload": WRITE_PARTIES,
+        "GetContent": READ_PARTIES,
+    },
     "svyaz.customers.v1.CustomerService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "Customer/Customers"),
         "GetOrderingContext": READ_PARTIES,
@@ -134,6 +145,24 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.InteractionService": {
+        **standard(READ_PARTIES, WRITE_TASKS, "PartyInteraction/PartyInteractions"),
+        "AssignPartyInteraction": WRITE_TASKS,
+        "ListTimeline": READ_PARTIES,
+        "SearchInteractions": READ_PARTIES | {"catalog-manager"},
+    },
+    "svyaz.customers.v1.ResponsibilityService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Absence/Absences"),
+        "SetCustomerOwner": WRITE_PARTIES,
+        "GetCustomerOwnership": READ_PARTIES,
+        "ListCustomerOwnerships": READ_PARTIES,
+        "GetResponsibleEmployee": READ_PARTIES,
+        "ListResponsibilities": READ_PARTIES,
+        "HandOverEverything": WRITE_PARTIES,
+        "GetHandOver": READ_PARTIES,
+        "ListHandOvers": READ_PARTIES,
+    },
+    "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,
         "ListWorkItems": READ_PARTIES,

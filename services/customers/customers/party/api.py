@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chassis.db import Database, Unit
-from chassis.errors import InvalidArgument, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import StandardMethods
-from customers.party import store
-from customers.party.domain import Customer, Individual, Organization
+from customers.party import hierarchy, store
+from customers.party.domain import Customer, Individual, Organization, Referrer
 from customers.party.references import Watcher, collection
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
@@ -27,15 +27,85 @@ def _verify(unit: Unit, customer: Customer) -> None:
     customer.verify(branch is not None)
 
 
+class _Hierarchy:
+    """What lies above and below an organization is kept with it."""
+
+    def created(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate), new=True)
+
+    def changed(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate))
+
+    def deleted(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.forget(unit, _organization(aggregate))
+
+
+def _organization(aggregate: Referrer) -> Organization:
+    assert isinstance(aggregate, Organization)
+    return aggregate
+
+
 class Parties(StandardMethods):
-    """TMF632."""
+    """TMF632, with what lies above and below an organization, and who lives together."""
 
     def __init__(self, database: Database, watchers: Sequence[Watcher] = ()) -> None:
+        self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
             collection(database, Individual, party_pb2.Individual, watchers),
-            collection(database, Organization, party_pb2.Organization, watchers),
+            collection(database, Organization, party_pb2.Organization, [_Hierarchy(), *watchers]),
         )
+
+    def GetOrganizationHierarchy(
+        self, request: party_pb2.GetOrganizationHierarchyRequest, context: Any
+    ) -> party_pb2.OrganizationHierarchy:
+        """Everything above and below an organization; raises NotFound."""
+        with self._database.unit() as unit:
+            organization = unit.get(Organization, request.id)
+            above = hierarchy.ancestors(unit, organization.id)
+            below = hierarchy.descendants(unit, organization.id, max(0, request.depth))
+        return party_pb2.OrganizationHierarchy(
+            id=organization.id,
+            ancestor=[party_pb2.HierarchyNode(**node._asdict()) for node in above[: hierarchy.MOST]],
+            descendant=[party_pb2.HierarchyNode(**node._asdict()) for node in below[: hierarchy.MOST]],
+            truncated=max(len(above), len(below)) > hierarchy.MOST,
+        )
+
+    def ListHouseholdMembers(
+        self, request: party_pb2.ListHouseholdMembersRequest, context: Any
+    ) -> party_pb2.ListHouseholdMembersResponse:
+        """Who lives in a household; raises NotFound, FailedPrecondition NO_HOUSEHOLD for another organization."""
+        with self._database.unit() as unit:
+            household = unit.get(Organization, request.household_id)
+            if not household.is_household:
+                raise FailedPrecondition("NO_HOUSEHOLD", f"organization {household.id} isn't of the type household")
+            known = hierarchy.people(unit, [party.id or "" for party in household.related_party])
+        return party_pb2.ListHouseholdMembersResponse(
+            member=[
+                party_pb2.HouseholdMember(
+                    id=party.id or "",
+                    role=party.role,
+                    **(known[party.id]._asdict() if party.id in known else {}),
+                )
+                for party in household.related_party
+            ]
+        )
+
+    def ListHouseholds(
+        self, request: party_pb2.ListHouseholdsRequest, context: Any
+    ) -> party_pb2.ListHouseholdsResponse:
+        """The households that a person lives in."""
+        with self._database.unit() as unit:
+            found = hierarchy.households_of(unit, request.individual_id)
+        households = []
+        for one in found:
+            member = one.member(request.individual_id)
+            households.append(
+                party_pb2.Household(
+                    id=one.id, name=one.name, trading_name=one.trading_name, role=member.role if member else None
+                )
+            )
+        return party_pb2.ListHouseholdsResponse(household=households)
 
 
 class Customers(StandardMethods):

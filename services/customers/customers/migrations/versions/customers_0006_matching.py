@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import Xid8, isolate
 
 revision = "customers_0006"
-down_revision = "customers_0007"
+down_revision = "customers_0011"
 branch_labels = None
 depends_on = None
 
