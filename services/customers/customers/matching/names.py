@@ -161,6 +161,7 @@ def spellings(word: str) -> Sequence[str]:
     return tuple(found)
 
 
+@lru_cache(maxsize=131_072)
 def sound(spelled: str) -> str:
     """A key under which the spellings of a name meet, and few other names; of what `spelling` gives."""
     heard = spelled
@@ -169,6 +170,7 @@ def sound(spelled: str) -> str:
     return _REPEATED.sub(r"\1", heard.translate(_ALIKE)) or spelled
 
 
+@lru_cache(maxsize=131_072)
 def sounds(word: str) -> Sequence[str]:
     """The sounds of a word's `spellings`."""
     return tuple(dict.fromkeys(sound(spelled) for spelled in spellings(word)))

@@ -132,6 +132,13 @@ def likeness(asked: str, found: str) -> tuple[str, float] | None:
     return best
 
 
+def nearness(asked: str, filed: str) -> float:
+    """How like a word that is filed, as `names.spelling` gives it, is to the one that is asked for; 0 for another."""
+    likes = (_likeness(spelled[:LONGEST], filed, True) for spelled in spellings(asked))
+    return max((like[1] for like in likes if like is not None), default=0.0)
+
+
+@lru_cache(maxsize=131_072)
 def _likeness(asked: str, found: str, same: bool) -> tuple[str, float] | None:
     if asked == found:
         return (EXACT if same else SPELLING), 1.0

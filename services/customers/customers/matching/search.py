@@ -8,7 +8,7 @@ from chassis.db import Unit
 from customers.matching import store
 from customers.matching.keys import Kind, looked_up, pairs
 from customers.matching.phones import BranchRegions
-from customers.matching.query import Asked, Found, answers, likeness, parse
+from customers.matching.query import Asked, Found, answers, nearness, parse
 
 # Candidates that are looked at in full; parties found by more of what was asked for come first.
 MOST_CANDIDATES = 200
@@ -141,9 +141,9 @@ def _known_words(unit: Unit, word: str, branches: Sequence[str] | None) -> list[
     """Those words of the names that are known which are like the one that is asked for, the likest first."""
     rated: list[tuple[float, str]] = []
     for known in store.words_like(unit, looked_up(word), branches):
-        like = likeness(word, known)
-        if like is not None:
-            rated.append((like[1], known))
+        near = nearness(word, known)
+        if near > 0.0:
+            rated.append((near, known))
     return [known for _, known in sorted(rated, key=lambda one: (-one[0], one[1]))[: store.MOST_WORDS]]
 
 
