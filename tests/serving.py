@@ -35,13 +35,17 @@ from customers.interaction.store import Timeline
 from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
 from customers.loyalty.program_api import LoyaltyPrograms
+from customers.matching.api import Matching
+from customers.matching.entry import Entries
+from customers.matching.indexing import Indexing
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.value.api import Values
-from customers.value.events import customer_changed
+from customers.value.events import CustomerWatcher
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
@@ -52,6 +56,7 @@ from svyaz.customers.v1 import (
     import_pb2_grpc,
     interaction_pb2_grpc,
     loyalty_pb2_grpc,
+    matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
@@ -118,6 +123,8 @@ def deadlines() -> Deadlines:
 
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
+    regions = BranchRegions.parse("bishkek=KG,osh=KG,moscow=RU")
+    indexing = Indexing(regions)
     return [
         (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
         (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines())),
@@ -126,15 +133,16 @@ def customers_registrations(database: Database) -> list[Registration]:
             Documents(database, Contents(database, objects())),
         ),
         (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
         (
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-            Customers(database, ordering_context, MergedCollection, [customer_changed]),
+            Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
         ),
         (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
         (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
         (

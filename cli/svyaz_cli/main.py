@@ -16,6 +16,7 @@ _ELSEWHERE = {
     "holdings": "holdings",
     "train": "train",
     "models": "train",
+    "duplicates": "duplicates",
     "view": "view",
 }
 

@@ -283,6 +283,17 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         **dict.fromkeys(("GetLoyaltyTerms", "ListLoyaltyTerms"), READ_CATALOG),
         **dict.fromkeys(("CreateLoyaltyTerms", "UpdateLoyaltyTerms"), WRITE_CATALOG),
     },
+    "svyaz.customers.v1.MatchingService": {
+        "SearchParties": READ_PARTIES,
+        "FindDuplicates": WRITE_TASKS,
+        "GetDuplicateCandidate": READ_PARTIES,
+        "ListDuplicateCandidates": READ_PARTIES,
+        "ConfirmDuplicate": WRITE_TASKS,
+        "RejectDuplicate": WRITE_TASKS,
+        "CreateDuplicateSearch": frozenset({"admin", "service"}),
+        "GetDuplicateSearch": READ_PARTIES,
+        "ListDuplicateSearches": READ_PARTIES,
+    },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "ProductOrder/ProductOrders"),

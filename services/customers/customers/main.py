@@ -8,7 +8,7 @@ from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.consumer import Consumer
-from chassis.db import Database
+from chassis.db import Database, Unit
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
@@ -32,6 +32,12 @@ from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
 from customers.loyalty.events import Earnings
 from customers.loyalty.program_api import LoyaltyPrograms
+from customers.matching import batch
+from customers.matching.api import Matching
+from customers.matching.batch import Searches
+from customers.matching.domain import DuplicateCandidate
+from customers.matching.entry import Entries
+from customers.matching.indexing import Indexing
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
@@ -40,8 +46,9 @@ from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.task.store import open_task
 from customers.value.api import Values
-from customers.value.events import customer_changed
+from customers.value.events import CustomerWatcher
 from customers.value.runs import Valuations
 from customers.value.valuation import Valuer
 from customers.view.api import Customers360
@@ -55,6 +62,7 @@ from svyaz.customers.v1 import (
     import_pb2_grpc,
     interaction_pb2_grpc,
     loyalty_pb2_grpc,
+    matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
@@ -66,8 +74,19 @@ from svyaz.customers.v1 import (
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
+def review_duplicate(unit: Unit, candidate: DuplicateCandidate) -> None:
+    """Has an employee look at two who may be one."""
+    open_task(
+        unit,
+        kind="review-duplicate",
+        branch=candidate.branch,
+        subject_id=candidate.id,
+        subject_type="DuplicateCandidate",
+    )
+
+
 def main() -> None:
-    """Serves, or does what the command line says: `migrate`, `open-epoch`."""
+    """Serves, or does what the command line says: `migrate`, `open-epoch`, `find-duplicates`."""
     settings = Settings.from_environment("customers")
     if commands.run("customers", settings, sys.argv[1:]):
         return
@@ -78,6 +97,12 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    if sys.argv[1:2] == [batch.COMMAND]:
+        _, _, search_id, branch = sys.argv
+        batch.run(database, regions, search_id, branch, review_duplicate)
+        return
+    indexing, entries = Indexing(regions), Entries(regions, review_duplicate)
     environment = settings.environment
     zones = BranchZones.parse(environment.get("BRANCH_TIME_ZONES", ""))
     books = Books(zones)
@@ -94,7 +119,6 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     handing_over = HandingOver(Timeline(regions.region))
     ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
@@ -105,15 +129,16 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection, [customer_changed]),
+                Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
             ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
+            (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, entries)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
@@ -140,6 +165,8 @@ def main() -> None:
                 database,
                 {
                     **task_timers(),
+                    **indexing.timers(),
+                    **entries.timers(),
                     **deadlines.timers(),
                     **documents.timers(),
                     **handing_over.timers(),
@@ -149,6 +176,7 @@ def main() -> None:
                 service="customers",
                 workers=2,
             ),
+            Searches(database),
         ],
     )
 

@@ -13,6 +13,7 @@ from customers.importing import store as importing
 from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
 from customers.loyalty import store as loyalty
+from customers.matching import store as matching
 from customers.party import hierarchy
 from customers.party import store as party
 from customers.permission import store as permission
@@ -29,6 +30,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **account.RESOURCES,
     **value.RESOURCES,
     **identity.RESOURCES,
+    **matching.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
     **agreement.RESOURCES,
@@ -46,6 +48,7 @@ ISOLATED = (
     *value.ISOLATED,
     *permission.ISOLATED,
     *loyalty.ISOLATED,
+    *matching.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",
@@ -54,7 +57,12 @@ ISOLATED = (
     view_item.name,
 )
 
-for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):
+for _target in (
+    *(RESOURCES[_cls].table for _cls in importing.STAGED),
+    *matching.STAGED,
+    party.references.table,
+    log.event,
+):
     under_merge(UnderMerge.NONE, stage_table(metadata, _target))
 
 for _cls, _resource in RESOURCES.items():

@@ -7,16 +7,12 @@ from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from customers.party import hierarchy, store
-from customers.party.domain import Customer, Individual, Organization
-from customers.party.references import changed as refers_anew
-from customers.party.references import collection, refuse_when_referenced
-from customers.party.references import created as refers
+from customers.party.domain import Customer, Individual, Organization, Referrer
+from customers.party.references import Watcher, collection
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
-# What others do, inside the transaction, when a customer has changed.
-CustomerHook = Callable[[Unit, Customer], None]
 # Collection, or one that knows of merges.
 CollectionKind = Callable[..., Collection[Any, Any]]
 
@@ -33,47 +29,33 @@ def _verify(unit: Unit, customer: Customer) -> None:
     customer.verify(branch is not None)
 
 
-def _customer_created(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    refers(unit, customer)
+class _Hierarchy:
+    """What lies above and below an organization is kept with it."""
+
+    def created(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate), new=True)
+
+    def changed(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate))
+
+    def deleted(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.forget(unit, _organization(aggregate))
 
 
-def _customer_changed(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    refers_anew(unit, customer)
-
-
-def _organization_created(unit: Unit, organization: Organization) -> None:
-    hierarchy.state(unit, organization, new=True)
-    refers(unit, organization)
-
-
-def _organization_changed(unit: Unit, organization: Organization) -> None:
-    hierarchy.state(unit, organization)
-    refers_anew(unit, organization)
-
-
-def _organization_deleted(unit: Unit, organization: Organization) -> None:
-    refuse_when_referenced(unit, organization)
-    hierarchy.forget(unit, organization)
+def _organization(aggregate: Referrer) -> Organization:
+    assert isinstance(aggregate, Organization)
+    return aggregate
 
 
 class Parties(StandardMethods):
     """TMF632, with what lies above and below an organization, and who lives together."""
 
-    def __init__(self, database: Database, kind: CollectionKind = Collection) -> None:
+    def __init__(self, database: Database, kind: CollectionKind = Collection, watchers: Sequence[Watcher] = ()) -> None:
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual, kind),
-            kind(
-                database,
-                Organization,
-                party_pb2.Organization,
-                creating=_organization_created,
-                changed=_organization_changed,
-                deleting=_organization_deleted,
-            ),
+            collection(database, Individual, party_pb2.Individual, watchers, kind=kind),
+            collection(database, Organization, party_pb2.Organization, [_Hierarchy(), *watchers], kind=kind),
         )
 
     def GetOrganizationHierarchy(
@@ -136,26 +118,13 @@ class Customers(StandardMethods):
         database: Database,
         ordering_context: OrderingContext,
         kind: CollectionKind = Collection,
-        hooks: Sequence[CustomerHook] = (),
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self._database = database
         self._ordering_context = ordering_context
-
-        def changed(unit: Unit, customer: Customer) -> None:
-            _customer_changed(unit, customer)
-            for hook in hooks:
-                hook(unit, customer)
-
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            kind(
-                database,
-                Customer,
-                customers_pb2.Customer,
-                creating=_customer_created,
-                changed=changed,
-                deleting=refuse_when_referenced,
-            ),
+            collection(database, Customer, customers_pb2.Customer, watchers, _verify, kind),
         )
 
     def GetOrderingContext(

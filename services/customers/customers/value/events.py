@@ -3,7 +3,7 @@
 from chassis.cloudevents import FIRST_EPOCH, ReceivedEvent
 from chassis.convert import from_timestamp
 from chassis.db import Unit
-from customers.party.domain import Customer
+from customers.party.domain import Referrer
 from customers.value import store
 from customers.value.features import HeldProduct
 from customers.value.runs import revalue
@@ -35,9 +35,18 @@ def product_changed(event: ReceivedEvent, unit: Unit) -> None:
     revalue(unit, customer_id, event.branch)
 
 
-def customer_changed(unit: Unit, customer: Customer) -> None:
+class CustomerWatcher:
     """Lets a customer be valued who isn't any more who he was."""
-    revalue(unit, customer.id, customer.branch)
+
+    def created(self, unit: Unit, aggregate: Referrer) -> None:
+        """Nothing is known yet that he could be valued by."""
+
+    def changed(self, unit: Unit, aggregate: Referrer) -> None:
+        """In a while."""
+        revalue(unit, aggregate.id, aggregate.branch)
+
+    def deleted(self, unit: Unit, aggregate: Referrer) -> None:
+        """What is known of his value goes with the customer's other rows."""
 
 
 def _held(event: ReceivedEvent, product: inventory_pb2.Product) -> HeldProduct:
