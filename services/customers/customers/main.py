@@ -24,6 +24,11 @@ from customers.events import orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.role.api import PartyRoles
@@ -39,8 +44,10 @@ from svyaz.customers.v1 import (
     document_pb2_grpc,
     identity_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -73,6 +80,8 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    handing_over = HandingOver(Timeline(regions.region))
     consumers = [
         Consumer(database, bus, orders_changed, service="customers", source="orders"),
         Consumer(database, bus, heard, service="customers", source="customers"),
@@ -94,6 +103,11 @@ def main() -> None:
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
             (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
+            (
+                responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+                Responsibilities(database, handing_over),
+            ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -105,7 +119,7 @@ def main() -> None:
             *consumers,
             Timers(
                 database,
-                {**task_timers(), **deadlines.timers(), **documents.timers()},
+                {**task_timers(), **deadlines.timers(), **documents.timers(), **handing_over.timers()},
                 service="customers",
                 workers=2,
             ),
