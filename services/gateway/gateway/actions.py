@@ -17,7 +17,16 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import party_pb2, party_pb2_grpc, permission_pb2, permission_pb2_grpc, view_pb2, view_pb2_grpc
+from svyaz.customers.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+    permission_pb2,
+    permission_pb2_grpc,
+    view_pb2,
+    view_pb2_grpc,
+)
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -78,6 +87,10 @@ def _migration(name: str, summary: str) -> Action:
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
 
 
+def _identity(name: str, summary: str) -> Action:
+    return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
+
+
 ACTIONS = (
     _action(
         "/customerView/v1/getCustomer360",
@@ -113,6 +126,11 @@ ACTIONS = (
     _migration("PauseProductMigration", "Takes no further order for a migration"),
     _migration("ResumeProductMigration", "Goes on with a migration"),
     _migration("RetryProductMigration", "Tries the products again whose orders failed"),
+    _identity("MergeCustomers", "Makes one customer of two, until it is undone"),
+    _identity("UnmergeCustomers", "Makes two customers of one again"),
+    _identity("GetCustomerMerge", "Who merged two customers, when and why"),
+    _identity("ListCustomerMerges", "The merges, those that were undone included"),
+    _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
     _permission("ListContactPoints", "How a customer or party can be reached, and what is known of each medium"),
     _permission(

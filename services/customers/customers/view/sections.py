@@ -16,8 +16,12 @@ from svyaz.customers.v1 import (
     agreement_pb2,
     customers_pb2,
     document_pb2,
+    identity_pb2,
+    interaction_pb2,
     party_pb2,
     party_role_pb2,
+    permission_pb2,
+    responsibility_pb2,
     task_pb2,
     view_pb2,
 )
@@ -75,6 +79,10 @@ def whom(parties: Sequence[Any]) -> Iterable[str]:
     return [party.id for party in named or parties]
 
 
+def _customer(message: Any) -> Iterable[str]:
+    return (message.customer_id,)
+
+
 def _parties(message: Any) -> Iterable[str]:
     return whom(message.related_party)
 
@@ -101,6 +109,11 @@ def _started(product: inventory_pb2.Product) -> datetime | None:
 
 def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
     period = agreement.agreement_period
+    return _at(period.start_date_time, there=period.HasField("start_date_time"))
+
+
+def _took_place(interaction: interaction_pb2.PartyInteraction) -> datetime | None:
+    period = interaction.interaction_date
     return _at(period.start_date_time, there=period.HasField("start_date_time"))
 
 
@@ -131,6 +144,8 @@ _DONE = frozenset(
 )
 _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
 
+# Planned or under way, as TMF683 spells them.
+_AHEAD = frozenset({"planned", "opened", "inProgress"})
 # As TMF651 spells them.
 _PAST = frozenset({"rejected", "terminated", "expired"})
 
@@ -182,10 +197,49 @@ SECTIONS: Mapping[str, Section] = {
     "PartyRole": Section(
         name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
     ),
+    "PartyInteraction": Section(
+        name="party_interaction",
+        message=interaction_pb2.PartyInteraction,
+        subjects=_parties,
+        since=_took_place,
+        open=lambda interaction: interaction.status in _AHEAD,
+    ),
+    "CustomerOwnership": Section(
+        name="customer_ownership",
+        message=responsibility_pb2.CustomerOwnership,
+        subjects=_customer,
+    ),
+    "ContactPoint": Section(
+        name="contact_point", message=permission_pb2.ContactPoint, subjects=lambda point: (point.owner_id,)
+    ),
+    "ContactConsent": Section(
+        name="contact_consent",
+        message=permission_pb2.ContactConsent,
+        subjects=_customer,
+        open=lambda consent: not consent.HasField("withdrawn_at"),
+    ),
+    "ContactOptOut": Section(
+        name="contact_opt_out",
+        message=permission_pb2.ContactOptOut,
+        subjects=_customer,
+        open=lambda opt_out: not opt_out.HasField("lifted_at"),
+    ),
+    "DoNotCallEntry": Section(
+        name="do_not_call_entry",
+        message=permission_pb2.DoNotCallEntry,
+        subjects=_customer,
+        open=lambda entry: not entry.HasField("lifted_at"),
+    ),
+    "ContactDecision": Section(name="contact_decision", message=permission_pb2.ContactDecision, subjects=_customer),
+    "CustomerMerge": Section(
+        name="customer_merge",
+        message=identity_pb2.CustomerMerge,
+        subjects=lambda merge: (merge.survivor_id, merge.absorbed_id),
+    ),
     "WorkItem": Section(
         name="work_item",
         message=task_pb2.WorkItem,
-        subjects=lambda item: (item.customer_id,),
+        subjects=_customer,
         open=lambda item: item.state in _UNDONE,
     ),
     "ProductOfferingQualification": Section(
