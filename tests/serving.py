@@ -32,6 +32,9 @@ from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
@@ -46,6 +49,7 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
@@ -134,4 +138,11 @@ def customers_registrations(database: Database) -> list[Registration]:
             Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
         ),
         (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+        (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
+        (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
     ]
+
+
+def loyalty_books() -> Books:
+    """The ledgers of members, where Bishkek is six hours ahead."""
+    return Books(BranchZones.parse("bishkek=Asia/Bishkek,*=UTC"))

@@ -221,6 +221,40 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         ),
         **dict.fromkeys(("ReserveContact", "SpendContact", "ReleaseContact"), frozenset({"agent", "admin", "service"})),
     },
+    "svyaz.customers.v1.LoyaltyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "LoyaltyProgramMember/LoyaltyProgramMembers"),
+        **dict.fromkeys(
+            (
+                *("GetLoyaltyAccount", "ListLoyaltyAccounts", "GetLoyaltyBalance", "ListLoyaltyBalances"),
+                *("GetPointsReservation", "ListPointsReservations", "GetClubCard", "ListClubCards"),
+                *("ListLoyaltyEntries", "ListPointsLots", "ListTierChanges", "GetEarning", "GetCustomerLoyalty"),
+            ),
+            READ_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "IssueClubCard",
+                "ChangeClubCardState",
+                "ReplaceClubCard",
+            ),
+            WRITE_PARTIES,
+        ),
+        **dict.fromkeys(
+            ("ReservePoints", "ConfirmPoints", "ReleasePoints", "RefundPoints", "ReverseEarning"), READ_PARTIES
+        ),
+        "ReportLoyaltyEvent": frozenset({"billing", "admin", "service"}),
+        "AdjustPoints": ADMIN,
+    },
+    "svyaz.customers.v1.LoyaltyProgramService": {
+        **standard(
+            READ_CATALOG,
+            WRITE_CATALOG,
+            "LoyaltyProgramProductSpec/LoyaltyProgramProductSpecs",
+            "EarnRule/EarnRules",
+        ),
+        **dict.fromkeys(("GetLoyaltyTerms", "ListLoyaltyTerms"), READ_CATALOG),
+        **dict.fromkeys(("CreateLoyaltyTerms", "UpdateLoyaltyTerms"), WRITE_CATALOG),
+    },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "ProductOrder/ProductOrders"),

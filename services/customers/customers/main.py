@@ -20,7 +20,7 @@ from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
-from customers.events import orders_changed
+from customers.events import all_of, orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
@@ -28,6 +28,10 @@ from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.events import Earnings
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
@@ -46,6 +50,7 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
@@ -69,8 +74,10 @@ def main() -> None:
         connections=settings.database_connections,
     )
     environment = settings.environment
+    zones = BranchZones.parse(environment.get("BRANCH_TIME_ZONES", ""))
+    books = Books(zones)
     deadlines = Deadlines(
-        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        zones,
         parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
     )
     documents = Documents(
@@ -84,8 +91,9 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     handing_over = HandingOver(Timeline(regions.region))
+    ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
-        Consumer(database, bus, orders_changed, service="customers", source="orders"),
+        Consumer(database, bus, ordered, service="customers", source="orders"),
         Consumer(database, bus, heard, service="customers", source="customers"),
         Consumer(database, bus, heard, service="customers", source="catalog"),
     ]
@@ -111,6 +119,8 @@ def main() -> None:
                 Responsibilities(database, handing_over),
             ),
             (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
+            (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -122,7 +132,13 @@ def main() -> None:
             *consumers,
             Timers(
                 database,
-                {**task_timers(), **deadlines.timers(), **documents.timers(), **handing_over.timers()},
+                {
+                    **task_timers(),
+                    **deadlines.timers(),
+                    **documents.timers(),
+                    **handing_over.timers(),
+                    **books.timers(),
+                },
                 service="customers",
                 workers=2,
             ),

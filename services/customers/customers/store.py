@@ -12,6 +12,7 @@ from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
+from customers.loyalty import store as loyalty
 from customers.party import hierarchy
 from customers.party import store as party
 from customers.permission import store as permission
@@ -33,6 +34,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **interaction.RESOURCES,
     **ownership.RESOURCES,
     **permission.RESOURCES,
+    **loyalty.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
@@ -40,6 +42,7 @@ ISOLATED = (
     interaction.timeline_entry.name,
     *identity.ISOLATED,
     *permission.ISOLATED,
+    *loyalty.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",

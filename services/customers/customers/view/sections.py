@@ -18,6 +18,7 @@ from svyaz.customers.v1 import (
     document_pb2,
     identity_pb2,
     interaction_pb2,
+    loyalty_pb2,
     party_pb2,
     party_role_pb2,
     permission_pb2,
@@ -241,6 +242,25 @@ SECTIONS: Mapping[str, Section] = {
         message=task_pb2.WorkItem,
         subjects=_customer,
         open=lambda item: item.state in _UNDONE,
+    ),
+    "LoyaltyProgramMember": Section(
+        name="loyalty_program_member",
+        message=loyalty_pb2.LoyaltyProgramMember,
+        subjects=lambda member: (member.customer.id,),
+        # So what is about the member is about the customer.
+        refers=_self,
+    ),
+    "LoyaltyBalance": Section(
+        name="loyalty_balance",
+        message=loyalty_pb2.LoyaltyBalance,
+        subjects=lambda balance: (balance.loyalty_program_member.id,),
+    ),
+    "ClubCard": Section(
+        name="club_card",
+        message=loyalty_pb2.ClubCard,
+        subjects=lambda card: (card.member_id,),
+        open=lambda card: card.state != loyalty_pb2.CLUB_CARD_STATE_REPLACED,
+        most=5,
     ),
     "ProductOfferingQualification": Section(
         name="product_offering_qualification",
