@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-# Contents are read and checked in blocks of so many bytes.
-BLOCK_BYTES = 4 * 1024 * 1024
+# Contents are read and checked in blocks of so many bytes; whoever speaks gRPC takes a message of that size by default.
+BLOCK_BYTES = 2 * 1024 * 1024
 
 
 class Corrupt(Exception):
