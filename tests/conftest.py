@@ -22,12 +22,16 @@ from svyaz_cli.issuer import Issuer
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import SERVICES, bus_users
 from tests import servers
+from tests.running import BEHIND_THE_GATEWAY, Api, Running
 
 ROOT = Path(__file__).parents[1]
 # Set by the process that began the run, for its workers.
 _DIRECTORY = "SVYAZ_TEST_DIRECTORY"
 _OWNER = "SVYAZ_TEST_OWNER"
 _START_SECONDS = 60.0
+# Packages whose tests begin the run, and those that end it: the longest first, so that no worker is left alone with
+# them; then at the end those that `running` serves, which costs a processor something as long as it is there.
+_FIRST, _LAST = ("e2e", "cli"), ("contract", "gateway")
 # How long an example takes says more of the machine than of what is tested.
 settings.register_profile("svyaz", deadline=None)
 settings.load_profile("svyaz")
@@ -53,6 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
         # Where pytest would put temporary files, its next run closes the folder to PostgreSQL's own user again.
         if config.option.basetemp is None:
             config.option.basetemp = f"{directory}/files"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the packages' tests in the order in which the workers are to take them."""
+    order = {package: place for place, package in enumerate((*_FIRST, "", *_LAST))}
+    items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], order[""]))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -139,6 +149,43 @@ def issuer(run_directory: Path) -> Issuer:
     """A development issuer: `issuer.token(["agent"], ["bishkek"])`; `issuer.environment` for a service's settings."""
     with _locked(run_directory / "issuer.lock"):
         return Issuer(run_directory / "issuer")
+
+
+@pytest.fixture(scope="session")
+def running(
+    database_for: Callable[..., ServiceDatabase], issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """The gateway and every service behind it."""
+    directory = tmp_path_factory.mktemp("gateway")
+    nats = Nats(directory / "nats", free_port(), Secrets(directory), notes=directory / "run", users=bus_users())
+    platform = Running(directory, issuer)
+    try:
+        nats.launch()
+        nats.wait()
+        for name in BEHIND_THE_GATEWAY:
+            database = database_for(name)
+            platform.databases[name] = database.admin_url
+            platform.launch(name, {"DATABASE_URL": database.url, "NATS_URL": nats.url(name)})
+        platform.launch("gateway", {})
+        platform.wait()
+        yield platform
+    finally:
+        platform.stop()
+        nats.stop()
+
+
+@pytest.fixture(scope="session")
+def caller(running: Running, issuer: Issuer) -> Iterator[Callable[..., Api]]:
+    """Makes a caller of given roles and branches."""
+    made: list[Api] = []
+
+    def make(roles: list[str], branches: list[str]) -> Api:
+        made.append(Api(running.url, issuer.token(roles, branches)))
+        return made[-1]
+
+    yield make
+    for api in made:
+        api.client.close()
 
 
 @pytest.fixture(scope="session")

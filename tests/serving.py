@@ -30,6 +30,7 @@ from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
+from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
     agreement_pb2_grpc,
@@ -39,6 +40,7 @@ from svyaz.customers.v1 import (
     party_pb2_grpc,
     party_role_pb2_grpc,
     task_pb2_grpc,
+    view_pb2_grpc,
 )
 from svyaz_cli.issuer import Issuer
 
@@ -107,6 +109,7 @@ def customers_registrations(database: Database) -> list[Registration]:
         ),
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
+        (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),

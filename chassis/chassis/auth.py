@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import httpx
 import jwt
 from google.protobuf.descriptor import MethodDescriptor
 
@@ -186,6 +185,9 @@ class _KeysByHttp:
             self._lock.release()
 
     def _fetch(self) -> None:
+        # It takes a tenth of a service's start to import, and with a development issuer nothing is fetched.
+        import httpx
+
         try:
             response = httpx.get(self._url, timeout=_FETCH_SECONDS).raise_for_status()
             published = jwt.PyJWKSet.from_dict(response.json()).keys
@@ -287,6 +289,8 @@ class ClientCredentials:
         return self._tokens.get(((EVERY_BRANCH,), None))
 
     def _fetch(self, _: tuple[tuple[str, ...], str | None]) -> tuple[str, float]:
+        import httpx
+
         try:
             response = httpx.post(
                 self._settings.service_token_url,

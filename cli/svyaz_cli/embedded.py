@@ -21,7 +21,6 @@ from typing import IO
 from urllib.parse import quote
 
 import psutil
-import psycopg
 
 from svyaz_cli.processes import Account, Process, tail
 from svyaz_cli.secrets import Secrets, write_private
@@ -121,6 +120,9 @@ class Postgres:
 
     def wait(self, seconds: float = START_SECONDS) -> None:
         """Waits until it takes connections; raises StartError when it doesn't."""
+        # Every command knows where the servers are, by this module; only who starts them asks PostgreSQL something.
+        import psycopg
+
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -1,21 +1,18 @@
 """`svyaz holdings rebuild`: what the catalog knows of what customers hold, heard once more from the inventory's log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from svyaz.catalog.v1 import holding_pb2, holding_pb2_grpc
-from svyaz.operations.v1 import operations_pb2, operations_pb2_grpc
+from svyaz.operations.v1 import operations_pb2_grpc
+from svyaz_cli import rebuilding
 from svyaz_cli.operations import calling
+from svyaz_cli.rebuilding import Ask
 
-PARTITIONS = 64
-# Events asked for at a time, and bytes of them told at a time: a message of gRPC's has 4 MiB, an event at most 256 kB.
-ASKED, TOLD_BYTES = 200, 2 * 1024 * 1024
 # What the catalog hears of the inventory.
 _HEARD = frozenset({"Product", "ProductOrderItem"})
-
-Ask = Callable[[str, Any], Any]
 
 holdings = typer.Typer(no_args_is_help=True, add_completion=False, help="What the catalog knows of what is held.")
 
@@ -49,41 +46,7 @@ def rebuild_holdings(orders: Ask, catalog: Ask, progress: Callable[[str], None] 
         assert isinstance(answer, holding_pb2.RebuildHoldingsResponse)
         return answer
 
-    # Before the first event is read, so that what changes meanwhile isn't forgotten.
-    began = tell().began_at
-    heard = 0
-    for partition in range(PARTITIONS):
-        for events in _portions(_events(orders, partition)):
-            tell(event=events)
-            heard += len(events)
-        progress(f"partition {partition + 1} of {PARTITIONS}: {heard} events heard")
-    return heard, tell(forget_unseen_since=began).forgotten
-
-
-def _events(orders: Ask, partition: int) -> Iterator[operations_pb2.Event]:
-    after = 0
-    while True:
-        request = operations_pb2.ListEventsRequest(partition=partition, after=after, limit=ASKED)
-        page = orders("ListEvents", request).event
-        if not page:
-            return
-        after = page[-1].position
-        yield from (event for event in page if event.aggregate_type in _HEARD)
-
-
-def _portions(events: Iterator[operations_pb2.Event]) -> Iterator[list[operations_pb2.Event]]:
-    """The events in portions that a message has room for."""
-    portion: list[operations_pb2.Event] = []
-    size = 0
-    for event in events:
-        more = event.ByteSize() + 16
-        if portion and size + more > TOLD_BYTES:
-            yield portion
-            portion, size = [], 0
-        portion.append(event)
-        size += more
-    if portion:
-        yield portion
+    return rebuilding.rebuild([orders], _HEARD, tell, progress)
 
 
 COMMANDS = {"holdings": holdings}

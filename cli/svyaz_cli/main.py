@@ -14,6 +14,7 @@ _ELSEWHERE = {
     "parked": "operations",
     "hub": "hub",
     "holdings": "holdings",
+    "view": "view",
 }
 
 

@@ -138,7 +138,8 @@ MONTH, FORTNIGHT, YEAR = (Duration(amount=n, units=u) for n, u in ((1, "month"),
 PHASED = in_phases(MONTH, FORTNIGHT, YEAR, Duration(amount=36, units="hour"), None)
 
 
-@settings(max_examples=200, deadline=None)
+# Each example is up to two hundred products.
+@settings(max_examples=50, deadline=None)
 @given(
     later=st.timedeltas(timedelta(0), timedelta(days=4_000)),
     ages=st.lists(st.timedeltas(timedelta(0), timedelta(days=600)), min_size=2, max_size=200),

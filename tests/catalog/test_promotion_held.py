@@ -15,10 +15,10 @@ from catalog.pricing.offers import Offer
 from catalog.pricing.pricing import Item, PriceComponent, Pricing, PricingContext, parse_context, price, replay
 from catalog.pricing.values import HeldCharge, HeldDiscount, PricedItem
 from catalog.promotion.engine import Coupon
-from catalog.promotion.held import held_of
+from catalog.promotion.held import Discount, Held, held_of, parse, plain
 from catalog.promotion.pricing import INPUT, Basis, parse_basis, promoted, relevant
 from catalog.promotion.terms import Terms, parse_terms
-from chassis.types import Money, TaxItem, TimePeriod
+from chassis.types import Duration, Money, TaxItem, TimePeriod
 from tests.catalog.things import NOW, a_price, an_offering, compiled, parts, refs
 
 DAY = timedelta(days=1)
@@ -297,3 +297,10 @@ def test_components_are_left_as_they_are_without_anything_held() -> None:
     made = asked(offers, item, held=held)
     assert made == plain
     assert isinstance(made.item[0].component[0], PriceComponent)
+
+
+@pytest.mark.parametrize("duration", [None, Duration(amount=3, units="month"), Duration(amount=3), Duration()])
+def test_a_receipt_holds_a_duration_as_it_was_said(duration: Duration | None) -> None:
+    discount = Discount("t", "promotion t", 0, Decimal(10), None, Decimal(5), duration)
+    held = Held("", "p", "p", "month", "KGS", Decimal(90), None, (discount,))
+    assert parse(json.loads(json.dumps(plain(held)))) == held

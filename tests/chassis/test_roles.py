@@ -145,6 +145,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,
         "ListWorkItems": READ_PARTIES,

@@ -20,7 +20,7 @@ from svyaz.catalog.v1 import holding_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import inventory_pb2
 from svyaz.type.v1 import values_pb2
-from svyaz_cli import holdings
+from svyaz_cli import rebuilding
 from svyaz_cli.issuer import Issuer
 from svyaz_cli.main import app
 from tests.conftest import ServiceDatabase
@@ -85,8 +85,8 @@ def test_the_catalog_hears_the_whole_log_and_forgets_what_it_does_not_know(
                 (key, branch),
             )
     # More pages and portions than one, with so few.
-    monkeypatch.setattr(holdings, "ASKED", 1)
-    monkeypatch.setattr(holdings, "TOLD_BYTES", 3_000)
+    monkeypatch.setattr(rebuilding, "ASKED", 1)
+    monkeypatch.setattr(rebuilding, "TOLD_BYTES", 3_000)
     operations = (
         operations_pb2_grpc.add_OperationsServiceServicer_to_server,
         Operations(inventory, [], service="orders"),

@@ -1,28 +1,18 @@
-"""The platform that the contract is tested on, with callers of two branches."""
+"""Who calls when the contract is tested, and what it says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.contract.specs import FILES, Spec, spec_of
-from tests.gateway.conftest import Api
-from tests.platforms import RunningPlatform, running_platform
+from tests.running import Api
 
 
-@pytest.fixture(scope="package")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
-    """A whole platform without the demo operator."""
-    with running_platform(tmp_path_factory.mktemp("platform")) as running:
-        yield running
-
-
-@pytest.fixture(scope="package")
-def api(platform: RunningPlatform) -> Iterator[Api]:
+@pytest.fixture(scope="session")
+def api(caller: Callable[..., Api]) -> Api:
     """An agent of Bishkek who manages the catalog too, and takes things over into it as an admin."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["agent", "catalog-manager", "admin"], ["bishkek"]))
-    yield made
-    made.client.close()
+    return caller(["agent", "catalog-manager", "admin"], ["bishkek"])
 
 
 @pytest.fixture(scope="session")

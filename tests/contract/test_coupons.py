@@ -8,11 +8,11 @@ import pytest
 
 from svyaz.catalog.v1 import entitlement_pb2
 from svyaz.type.v1 import values_pb2
+from svyaz_cli.issuer import Issuer
 from tests.contract.specs import PATHS, Spec
 from tests.contract.test_refusals import refused
 from tests.e2e.branch import eventually
-from tests.gateway.conftest import Api
-from tests.platforms import RunningPlatform
+from tests.running import Api, Running
 from tests.serving import Caller
 
 ORDER, CUSTOMER, ACCOUNT = PATHS["productOrder"], PATHS["customer"], PATHS["billingAccount"]
@@ -21,10 +21,10 @@ ENTITLEMENTS = "svyaz.catalog.v1.EntitlementService/"
 
 
 @pytest.fixture(scope="module")
-def catalog(platform: RunningPlatform) -> Iterator[Caller]:
+def catalog(running: Running, issuer: Issuer) -> Iterator[Caller]:
     """A manager of the catalog, where coupons and rules are made."""
-    token = platform.home.issuer().token(["catalog-manager", "admin"], ["bishkek"])
-    with grpc.insecure_channel(platform.address("catalog")) as channel:
+    token = issuer.token(["catalog-manager", "admin"], ["bishkek"])
+    with grpc.insecure_channel(running.address("catalog")) as channel:
         yield Caller(channel, token)
 
 

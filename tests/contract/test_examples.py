@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.reshaping import RESOURCES, created, reshaped
 from tests.contract.specs import PATHS, Spec, same
-from tests.gateway.conftest import Api
+from tests.running import Api
 
 EXAMPLES = {
     "TMF620_ProductCatalog": "productCatalogManagement",

@@ -1,25 +1,22 @@
 """TMF671: what a marketing department would send, by the specification and by each rule of our dialect."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.contract.specs import PATHS, Spec, same
-from tests.gateway.conftest import Api
 from tests.gateway.hubs import Receiver, eventually
-from tests.platforms import RunningPlatform
+from tests.running import Api
 
 PROMOTION = PATHS["promotion"]
 HUB = "/tmf-api/promotionManagement/v4/hub"
 
 
 @pytest.fixture(scope="module")
-def admin(platform: RunningPlatform) -> Iterator[Api]:
+def admin(caller: Callable[..., Api]) -> Api:
     """Who may register callbacks."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["admin"], ["bishkek"]))
-    yield made
-    made.client.close()
+    return caller(["admin"], ["bishkek"])
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Qualifications (TMF679) and recommendations (TMF680) by the rules of our dialect: one test a rule."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -10,9 +10,8 @@ import pytest
 from tests.contract.specs import PATHS, Spec
 from tests.contract.test_refusals import refused
 from tests.e2e.branch import eventually
-from tests.gateway.conftest import Api
 from tests.gateway.hubs import Receiver
-from tests.platforms import RunningPlatform
+from tests.running import Api
 
 QUALIFICATION, RECOMMENDATION = PATHS["productOfferingQualification"], PATHS["queryProductRecommendation"]
 OFFERING = PATHS["productOffering"]
@@ -20,19 +19,15 @@ BOTH = pytest.mark.parametrize("path", [QUALIFICATION, RECOMMENDATION], ids=["67
 
 
 @pytest.fixture(scope="module")
-def osh(platform: RunningPlatform) -> Iterator[Api]:
+def osh(caller: Callable[..., Api]) -> Api:
     """An agent of another branch."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["agent"], ["osh"]))
-    yield made
-    made.client.close()
+    return caller(["agent"], ["osh"])
 
 
 @pytest.fixture(scope="module")
-def admin(platform: RunningPlatform) -> Iterator[Api]:
+def admin(caller: Callable[..., Api]) -> Api:
     """Who may register callbacks."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["admin"], ["bishkek"]))
-    yield made
-    made.client.close()
+    return caller(["admin"], ["bishkek"])
 
 
 def offering(api: Api, name: str, **more: Any) -> dict[str, Any]:

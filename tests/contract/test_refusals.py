@@ -1,7 +1,7 @@
 """What a caller may not do, and how that is answered; what other tests at the gateway refuse already isn't repeated."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -9,16 +9,13 @@ import pytest
 
 from tests.contract.specs import PATHS
 from tests.e2e.branch import FINAL, eventually
-from tests.gateway.conftest import Api
-from tests.platforms import RunningPlatform
+from tests.running import Api
 
 
 @pytest.fixture(scope="module")
-def both(platform: RunningPlatform) -> Iterator[Api]:
+def both(caller: Callable[..., Api]) -> Api:
     """An agent of two branches."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["agent", "catalog-manager"], ["bishkek", "osh"]))
-    yield made
-    made.client.close()
+    return caller(["agent", "catalog-manager"], ["bishkek", "osh"])
 
 
 def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 from gateway.resources import DELETE, RESOURCES, UPDATE, Resource
 from tests.contract.specs import PATHS, Spec, entity, same
 from tests.e2e.branch import eventually
-from tests.gateway.conftest import Api
+from tests.running import Api
 
 WHOLE = {"id", "href", "@type"}
 # Times of changes are ours.

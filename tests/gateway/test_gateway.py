@@ -20,7 +20,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.resources import RESOURCES
 from svyaz_cli.issuer import ALGORITHM, AUDIENCE, KEY_ID, NAME, Issuer
-from tests.gateway.conftest import Api, Running
+from tests.running import Api, Running
 
 CUSTOMER = "/tmf-api/customerManagement/v4/customer"
 CATALOG = "/tmf-api/productCatalogManagement/v4/catalog"

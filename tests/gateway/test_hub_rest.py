@@ -13,8 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from standardwebhooks.webhooks import Webhook
 
 from svyaz_cli.issuer import Issuer
-from tests.gateway.conftest import Api, Running
 from tests.gateway.hubs import Receiver, eventually
+from tests.running import Api, Running
 
 CUSTOMERS = "/tmf-api/customerManagement/v4"
 ORDERING = "/tmf-api/productOrderingManagement/v4"

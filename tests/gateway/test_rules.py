@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.gateway.conftest import Api, Running
+from tests.running import Api, Running
 
 CUSTOMER = "/tmf-api/customerManagement/v4/customer"
 INDIVIDUAL = "/tmf-api/party/v4/individual"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from svyaz_cli.issuer import Issuer
-from tests.gateway.conftest import Running
+from tests.running import Running
 
 THREADS = 4
 ORDERS = "/tmf-api/productOrderingManagement/v4/productOrder"

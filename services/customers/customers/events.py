@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from customers.party import store
+from customers.view.heard import heard
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 
 
@@ -14,7 +15,9 @@ def _targets(message: orders_pb2.ProductOrder | inventory_pb2.Product) -> Iterat
 
 
 def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
-    """Remembers the parties and accounts that an order, an item of it or a product refers to."""
+    """Remembers the parties and accounts that an order, an item of it or a product refers to, and shows it in the
+    view."""
+    heard(event, unit)
     targets: Iterator[str]
     if event.aggregate_type == "ProductOrder":
         targets = _targets(event.message(orders_pb2.ProductOrder))

@@ -28,6 +28,8 @@ from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.view.api import Customers360
+from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
     agreement_pb2_grpc,
@@ -37,6 +39,7 @@ from svyaz.customers.v1 import (
     party_pb2_grpc,
     party_role_pb2_grpc,
     task_pb2_grpc,
+    view_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
@@ -67,7 +70,11 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    orders = Consumer(database, bus, orders_changed, service="customers", source="orders")
+    consumers = [
+        Consumer(database, bus, orders_changed, service="customers", source="orders"),
+        Consumer(database, bus, heard, service="customers", source="customers"),
+        Consumer(database, bus, heard, service="customers", source="catalog"),
+    ]
     server.run(
         settings,
         [
@@ -75,19 +82,20 @@ def main() -> None:
             (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
             (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [orders], service="customers"),
+                Operations(database, consumers, service="customers"),
             ),
         ],
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
-            orders,
+            *consumers,
             Timers(
                 database,
                 {**task_timers(), **deadlines.timers(), **documents.timers()},

@@ -15,6 +15,7 @@ from customers.party import store as party
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
+from customers.view.store import view_item
 
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
@@ -35,6 +36,7 @@ ISOLATED = (
     "reference",
     "import_row",
     "event",
+    view_item.name,
 )
 
 for _target in (*(RESOURCES[_cls].table for _cls in importing.STAGED), party.references.table, log.event):

@@ -17,7 +17,7 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import party_pb2, party_pb2_grpc
+from svyaz.customers.v1 import party_pb2, party_pb2_grpc, view_pb2, view_pb2_grpc
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -74,6 +74,13 @@ def _migration(name: str, summary: str) -> Action:
 
 
 ACTIONS = (
+    _action(
+        "/customerView/v1/getCustomer360",
+        view_pb2_grpc.CustomerViewServiceStub,
+        view_pb2,
+        "GetCustomer360",
+        "All that is known about a customer, now or at an instant",
+    ),
     _action(
         "/pricing/v1/price",
         pricing_pb2_grpc.PricingServiceStub,

@@ -201,7 +201,7 @@ def plain(held: Held) -> dict[str, Any]:
                 "net": _text(one.net),
                 "gross": _text(one.gross),
                 "percentage": _text(one.percentage),
-                "duration": None if one.duration is None else [one.duration.amount or 0, one.duration.units or ""],
+                "duration": None if one.duration is None else [one.duration.amount, one.duration.units],
                 "valid_for": None
                 if one.valid_for is None
                 else [

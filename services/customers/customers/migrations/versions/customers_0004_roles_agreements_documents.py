@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "customers_0004"
-down_revision = "customers_0007"
+down_revision = "customers_0003"
 branch_labels = None
 depends_on = None
 

@@ -6,7 +6,7 @@ from alembic import op
 from chassis.db import isolate
 
 revision = "customers_0005"
-down_revision = "customers_0003"
+down_revision = "customers_0004"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,204 @@
+"""What each kind of thing tells of a customer: one entry per kind, and the view has it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from chassis.convert import from_timestamp
+from svyaz.catalog.v1 import qualification_pb2, recommendation_pb2
+from svyaz.customers.v1 import (
+    account_pb2,
+    agreement_pb2,
+    customers_pb2,
+    document_pb2,
+    party_pb2,
+    party_role_pb2,
+    task_pb2,
+    view_pb2,
+)
+from svyaz.orders.v1 import inventory_pb2, orders_pb2
+
+_DELIMITED = 2
+
+
+def _nothing(_: Any) -> None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A field of the view, and how what is in it hangs together with a customer."""
+
+    # The name of the field.
+    name: str
+    message: type[Message]
+    # The ids of the customers (or of the parties that they are, or of their orders) that it is about.
+    subjects: Callable[[Any], Iterable[str]]
+    # The ids of further subjects that belong to the same customer.
+    refers: Callable[[Any], Iterable[str]] = lambda message: ()
+    # Since when it is so, if it tells; None: since it was recorded.
+    since: Callable[[Any], datetime | None] = _nothing
+    # What is still under way comes first.
+    open: Callable[[Any], bool] = lambda message: False
+    # So many are shown.
+    most: int = 20
+
+    @cached_property
+    def tag(self) -> bytes:
+        """What precedes each of its messages in the view's own encoding: the field's number, and that a length follows
+        (https://protobuf.dev/programming-guides/encoding/)."""
+        return varint(view_pb2.Customer360.DESCRIPTOR.fields_by_name[self.name].number << 3 | _DELIMITED)
+
+
+def varint(number: int) -> bytes:
+    """A number as Protocol Buffers write it."""
+    groups = []
+    while number > 0x7F:
+        groups.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*groups, number])
+
+
+def _self(message: Any) -> Iterable[str]:
+    return (message.id,)
+
+
+def whom(parties: Sequence[Any]) -> Iterable[str]:
+    """The ids of those parties that are the customer: by role, else by what they are referred to as, else all."""
+    named = [party for party in parties if party.role.lower() == "customer"]
+    named = named or [party for party in parties if party.at_referred_type == "Customer"]
+    return [party.id for party in named or parties]
+
+
+def _parties(message: Any) -> Iterable[str]:
+    return whom(message.related_party)
+
+
+def _party(message: Any) -> Iterable[str]:
+    return whom([message.related_party])
+
+
+def _owners(message: Any) -> Iterable[str]:
+    return [party.id for party in message.related_party]
+
+
+def _at(moment: Timestamp, *, there: bool) -> datetime | None:
+    return from_timestamp(moment) if there else None
+
+
+def _ordered(order: orders_pb2.ProductOrder) -> datetime | None:
+    return _at(order.order_date, there=order.HasField("order_date"))
+
+
+def _started(product: inventory_pb2.Product) -> datetime | None:
+    return _at(product.start_date, there=product.HasField("start_date"))
+
+
+def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
+    period = agreement.agreement_period
+    return _at(period.start_date_time, there=period.HasField("start_date_time"))
+
+
+_OVER = frozenset(
+    {
+        orders_pb2.PRODUCT_ORDER_STATE_COMPLETED,
+        orders_pb2.PRODUCT_ORDER_STATE_CANCELLED,
+        orders_pb2.PRODUCT_ORDER_STATE_FAILED,
+        orders_pb2.PRODUCT_ORDER_STATE_PARTIAL,
+        orders_pb2.PRODUCT_ORDER_STATE_REJECTED,
+    }
+)
+_ENDED = frozenset(
+    {
+        inventory_pb2.PRODUCT_STATUS_TERMINATED,
+        inventory_pb2.PRODUCT_STATUS_CANCELLED,
+        inventory_pb2.PRODUCT_STATUS_ABORTED,
+    }
+)
+
+_DONE = frozenset(
+    {
+        orders_pb2.PRODUCT_ORDER_ITEM_STATE_COMPLETED,
+        orders_pb2.PRODUCT_ORDER_ITEM_STATE_CANCELLED,
+        orders_pb2.PRODUCT_ORDER_ITEM_STATE_FAILED,
+        orders_pb2.PRODUCT_ORDER_ITEM_STATE_REJECTED,
+    }
+)
+_UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
+
+# As TMF651 spells them.
+_PAST = frozenset({"rejected", "terminated", "expired"})
+
+# By the type of the aggregate.
+SECTIONS: Mapping[str, Section] = {
+    "Customer": Section(
+        name="customer",
+        message=customers_pb2.Customer,
+        subjects=_self,
+        refers=lambda customer: (customer.engaged_party.id,),
+    ),
+    "Individual": Section(name="individual", message=party_pb2.Individual, subjects=_self),
+    "Organization": Section(name="organization", message=party_pb2.Organization, subjects=_self),
+    "BillingAccount": Section(name="billing_account", message=account_pb2.BillingAccount, subjects=_owners),
+    "PartyAccount": Section(name="party_account", message=account_pb2.PartyAccount, subjects=_owners),
+    "SettlementAccount": Section(name="settlement_account", message=account_pb2.SettlementAccount, subjects=_owners),
+    "FinancialAccount": Section(name="financial_account", message=account_pb2.FinancialAccount, subjects=_owners),
+    "Product": Section(
+        name="product",
+        message=inventory_pb2.Product,
+        subjects=_parties,
+        since=_started,
+        open=lambda product: product.status not in _ENDED,
+        most=50,
+    ),
+    "ProductOrder": Section(
+        name="product_order",
+        message=orders_pb2.ProductOrder,
+        subjects=_parties,
+        since=_ordered,
+        open=lambda order: order.state not in _OVER,
+    ),
+    "ProductOrderItem": Section(
+        name="ordered_item",
+        message=orders_pb2.OrderedItem,
+        # About the order, and so about its customer.
+        subjects=lambda item: (item.product_order_id,),
+        open=lambda item: item.state not in _DONE,
+        most=50,
+    ),
+    "Agreement": Section(
+        name="agreement",
+        message=agreement_pb2.Agreement,
+        subjects=lambda agreement: [party.id for party in agreement.engaged_party],
+        since=_agreed,
+        open=lambda agreement: agreement.status not in _PAST,
+    ),
+    "Document": Section(name="document", message=document_pb2.Document, subjects=_owners),
+    "PartyRole": Section(
+        name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
+    ),
+    "WorkItem": Section(
+        name="work_item",
+        message=task_pb2.WorkItem,
+        subjects=lambda item: (item.customer_id,),
+        open=lambda item: item.state in _UNDONE,
+    ),
+    "ProductOfferingQualification": Section(
+        name="product_offering_qualification",
+        message=qualification_pb2.ProductOfferingQualification,
+        subjects=_parties,
+        most=5,
+    ),
+    "QueryProductRecommendation": Section(
+        name="product_recommendation",
+        message=recommendation_pb2.QueryProductRecommendation,
+        subjects=_party,
+        most=3,
+    ),
+}
+BY_NAME: Mapping[str, Section] = {section.name: section for section in SECTIONS.values()}

@@ -1,0 +1,338 @@
+"""The 360° view: all that is known about a customer, now and at any instant, rebuilt to the same."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from chassis.cloudevents import ReceivedEvent
+from chassis.convert import to_timestamp
+from chassis.db import Database
+from chassis.errors import InvalidArgument, NotFound, PermissionDenied
+from chassis.events import acting
+from chassis.types import new_id
+from customers.identity.store import merged_customer
+from customers.view import store
+from customers.view.heard import heard
+from customers.view.sections import BY_NAME, SECTIONS
+from svyaz.catalog.v1 import recommendation_pb2
+from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, view_pb2
+from svyaz.operations.v1 import operations_pb2
+from svyaz.orders.v1 import inventory_pb2, orders_pb2
+from svyaz.type.v1 import values_pb2
+from tests.customers.test_api import customer as new_customer
+from tests.customers.test_api import person
+from tests.serving import Caller
+
+GET, REBUILD = (f"svyaz.customers.v1.CustomerViewService/{name}" for name in ("GetCustomer360", "RebuildCustomer360"))
+START = datetime(2026, 1, 10, 9, tzinfo=UTC)
+ACTIVE, TERMINATED = inventory_pb2.PRODUCT_STATUS_ACTIVE, inventory_pb2.PRODUCT_STATUS_TERMINATED
+IN_PROGRESS, COMPLETED = orders_pb2.PRODUCT_ORDER_STATE_IN_PROGRESS, orders_pb2.PRODUCT_ORDER_STATE_COMPLETED
+
+
+class Log:
+    """What the services tell, one event after the other, a minute apart."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._versions: dict[str, int] = {}
+        self.now = START
+        self.events: list[ReceivedEvent] = []
+
+    def tell(self, kind: str, message: Any, what: str = "StateChange", **more: Any) -> datetime:
+        """Tells how a thing is from now on; when that was."""
+        self.now += timedelta(minutes=1)
+        version = more.pop("version", None) or self._versions.get(message.id, 0) + 1
+        self._versions[message.id] = version
+        event = ReceivedEvent(
+            id=new_id(),
+            source="svyaz/test",
+            type=f"{kind}{what}Event",
+            time=self.now,
+            aggregate_type=kind,
+            aggregate_id=message.id,
+            version=version,
+            branch=more.pop("branch", "bishkek"),
+            key=message.id,
+            actor="somebody",
+            on_behalf_of=None,
+            schema_revision=1,
+            data_type=message.DESCRIPTOR.full_name,
+            data=message.SerializeToString(),
+            subject="",
+            headers={},
+            **more,
+        )
+        self.hear(event)
+        self.events.append(event)
+        return self.now
+
+    def hear(self, event: ReceivedEvent) -> None:
+        with acting("customers", "view", event.branch), self._database.unit() as unit:
+            heard(event, unit)
+
+
+@pytest.fixture
+def log(database: Database) -> Log:
+    return Log(database)
+
+
+def by(customer_id: str) -> list[values_pb2.RelatedParty]:
+    return [values_pb2.RelatedParty(id=customer_id, role="customer")]
+
+
+def customer(id: str, party: str = "", name: str = "Aida") -> customers_pb2.Customer:
+    return customers_pb2.Customer(id=id, name=name, engaged_party=values_pb2.RelatedParty(id=party))
+
+
+def product(id: str, whose: str, status: int = ACTIVE, **more: Any) -> inventory_pb2.Product:
+    return inventory_pb2.Product(id=id, related_party=by(whose), status=status, **more)  # type: ignore[arg-type]
+
+
+def order(id: str, whose: str, state: int = IN_PROGRESS, **more: Any) -> orders_pb2.ProductOrder:
+    return orders_pb2.ProductOrder(id=id, related_party=by(whose), state=state, **more)  # type: ignore[arg-type]
+
+
+def ids(items: Any) -> list[str]:
+    return [item.id for item in items]
+
+
+def test_every_section_is_a_field_of_its_message() -> None:
+    fields = view_pb2.Customer360.DESCRIPTOR.fields_by_name
+    for section in SECTIONS.values():
+        assert fields[section.name].message_type is section.message.DESCRIPTOR
+        assert fields[section.name].is_repeated
+    repeated = {field.name for field in fields.values() if field.message_type and field.is_repeated}
+    assert repeated == set(BY_NAME)
+
+
+def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -> None:
+    c, p = new_id(), new_id()
+    log.tell("Individual", party_pb2.Individual(id=p, given_name="Aida"))
+    log.tell("Customer", customer(c, p))
+    account = account_pb2.BillingAccount(id=new_id(), related_party=by(c))
+    log.tell("BillingAccount", account)
+    log.tell("Product", product(f"{c}-product", c))
+    log.tell("ProductOrder", order(f"{c}-order", c))
+    item = orders_pb2.OrderedItem(id=f"{c}-item", product_order_id=f"{c}-order")
+    log.tell("ProductOrderItem", item)
+    # By the party that the customer is, not by the customer.
+    log.tell("Product", product(f"{c}-of-party", p))
+    advice = recommendation_pb2.QueryProductRecommendation(id=f"{c}-advice", related_party=by(c)[0])
+    log.tell("QueryProductRecommendation", advice)
+    # Of others.
+    log.tell("Product", product(new_id(), "another"))
+    log.tell("ProductOrder", order(new_id(), "another"))
+
+    view = agent(GET, customer_id=c)
+    assert (view.id, ids(view.customer), ids(view.individual)) == (c, [c], [p])
+    assert view.individual[0].given_name == "Aida"
+    assert ids(view.billing_account) == [account.id]
+    assert ids(view.product) == [f"{c}-of-party", f"{c}-product"]
+    assert (ids(view.product_order), ids(view.ordered_item)) == ([f"{c}-order"], [f"{c}-item"])
+    assert ids(view.product_recommendation) == [advice.id]
+    assert not view.more
+
+
+def test_what_changes_is_shown_as_it_is_and_what_is_deleted_isnt(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    log.tell("ProductOrder", order(f"{c}-order", c))
+    log.tell("ProductOrder", order(f"{c}-order", c, COMPLETED))
+    gone = account_pb2.BillingAccount(id=new_id(), related_party=by(c))
+    log.tell("BillingAccount", gone)
+    log.tell("BillingAccount", gone, "Delete")
+    view = agent(GET, customer_id=c)
+    assert [(one.id, one.state) for one in view.product_order] == [(f"{c}-order", COMPLETED)]
+    assert not view.billing_account
+
+
+def test_what_goes_to_another_customer_is_his_from_then_on(log: Log, agent: Caller) -> None:
+    c, d = new_id(), new_id()
+    log.tell("Customer", customer(c))
+    log.tell("Customer", customer(d))
+    before = log.tell("Product", product(f"{c}-product", c))
+    log.tell("Product", product(f"{c}-product", d))
+    assert not agent(GET, customer_id=c).product
+    assert ids(agent(GET, customer_id=d).product) == [f"{c}-product"]
+    assert ids(agent(GET, customer_id=c, at=to_timestamp(before)).product) == [f"{c}-product"]
+    assert not agent(GET, customer_id=d, at=to_timestamp(before)).product
+
+
+def test_open_things_come_first_and_what_is_left_out_is_said(log: Log, agent: Caller, database: Database) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    most = BY_NAME["product_order"].most
+    # The open one is the oldest of all.
+    log.tell("ProductOrder", order(f"{c}-open", c))
+    for number in range(most):
+        log.tell("ProductOrder", order(f"{c}-{number:03d}", c, COMPLETED))
+    view = agent(GET, customer_id=c)
+    assert list(view.more) == ["product_order"]
+    assert ids(view.product_order) == [f"{c}-open", *(f"{c}-{number:03d}" for number in range(most - 1, 0, -1))]
+
+
+def test_a_customer_with_very_much_is_shown_the_same_way(
+    log: Log, agent: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    c, p = new_id(), new_id()
+    log.tell("Individual", party_pb2.Individual(id=p))
+    log.tell("Customer", customer(c, p))
+    for number in range(4):
+        log.tell("ProductOrder", order(f"{c}-{number}", c, COMPLETED if number % 2 else IN_PROGRESS))
+        log.tell("Product", product(f"{c}-product-{number}", p))
+    few = agent(GET, customer_id=c)
+    monkeypatch.setattr(store, "FEW", 1)
+    many = agent(GET, customer_id=c)
+    many.at.CopyFrom(few.at)
+    assert many == few
+    assert len(many.product_order) == len(many.product) == 4
+
+
+def test_the_view_at_an_instant_is_what_was_shown_then(log: Log, agent: Caller) -> None:
+    c, p = new_id(), new_id()
+    taken: list[tuple[datetime, view_pb2.Customer360]] = []
+
+    def tell(kind: str, message: Message, what: str = "StateChange") -> None:
+        at = log.tell(kind, message, what)
+        shown = agent(GET, customer_id=c)
+        shown.at.CopyFrom(to_timestamp(at))
+        taken.append((at, shown))
+
+    tell("Customer", customer(c, p))
+    tell("Individual", party_pb2.Individual(id=p, given_name="Aida"))
+    tell("ProductOrder", order(f"{c}-order", c))
+    tell("Product", product(f"{c}-product", c))
+    tell("Customer", customer(c, p, "Aida Usenova"))
+    tell("ProductOrder", order(f"{c}-order", c, COMPLETED))
+    tell("Product", product(f"{c}-product", c, TERMINATED))
+    tell("ProductOrder", order(f"{c}-order", c, COMPLETED), "Delete")
+    for at, shown in taken:
+        assert agent(GET, customer_id=c, at=to_timestamp(at), as_known_then=True) == shown
+        # Until the next minute nothing happens.
+        later = agent(GET, customer_id=c, at=to_timestamp(at + timedelta(seconds=59)))
+        later.at.CopyFrom(shown.at)
+        assert later == shown
+
+
+def test_what_was_recorded_later_counts_unless_it_is_asked_what_was_known(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    asked = log.now + timedelta(seconds=30)
+    since = to_timestamp(asked - timedelta(seconds=10))
+    log.tell("Product", product(f"{c}-backdated", c, start_date=since))
+    log.tell("Product", product(f"{c}-new", c))
+    assert ids(agent(GET, customer_id=c, at=to_timestamp(asked)).product) == [f"{c}-backdated"]
+    assert not agent(GET, customer_id=c, at=to_timestamp(asked), as_known_then=True).product
+
+
+def test_a_customer_is_there_before_its_event_is_heard_of(agent: Caller) -> None:
+    made = new_customer(agent, person(agent).id)
+    assert ids(agent(GET, customer_id=made.id).customer) == [made.id]
+
+
+def test_nobody_is_shown_who_isnt_there(log: Log, agent: Caller) -> None:
+    c = new_id()
+    with pytest.raises(NotFound):
+        agent(GET, customer_id=c)
+    first = log.tell("Customer", customer(c))
+    with pytest.raises(NotFound):
+        agent(GET, customer_id=c, at=to_timestamp(first - timedelta(seconds=1)))
+    with pytest.raises(InvalidArgument, match="nobody knows yet"):
+        agent(GET, customer_id=c, at=to_timestamp(datetime.now(UTC) + timedelta(days=1)))
+
+
+def test_another_branchs_customer_isnt_shown(log: Log, caller_of: Callable[..., Caller]) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c), branch="osh")
+    log.tell("Product", product(f"{c}-product", c), branch="osh")
+    with pytest.raises(NotFound):
+        caller_of("bishkek")(GET, customer_id=c)
+    assert ids(caller_of("osh")(GET, customer_id=c).product) == [f"{c}-product"]
+
+
+def test_merged_customers_are_shown_as_one_and_as_two_before(log: Log, agent: Caller, database: Database) -> None:
+    c, d = new_id(), new_id()
+    for one in (c, d):
+        log.tell("Customer", customer(one))
+        log.tell("Product", product(f"{one}-product", one))
+    before = log.now
+    merged_at = before + timedelta(seconds=30)
+    row = {
+        "absorbed_id": d,
+        "into_id": c,
+        "survivor_id": c,
+        "branch": "bishkek",
+        "merge_id": "m",
+        "merged_at": merged_at,
+    }
+    with acting("customers", "test", "bishkek"), database.unit() as unit:
+        unit.session.execute(merged_customer.insert().values(**row))
+    for one in (c, d):
+        assert ids(agent(GET, customer_id=one).product) == [f"{d}-product", f"{c}-product"]
+        assert ids(agent(GET, customer_id=one, at=to_timestamp(before)).product) == [f"{one}-product"]
+        then = agent(GET, customer_id=one, at=to_timestamp(merged_at))
+        assert ids(then.product) == [f"{d}-product", f"{c}-product"]
+
+
+def rows(database: Database) -> list[Any]:
+    columns = [column for column in store.view_item.c if column.name != "seen_at"]
+    with acting("customers", "test"), database.unit() as unit:
+        return sorted(unit.session.execute(store.view_item.select().with_only_columns(*columns)).all())
+
+
+def listed(event: ReceivedEvent) -> operations_pb2.Event:
+    """As the log of its service has it."""
+    return operations_pb2.Event(
+        id=event.id,
+        type=event.type,
+        aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id,
+        version=event.version,
+        branch=event.branch,
+        actor=event.actor,
+        time=to_timestamp(event.time),
+        schema_revision=event.schema_revision,
+        data=event.data,
+        data_type=event.data_type,
+    )
+
+
+def test_rebuilt_from_the_logs_it_is_the_same(
+    log: Log, database: Database, agent: Caller, caller_of: Callable[..., Caller]
+) -> None:
+    admin = caller_of("*", role="admin")
+    admin(REBUILD, forget_unseen_since=admin(REBUILD).began_at)
+    c, p = new_id(), new_id()
+    log.tell("Customer", customer(c, p))
+    log.tell("ProductOrder", order(f"{c}-order", c))
+    log.tell("ProductOrderItem", orders_pb2.OrderedItem(id=f"{c}-item", product_order_id=f"{c}-order"))
+    log.tell("ProductOrder", order(f"{c}-order", c, COMPLETED))
+    log.tell("Product", product(f"{c}-product", c))
+    log.tell("Product", product(f"{c}-product", p, TERMINATED))
+    log.tell("Product", product(f"{c}-product", p, TERMINATED), "Delete")
+    before = rows(database)
+    assert len(before) == len(log.events)
+    # What nobody tells any more, and a row that somebody has spoilt.
+    stray = Log(database)
+    stray.tell("Product", product(new_id(), c))
+    with acting("customers", "test"), database.unit() as unit:
+        unit.cursor().execute("UPDATE view_item SET data = '', replaced_at = NULL WHERE kind = 'ProductOrder'")
+    began = admin(REBUILD).began_at
+    # Backwards it comes to the same.
+    admin(REBUILD, event=[listed(event) for event in reversed(log.events)])
+    assert admin(REBUILD, forget_unseen_since=began).forgotten == 1
+    assert rows(database) == before
+    with pytest.raises(PermissionDenied):
+        caller_of("bishkek", role="admin")(REBUILD)
+
+
+def test_a_restored_log_replaces_what_was_lost_with_its_database(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    log.tell("Customer", customer(c, name="Second"))
+    log.tell("Customer", customer(c, name="Third"))
+    log.tell("Customer", customer(c, name="Other second"), version=2, epoch=2)
+    assert agent(GET, customer_id=c).customer[0].name == "Other second"
