@@ -10,9 +10,9 @@ import pytest
 from gateway.resources import RESOURCES
 from tests.contract.specs import PATHS, Spec, same
 from tests.contract.test_resources import listed
-from tests.gateway.conftest import Api
 from tests.gateway.hubs import Receiver, eventually
 from tests.platforms import RunningPlatform
+from tests.running import Api
 
 ROLE, AGREEMENT, PATTERN, DOCUMENT = (
     PATHS[name] for name in ("partyRole", "agreement", "agreementSpecification", "document")
