@@ -2,22 +2,25 @@
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import grpc
 import pytest
 
 from gateway.resources import RESOURCES
+from svyaz_cli.issuer import Issuer
 from tests.contract.specs import PATHS, Spec, same
 from tests.contract.test_resources import listed
 from tests.gateway.hubs import Receiver, eventually
-from tests.platforms import RunningPlatform
-from tests.running import Api
+from tests.running import Api, Running
+from tests.serving import Caller
 
 ROLE, AGREEMENT, PATTERN, DOCUMENT = (
     PATHS[name] for name in ("partyRole", "agreement", "agreementSpecification", "document")
 )
 OURS = ("partyRole", "agreement", "agreementSpecification", "document", "documentSpecification")
+SERVICE, PIECE = "svyaz.customers.v1.DocumentService/", 2 * 1024 * 1024
 SCAN = b"%PDF-1.4 \x00 a passport"
 # What the specifications show of each resource, in the words of their chapters.
 EXAMPLES: Mapping[str, Mapping[str, Any]] = {
@@ -123,11 +126,9 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def admin(platform: RunningPlatform) -> Iterator[Api]:
+def admin(caller: Callable[..., Api]) -> Api:
     """Who may register callbacks."""
-    made = Api(platform.gateway_url, platform.home.issuer().token(["admin"], ["bishkek"]))
-    yield made
-    made.client.close()
+    return caller(["admin"], ["bishkek"])
 
 
 @pytest.fixture
@@ -248,10 +249,17 @@ def test_a_content_is_handed_out_as_it_came_in_and_never_as_a_page_of_ours(api: 
     assert refused(api.post(DOCUMENT, {"name": "x", "attachment": [{"content": "?"}]}), 400, "BAD_CONTENT") == [path]
 
 
-def test_a_large_content_is_handed_out_piece_by_piece(api: Api, platform: RunningPlatform) -> None:
-    # Random enough for no two blocks to be the same, and within the body's limit in base64.
-    data = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(22_000))
-    made = api.made(DOCUMENT, {"name": "large", "attachment": [{"content": base64.b64encode(data).decode()}]})
+def test_a_large_content_comes_in_and_goes_out_piece_by_piece(api: Api, running: Running, issuer: Issuer) -> None:
+    # No two blocks are the same.
+    data = b"".join(hashlib.sha256(str(number).encode()).digest() for number in range(150_000))
+    token = issuer.token(["agent"], ["bishkek"])
+    with grpc.insecure_channel(running.address("customers")) as channel:
+        agent = Caller(channel, token)
+        for offset in range(0, len(data), PIECE):
+            piece = data[offset : offset + PIECE]
+            agent(f"{SERVICE}UploadContent", upload_id="large", offset=offset, data=piece)
+        kept = agent(f"{SERVICE}FinishUpload", upload_id="large", size=len(data)).content_hash
+    made = api.made(DOCUMENT, {"name": "large", "attachment": [{"contentHash": kept}]})
     (attachment,) = made["attachment"]
     # More than an answer holds.
     assert "content" not in attachment
