@@ -26,6 +26,10 @@ from customers.document.api import Documents
 from customers.document.contents import Contents
 from customers.document.objects import DiskObjects
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.role.api import PartyRoles
@@ -37,8 +41,10 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     document_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -113,4 +119,9 @@ def customers_registrations(database: Database) -> list[Registration]:
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+        (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
+        (
+            responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
+        ),
     ]

@@ -22,6 +22,11 @@ from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
 from customers.events import orders_changed
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.role.api import PartyRoles
@@ -36,8 +41,10 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     document_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -70,6 +77,8 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    handing_over = HandingOver(Timeline(regions.region))
     consumers = [
         Consumer(database, bus, orders_changed, service="customers", source="orders"),
         Consumer(database, bus, heard, service="customers", source="customers"),
@@ -87,6 +96,11 @@ def main() -> None:
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
             (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
+            (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
+            (
+                responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+                Responsibilities(database, handing_over),
+            ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -98,7 +112,7 @@ def main() -> None:
             *consumers,
             Timers(
                 database,
-                {**task_timers(), **deadlines.timers(), **documents.timers()},
+                {**task_timers(), **deadlines.timers(), **documents.timers(), **handing_over.timers()},
                 service="customers",
                 workers=2,
             ),
