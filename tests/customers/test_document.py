@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -393,10 +394,13 @@ def test_what_a_crash_has_left_goes_with_the_content(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"one").hexdigest()
     objects.put("../a branch", digest, [b"o", b"ne"])
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
-    (file.parent / f"{digest}.abc.part").write_bytes(b"o")
+    left, written = (file.parent / f"{digest}.{name}.part" for name in ("abc", "def"))
+    for part in (left, written):
+        part.write_bytes(b"o")
+    os.utime(left, (0, 0))
     objects.remove("../a branch", digest)
     objects.remove("../a branch", digest)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [written]
 
 
 @pytest.mark.parametrize(
