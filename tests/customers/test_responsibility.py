@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis import calls
@@ -105,6 +105,7 @@ _AWAY = st.dictionaries(_NAMES, st.none() | st.sampled_from("abcdefgh")).map(
 )
 
 
+@settings(max_examples=60)
 @given(owner=st.none() | _NAMES, away=_AWAY)
 def test_whoever_stands_in_is_there_and_a_chain_names_nobody_twice(owner: str | None, away: dict[str, Away]) -> None:
     standing = standing_in(owner, None, away)
@@ -122,6 +123,7 @@ def test_whoever_stands_in_is_there_and_a_chain_names_nobody_twice(owner: str | 
         assert owner is None
 
 
+@settings(max_examples=60)
 @given(away=_AWAY)
 def test_everybodys_things_are_looked_after_by_one_or_by_nobody(away: dict[str, Away]) -> None:
     """The view from the one end agrees with that from the other: nothing is seen twice, nothing is forgotten."""
@@ -290,6 +292,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
     agent(f"{TASK}CompleteWorkItem", id=items[1].id)
     plans = [said(agent, customers[0], status="planned", owner=aida) for _ in range(3)]
     past = said(agent, customers[0], owner=aida)
+    absence = absent(agent, staff("cholpon"), aida)
     begun = handed(agent, aida, bek, note="Любит, чтобы звонили утром", request_id="once")
     assert handed(agent, aida, bek, note="Любит, чтобы звонили утром", request_id="once") == begun
     with pytest.raises(AlreadyExists) as refusal:
@@ -338,6 +341,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
         ),
     )
     assert timers == []
+    assert agent(f"{RESPONSIBILITY}GetAbsence", id=absence.id).substitute == bek
     # Over: there may be another one.
     assert handed(agent, aida, bek).id != begun.id
 

@@ -17,7 +17,14 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import view_pb2, view_pb2_grpc
+from svyaz.customers.v1 import (
+    interaction_pb2,
+    interaction_pb2_grpc,
+    responsibility_pb2,
+    responsibility_pb2_grpc,
+    view_pb2,
+    view_pb2_grpc,
+)
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -69,6 +76,16 @@ def _migration(name: str, summary: str) -> Action:
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
 
 
+def _interaction(name: str, summary: str) -> Action:
+    stub = interaction_pb2_grpc.InteractionServiceStub
+    return _action(f"/interaction/v1/{_called(name)}", stub, interaction_pb2, name, summary)
+
+
+def _responsibility(name: str, summary: str) -> Action:
+    stub = responsibility_pb2_grpc.ResponsibilityServiceStub
+    return _action(f"/responsibility/v1/{_called(name)}", stub, responsibility_pb2, name, summary)
+
+
 ACTIONS = (
     _action(
         "/customerView/v1/getCustomer360",
@@ -102,4 +119,13 @@ ACTIONS = (
     _migration("ResumeProductMigration", "Goes on with a migration"),
     _migration("RetryProductMigration", "Tries the products again whose orders failed"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
+    _interaction("ListTimeline", "What was said with a customer, newest first, and what is planned"),
+    _interaction("SearchInteractions", "Finds words, numbers and addresses in the whole correspondence"),
+    _interaction("AssignPartyInteraction", "Says whose an interaction with somebody unknown was"),
+    _responsibility("GetResponsibleEmployee", "Who looks after a customer, or stands in for who does"),
+    _responsibility("ListResponsibilities", "Everything that an employee looks after"),
+    _responsibility("SetCustomerOwner", "Makes a customer an employee's"),
+    _responsibility("CreateAbsence", "Enters an absence, ahead of time, and who stands in"),
+    _responsibility("HandOverEverything", "Makes everything open of an employee another's, for good"),
+    _responsibility("GetHandOver", "How far a hand-over has come"),
 )

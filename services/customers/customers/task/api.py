@@ -19,7 +19,13 @@ class Tasks(StandardMethods):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._items = Collection(database, WorkItem, task_pb2.WorkItem, changed=store.remind)
+        self._items = Collection(
+            database,
+            WorkItem,
+            task_pb2.WorkItem,
+            changed=store.remind,
+            elsewhere=store.of_whole_customer(store.work_item.c.customer_id),
+        )
         super().__init__(task_pb2.DESCRIPTOR.services_by_name["TaskService"], self._items)
 
     def CreateWorkItem(self, request: task_pb2.CreateWorkItemRequest, context: Any) -> task_pb2.WorkItem:
