@@ -313,7 +313,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
     assert len(list(walk)) >= 2
     done = agent(f"{RESPONSIBILITY}GetHandOver", id=begun.id)
     assert done.state == responsibility_pb2.HAND_OVER_STATE_COMPLETED
-    assert (done.customers, done.work_items, done.planned_interactions) == (6, 4, 3)
+    assert (done.portfolio, done.work_items, done.planned_interactions) == (6, 4, 3)
     for kind in (CUSTOMERS, ITEMS, PLANNED):
         assert looked_after(agent, aida, kind) == []
     assert looked_after(agent, bek, CUSTOMERS) == [(bek, one) for one in _by_ownership(agent, bek)]

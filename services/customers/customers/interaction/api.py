@@ -125,7 +125,7 @@ class Interactions(StandardMethods):
                     interaction=to_message(interaction, interaction_pb2.PartyInteraction),
                     customer_id=one.customer_id or "",
                     at=to_timestamp(one.at),
-                    rank=one.rank,
+                    rank=f"{one.rank:.9f}",
                     snippet=[interaction_pb2.SnippetPart(text=part.text, hit=part.hit) for part in parts],
                 )
             )
