@@ -1,7 +1,11 @@
 """Services as gRPC servers inside the test's process, and callers of any method by its name."""
 
+import atexit
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,8 +17,14 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Registration, Server
+from chassis.zones import BranchZones
 from customers import store
 from customers.account.api import Accounts
+from customers.agreement.api import Agreements
+from customers.agreement.deadlines import Deadlines
+from customers.document.api import Documents
+from customers.document.contents import Contents
+from customers.document.objects import DiskObjects
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
@@ -22,14 +32,18 @@ from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
+    agreement_pb2_grpc,
     customers_pb2_grpc,
+    document_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
     party_pb2_grpc,
+    party_role_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -76,9 +90,29 @@ def customers_database(url: str) -> Database:
     return Database(url, clock=Clock(), metadata=store.metadata, resources=store.RESOURCES)
 
 
+@cache
+def objects() -> DiskObjects:
+    """An object store of this test run's."""
+    made = DiskObjects(Path(tempfile.mkdtemp(prefix="svyaz-documents-")))
+    atexit.register(made.clear)
+    return made
+
+
+def deadlines() -> Deadlines:
+    """Notice as the operator sets it by default, by the clocks of three cities."""
+    zones = BranchZones.parse("bishkek=Asia/Bishkek,berlin=Europe/Berlin,havana=America/Havana,*=UTC")
+    return Deadlines(zones, (90, 60, 30))
+
+
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
     return [
+        (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
+        (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines())),
+        (
+            document_pb2_grpc.add_DocumentServiceServicer_to_server,
+            Documents(database, Contents(database, objects())),
+        ),
         (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
         (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),

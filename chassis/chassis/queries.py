@@ -202,7 +202,8 @@ class _JsonPath:
         element = sa.func.jsonb_path_query(column, _jsonpath("$[*]"), type_=JSONB).column_valued("element")
         tests = [self._exists(element, "$", self.predicates)] if self.predicates else []
         for number, (steps, predicate) in enumerate(self.extended):
-            found = sa.func.jsonb_path_query(element, _jsonpath("$" + steps), type_=JSONB)
+            # What is repeated inside, too: a path that ends in an array would be the array's own extensions.
+            found = sa.func.jsonb_path_query(element, _jsonpath(f"${steps}[*]"), type_=JSONB)
             owner = found.column_valued(f"owner_{number}")
             extensions = sa.func.coalesce(sa.cast(owner.op("->>")("extensions"), JSONB), sa.cast("{}", JSONB))
             tests.append(sa.exists(sa.select(owner).where(self._exists(extensions, "$", [predicate]))))

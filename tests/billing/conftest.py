@@ -8,8 +8,8 @@ import pytest
 from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import Server
+from chassis.zones import BranchZones
 from orders.billing.api import Billing
-from orders.billing.domain import BranchZones
 from svyaz.orders.v1 import billing_pb2_grpc
 from svyaz_cli.issuer import Issuer
 from tests.billing.books import connected

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from chassis.errors import InvalidArgument
 from chassis.types import Money
-from orders.billing.domain import BranchZones, ChargeAlteration, ChargeType, parse_day
+from chassis.zones import BranchZones
+from orders.billing.domain import ChargeAlteration, ChargeType, parse_day
 from tests.billing.charges import charge
 
 ZONES = BranchZones.parse("bishkek=Asia/Bishkek, havana=America/Havana,cairo=Africa/Cairo,*=Europe/Berlin")

@@ -37,10 +37,10 @@ from chassis.db import Database
 from chassis.errors import DomainError
 from chassis.operations import Operations
 from chassis.types import COMMON, Aggregate, new_id
+from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
-from orders.billing.domain import BranchZones
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders

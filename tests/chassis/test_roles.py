@@ -116,9 +116,20 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "PreviewTariffFamily": WRITE_CATALOG,
         "GenerateTariffFamily": WRITE_CATALOG,
     },
-    "svyaz.customers.v1.PartyService": standard(
-        READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"
+    "svyaz.customers.v1.PartyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Individual/Individuals", "Organization/Organizations"),
+        **dict.fromkeys(("GetOrganizationHierarchy", "ListHouseholdMembers", "ListHouseholds"), READ_PARTIES),
+    },
+    "svyaz.customers.v1.PartyRoleService": standard(READ_PARTIES, WRITE_PARTIES, "PartyRole/PartyRoles"),
+    "svyaz.customers.v1.AgreementService": standard(
+        READ_PARTIES, WRITE_PARTIES, "Agreement/Agreements", "AgreementSpecification/AgreementSpecifications"
     ),
+    "svyaz.customers.v1.DocumentService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Document/Documents", "DocumentSpecification/DocumentSpecifications"),
+        "UploadContent": WRITE_PARTIES,
+        "FinishUpload": WRITE_PARTIES,
+        "GetContent": READ_PARTIES,
+    },
     "svyaz.customers.v1.CustomerService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "Customer/Customers"),
         "GetOrderingContext": READ_PARTIES,

@@ -1,6 +1,7 @@
 """Starts the customers service."""
 
 import sys
+from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -11,7 +12,14 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
+from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement.api import Agreements
+from customers.agreement.deadlines import Deadlines
+from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
+from customers.document.api import Documents
+from customers.document.contents import DEFAULT_MAX_BYTES, Contents
+from customers.document.objects import DiskObjects
 from customers.events import orders_changed
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
@@ -21,6 +29,7 @@ from customers.interaction.store import Timeline
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
@@ -28,10 +37,13 @@ from customers.view.api import Customers360
 from customers.view.heard import heard
 from svyaz.customers.v1 import (
     account_pb2_grpc,
+    agreement_pb2_grpc,
     customers_pb2_grpc,
+    document_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
     party_pb2_grpc,
+    party_role_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -51,6 +63,19 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    environment = settings.environment
+    deadlines = Deadlines(
+        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
+    )
+    documents = Documents(
+        database,
+        Contents(
+            database,
+            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
+        ),
+    )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     handing_over = HandingOver(Timeline(regions.region))
@@ -67,6 +92,9 @@ def main() -> None:
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
+            (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
+            (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
+            (document_pb2_grpc.add_DocumentServiceServicer_to_server, documents),
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
             (
@@ -82,7 +110,12 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "customers"), service="customers", stream="CUSTOMERS"),
             *consumers,
-            Timers(database, {**task_timers(), **handing_over.timers()}, service="customers", workers=2),
+            Timers(
+                database,
+                {**task_timers(), **deadlines.timers(), **documents.timers(), **handing_over.timers()},
+                service="customers",
+                workers=2,
+            ),
         ],
     )
 

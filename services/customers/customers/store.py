@@ -6,11 +6,15 @@ from chassis.bulk import stage_table
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from customers.account import store as account
+from customers.agreement import store as agreement
+from customers.document import store as document
 from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
+from customers.party import hierarchy
 from customers.party import store as party
+from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
 from customers.view.store import view_item
@@ -20,6 +24,9 @@ __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **party.RESOURCES,
     **account.RESOURCES,
+    **role.RESOURCES,
+    **document.RESOURCES,
+    **agreement.RESOURCES,
     **task.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
@@ -29,6 +36,8 @@ ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *hierarchy.ISOLATED,
+    *document.ISOLATED,
     "reference",
     "import_row",
     "event",

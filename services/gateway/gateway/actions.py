@@ -20,6 +20,8 @@ from svyaz.catalog.v1 import (
 from svyaz.customers.v1 import (
     interaction_pb2,
     interaction_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
     responsibility_pb2,
     responsibility_pb2_grpc,
     view_pb2,
@@ -67,6 +69,10 @@ def _publication(name: str, summary: str) -> Action:
     return _action(f"/publication/v1/{_called(name)}", stub, publication_pb2, name, summary)
 
 
+def _party(name: str, summary: str) -> Action:
+    return _action(f"/party/v1/{_called(name)}", party_pb2_grpc.PartyServiceStub, party_pb2, name, summary)
+
+
 def _preview(name: str, summary: str) -> Action:
     return _action(f"/preview/v1/{_called(name)}", preview_pb2_grpc.PreviewServiceStub, preview_pb2, name, summary)
 
@@ -108,6 +114,9 @@ ACTIONS = (
     _publication("ListAuthorship", "Who changed what is sold, and who approved it"),
     _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
     _publication("LintProductOffering", "What of an offering would never apply, and why"),
+    _party("GetOrganizationHierarchy", "Everything above and below an organization"),
+    _party("ListHouseholdMembers", "Who lives in a household"),
+    _party("ListHouseholds", "The households that a person lives in"),
     _preview("PreviewChange", "Begins to find out who would pay more or less by a change"),
     _preview("GetChangePreview", "How far a preview is, and what it comes to"),
     _preview("CancelChangePreview", "Ends a preview before it is done"),

@@ -25,12 +25,18 @@ from svyaz.catalog.v1 import (
 from svyaz.customers.v1 import (
     account_pb2,
     account_pb2_grpc,
+    agreement_pb2,
+    agreement_pb2_grpc,
     customers_pb2,
     customers_pb2_grpc,
+    document_pb2,
+    document_pb2_grpc,
     interaction_pb2,
     interaction_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
+    party_role_pb2,
+    party_role_pb2_grpc,
 )
 from svyaz.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
 
@@ -96,7 +102,8 @@ _NO_UPDATE = EVERY - {UPDATE}
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
-_PROMOTION = "promotionManagement"
+_PROMOTION, _DOCUMENT = "promotionManagement", "document"
+_ROLE, _AGREEMENT = "partyRoleManagement", "agreementManagement"
 
 RESOURCES = (
     Resource(_CATALOG, "catalog", catalog_pb2.Catalog, catalog_pb2_grpc.CatalogServiceStub),
@@ -132,6 +139,18 @@ RESOURCES = (
         "partyInteraction",
         interaction_pb2.PartyInteraction,
         interaction_pb2_grpc.InteractionServiceStub,
+    ),
+    Resource(_ROLE, "partyRole", party_role_pb2.PartyRole, party_role_pb2_grpc.PartyRoleServiceStub),
+    Resource(_AGREEMENT, "agreement", agreement_pb2.Agreement, agreement_pb2_grpc.AgreementServiceStub),
+    Resource(
+        _AGREEMENT,
+        "agreementSpecification",
+        agreement_pb2.AgreementSpecification,
+        agreement_pb2_grpc.AgreementServiceStub,
+    ),
+    Resource(_DOCUMENT, "document", document_pb2.Document, document_pb2_grpc.DocumentServiceStub),
+    Resource(
+        _DOCUMENT, "documentSpecification", document_pb2.DocumentSpecification, document_pb2_grpc.DocumentServiceStub
     ),
     Resource(_INVENTORY, "product", inventory_pb2.Product, inventory_pb2_grpc.InventoryServiceStub),
     Resource(_ACCOUNT, "partyAccount", account_pb2.PartyAccount, account_pb2_grpc.AccountServiceStub),

@@ -14,8 +14,8 @@ from chassis.db import Database
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
+from chassis.zones import BranchZones
 from orders.billing.api import Billing
-from orders.billing.domain import BranchZones
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED

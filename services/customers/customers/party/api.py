@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from chassis.db import Database, Unit
-from chassis.errors import InvalidArgument, Violation
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
-from customers.party import store
+from customers.party import hierarchy, store
 from customers.party.domain import Customer, Individual, Organization
 from customers.party.references import changed, collection, created, refuse_when_referenced
 from svyaz.customers.v1 import customers_pb2, party_pb2
@@ -37,15 +37,89 @@ def _customer_changed(unit: Unit, customer: Customer) -> None:
     changed(unit, customer)
 
 
+def _organization_created(unit: Unit, organization: Organization) -> None:
+    hierarchy.state(unit, organization, new=True)
+    created(unit, organization)
+
+
+def _organization_changed(unit: Unit, organization: Organization) -> None:
+    hierarchy.state(unit, organization)
+    changed(unit, organization)
+
+
+def _organization_deleted(unit: Unit, organization: Organization) -> None:
+    refuse_when_referenced(unit, organization)
+    hierarchy.forget(unit, organization)
+
+
 class Parties(StandardMethods):
-    """TMF632."""
+    """TMF632, with what lies above and below an organization, and who lives together."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
             collection(database, Individual, party_pb2.Individual),
-            collection(database, Organization, party_pb2.Organization),
+            Collection(
+                database,
+                Organization,
+                party_pb2.Organization,
+                creating=_organization_created,
+                changed=_organization_changed,
+                deleting=_organization_deleted,
+            ),
         )
+
+    def GetOrganizationHierarchy(
+        self, request: party_pb2.GetOrganizationHierarchyRequest, context: Any
+    ) -> party_pb2.OrganizationHierarchy:
+        """Everything above and below an organization; raises NotFound."""
+        with self._database.unit() as unit:
+            organization = unit.get(Organization, request.id)
+            above = hierarchy.ancestors(unit, organization.id)
+            below = hierarchy.descendants(unit, organization.id, max(0, request.depth))
+        return party_pb2.OrganizationHierarchy(
+            id=organization.id,
+            ancestor=[party_pb2.HierarchyNode(**node._asdict()) for node in above[: hierarchy.MOST]],
+            descendant=[party_pb2.HierarchyNode(**node._asdict()) for node in below[: hierarchy.MOST]],
+            truncated=max(len(above), len(below)) > hierarchy.MOST,
+        )
+
+    def ListHouseholdMembers(
+        self, request: party_pb2.ListHouseholdMembersRequest, context: Any
+    ) -> party_pb2.ListHouseholdMembersResponse:
+        """Who lives in a household; raises NotFound, FailedPrecondition NO_HOUSEHOLD for another organization."""
+        with self._database.unit() as unit:
+            household = unit.get(Organization, request.household_id)
+            if not household.is_household:
+                raise FailedPrecondition("NO_HOUSEHOLD", f"organization {household.id} isn't of the type household")
+            known = hierarchy.people(unit, [party.id or "" for party in household.related_party])
+        return party_pb2.ListHouseholdMembersResponse(
+            member=[
+                party_pb2.HouseholdMember(
+                    id=party.id or "",
+                    role=party.role,
+                    **(known[party.id]._asdict() if party.id in known else {}),
+                )
+                for party in household.related_party
+            ]
+        )
+
+    def ListHouseholds(
+        self, request: party_pb2.ListHouseholdsRequest, context: Any
+    ) -> party_pb2.ListHouseholdsResponse:
+        """The households that a person lives in."""
+        with self._database.unit() as unit:
+            found = hierarchy.households_of(unit, request.individual_id)
+        households = []
+        for one in found:
+            member = one.member(request.individual_id)
+            households.append(
+                party_pb2.Household(
+                    id=one.id, name=one.name, trading_name=one.trading_name, role=member.role if member else None
+                )
+            )
+        return party_pb2.ListHouseholdsResponse(household=households)
 
 
 class Customers(StandardMethods):

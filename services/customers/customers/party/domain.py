@@ -32,6 +32,8 @@ from customers.party.values import (
     TaxExemptionCertificate,
 )
 
+# What an organization is that has members instead of employees.
+HOUSEHOLD = "household"
 # What a customer is called until the party that it engages is known.
 UNVERIFIED = "unverified"
 VERIFIED = "verified"
@@ -187,6 +189,15 @@ class Organization(Referrer):
         super().revise({k: v for k, v in changes.items() if (k, v) != ("status", None)}, at)
         self.check(at)
 
+    @property
+    def is_household(self) -> bool:
+        """Whether it is people who live together rather than an enterprise."""
+        return (self.organization_type or "").strip().lower() == HOUSEHOLD
+
+    def member(self, individual_id: str) -> RelatedParty | None:
+        """How a person belongs to it; None: in no way."""
+        return next((party for party in self.related_party if party.id == individual_id), None)
+
     def references(self) -> Iterator[str]:
         """Its related parties, its parent and its children."""
         yield from (party.id or "" for party in self.related_party)
@@ -235,8 +246,9 @@ class Customer(Referrer):
         self.check(at)
 
     def references(self) -> Iterator[str]:
-        """The party engaged, related parties and accounts."""
+        """The party engaged, related parties, accounts and agreements."""
         if self.engaged_party is not None:
             yield self.engaged_party.id or ""
         yield from (party.id or "" for party in self.related_party)
         yield from (account.id or "" for account in self.account)
+        yield from (agreement.id or "" for agreement in self.agreement)

@@ -1,13 +1,19 @@
 """What is referred to stays."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import sqlalchemy as sa
+
 from chassis.db import Database, Unit
-from chassis.errors import FailedPrecondition
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references
-from chassis.resources import Collection
+from chassis.resources import Collection, Conditions, Filters
 from customers.party import store
 from customers.party.domain import Referrer
+from svyaz.type.v1 import requests_pb2
+
+_EQUAL = (requests_pb2.Filter.OPERATOR_UNSPECIFIED, requests_pb2.Filter.OPERATOR_EQ)
 
 
 def refuse_when_referenced(unit: Unit, aggregate: Referrer) -> None:
@@ -26,6 +32,36 @@ def created(unit: Unit, aggregate: Referrer) -> None:
 
 def changed(unit: Unit, aggregate: Referrer) -> None:
     store.remember(unit, aggregate)
+
+
+def require_branch(unit: Unit, branch: str, targets: Mapping[str, str]) -> Mapping[str, str]:
+    """Id → branch of those parties and customers that are referred to (by the path of each reference) and known: they
+    aren't deleted before the end of the transaction. Raises InvalidArgument OTHER_BRANCH naming those of another."""
+    branches = store.branches_of(unit, list(targets.values()))
+    wrong = [path for path, target in targets.items() if branches.get(target, branch) != branch]
+    if wrong:
+        raise InvalidArgument(
+            "OTHER_BRANCH",
+            "what is referred to belongs to another branch",
+            violations=[Violation(path, "of another branch") for path in wrong],
+        )
+    return branches
+
+
+def found_by_reference(table: sa.Table, *paths: str) -> Callable[[Filters], tuple[Filters, Conditions]]:
+    """For a collection's `elsewhere`: filters that say whom a thing refers to are also put in terms of the references,
+    which an index serves; by itself the condition on the JSON would look at every row of the branch."""
+
+    def conditions(filters: Filters) -> tuple[Filters, Conditions]:
+        found: Conditions = []
+        references = store.references.table.c
+        for condition in filters:
+            if condition.path in paths and condition.operator in _EQUAL and condition.value:
+                referrers = sa.select(references.referrer_id).where(references.target_id.in_(list(condition.value)))
+                found.append(table.c.id.in_(referrers))
+        return filters, found
+
+    return conditions
 
 
 def collection(database: Database, cls: Any, message: Any) -> Collection[Any, Any]:

@@ -11,7 +11,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.convert import from_timestamp
 from svyaz.catalog.v1 import qualification_pb2, recommendation_pb2
-from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, task_pb2, view_pb2
+from svyaz.customers.v1 import (
+    account_pb2,
+    agreement_pb2,
+    customers_pb2,
+    document_pb2,
+    party_pb2,
+    party_role_pb2,
+    task_pb2,
+    view_pb2,
+)
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 
 _DELIMITED = 2
@@ -90,6 +99,11 @@ def _started(product: inventory_pb2.Product) -> datetime | None:
     return _at(product.start_date, there=product.HasField("start_date"))
 
 
+def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
+    period = agreement.agreement_period
+    return _at(period.start_date_time, there=period.HasField("start_date_time"))
+
+
 _OVER = frozenset(
     {
         orders_pb2.PRODUCT_ORDER_STATE_COMPLETED,
@@ -116,6 +130,9 @@ _DONE = frozenset(
     }
 )
 _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
+
+# As TMF651 spells them.
+_PAST = frozenset({"rejected", "terminated", "expired"})
 
 # By the type of the aggregate.
 SECTIONS: Mapping[str, Section] = {
@@ -153,6 +170,17 @@ SECTIONS: Mapping[str, Section] = {
         subjects=lambda item: (item.product_order_id,),
         open=lambda item: item.state not in _DONE,
         most=50,
+    ),
+    "Agreement": Section(
+        name="agreement",
+        message=agreement_pb2.Agreement,
+        subjects=lambda agreement: [party.id for party in agreement.engaged_party],
+        since=_agreed,
+        open=lambda agreement: agreement.status not in _PAST,
+    ),
+    "Document": Section(name="document", message=document_pb2.Document, subjects=_owners),
+    "PartyRole": Section(
+        name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
     ),
     "WorkItem": Section(
         name="work_item",

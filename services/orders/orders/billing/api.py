@@ -9,8 +9,9 @@ from chassis.calls import current
 from chassis.convert import to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, PermissionDenied, Violation
+from chassis.zones import BranchZones
 from orders.billing import store
-from orders.billing.domain import SOURCE, BranchZones, Certificate, parse_day
+from orders.billing.domain import SOURCE, Certificate, parse_day
 from svyaz.orders.v1 import billing_pb2
 from svyaz.orders.v1.billing_pb2_grpc import BillingServiceServicer
 

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from chassis.db import isolate
 
 revision = "customers_0005"
-down_revision = "customers_0003"
+down_revision = "customers_0004"
 branch_labels = None
 depends_on = None
 
