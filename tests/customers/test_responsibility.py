@@ -208,12 +208,23 @@ def undone(agent: Caller, absence_id: str) -> list[Any]:
 def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
     aida, bek, cholpon = map(staff, ("aida", "bek", "cholpon"))
     customer = customer_of(agent, aida, "care")
-    first = now_absent(agent, database, aida, bek, team="sales")
+    first = now_absent(agent, database, aida, bek, team=staff("sales"))
     assert first.state == responsibility_pb2.ABSENCE_STATE_CURRENT
     assert undone(agent, first.id) == []
     second = now_absent(agent, database, bek)
     answer = responsible(agent, customer)
-    assert (answer.owner, answer.employee, answer.team, answer.obstacle) == (aida, "", "sales", "NO_SUBSTITUTE")
+    assert (answer.owner, answer.employee, answer.team, answer.obstacle) == (aida, "", staff("sales"), "NO_SUBSTITUTE")
+    # Till then it is in the team's queue, beside what is nobody's in particular.
+    sales, other = staff("sales"), staff("care")
+    assert looked_after(agent, "", CUSTOMERS, team=sales) == [(aida, customer)]
+    assert looked_after(agent, "", CUSTOMERS, team=other) == []
+    assert looked_after(agent, bek, CUSTOMERS) == looked_after(agent, aida, CUSTOMERS) == []
+    call = agent(f"{TASK}CreateWorkItem", work_item=task_pb2.WorkItem(kind="call", customer_id=customer, team=sales))
+    mine = agent(f"{TASK}CreateWorkItem", work_item=task_pb2.WorkItem(kind="mail", customer_id=customer, assignee=aida))
+    assert [one for one in looked_after(agent, "", ITEMS, team=sales) if one[1] in (call.id, mine.id)] == [
+        ("", call.id),
+        (aida, mine.id),
+    ]
     # At the end of the chain: there somebody has to be found.
     (item,) = undone(agent, second.id)
     assert (item.priority, undone(agent, first.id)) == (1, [])

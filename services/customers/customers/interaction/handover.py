@@ -157,7 +157,7 @@ def see_to_substitutes(unit: Unit, branch: str, without: str = "") -> None:
                 subject_id=absence_id,
                 subject_type=Absence.__name__,
                 description=f"{' → '.join(standing.chain)}: {standing.obstacle}",
-                team=standing.team,
+                team=standing.team or store.team_of(unit, branch, standing.chain[0]),
                 due_at=unit.at,
                 priority=MOST_URGENT,
             )

@@ -10,14 +10,17 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.convert import from_timestamp
+from customers.interaction.domain import InteractionStatus, status_of
 from svyaz.catalog.v1 import qualification_pb2, recommendation_pb2
 from svyaz.customers.v1 import (
     account_pb2,
     agreement_pb2,
     customers_pb2,
     document_pb2,
+    interaction_pb2,
     party_pb2,
     party_role_pb2,
+    responsibility_pb2,
     task_pb2,
     view_pb2,
 )
@@ -181,6 +184,17 @@ SECTIONS: Mapping[str, Section] = {
     "Document": Section(name="document", message=document_pb2.Document, subjects=_owners),
     "PartyRole": Section(
         name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
+    ),
+    "PartyInteraction": Section(
+        name="party_interaction",
+        message=interaction_pb2.PartyInteraction,
+        subjects=_parties,
+        open=lambda interaction: status_of(interaction.status) is InteractionStatus.PLANNED,
+    ),
+    "CustomerOwnership": Section(
+        name="customer_ownership",
+        message=responsibility_pb2.CustomerOwnership,
+        subjects=lambda ownership: (ownership.customer_id,),
     ),
     "WorkItem": Section(
         name="work_item",
