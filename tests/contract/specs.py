@@ -20,10 +20,10 @@ FILES: Mapping[str, str] = {
     "party": "TMF632-Party-v4.0.0",
     "productInventory": "TMF637-ProductInventory-v4.0.0",
     "accountManagement": "TMF666-Account-v4.0.0",
-    "partyInteraction": "TMF683-PartyInteraction-v4.0.0",
     "partyRoleManagement": "TMF669-PartyRole-v4.0.0",
     "agreementManagement": "TMF651-Agreement-v4.0.0",
     "document": "TMF667_Document_Management_API_v4.0.0",
+    "partyInteraction": "TMF683-PartyInteraction-v4.0.0",
 }
 PATHS: Mapping[str, str] = {resource.name: resource.path("v4") for resource in RESOURCES}
 # What holds things of its own kind is filled this deep.

@@ -134,12 +134,6 @@ RESOURCES = (
     Resource(_CUSTOMER, "customer", customers_pb2.Customer, customers_pb2_grpc.CustomerServiceStub),
     Resource(_PARTY, "individual", party_pb2.Individual, party_pb2_grpc.PartyServiceStub),
     Resource(_PARTY, "organization", party_pb2.Organization, party_pb2_grpc.PartyServiceStub),
-    Resource(
-        "partyInteraction",
-        "partyInteraction",
-        interaction_pb2.PartyInteraction,
-        interaction_pb2_grpc.InteractionServiceStub,
-    ),
     Resource(_ROLE, "partyRole", party_role_pb2.PartyRole, party_role_pb2_grpc.PartyRoleServiceStub),
     Resource(_AGREEMENT, "agreement", agreement_pb2.Agreement, agreement_pb2_grpc.AgreementServiceStub),
     Resource(
@@ -151,6 +145,12 @@ RESOURCES = (
     Resource(_DOCUMENT, "document", document_pb2.Document, document_pb2_grpc.DocumentServiceStub),
     Resource(
         _DOCUMENT, "documentSpecification", document_pb2.DocumentSpecification, document_pb2_grpc.DocumentServiceStub
+    ),
+    Resource(
+        "partyInteraction",
+        "partyInteraction",
+        interaction_pb2.PartyInteraction,
+        interaction_pb2_grpc.InteractionServiceStub,
     ),
     Resource(_INVENTORY, "product", inventory_pb2.Product, inventory_pb2_grpc.InventoryServiceStub),
     Resource(_ACCOUNT, "partyAccount", account_pb2.PartyAccount, account_pb2_grpc.AccountServiceStub),

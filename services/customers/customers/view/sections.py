@@ -107,6 +107,13 @@ def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
     return _at(period.start_date_time, there=period.HasField("start_date_time"))
 
 
+def _took_place(interaction: interaction_pb2.PartyInteraction) -> datetime | None:
+    # What is planned is so since somebody has said so, not from the time on for which it is planned.
+    period = interaction.interaction_date
+    past = status_of(interaction.status) is not InteractionStatus.PLANNED
+    return _at(period.start_date_time, there=past and period.HasField("start_date_time"))
+
+
 _OVER = frozenset(
     {
         orders_pb2.PRODUCT_ORDER_STATE_COMPLETED,
@@ -134,6 +141,8 @@ _DONE = frozenset(
 )
 _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
 
+# Planned or under way, as TMF683 spells them.
+_AHEAD = frozenset({InteractionStatus.PLANNED, InteractionStatus.OPENED, InteractionStatus.IN_PROGRESS})
 # As TMF651 spells them.
 _PAST = frozenset({"rejected", "terminated", "expired"})
 
@@ -189,7 +198,8 @@ SECTIONS: Mapping[str, Section] = {
         name="party_interaction",
         message=interaction_pb2.PartyInteraction,
         subjects=_parties,
-        open=lambda interaction: status_of(interaction.status) is InteractionStatus.PLANNED,
+        since=_took_place,
+        open=lambda interaction: status_of(interaction.status) in _AHEAD,
     ),
     "CustomerOwnership": Section(
         name="customer_ownership",
