@@ -14,6 +14,7 @@ from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
 from customers.party import hierarchy
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -22,20 +23,23 @@ from customers.view.store import view_item
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
     **agreement.RESOURCES,
     **task.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
+    **permission.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *permission.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",

@@ -11,6 +11,7 @@ from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, V
 from chassis.resources import Collection, StandardMethods, fitting
 from chassis.timers import set_timer
 from chassis.types import new_id
+from customers.identity.collection import MembersCollection
 from customers.identity.store import survivor
 from customers.interaction import ownership_store as store
 from customers.interaction.handover import ABSENCE, HAND_OVER, HandingOver
@@ -19,7 +20,6 @@ from customers.interaction.store import interactions
 from customers.interaction.substitution import looked_after_by, standing_in
 from customers.party.domain import Customer
 from customers.task.domain import UNDONE, WorkItem
-from customers.task.store import of_whole_customer
 from svyaz.customers.v1 import interaction_pb2, responsibility_pb2, task_pb2
 
 MOST_ITEMS = 200
@@ -35,11 +35,8 @@ class Responsibilities(StandardMethods):
     def __init__(self, database: Database, handing_over: HandingOver) -> None:
         self._database = database
         self._handing_over = handing_over
-        self._ownerships = Collection(
-            database,
-            CustomerOwnership,
-            responsibility_pb2.CustomerOwnership,
-            elsewhere=of_whole_customer(store.customer_ownership.c.customer_id),
+        self._ownerships = MembersCollection(
+            database, CustomerOwnership, responsibility_pb2.CustomerOwnership, by=("customer_id",)
         )
         self._hand_overs = Collection(database, HandOver, responsibility_pb2.HandOver)
         absences = Collection(

@@ -1,22 +1,18 @@
 """The table of work items, and how the other sub-domains open and close them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import Aborted
-from chassis.resources import Conditions, Filters
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Aggregate, new_id
-from customers.identity.store import same_customer
 from customers.schema import UnderMerge, metadata, under_merge
 from customers.task.domain import UNDONE, WorkItem, WorkItemState
 from svyaz.customers.v1 import task_pb2
-from svyaz.type.v1 import requests_pb2
 
-_EQUAL = (requests_pb2.Filter.OPERATOR_EQ, requests_pb2.Filter.OPERATOR_UNSPECIFIED)
 # The purpose of our timers.
 OVERDUE = "workItemOverdue"
 
@@ -89,17 +85,6 @@ def undone(unit: Unit, branch: str, kind: str, subject_id: str) -> WorkItem | No
     """The open item of that kind about the subject."""
     condition = f"branch = %(branch)s AND kind = %(kind)s AND subject_id = %(subject)s AND {_UNDONE}"
     return next(iter(unit.load(WorkItem, condition, {"branch": branch, "kind": kind, "subject": subject_id})), None)
-
-
-def of_whole_customer(column: sa.ColumnElement[str]) -> Callable[[Filters], tuple[Filters, Conditions]]:
-    """Makes of a filter by a customer's id, for a list, one by all ids that the customer has or had."""
-
-    def elsewhere(filters: Filters) -> tuple[Filters, Conditions]:
-        named = [one for one in filters if one.path == column.key and one.operator in _EQUAL and one.value]
-        conditions: Conditions = [sa.or_(*(same_customer(column, named_id) for named_id in one.value)) for one in named]
-        return [one for one in filters if one not in named], conditions
-
-    return elsewhere
 
 
 def undone_of_kind(unit: Unit, branch: str, kind: str) -> list[WorkItem]:
