@@ -97,7 +97,7 @@ def test_the_correspondence_is_searched_over_rest(api: Api) -> None:
     party = {"id": "customer-070", "href": "https://example.org/070", "role": "customer", "@referredType": "Customer"}
     letter = {"relatedParty": [party], "description": "Мой телефон 0555 70-70-70, жду звонка"}
     made = api.made(PATH, MINIMAL | letter)
-    for query in ("звонок", "+996 555 707070"):
+    for query in ("звонки", "+996 555 707070"):
         answer = api.post("/interaction/v1/searchInteractions", {"query": query, "customerId": "customer-070"})
         assert answer.status_code == 200, answer.text
         (found,) = answer.json()["items"]
