@@ -26,6 +26,10 @@ from customers.document.api import Documents
 from customers.document.contents import Contents
 from customers.document.objects import DiskObjects
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
 from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
 from customers.loyalty.program_api import LoyaltyPrograms
@@ -40,9 +44,11 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     document_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     loyalty_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -119,6 +125,11 @@ def customers_registrations(database: Database) -> list[Registration]:
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
         (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
         (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
+        (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
+        (
+            responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
+        ),
     ]
 
 

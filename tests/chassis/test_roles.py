@@ -145,6 +145,23 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.InteractionService": {
+        **standard(READ_PARTIES, WRITE_TASKS, "PartyInteraction/PartyInteractions"),
+        "AssignPartyInteraction": WRITE_TASKS,
+        "ListTimeline": READ_PARTIES,
+        "SearchInteractions": READ_PARTIES | {"catalog-manager"},
+    },
+    "svyaz.customers.v1.ResponsibilityService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "Absence/Absences"),
+        "SetCustomerOwner": WRITE_PARTIES,
+        "GetCustomerOwnership": READ_PARTIES,
+        "ListCustomerOwnerships": READ_PARTIES,
+        "GetResponsibleEmployee": READ_PARTIES,
+        "ListResponsibilities": READ_PARTIES,
+        "HandOverEverything": WRITE_PARTIES,
+        "GetHandOver": READ_PARTIES,
+        "ListHandOvers": READ_PARTIES,
+    },
     "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,

@@ -24,6 +24,7 @@ FILES: Mapping[str, str] = {
     "partyRoleManagement": "TMF669-PartyRole-v4.0.0",
     "agreementManagement": "TMF651-Agreement-v4.0.0",
     "document": "TMF667_Document_Management_API_v4.0.0",
+    "partyInteraction": "TMF683-PartyInteraction-v4.0.0",
 }
 PATHS: Mapping[str, str] = {resource.name: resource.path("v4") for resource in RESOURCES}
 # What holds things of its own kind is filled this deep.

@@ -102,7 +102,9 @@ def test_every_table_says_what_a_merge_means_for_it(table: sa.Table) -> None:
     rule, columns = said
     if table.name.startswith("stage_"):
         return
-    naming = {column.name for column in table.columns if any(word in column.name for word in _NAMES)}
+    # A number names nobody: it counts.
+    texts = [column.name for column in table.columns if not isinstance(column.type, sa.Integer)]
+    naming = {name for name in texts if any(word in name for word in _NAMES)}
     if rule is UnderMerge.NONE:
         assert naming == set(), f"{table.name} names a customer or a party: that isn't nothing"
     elif rule is UnderMerge.BY_MEMBERS:

@@ -22,10 +22,15 @@ from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
 from customers.importing.api import Imports
+from customers.interaction.api import Interactions
+from customers.interaction.handover import HandingOver
+from customers.interaction.ownership_api import Responsibilities
+from customers.interaction.store import Timeline
 from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
 from customers.loyalty.events import Earnings
 from customers.loyalty.program_api import LoyaltyPrograms
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.role.api import PartyRoles
@@ -40,9 +45,11 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     document_pb2_grpc,
     import_pb2_grpc,
+    interaction_pb2_grpc,
     loyalty_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
 )
@@ -78,6 +85,8 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     ordered = all_of(orders_changed, Earnings(books).orders_changed)
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    handing_over = HandingOver(Timeline(regions.region))
     consumers = [
         Consumer(database, bus, ordered, service="customers", source="orders"),
         Consumer(database, bus, heard, service="customers", source="customers"),
@@ -97,6 +106,11 @@ def main() -> None:
             (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
+            (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, regions.region)),
+            (
+                responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
+                Responsibilities(database, handing_over),
+            ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -108,7 +122,13 @@ def main() -> None:
             *consumers,
             Timers(
                 database,
-                {**task_timers(), **deadlines.timers(), **documents.timers(), **books.timers()},
+                {
+                    **task_timers(),
+                    **deadlines.timers(),
+                    **documents.timers(),
+                    **handing_over.timers(),
+                    **books.timers(),
+                },
                 service="customers",
                 workers=2,
             ),

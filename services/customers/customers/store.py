@@ -10,6 +10,8 @@ from customers.agreement import store as agreement
 from customers.document import store as document
 from customers.identity import store as identity
 from customers.importing import store as importing
+from customers.interaction import ownership_store as ownership
+from customers.interaction import store as interaction
 from customers.loyalty import store as loyalty
 from customers.party import hierarchy
 from customers.party import store as party
@@ -28,10 +30,13 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **agreement.RESOURCES,
     **task.RESOURCES,
     **loyalty.RESOURCES,
+    **interaction.RESOURCES,
+    **ownership.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
+    interaction.timeline_entry.name,
     *identity.ISOLATED,
     *loyalty.ISOLATED,
     *hierarchy.ISOLATED,

@@ -31,6 +31,8 @@ from svyaz.customers.v1 import (
     customers_pb2_grpc,
     document_pb2,
     document_pb2_grpc,
+    interaction_pb2,
+    interaction_pb2_grpc,
     loyalty_pb2,
     loyalty_pb2_grpc,
     party_pb2,
@@ -146,6 +148,12 @@ RESOURCES = (
     Resource(_DOCUMENT, "document", document_pb2.Document, document_pb2_grpc.DocumentServiceStub),
     Resource(
         _DOCUMENT, "documentSpecification", document_pb2.DocumentSpecification, document_pb2_grpc.DocumentServiceStub
+    ),
+    Resource(
+        "partyInteraction",
+        "partyInteraction",
+        interaction_pb2.PartyInteraction,
+        interaction_pb2_grpc.InteractionServiceStub,
     ),
     Resource(_INVENTORY, "product", inventory_pb2.Product, inventory_pb2_grpc.InventoryServiceStub),
     Resource(_ACCOUNT, "partyAccount", account_pb2.PartyAccount, account_pb2_grpc.AccountServiceStub),

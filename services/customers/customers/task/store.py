@@ -87,6 +87,12 @@ def undone(unit: Unit, branch: str, kind: str, subject_id: str) -> WorkItem | No
     return next(iter(unit.load(WorkItem, condition, {"branch": branch, "kind": kind, "subject": subject_id})), None)
 
 
+def undone_of_kind(unit: Unit, branch: str, kind: str) -> list[WorkItem]:
+    """The open items of a kind, for kinds of which there are few."""
+    condition = f"branch = %(branch)s AND kind = %(kind)s AND {_UNDONE}"
+    return unit.load(WorkItem, condition, {"branch": branch, "kind": kind})
+
+
 def close_task(
     unit: Unit,
     *,

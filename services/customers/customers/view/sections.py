@@ -16,9 +16,11 @@ from svyaz.customers.v1 import (
     agreement_pb2,
     customers_pb2,
     document_pb2,
+    interaction_pb2,
     loyalty_pb2,
     party_pb2,
     party_role_pb2,
+    responsibility_pb2,
     task_pb2,
     view_pb2,
 )
@@ -105,6 +107,11 @@ def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
     return _at(period.start_date_time, there=period.HasField("start_date_time"))
 
 
+def _took_place(interaction: interaction_pb2.PartyInteraction) -> datetime | None:
+    period = interaction.interaction_date
+    return _at(period.start_date_time, there=period.HasField("start_date_time"))
+
+
 _OVER = frozenset(
     {
         orders_pb2.PRODUCT_ORDER_STATE_COMPLETED,
@@ -132,6 +139,8 @@ _DONE = frozenset(
 )
 _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
 
+# Planned or under way, as TMF683 spells them.
+_AHEAD = frozenset({"planned", "opened", "inProgress"})
 # As TMF651 spells them.
 _PAST = frozenset({"rejected", "terminated", "expired"})
 
@@ -182,6 +191,18 @@ SECTIONS: Mapping[str, Section] = {
     "Document": Section(name="document", message=document_pb2.Document, subjects=_owners),
     "PartyRole": Section(
         name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
+    ),
+    "PartyInteraction": Section(
+        name="party_interaction",
+        message=interaction_pb2.PartyInteraction,
+        subjects=_parties,
+        since=_took_place,
+        open=lambda interaction: interaction.status in _AHEAD,
+    ),
+    "CustomerOwnership": Section(
+        name="customer_ownership",
+        message=responsibility_pb2.CustomerOwnership,
+        subjects=lambda ownership: (ownership.customer_id,),
     ),
     "WorkItem": Section(
         name="work_item",
