@@ -162,6 +162,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "GetHandOver": READ_PARTIES,
         "ListHandOvers": READ_PARTIES,
     },
+    "svyaz.customers.v1.IdentityService": {
+        **dict.fromkeys(("GetCustomerMerge", "ListCustomerMerges", "ResolveCustomer"), READ_PARTIES),
+        **dict.fromkeys(("MergeCustomers", "UnmergeCustomers"), WRITE_PARTIES),
+    },
     "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,
@@ -172,6 +176,50 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "StartWorkItem": WRITE_TASKS,
         "CompleteWorkItem": WRITE_TASKS,
         "CancelWorkItem": WRITE_TASKS,
+    },
+    "svyaz.customers.v1.PermissionService": {
+        **dict.fromkeys(
+            (
+                "ListContactPoints",
+                "GetContactConsent",
+                "ListContactConsents",
+                "GetContactOptOut",
+                "ListContactOptOuts",
+                "GetDoNotCallEntry",
+                "ListDoNotCallEntries",
+                "GetDoNotCallRegistry",
+                "ListDoNotCallRegistries",
+                "GetPermissionPolicy",
+                "ListPermissionPolicies",
+                "GetContactDecision",
+                "ListContactDecisions",
+                "ReplayPermission",
+            ),
+            READ_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "MarkContactPoint",
+                "VerifyContactPoint",
+                "SetContactPreferences",
+                "GiveContactConsent",
+                "WithdrawContactConsent",
+                "OptOutOfContact",
+                "LiftContactOptOut",
+                "AddDoNotCallEntry",
+            ),
+            WRITE_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "LiftDoNotCallEntry",
+                "ImportDoNotCallRegistry",
+                "CreatePermissionPolicy",
+                "UpdatePermissionPolicy",
+            ),
+            ADMIN,
+        ),
+        **dict.fromkeys(("ReserveContact", "SpendContact", "ReleaseContact"), frozenset({"agent", "admin", "service"})),
     },
     "svyaz.customers.v1.LoyaltyService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "LoyaltyProgramMember/LoyaltyProgramMembers"),

@@ -301,7 +301,7 @@ def test_one_event_told_by_eight_at_a_time_earns_once(admin: Caller, call: Call,
 
 def test_the_latest_active_version_earns_and_caps_hold_over_versions(admin: Caller, call: Call) -> None:
     program = a_program(admin)
-    cap = [{"period": loyalty_pb2.CAP_PERIOD_DAY, "points": "100"}]
+    cap = [{"period": loyalty_pb2.POINTS_CAP_PERIOD_DAY, "points": "100"}]
     first = a_rule(admin, program, cap=cap)
     member = a_member(admin, program)
     assert pays(admin, member, "70").points == "70"

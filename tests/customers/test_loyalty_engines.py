@@ -17,12 +17,12 @@ from customers.loyalty.earning import Grant, MemberFacts, earn, replay
 from customers.loyalty.rules import EarnRule, LoyaltyTerms
 from customers.loyalty.tiers import Standing, TierReason
 from customers.loyalty.values import (
-    CapPeriod,
     ClubCardState,
     EarnRuleState,
     LoyaltyEvent,
     LoyaltyTier,
     PointsCap,
+    PointsCapPeriod,
     PointsFormula,
     PointsRounding,
     Receipt,
@@ -109,14 +109,14 @@ def test_a_condition_decides_and_the_receipt_says_how() -> None:
 
 def test_caps_count_what_the_rule_has_earned_in_all_its_versions() -> None:
     caps = (
-        PointsCap(period=CapPeriod.DAY, points=Decimal(100)),
-        PointsCap(period=CapPeriod.MONTH, points=Decimal(150)),
+        PointsCap(period=PointsCapPeriod.DAY, points=Decimal(100)),
+        PointsCap(period=PointsCapPeriod.MONTH, points=Decimal(150)),
     )
-    used = {"r": {CapPeriod.DAY: Decimal(0), CapPeriod.MONTH: Decimal(90)}}
+    used = {"r": {PointsCapPeriod.DAY: Decimal(0), PointsCapPeriod.MONTH: Decimal(90)}}
     found, receipt = earned(a_rule("r", cap=caps), member=MemberFacts(id="m", used=used))
     assert found == {"r": 60}
     assert [step.reason for step in receipt.step if step.action == "CAPPED"] == ["CAP_DAY", "CAP_MONTH"]
-    spent = {"r": {CapPeriod.DAY: Decimal(100), CapPeriod.MONTH: Decimal(200)}}
+    spent = {"r": {PointsCapPeriod.DAY: Decimal(100), PointsCapPeriod.MONTH: Decimal(200)}}
     found, receipt = earned(a_rule("r", cap=caps), member=MemberFacts(id="m", used=spent))
     assert (found, why(receipt)) == ({}, {"r": "NOTHING_TO_EARN"})
 
@@ -183,7 +183,7 @@ def a_draft(**more: Any) -> EarnRule:
         ({"formula": PointsFormula()}, "formula"),
         ({"formula": formula(rate=None)}, "formula.rate"),
         ({"formula": formula(per=Decimal(0))}, "formula.per"),
-        ({"cap": (PointsCap(period=CapPeriod.DAY, points=Decimal(0)),)}, "cap[0]"),
+        ({"cap": (PointsCap(period=PointsCapPeriod.DAY, points=Decimal(0)),)}, "cap[0]"),
         ({"reason": "because of you"}, "reason"),
     ],
     ids=str,

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from chassis.errors import FailedPrecondition, InvalidArgument
 from customers.loyalty import lots
 from customers.loyalty.ledger import Book, EntryKind, Hold, Ledger, Lot
-from customers.loyalty.values import CapPeriod, DayRounding, LotTerms, PendingMode
+from customers.loyalty.values import DayRounding, LotTerms, PendingMode, PointsCapPeriod
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -285,7 +285,7 @@ def test_a_month_after_the_31st_is_the_last_day_and_clocks_may_change() -> None:
     assert lots.months_later(at, 1, BERLIN) == datetime(2026, 2, 28, 11, tzinfo=UTC)
     # Noon in Berlin before and after 29 March 2026.
     assert lots.days_later(datetime(2026, 3, 28, 11, tzinfo=UTC), 1, BERLIN) == datetime(2026, 3, 29, 10, tzinfo=UTC)
-    begins = lots.period_start(CapPeriod.WEEK, datetime(2026, 3, 29, 22, 30, tzinfo=UTC), BERLIN)
+    begins = lots.period_start(PointsCapPeriod.WEEK, datetime(2026, 3, 29, 22, 30, tzinfo=UTC), BERLIN)
     # It is Monday already, there.
     assert begins == datetime(2026, 3, 29, 22, tzinfo=UTC)
 

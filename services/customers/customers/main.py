@@ -21,6 +21,8 @@ from customers.document.api import Documents
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
@@ -33,6 +35,7 @@ from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
@@ -44,11 +47,13 @@ from svyaz.customers.v1 import (
     agreement_pb2_grpc,
     customers_pb2_grpc,
     document_pb2_grpc,
+    identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
     loyalty_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -95,9 +100,13 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database)),
-            (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context)),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+            (
+                customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+                Customers(database, ordering_context, MergedCollection),
+            ),
+            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
@@ -111,6 +120,7 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),

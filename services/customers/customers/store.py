@@ -15,6 +15,7 @@ from customers.interaction import store as interaction
 from customers.loyalty import store as loyalty
 from customers.party import hierarchy
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -23,8 +24,9 @@ from customers.view.store import view_item
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
     **agreement.RESOURCES,
@@ -32,6 +34,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **loyalty.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
+    **permission.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
@@ -39,6 +42,7 @@ ISOLATED = (
     interaction.timeline_entry.name,
     *identity.ISOLATED,
     *loyalty.ISOLATED,
+    *permission.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,
     "reference",

@@ -17,7 +17,7 @@ import cel
 import msgspec
 
 from chassis.errors import InvalidArgument, Violation
-from customers.loyalty.values import CapPeriod, LoyaltyEvent, PointsCap, PointsRounding, Receipt, Rule, Step
+from customers.loyalty.values import LoyaltyEvent, PointsCap, PointsCapPeriod, PointsRounding, Receipt, Rule, Step
 
 ENGINE, REVISION = "loyalty.earning", "1"
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -42,7 +42,7 @@ class MemberFacts:
     id: str
     tier: str = ""
     multiplier: Decimal = ONE
-    used: Mapping[str, Mapping[CapPeriod, Decimal]] = field(default_factory=dict)
+    used: Mapping[str, Mapping[PointsCapPeriod, Decimal]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +165,7 @@ def _capped(rule: Rule, points: Decimal, event: LoyaltyEvent, member: MemberFact
     return points
 
 
-def _cap(cap: PointsCap) -> tuple[CapPeriod, Decimal]:
+def _cap(cap: PointsCap) -> tuple[PointsCapPeriod, Decimal]:
     assert cap.period is not None
     assert cap.points is not None
     return cap.period, cap.points

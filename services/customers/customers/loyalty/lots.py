@@ -4,7 +4,7 @@ import calendar
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from customers.loyalty.values import CapPeriod, DayRounding, LotTerms, PendingMode
+from customers.loyalty.values import DayRounding, LotTerms, PendingMode, PointsCapPeriod
 
 
 def active_at(terms: LotTerms, earned_at: datetime, zone: ZoneInfo) -> datetime | None:
@@ -46,16 +46,16 @@ def days_later(at: datetime, days: int, zone: ZoneInfo) -> datetime:
     return _days_later(at, days, zone)
 
 
-def period_start(period: CapPeriod, at: datetime, zone: ZoneInfo) -> datetime:
+def period_start(period: PointsCapPeriod, at: datetime, zone: ZoneInfo) -> datetime:
     """When the local day, week, month or year began in which the instant lies."""
     day = at.astimezone(zone).date()
-    if period is CapPeriod.EVER:
+    if period is PointsCapPeriod.EVER:
         return datetime.min.replace(tzinfo=UTC)
-    if period is CapPeriod.WEEK:
+    if period is PointsCapPeriod.WEEK:
         day -= timedelta(days=day.weekday())
-    elif period is CapPeriod.MONTH:
+    elif period is PointsCapPeriod.MONTH:
         day = day.replace(day=1)
-    elif period is CapPeriod.YEAR:
+    elif period is PointsCapPeriod.YEAR:
         day = day.replace(month=1, day=1)
     return _midnight(day, zone)
 

@@ -20,7 +20,7 @@ from customers.loyalty.domain import (
     PointsReservation,
 )
 from customers.loyalty.rules import EarnRule, LoyaltyTerms
-from customers.loyalty.values import CapPeriod, EarnRuleState
+from customers.loyalty.values import EarnRuleState, PointsCapPeriod
 from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import loyalty_pb2
 
@@ -331,10 +331,10 @@ def qualifying(unit: Unit, member_id: str, since: datetime, currency: str) -> tu
 
 
 def used(
-    unit: Unit, balance_id: str, wanted: Iterable[tuple[str, CapPeriod, datetime]]
-) -> dict[str, dict[CapPeriod, Decimal]]:
+    unit: Unit, balance_id: str, wanted: Iterable[tuple[str, PointsCapPeriod, datetime]]
+) -> dict[str, dict[PointsCapPeriod, Decimal]]:
     """What rules (by their codes) have earned since the beginnings of the periods, without what was taken back."""
-    found: dict[str, dict[CapPeriod, Decimal]] = {}
+    found: dict[str, dict[PointsCapPeriod, Decimal]] = {}
     with unit.cursor() as cursor:
         for code, period, since in wanted:
             row = cursor.execute(

@@ -32,7 +32,7 @@ class PointsRounding(StrEnum):
     UP = "up"
 
 
-class CapPeriod(StrEnum):
+class PointsCapPeriod(StrEnum):
     """The local day, week (from Monday), month or year in which a cap is counted anew."""
 
     DAY = "day"
@@ -119,7 +119,7 @@ class PointsFormula:
 class PointsCap:
     """At most so many points of a rule for one member in a period."""
 
-    period: CapPeriod | None = None
+    period: PointsCapPeriod | None = None
     points: Decimal | None = None
 
 

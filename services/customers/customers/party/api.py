@@ -13,6 +13,8 @@ from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
+# Collection, or one that knows of merges.
+CollectionKind = Callable[..., Collection[Any, Any]]
 
 
 def _verify(unit: Unit, customer: Customer) -> None:
@@ -55,12 +57,12 @@ def _organization_deleted(unit: Unit, organization: Organization) -> None:
 class Parties(StandardMethods):
     """TMF632, with what lies above and below an organization, and who lives together."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kind: CollectionKind = Collection) -> None:
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual),
-            Collection(
+            collection(database, Individual, party_pb2.Individual, kind),
+            kind(
                 database,
                 Organization,
                 party_pb2.Organization,
@@ -125,12 +127,14 @@ class Parties(StandardMethods):
 class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
-    def __init__(self, database: Database, ordering_context: OrderingContext) -> None:
+    def __init__(
+        self, database: Database, ordering_context: OrderingContext, kind: CollectionKind = Collection
+    ) -> None:
         self._database = database
         self._ordering_context = ordering_context
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            Collection(
+            kind(
                 database,
                 Customer,
                 customers_pb2.Customer,

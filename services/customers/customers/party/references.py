@@ -64,6 +64,8 @@ def found_by_reference(table: sa.Table, *paths: str) -> Callable[[Filters], tupl
     return conditions
 
 
-def collection(database: Database, cls: Any, message: Any) -> Collection[Any, Any]:
+def collection(
+    database: Database, cls: Any, message: Any, kind: Callable[..., Collection[Any, Any]] = Collection
+) -> Collection[Any, Any]:
     """The standard methods of something that refers to others, and may be referred to."""
-    return Collection(database, cls, message, creating=created, changed=changed, deleting=refuse_when_referenced)
+    return kind(database, cls, message, creating=created, changed=changed, deleting=refuse_when_referenced)
