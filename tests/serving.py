@@ -25,17 +25,23 @@ from customers.agreement.deadlines import Deadlines
 from customers.document.api import Documents
 from customers.document.contents import Contents
 from customers.document.objects import DiskObjects
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching.api import Matching
 from customers.matching.entry import Entries
 from customers.matching.indexing import Indexing
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.view.api import Customers360
@@ -44,11 +50,14 @@ from svyaz.customers.v1 import (
     agreement_pb2_grpc,
     customers_pb2_grpc,
     document_pb2_grpc,
+    identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
     matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -120,10 +129,14 @@ def customers_registrations(database: Database) -> list[Registration]:
             document_pb2_grpc.add_DocumentServiceServicer_to_server,
             Documents(database, Contents(database, objects())),
         ),
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, [indexing])),
-        (customers_pb2_grpc.add_CustomerServiceServicer_to_server, Customers(database, ordering_context, [indexing])),
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
+        (
+            customers_pb2_grpc.add_CustomerServiceServicer_to_server,
+            Customers(database, ordering_context, MergedCollection, [indexing]),
+        ),
+        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
-        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
@@ -132,4 +145,12 @@ def customers_registrations(database: Database) -> list[Registration]:
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
             Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
         ),
+        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+        (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
+        (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
     ]
+
+
+def loyalty_books() -> Books:
+    """The ledgers of members, where Bishkek is six hours ahead."""
+    return Books(BranchZones.parse("bishkek=Asia/Bishkek,*=UTC"))

@@ -32,6 +32,9 @@ from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
 from chassis.schema import (
+    Alias as Alias,
+)
+from chassis.schema import (
     EnumText as EnumText,
 )
 from chassis.schema import (

@@ -37,8 +37,10 @@ _ENTERED = "WITH entered AS MATERIALIZED (SELECT set_config('svyaz.branches', $1
 _QUERY = """
     {entered}
     SELECT {columns} FROM {table}
-    WHERE id = (SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2 END FROM entered)
+    WHERE id = (SELECT {wanted} FROM entered)
 """
+_GIVEN = "CASE WHEN branches IS NULL THEN NULL ELSE $2 END"
+_STOOD_FOR = f"coalesce((SELECT {{stands_for}} FROM {{aliases}} WHERE {{id}} = {_GIVEN}), {_GIVEN})"  # noqa: S608
 _WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2::text[] END FROM entered)::text[]"
 
 
@@ -202,8 +204,20 @@ def _way(cls: type[Aggregate], resource: Resource) -> _Way:
         entered=sql.SQL(_ENTERED),
         columns=sql.SQL(", ").join(map(sql.Identifier, names)),
         table=sql.Identifier(resource.table.name),
+        wanted=_wanted(resource),
     )
     return _Way(query.as_string(None).encode(), message)
+
+
+def _wanted(resource: Resource) -> sql.Composable:
+    """The id of the row that is read."""
+    if resource.alias is None:
+        return sql.SQL(_GIVEN)
+    return sql.SQL(_STOOD_FOR).format(
+        stands_for=sql.Identifier(resource.alias.stands_for.name),
+        aliases=sql.Identifier(resource.alias.id.table.name),
+        id=sql.Identifier(resource.alias.id.name),
+    )
 
 
 def _loader(kind: Any) -> Callable[[Any], Any] | None:

@@ -353,6 +353,14 @@ def partition_events() -> Iterator[str]:
 
 
 @dataclass(frozen=True)
+class Alias:
+    """Ids that stand for another: who reads `id` (a column whose values are unique) gets what `stands_for` names."""
+
+    id: sa.Column[str]
+    stands_for: sa.Column[str]
+
+
+@dataclass(frozen=True)
 class Resource:
     """How a domain class is written to the log."""
 
@@ -360,3 +368,5 @@ class Resource:
     table: sa.Table
     # Everybody's (branch `*`), such as an offering; else each belongs to one branch.
     common: bool = False
+    # What is read by an id (`Database.read`) may be another's row; what is changed is the id's own.
+    alias: Alias | None = None

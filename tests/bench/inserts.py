@@ -1,5 +1,5 @@
 """A bare servicer that writes as many rows as an order does, in one transaction with psycopg: the least that a durable
-order costs. `python -m tests.bench.inserts URL` makes its table there and prints its port."""
+order costs. `python -m tests.bench.inserts URL [ROWS]` makes its table there and prints its port."""
 
 import sys
 import threading
@@ -14,8 +14,9 @@ METHOD = "/bench.Inserts/Insert"
 
 
 class _Handler(grpc.GenericRpcHandler):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, rows: int) -> None:
         self._url = url
+        self._rows = rows
         self._local = threading.local()
 
     def _connection(self) -> psycopg.Connection[tuple[object, ...]]:
@@ -27,7 +28,7 @@ class _Handler(grpc.GenericRpcHandler):
     def _insert(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         connection = self._connection()
         with connection.cursor() as cursor:
-            for _ in range(ROWS):
+            for _ in range(self._rows):
                 cursor.execute("INSERT INTO bench_row (body) VALUES (%s)", (request,))
         connection.commit()
         return request
@@ -42,12 +43,12 @@ class _Handler(grpc.GenericRpcHandler):
 
 def main() -> None:
     """Serves until its standard input ends."""
-    url = sys.argv[1]
+    url, rows = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else ROWS
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE IF NOT EXISTS bench_row (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body bytea)"
         )
-    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[_Handler(url)])
+    server = grpc.server(futures.ThreadPoolExecutor(16), handlers=[_Handler(url, rows)])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)

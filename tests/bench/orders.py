@@ -27,6 +27,7 @@ from svyaz_cli.embedded import Nats
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import NATS_OFFSET, POSTGRES_OFFSET, bus_users
 from tests.bench.figures import per_second, report, taking_turns
+from tests.bench.inserts import ROWS
 from tests.e2e.branch import Branch, price
 from tests.platforms import RunningPlatform, running_platform
 
@@ -41,11 +42,11 @@ LEFT_SECONDS = 1.0
 
 
 @contextmanager
-def bare(url: str) -> Iterator[str]:
-    """The address of a bare servicer that inserts as many rows as an order writes, in one transaction with psycopg."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.inserts", url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+def bare(url: str, rows: int = ROWS) -> Iterator[str]:
+    """The address of a bare servicer that inserts so many rows (else as many as an order writes) in one transaction
+    with psycopg."""
+    command = [sys.executable, "-m", "tests.bench.inserts", url, str(rows)]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     assert server.stdin is not None
     try:

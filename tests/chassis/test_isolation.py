@@ -181,6 +181,8 @@ _PREVIEW = """
 """
 # What the words of a column can't be: by table, of columns that must be there, and of others.
 _STATED: Mapping[str, Mapping[str, Any]] = {
+    # Alone, a posting is balanced when it moves nothing.
+    "loyalty_posting": {"amount": 0},
     "preview_group": {"preview_id": PREVIEW},
     "preview_difference": {"preview_id": PREVIEW},
 }

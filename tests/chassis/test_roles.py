@@ -162,6 +162,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "GetHandOver": READ_PARTIES,
         "ListHandOvers": READ_PARTIES,
     },
+    "svyaz.customers.v1.IdentityService": {
+        **dict.fromkeys(("GetCustomerMerge", "ListCustomerMerges", "ResolveCustomer"), READ_PARTIES),
+        **dict.fromkeys(("MergeCustomers", "UnmergeCustomers"), WRITE_PARTIES),
+    },
     "svyaz.customers.v1.CustomerViewService": {"GetCustomer360": READ_PARTIES, "RebuildCustomer360": ADMIN},
     "svyaz.customers.v1.TaskService": {
         "GetWorkItem": READ_PARTIES,
@@ -183,6 +187,84 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "CreateDuplicateSearch": frozenset({"admin", "service"}),
         "GetDuplicateSearch": READ_PARTIES,
         "ListDuplicateSearches": READ_PARTIES,
+    },
+    "svyaz.customers.v1.PermissionService": {
+        **dict.fromkeys(
+            (
+                "ListContactPoints",
+                "GetContactConsent",
+                "ListContactConsents",
+                "GetContactOptOut",
+                "ListContactOptOuts",
+                "GetDoNotCallEntry",
+                "ListDoNotCallEntries",
+                "GetDoNotCallRegistry",
+                "ListDoNotCallRegistries",
+                "GetPermissionPolicy",
+                "ListPermissionPolicies",
+                "GetContactDecision",
+                "ListContactDecisions",
+                "ReplayPermission",
+            ),
+            READ_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "MarkContactPoint",
+                "VerifyContactPoint",
+                "SetContactPreferences",
+                "GiveContactConsent",
+                "WithdrawContactConsent",
+                "OptOutOfContact",
+                "LiftContactOptOut",
+                "AddDoNotCallEntry",
+            ),
+            WRITE_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "LiftDoNotCallEntry",
+                "ImportDoNotCallRegistry",
+                "CreatePermissionPolicy",
+                "UpdatePermissionPolicy",
+            ),
+            ADMIN,
+        ),
+        **dict.fromkeys(("ReserveContact", "SpendContact", "ReleaseContact"), frozenset({"agent", "admin", "service"})),
+    },
+    "svyaz.customers.v1.LoyaltyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "LoyaltyProgramMember/LoyaltyProgramMembers"),
+        **dict.fromkeys(
+            (
+                *("GetLoyaltyAccount", "ListLoyaltyAccounts", "GetLoyaltyBalance", "ListLoyaltyBalances"),
+                *("GetPointsReservation", "ListPointsReservations", "GetClubCard", "ListClubCards"),
+                *("ListLoyaltyEntries", "ListPointsLots", "ListTierChanges", "GetEarning", "GetCustomerLoyalty"),
+            ),
+            READ_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "IssueClubCard",
+                "ChangeClubCardState",
+                "ReplaceClubCard",
+            ),
+            WRITE_PARTIES,
+        ),
+        **dict.fromkeys(
+            ("ReservePoints", "ConfirmPoints", "ReleasePoints", "RefundPoints", "ReverseEarning"), READ_PARTIES
+        ),
+        "ReportLoyaltyEvent": frozenset({"billing", "admin", "service"}),
+        "AdjustPoints": ADMIN,
+    },
+    "svyaz.customers.v1.LoyaltyProgramService": {
+        **standard(
+            READ_CATALOG,
+            WRITE_CATALOG,
+            "LoyaltyProgramProductSpec/LoyaltyProgramProductSpecs",
+            "EarnRule/EarnRules",
+        ),
+        **dict.fromkeys(("GetLoyaltyTerms", "ListLoyaltyTerms"), READ_CATALOG),
+        **dict.fromkeys(("CreateLoyaltyTerms", "UpdateLoyaltyTerms"), WRITE_CATALOG),
     },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {

@@ -13,7 +13,6 @@ from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
 from chassis.types import new_id
-from customers.identity.store import merged_customer
 from customers.view import store
 from customers.view.heard import heard
 from customers.view.sections import BY_NAME, SECTIONS
@@ -24,6 +23,7 @@ from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
 from tests.customers.test_api import customer as new_customer
 from tests.customers.test_api import person
+from tests.customers.test_merge import known, merged, parted
 from tests.serving import Caller
 
 GET, REBUILD = (f"svyaz.customers.v1.CustomerViewService/{name}" for name in ("GetCustomer360", "RebuildCustomer360"))
@@ -253,28 +253,22 @@ def test_another_branchs_customer_isnt_shown(log: Log, caller_of: Callable[..., 
     assert ids(caller_of("osh")(GET, customer_id=c).product) == [f"{c}-product"]
 
 
-def test_merged_customers_are_shown_as_one_and_as_two_before(log: Log, agent: Caller, database: Database) -> None:
-    c, d = new_id(), new_id()
+def test_merged_customers_are_shown_as_one_and_as_two_before_and_after(log: Log, agent: Caller) -> None:
+    c, d = known(agent).id, known(agent).id
     for one in (c, d):
         log.tell("Customer", customer(one))
         log.tell("Product", product(f"{one}-product", one))
-    before = log.now
-    merged_at = before + timedelta(seconds=30)
-    row = {
-        "absorbed_id": d,
-        "into_id": c,
-        "survivor_id": c,
-        "branch": "bishkek",
-        "merge_id": "m",
-        "merged_at": merged_at,
-    }
-    with acting("customers", "test", "bishkek"), database.unit() as unit:
-        unit.session.execute(merged_customer.insert().values(**row))
+    both = {f"{d}-product", f"{c}-product"}
+    merge = merged(agent, d, c)
+    during = datetime.now(UTC)
     for one in (c, d):
-        assert ids(agent(GET, customer_id=one).product) == [f"{d}-product", f"{c}-product"]
-        assert ids(agent(GET, customer_id=one, at=to_timestamp(before)).product) == [f"{one}-product"]
-        then = agent(GET, customer_id=one, at=to_timestamp(merged_at))
-        assert ids(then.product) == [f"{d}-product", f"{c}-product"]
+        assert set(ids(agent(GET, customer_id=one).product)) == both
+        assert ids(agent(GET, customer_id=one, at=to_timestamp(log.now)).product) == [f"{one}-product"]
+    parted(agent, merge.id)
+    for one in (c, d):
+        assert ids(agent(GET, customer_id=one).product) == [f"{one}-product"]
+        # They were thought to be one then.
+        assert set(ids(agent(GET, customer_id=one, at=to_timestamp(during)).product)) == both
 
 
 def rows(database: Database) -> list[Any]:

@@ -27,6 +27,7 @@ from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.orders.conftest import CUSTOMER, ORDER, Shop, item, state_of
+from tests.orders.test_merged_customers import merged, parted
 from tests.serving import Caller
 
 P = promotion_pb2
@@ -243,6 +244,23 @@ def test_a_customer_uses_a_coupon_no_oftener_than_allowed(shop: Shop, coupon: An
         shop.order(None, others, item("1", "ADD", tariff), coupon=[made.code])
     assert (refused.value.reason, fields(refused)) == ("CUSTOMER_REQUIRED", ["coupon[0]"])
     shop.order(other, others, item("1", "ADD", tariff), coupon=[made.code])
+
+
+def test_customers_who_are_one_have_one_first_order_and_use_a_coupon_once(
+    shop: Shop, coupon: Any, promotion: Any
+) -> None:
+    (one, account), (other, others) = shop.customer(), shop.customer()
+    add = item("1", "ADD", shop.offering(shop.price(500)))
+    limited, first = coupon(customer_usage_limit=1), coupon(promotion(number="1"))
+    shop.order(one, account, add, coupon=[limited.code])
+    merge = merged(shop, one, other)
+    for made, reason in ((limited, "COUPON_EXHAUSTED"), (first, "COUPON_NOT_APPLICABLE")):
+        with pytest.raises(InvalidArgument) as refused:
+            shop.order(other, others, add, coupon=[made.code])
+        assert (refused.value.reason, fields(refused)) == (reason, ["coupon[0]"])
+    parted(shop, merge)
+    shop.order(other, others, add, coupon=[limited.code, first.code])
+    assert (used(shop, limited), used(shop, first)) == (2, 1)
 
 
 def test_an_orders_coupons_stay_and_count_for_its_other_items(shop: Shop, coupon: Any) -> None:

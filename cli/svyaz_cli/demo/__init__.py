@@ -52,6 +52,9 @@ KINDS = (
     Kind("catalog", "productCatalogManagement", "catalog-manager"),
 )
 _CATALOG = KINDS[-1]
+# The rules for contacts, of each branch.
+_POLICY = Kind("permissionPolicy", "", "admin")
+_POLICY_PATH = "/permission/v1/createPermissionPolicy"
 
 
 def load_demo(gateway_url: str, token: Callable[[str, str, str], str]) -> int:
@@ -69,6 +72,10 @@ def load_demo(gateway_url: str, token: Callable[[str, str, str], str]) -> int:
             raise DemoError(f"the gateway at {gateway_url} doesn't answer: {error!r}") from error
 
 
+def _data(kind: Kind) -> Any:
+    return json.loads(files(__package__).joinpath("data", f"{kind.name}.json").read_text("utf-8"))
+
+
 class _Loader:
     def __init__(self, client: httpx.Client, token: Callable[[str, str, str], str]) -> None:
         self._client = client
@@ -81,8 +88,11 @@ class _Loader:
         return bool(found)
 
     def load(self) -> int:
+        for policy in _data(_POLICY):
+            key = f"demo@{_POLICY.name}/{policy['key']}"
+            self._send(_POLICY, policy["branch"], "POST", _POLICY_PATH, {_POLICY.name: policy["body"]}, key)
         for kind in KINDS:
-            for thing in json.loads(files(__package__).joinpath("data", f"{kind.name}.json").read_text("utf-8")):
+            for thing in _data(kind):
                 self._create(kind, thing)
         return len(self._ids)
 

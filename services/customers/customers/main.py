@@ -20,12 +20,18 @@ from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
-from customers.events import orders_changed
+from customers.events import all_of, orders_changed
+from customers.identity.api import Identities
+from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
 from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.events import Earnings
+from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching import batch
 from customers.matching.api import Matching
 from customers.matching.batch import Searches
@@ -35,6 +41,7 @@ from customers.matching.indexing import Indexing
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
+from customers.permission.api import Permissions
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
@@ -47,11 +54,14 @@ from svyaz.customers.v1 import (
     agreement_pb2_grpc,
     customers_pb2_grpc,
     document_pb2_grpc,
+    identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
     matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
+    permission_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
     view_pb2_grpc,
@@ -89,8 +99,10 @@ def main() -> None:
         return
     indexing, entries = Indexing(regions), Entries(regions, review_duplicate)
     environment = settings.environment
+    zones = BranchZones.parse(environment.get("BRANCH_TIME_ZONES", ""))
+    books = Books(zones)
     deadlines = Deadlines(
-        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        zones,
         parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
     )
     documents = Documents(
@@ -103,20 +115,22 @@ def main() -> None:
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
     handing_over = HandingOver(Timeline(regions.region))
+    ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
-        Consumer(database, bus, orders_changed, service="customers", source="orders"),
+        Consumer(database, bus, ordered, service="customers", source="orders"),
         Consumer(database, bus, heard, service="customers", source="customers"),
         Consumer(database, bus, heard, service="customers", source="catalog"),
     ]
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, [indexing])),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, [indexing]),
+                Customers(database, ordering_context, MergedCollection, [indexing]),
             ),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database)),
+            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, entries)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database)),
@@ -129,6 +143,9 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
+            (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, consumers, service="customers"),
@@ -147,6 +164,7 @@ def main() -> None:
                     **deadlines.timers(),
                     **documents.timers(),
                     **handing_over.timers(),
+                    **books.timers(),
                 },
                 service="customers",
                 workers=2,

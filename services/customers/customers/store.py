@@ -12,9 +12,11 @@ from customers.identity import store as identity
 from customers.importing import store as importing
 from customers.interaction import ownership_store as ownership
 from customers.interaction import store as interaction
+from customers.loyalty import store as loyalty
 from customers.matching import store as matching
 from customers.party import hierarchy
 from customers.party import store as party
+from customers.permission import store as permission
 from customers.role import store as role
 from customers.schema import UnderMerge, log, mapper, metadata, under_merge
 from customers.task import store as task
@@ -23,8 +25,9 @@ from customers.view.store import view_item
 __all__ = ["ISOLATED", "RESOURCES", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
-    **party.RESOURCES,
+    **identity.answered_by_survivors(party.RESOURCES),
     **account.RESOURCES,
+    **identity.RESOURCES,
     **matching.RESOURCES,
     **role.RESOURCES,
     **document.RESOURCES,
@@ -32,12 +35,16 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **task.RESOURCES,
     **interaction.RESOURCES,
     **ownership.RESOURCES,
+    **permission.RESOURCES,
+    **loyalty.RESOURCES,
 }
 # The tables that are under the policies of branches.
 ISOLATED = (
     *(resource.table.name for resource in RESOURCES.values()),
     interaction.timeline_entry.name,
     *identity.ISOLATED,
+    *permission.ISOLATED,
+    *loyalty.ISOLATED,
     *matching.ISOLATED,
     *hierarchy.ISOLATED,
     *document.ISOLATED,

@@ -17,7 +17,16 @@ from svyaz.catalog.v1 import (
     publication_pb2,
     publication_pb2_grpc,
 )
-from svyaz.customers.v1 import party_pb2, party_pb2_grpc, view_pb2, view_pb2_grpc
+from svyaz.customers.v1 import (
+    identity_pb2,
+    identity_pb2_grpc,
+    party_pb2,
+    party_pb2_grpc,
+    permission_pb2,
+    permission_pb2_grpc,
+    view_pb2,
+    view_pb2_grpc,
+)
 from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
 
 
@@ -68,9 +77,18 @@ def _preview(name: str, summary: str) -> Action:
     return _action(f"/preview/v1/{_called(name)}", preview_pb2_grpc.PreviewServiceStub, preview_pb2, name, summary)
 
 
+def _permission(name: str, summary: str) -> Action:
+    stub = permission_pb2_grpc.PermissionServiceStub
+    return _action(f"/permission/v1/{_called(name)}", stub, permission_pb2, name, summary)
+
+
 def _migration(name: str, summary: str) -> Action:
     stub = migration_pb2_grpc.MigrationServiceStub
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
+
+
+def _identity(name: str, summary: str) -> Action:
+    return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
 
 
 ACTIONS = (
@@ -108,5 +126,33 @@ ACTIONS = (
     _migration("PauseProductMigration", "Takes no further order for a migration"),
     _migration("ResumeProductMigration", "Goes on with a migration"),
     _migration("RetryProductMigration", "Tries the products again whose orders failed"),
+    _identity("MergeCustomers", "Makes one customer of two, until it is undone"),
+    _identity("UnmergeCustomers", "Makes two customers of one again"),
+    _identity("GetCustomerMerge", "Who merged two customers, when and why"),
+    _identity("ListCustomerMerges", "The merges, those that were undone included"),
+    _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
+    _permission("ListContactPoints", "How a customer or party can be reached, and what is known of each medium"),
+    _permission(
+        "MarkContactPoint", "Says that a medium is bad: that a number is old, doesn't exist, is somebody else's"
+    ),
+    _permission("VerifyContactPoint", "Says that a medium is good, with the proof"),
+    _permission("SetContactPreferences", "When a medium is best used, and what for"),
+    _permission("GiveContactConsent", "Notes a consent to be contacted, with its proof"),
+    _permission("WithdrawContactConsent", "Withdraws a consent"),
+    _permission("ListContactConsents", "Consents, given and withdrawn"),
+    _permission("OptOutOfContact", "Notes that a customer doesn't want to be contacted"),
+    _permission("LiftContactOptOut", "The customer wants to be contacted again"),
+    _permission("ListContactOptOuts", "Opt-outs, standing and lifted"),
+    _permission("AddDoNotCallEntry", "Puts a customer or a number on the do-not-call list"),
+    _permission("LiftDoNotCallEntry", "Takes somebody off the do-not-call list"),
+    _permission("ListDoNotCallEntries", "The do-not-call list"),
+    _permission("CreatePermissionPolicy", "The next version of a branch's rules for contacts"),
+    _permission("UpdatePermissionPolicy", "Changes rules for contacts that aren't in force yet"),
+    _permission("ListPermissionPolicies", "A branch's rules for contacts, version by version"),
+    _permission("ReserveContact", "A token for one contact, or why not"),
+    _permission("SpendContact", "Says that a contact begins, if it still may"),
+    _permission("ReleaseContact", "Says that a contact doesn't take place"),
+    _permission("ListContactDecisions", "What was decided about contacts with a customer, and why"),
+    _permission("ReplayPermission", "Takes a decision again from its receipts"),
 )

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from catalog.holding.domain import Holding, HoldingStatus, SoldPrice
+from catalog.product.store import any_of
 from catalog.schema import metadata
 from chassis.db import EnumText, TypedJson, Unit
 from chassis.types import Json
@@ -176,9 +177,9 @@ def co_holders(unit: Unit, offering_ids: Iterable[str], *, fewest: int = FEWEST,
     return [CoHolders(*row) for row in rows.fetchall()]
 
 
-def holdings_of(unit: Unit, customer_id: str, *, live_only: bool = True) -> list[Holding]:
-    """What a customer of the caller's branches holds, the oldest first."""
-    query = sa.select(holding).where(holding.c.customer_id == customer_id, holding.c.version > 0)
+def holdings_of(unit: Unit, *customer_ids: str, live_only: bool = True) -> list[Holding]:
+    """What a customer of the caller's branches holds under any of these ids, the oldest first."""
+    query = sa.select(holding).where(holding.c.customer_id == any_of(customer_ids), holding.c.version > 0)
     if live_only:
         query = query.where(holding.c.live)
     rows = unit.session.execute(query.order_by(holding.c.started_at, holding.c.id))

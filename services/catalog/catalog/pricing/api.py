@@ -78,12 +78,12 @@ class Prices:
     def Price(self, request: pricing_pb2.PriceRequest, context: Any) -> pricing_pb2.PriceResponse:
         """See `catalog.pricing.pricing.price`; raises FailedPrecondition OFFERING_NOT_ELIGIBLE for a sale."""
         items = messages.items_of(request.item)
-        customer = request.context.customer_id if request.context.for_sale else ""
+        customers = messages.customers_of(request.context) if request.context.for_sale else ()
         offers, rules, current = self.book.read_beside(
             self._database,
             {item.product_offering_id for item in items},
-            also=self._guard.beside if customer else "",
-            keys=[customer] if customer else [],
+            also=self._guard.beside if customers else "",
+            keys=customers,
         )
         asked = messages.context_of(request.context, self._database.clock.now())
         pricing = price(items, offers, asked, rules)

@@ -88,7 +88,13 @@ def context_of(asked: pricing_pb2.PricingContext, now: datetime) -> PricingConte
             at(lambda message: from_message(message, HeldCharge), one, f"context.held_charge[{k}]")
             for k, one in enumerate(asked.held_charge)
         ),
+        same_customer_id=tuple(asked.same_customer_id),
     )
+
+
+def customers_of(asked: pricing_pb2.PricingContext) -> tuple[str, ...]:
+    """All ids of the customer for whom it is; none for nobody in particular."""
+    return tuple(dict.fromkeys((asked.customer_id, *asked.same_customer_id))) if asked.customer_id else ()
 
 
 def response(pricing: Pricing) -> pricing_pb2.PriceResponse:

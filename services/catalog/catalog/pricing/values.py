@@ -69,6 +69,13 @@ class PricingContext:
     order_id: str = ""
     # What recurs of items that are held, as it was sold. Receipts tell what goes on of it.
     held_charge: tuple["HeldCharge", ...] = ()
+    # All ids of a customer who has several. What was redeemed under them is told by what became of the coupons.
+    same_customer_id: tuple[str, ...] = ()
+
+    @property
+    def customer_ids(self) -> tuple[str, ...]:
+        """Every id under which the customer may have redeemed something."""
+        return tuple(dict.fromkeys((self.customer_id, *self.same_customer_id)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,8 @@ def _redeemed(unit: Unit, request: promotion_pb2.RedeemCouponRequest, branch: st
                 f"coupon {code} is limited per customer",
                 violations=[Violation("customer_id", "required")],
             )
-        if store.uses_by_customer(unit, [coupon.id], request.customer_id).get(coupon.id, 0) >= limit:
+        customers = [request.customer_id, *request.same_customer_id]
+        if store.uses_by_customer(unit, [coupon.id], customers).get(coupon.id, 0) >= limit:
             raise refusal(code, "COUPON_EXHAUSTED", f"the customer has used it {limit} times")
     if not store.take_use(unit, coupon.id):
         raise refusal(code, "COUPON_EXHAUSTED", f"it has been used {coupon.usage_limit} times")
@@ -304,7 +305,7 @@ class PromotionsOnPrices:
         with self._database.unit() as unit:
             known = store.coupons(unit, list(entered))
             limited = [coupon.id for coupon in known.values() if coupon.customer_usage_limit is not None]
-            used = store.uses_by_customer(unit, limited, context.customer_id) if limited else {}
+            used = store.uses_by_customer(unit, limited, context.customer_ids) if limited else {}
             own = store.redemptions_of(unit, context.order_id) if context.order_id else ()
             redeemed = {redemption.coupon_id: redemption.redeemed_at for redemption in own}
             for code, i in entered.items():

@@ -251,11 +251,14 @@ def give_back_use(unit: Unit, id: str) -> None:
     unit.session.execute(sa.update(coupon).where(coupon.c.id == id).values(redeemed=coupon.c.redeemed - 1))
 
 
-def uses_by_customer(unit: Unit, coupon_ids: Sequence[str], customer_id: str) -> dict[str, int]:
-    """How often the customer uses each of the coupons."""
+def uses_by_customer(unit: Unit, coupon_ids: Sequence[str], customer_ids: Sequence[str]) -> dict[str, int]:
+    """How often the customer of these ids uses each of the coupons."""
     rows = unit.session.execute(
         sa.select(coupon_redemption.c.coupon_id, sa.func.count())
-        .where(coupon_redemption.c.coupon_id == any_of(coupon_ids), coupon_redemption.c.customer_id == customer_id)
+        .where(
+            coupon_redemption.c.coupon_id == any_of(coupon_ids),
+            coupon_redemption.c.customer_id == any_of(customer_ids),
+        )
         .group_by(coupon_redemption.c.coupon_id)
     )
     return {row[0]: row[1] for row in rows}

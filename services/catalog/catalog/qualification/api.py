@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from catalog.pricing.messages import customers_of
 from catalog.pricing.store import Current
 from catalog.qualification import store
 from catalog.qualification.configuration import Selection, configure
@@ -143,7 +144,7 @@ class SaleGuard:
         the customer's isn't named in `leaving_product` stays, so that nothing replaces it by itself. Lifecycle and
         validity are the pricing's to judge.
         """
-        book, has = self._book.read(self._database, ids, asked.customer_id, current)
+        book, has = self._book.read(self._database, ids, customers_of(asked), current)
         leaving = set(asked.leaving_product)
         held = [one for one in has if one.product_id not in leaving]
         situation = Situation(

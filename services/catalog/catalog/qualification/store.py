@@ -171,7 +171,7 @@ class RestrictionBook:
         self,
         database: Database,
         offering_ids: Sequence[str],
-        customer_id: str,
+        customer_ids: Sequence[str],
         current: Current | None = None,
     ) -> tuple[dict[str, Restrictions], list[Held]]:
         """What restricts these offerings and those that the customer holds, and what that is.
@@ -184,14 +184,13 @@ class RestrictionBook:
         held: list[Held] = []
         if current is not None and all(key in known for key in offering_ids):
             revisions |= {key: known[key] for key in offering_ids}
-            for text, revision in sorted(current.of(TAG + customer_id)):
+            for text, revision in sorted(found for one in customer_ids for found in current.of(TAG + one)):
                 key, product, started, term = json.loads(text)
                 revisions[key] = revision
                 started_at = datetime.fromisoformat(started) if started else None
                 held.append(Held(product_id=product, product_offering_id=key, started_at=started_at, term=term or ""))
         else:
-            wanted = [*offering_ids, customer_id] if customer_id else list(offering_ids)
-            for key, revision, product, started_at, term in database.rows(_LOOK, wanted):
+            for key, revision, product, started_at, term in database.rows(_LOOK, [*offering_ids, *customer_ids]):
                 revisions[key] = revision
                 if product is not None:
                     held.append(

@@ -73,9 +73,8 @@ class Recommendations(StandardMethods):
         # Before the transaction: prices are asked for in transactions of their own.
         question = asked(self._database.clock.now())
         found = self._find(question)
-        reminders = self._entitlements.of(
-            question.customer_id, names_of(question.market_segment), self._database.clock.now()
-        )
+        customers = [question.customer_id] if question.customer_id else []
+        reminders = self._entitlements.of(customers, names_of(question.market_segment), self._database.clock.now())
 
         def work(unit: Unit) -> recommendation_pb2.QueryProductRecommendation:
             question = asked(unit.at)

@@ -1,9 +1,10 @@
 """What can be asked of entitlements to discounts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
+from catalog.pricing.messages import customers_of
 from catalog.promotion.domain import Promotion
 from catalog.qualification import store as qualification_store
 from catalog.recommendation import store
@@ -40,22 +41,23 @@ class Entitlements(StandardMethods):
         self, request: entitlement_pb2.RemindOfDiscountsRequest, context: Any
     ) -> entitlement_pb2.RemindOfDiscountsResponse:
         """See `catalog.recommendation.entitlement.entitled`."""
-        found = self.of(request.customer_id, request.market_segment, self._database.clock.now())
+        customers = [request.customer_id] if request.customer_id else []
+        found = self.of(customers, request.market_segment, self._database.clock.now())
         return entitlement_pb2.RemindOfDiscountsResponse(entitled_discount=_messages(found))
 
     def with_a_price(
         self, context: pricing_pb2.PricingContext, at: datetime
     ) -> Iterable[entitlement_pb2.EntitledDiscount]:
         """What an agent is reminded of who asks for a price."""
-        return _messages(self.of(context.customer_id, context.market_segment, at))
+        return _messages(self.of(customers_of(context), context.market_segment, at))
 
-    def of(self, customer_id: str, segments: Iterable[str], at: datetime) -> list[EntitledDiscount]:
-        """What a customer of the caller's branches is entitled to at the instant."""
-        if not customer_id:
+    def of(self, customer_ids: Sequence[str], segments: Iterable[str], at: datetime) -> list[EntitledDiscount]:
+        """What a customer of the caller's branches, of these ids, is entitled to at the instant."""
+        if not customer_ids:
             return []
         with self._database.unit() as unit:
             rules = [one for one in store.entitlements(unit) if _on_offer(unit, one, at)]
-            products = store.active(unit, customer_id, at) if rules else []
+            products = store.active(unit, customer_ids, at) if rules else []
             named = {one.id or "" for rule in rules for one in rule.product_offering}
             # Versions only matter to rules that name offerings.
             known = {*named, *(offering for offering, _ in products)} if named else set()

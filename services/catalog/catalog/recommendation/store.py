@@ -1,6 +1,6 @@
 """The table of recommendations, and what is read of the holdings to make them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -67,11 +67,11 @@ def forget(unit: Unit, gone: DiscountEntitlement) -> None:
     references.refer_now(unit, gone.id, ())
 
 
-def active(unit: Unit, customer_id: str, at: datetime) -> list[tuple[str, datetime]]:
+def active(unit: Unit, customer_ids: Sequence[str], at: datetime) -> list[tuple[str, datetime]]:
     """The offerings of the products that are active by now, each with its beginning; no parts of bundles."""
     return [
         (one.product_offering_id or "", one.started_at)
-        for one in holding_store.holdings_of(unit, customer_id)
+        for one in holding_store.holdings_of(unit, *customer_ids)
         if one.bundle_id is None and one.status in _ACTIVE and one.started_at is not None and one.started_at <= at
     ]
 

@@ -1,7 +1,10 @@
 """What accounts can be asked to do."""
 
+from collections.abc import Callable
+from typing import Any
+
 from chassis.db import Database
-from chassis.resources import StandardMethods
+from chassis.resources import Collection, StandardMethods
 from customers.account.domain import (
     BillFormat,
     BillingAccount,
@@ -18,13 +21,13 @@ from svyaz.customers.v1 import account_pb2
 class Accounts(StandardMethods):
     """TMF666."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kind: Callable[..., Collection[Any, Any]] = Collection) -> None:
         super().__init__(
             account_pb2.DESCRIPTOR.services_by_name["AccountService"],
-            collection(database, PartyAccount, account_pb2.PartyAccount),
-            collection(database, BillingAccount, account_pb2.BillingAccount),
-            collection(database, SettlementAccount, account_pb2.SettlementAccount),
-            collection(database, FinancialAccount, account_pb2.FinancialAccount),
+            collection(database, PartyAccount, account_pb2.PartyAccount, kind),
+            collection(database, BillingAccount, account_pb2.BillingAccount, kind),
+            collection(database, SettlementAccount, account_pb2.SettlementAccount, kind),
+            collection(database, FinancialAccount, account_pb2.FinancialAccount, kind),
             collection(database, BillFormat, account_pb2.BillFormat),
             collection(database, BillPresentationMedia, account_pb2.BillPresentationMedia),
             collection(database, BillingCycleSpecification, account_pb2.BillingCycleSpecification),

@@ -9,6 +9,7 @@ from chassis.types import EntityRef
 from customers.agreement import store
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.domain import Agreement, AgreementSpecification, AgreementState
+from customers.identity.collection import MembersCollection
 from customers.party import store as parties
 from customers.party.references import changed, created, found_by_reference, refuse_when_referenced, require_branch
 from customers.role import store as roles
@@ -22,10 +23,11 @@ class Agreements(StandardMethods):
         self._deadlines = deadlines
         super().__init__(
             agreement_pb2.DESCRIPTOR.services_by_name["AgreementService"],
-            Collection(
+            MembersCollection(
                 database,
                 Agreement,
                 agreement_pb2.Agreement,
+                by=("engaged_party.id",),
                 creating=self._creating,
                 changed=self._changed,
                 deleting=_deleting,

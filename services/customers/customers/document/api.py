@@ -10,7 +10,7 @@ from typing import Any
 from chassis.convert import to_message
 from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, Violation
-from chassis.resources import Collection, Conditions, Filters, StandardMethods
+from chassis.resources import Conditions, Filters, StandardMethods
 from chassis.timers import TimerHandler
 from customers.document import store
 from customers.document.contents import Contents, blocks_of
@@ -18,6 +18,7 @@ from customers.document.domain import Document, DocumentSpecification, media_typ
 from customers.document.objects import BLOCK_BYTES
 from customers.document.store import Kept
 from customers.document.uploads import Uploads
+from customers.identity.collection import MembersCollection
 from customers.party.references import changed, collection, created, found_by_reference, refuse_when_referenced
 from svyaz.customers.v1 import document_pb2
 from svyaz.type.v1 import requests_pb2
@@ -42,10 +43,11 @@ class Documents(StandardMethods):
         self._database = database
         self._contents = contents
         self._uploads = Uploads(database, contents)
-        self._documents = Collection(
+        self._documents = MembersCollection(
             database,
             Document,
             document_pb2.Document,
+            by=("related_party.id", "related_entity.id"),
             creating=self._creating,
             changed=self._changed,
             deleting=self._deleting,

@@ -5,7 +5,7 @@ from typing import Any
 
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.resources import StandardMethods
+from chassis.resources import Collection, StandardMethods
 from customers.party import hierarchy, store
 from customers.party.domain import Customer, Individual, Organization, Referrer
 from customers.party.references import Watcher, collection
@@ -13,6 +13,8 @@ from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
 OrderingContext = Callable[[Database, Sequence[str], Sequence[str]], customers_pb2.OrderingContext]
+# Collection, or one that knows of merges.
+CollectionKind = Callable[..., Collection[Any, Any]]
 
 
 def _verify(unit: Unit, customer: Customer) -> None:
@@ -48,12 +50,12 @@ def _organization(aggregate: Referrer) -> Organization:
 class Parties(StandardMethods):
     """TMF632, with what lies above and below an organization, and who lives together."""
 
-    def __init__(self, database: Database, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(self, database: Database, kind: CollectionKind = Collection, watchers: Sequence[Watcher] = ()) -> None:
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual, watchers),
-            collection(database, Organization, party_pb2.Organization, [_Hierarchy(), *watchers]),
+            collection(database, Individual, party_pb2.Individual, kind, watchers),
+            collection(database, Organization, party_pb2.Organization, kind, [_Hierarchy(), *watchers]),
         )
 
     def GetOrganizationHierarchy(
@@ -111,12 +113,18 @@ class Parties(StandardMethods):
 class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
-    def __init__(self, database: Database, ordering_context: OrderingContext, watchers: Sequence[Watcher] = ()) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ordering_context: OrderingContext,
+        kind: CollectionKind = Collection,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         self._database = database
         self._ordering_context = ordering_context
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            collection(database, Customer, customers_pb2.Customer, watchers, _verify),
+            collection(database, Customer, customers_pb2.Customer, kind, watchers, _verify),
         )
 
     def GetOrderingContext(

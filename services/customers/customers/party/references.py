@@ -78,6 +78,7 @@ def collection(
     database: Database,
     cls: Any,
     message: Any,
+    kind: Callable[..., Collection[Any, Any]] = Collection,
     watchers: Sequence[Watcher] = (),
     verify: Callable[[Unit, Any], None] = lambda unit, aggregate: None,
 ) -> Collection[Any, Any]:
@@ -100,4 +101,4 @@ def collection(
         for watcher in watchers:
             watcher.deleted(unit, aggregate)
 
-    return Collection(database, cls, message, creating=creating, changed=changing, deleting=deleting)
+    return kind(database, cls, message, creating=creating, changed=changing, deleting=deleting)

@@ -1,7 +1,8 @@
 """What roles can be asked to do."""
 
 from chassis.db import Database, Unit
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import StandardMethods
+from customers.identity.collection import MembersCollection
 from customers.party.references import changed, created, found_by_reference, refuse_when_referenced, require_branch
 from customers.role.domain import PartyRole
 from customers.role.store import party_role
@@ -29,10 +30,11 @@ class PartyRoles(StandardMethods):
     def __init__(self, database: Database) -> None:
         super().__init__(
             party_role_pb2.DESCRIPTOR.services_by_name["PartyRoleService"],
-            Collection(
+            MembersCollection(
                 database,
                 PartyRole,
                 party_role_pb2.PartyRole,
+                by=("engaged_party.id", "related_party.id"),
                 creating=_created,
                 changed=_changed,
                 deleting=refuse_when_referenced,

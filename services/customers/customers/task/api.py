@@ -6,9 +6,10 @@ from typing import Any
 from chassis.convert import from_message
 from chassis.db import Database, Unit
 from chassis.errors import AlreadyExists
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import StandardMethods
 from chassis.timers import TimerHandler
 from chassis.types import new_id
+from customers.identity.collection import MembersCollection
 from customers.task import store
 from customers.task.domain import WorkItem, WorkItemState
 from svyaz.customers.v1 import task_pb2
@@ -19,7 +20,9 @@ class Tasks(StandardMethods):
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._items = Collection(database, WorkItem, task_pb2.WorkItem, changed=store.remind)
+        self._items = MembersCollection(
+            database, WorkItem, task_pb2.WorkItem, by=("customer_id",), changed=store.remind
+        )
         super().__init__(task_pb2.DESCRIPTOR.services_by_name["TaskService"], self._items)
 
     def CreateWorkItem(self, request: task_pb2.CreateWorkItemRequest, context: Any) -> task_pb2.WorkItem:

@@ -16,9 +16,12 @@ from svyaz.customers.v1 import (
     agreement_pb2,
     customers_pb2,
     document_pb2,
+    identity_pb2,
     interaction_pb2,
+    loyalty_pb2,
     party_pb2,
     party_role_pb2,
+    permission_pb2,
     responsibility_pb2,
     task_pb2,
     view_pb2,
@@ -75,6 +78,10 @@ def whom(parties: Sequence[Any]) -> Iterable[str]:
     named = [party for party in parties if party.role.lower() == "customer"]
     named = named or [party for party in parties if party.at_referred_type == "Customer"]
     return [party.id for party in named or parties]
+
+
+def _customer(message: Any) -> Iterable[str]:
+    return (message.customer_id,)
 
 
 def _parties(message: Any) -> Iterable[str]:
@@ -201,13 +208,59 @@ SECTIONS: Mapping[str, Section] = {
     "CustomerOwnership": Section(
         name="customer_ownership",
         message=responsibility_pb2.CustomerOwnership,
-        subjects=lambda ownership: (ownership.customer_id,),
+        subjects=_customer,
+    ),
+    "ContactPoint": Section(
+        name="contact_point", message=permission_pb2.ContactPoint, subjects=lambda point: (point.owner_id,)
+    ),
+    "ContactConsent": Section(
+        name="contact_consent",
+        message=permission_pb2.ContactConsent,
+        subjects=_customer,
+        open=lambda consent: not consent.HasField("withdrawn_at"),
+    ),
+    "ContactOptOut": Section(
+        name="contact_opt_out",
+        message=permission_pb2.ContactOptOut,
+        subjects=_customer,
+        open=lambda opt_out: not opt_out.HasField("lifted_at"),
+    ),
+    "DoNotCallEntry": Section(
+        name="do_not_call_entry",
+        message=permission_pb2.DoNotCallEntry,
+        subjects=_customer,
+        open=lambda entry: not entry.HasField("lifted_at"),
+    ),
+    "ContactDecision": Section(name="contact_decision", message=permission_pb2.ContactDecision, subjects=_customer),
+    "CustomerMerge": Section(
+        name="customer_merge",
+        message=identity_pb2.CustomerMerge,
+        subjects=lambda merge: (merge.survivor_id, merge.absorbed_id),
     ),
     "WorkItem": Section(
         name="work_item",
         message=task_pb2.WorkItem,
-        subjects=lambda item: (item.customer_id,),
+        subjects=_customer,
         open=lambda item: item.state in _UNDONE,
+    ),
+    "LoyaltyProgramMember": Section(
+        name="loyalty_program_member",
+        message=loyalty_pb2.LoyaltyProgramMember,
+        subjects=lambda member: (member.customer.id,),
+        # So what is about the member is about the customer.
+        refers=_self,
+    ),
+    "LoyaltyBalance": Section(
+        name="loyalty_balance",
+        message=loyalty_pb2.LoyaltyBalance,
+        subjects=lambda balance: (balance.loyalty_program_member.id,),
+    ),
+    "ClubCard": Section(
+        name="club_card",
+        message=loyalty_pb2.ClubCard,
+        subjects=lambda card: (card.member_id,),
+        open=lambda card: card.state != loyalty_pb2.CLUB_CARD_STATE_REPLACED,
+        most=5,
     ),
     "ProductOfferingQualification": Section(
         name="product_offering_qualification",

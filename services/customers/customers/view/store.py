@@ -7,7 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from chassis.db import Database, Unit
-from customers.identity.store import members_sql, merged_customer
+from customers.identity.store import members_at, members_sql
 from customers.schema import UnderMerge, metadata, under_merge
 
 view_item = sa.Table(
@@ -203,29 +203,11 @@ def latest(database: Database, customer_id: str, kinds: Iterable[str], most: int
 def then(
     unit: Unit, customer_id: str, kinds: Iterable[str], most: int, at: datetime, *, as_known_then: bool
 ) -> list[Item]:
-    """The same as it was at the instant; of merges that were undone since nothing is known."""
+    """The same as it was at the instant, for the customer as whom the merges of then make him."""
     query = _of_each(_THEN, kinds, most).replace("SAME", "%(ids)s::text[]").strip().removeprefix(",")
     with unit.cursor() as cursor:
-        ids = _members_then(unit, customer_id, at)
-        values = {"ids": sorted(ids), "at": at, "as_known_now": not as_known_then}
+        values = {"ids": list(members_at(unit, customer_id, at)), "at": at, "as_known_now": not as_known_then}
         return _items(cursor.execute(f"WITH {query}", values).fetchall())
-
-
-def _members_then(unit: Unit, customer_id: str, at: datetime) -> set[str]:
-    """The ids of the customer at the instant: those that the merges of before it lead to."""
-    links = merged_customer.c
-    cluster = sa.select(links.absorbed_id, links.into_id).where(
-        links.merged_at <= at,
-        links.survivor_id
-        == sa.func.coalesce(
-            sa.select(links.survivor_id).where(links.absorbed_id == customer_id).scalar_subquery(), customer_id
-        ),
-    )
-    pairs = [set(row) for row in unit.session.execute(cluster)]
-    found = {customer_id}
-    while met := [pair for pair in pairs if pair & found and not pair <= found]:
-        found = found.union(*met)
-    return found
 
 
 def _of_each(valid: str, kinds: Iterable[str], most: int) -> str:

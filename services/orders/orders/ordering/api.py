@@ -186,7 +186,7 @@ class Orders(StandardMethods):
         try:
             order = _wanted(request, order_id, branch)
             captured = self._captured(order, wanted)
-            self._coupons.redeem(order, until)
+            self._coupons.redeem(order, captured.customer_ids, until)
             return self._database.transact(request, orders_pb2.ProductOrder, work)
         except (InvalidArgument, FailedPrecondition):
             with self._database.unit() as unit:
@@ -263,9 +263,9 @@ class Orders(StandardMethods):
             order, wanted, *self._held(wanted), orders_before=partial(self._orders_before, order)
         )
 
-    def _orders_before(self, order: ProductOrder) -> int | None:
+    def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
         with self._database.unit() as unit:
-            return store.orders_before(unit, order)
+            return store.orders_before(unit, order, customer_ids)
 
     def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""

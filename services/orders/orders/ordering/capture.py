@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 
 from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
@@ -41,6 +42,8 @@ EXACT_VERSION, RECURRING_ONLY = "exactVersion", "recurringOnly"
 Products = Mapping[str, Product]
 # What an item costs for its whole quantity, by the item's id.
 Charges = Mapping[str, Sequence[OrderPrice]]
+# How many orders the customer of these ids placed before; None: nobody knows.
+OrdersBefore = Callable[[Sequence[str]], int | None]
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Captured:
     total: tuple[OrderPrice, ...]
     receipt: receipt_pb2.Receipt | None
     missing: tuple[str, ...]
+    # All ids of the customer, as far as customers knows it.
+    customer_ids: tuple[str, ...]
 
 
 class Capture:
@@ -112,7 +117,7 @@ class Capture:
         *,
         exact_version: bool = False,
         charge_one_time: bool = True,
-        orders_before: Callable[[], int | None] = lambda: None,
+        orders_before: OrdersBefore = lambda _: None,
     ) -> Captured:
         """Validates and prices the order, as what was chosen, for its customer; `quantities`: how many each product of
         a bundle is.
@@ -131,18 +136,19 @@ class Capture:
         ]
         context = clients.call(self._customers.GetOrderingContext, _context_request(order, items, products))
         buyer = _buyer(order, to_price, products, context)
+        before_it = partial(orders_before, buyer.ids or order.customer_ids()[:1])
         price_request = pricing_pb2.PriceRequest(
             item=[_asked(item, _product(item, products), products, exact_version) for _, item in to_price],
             context=_pricing_context(order, [item for _, item in found], products, buyer),
         )
         priced, selected = None, chosen.Selections()
         if to_price:
-            if self._orders_compared and (before := orders_before()) is not None:
+            if self._orders_compared and (before := before_it()) is not None:
                 price_request.context.orders_before = before
             try:
                 # One after the other: to have both under way costs grpc a thread for each, and more than it saves.
                 priced, selected = self._priced(
-                    price_request, [item for _, item in to_price], products, quantities, orders_before
+                    price_request, [item for _, item in to_price], products, quantities, before_it
                 )
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
@@ -164,6 +170,7 @@ class Capture:
             ),
             receipt=receipt,
             missing=standing.missing,
+            customer_ids=buyer.ids,
         )
 
     def recapture(
@@ -172,7 +179,7 @@ class Capture:
         rows: Sequence[ProductOrderItem],
         products: Products,
         quantities: Mapping[str, int],
-        orders_before: Callable[[], int | None],
+        orders_before: OrdersBefore,
     ) -> Captured:
         """Prices items as they were sent anew, for what the order says by now; raises what `capture` does."""
         how = {what for row in rows for what in row.captured}
@@ -333,6 +340,7 @@ def _buyer(
     return chosen.Buyer(
         tuple(convert.from_message(one, EntityRef) for row in known for one in row.market_segment),
         _agreement(order, priced, products) or (signed.pop() if len(signed) == 1 else ""),
+        tuple(one for row in known for one in row.member_id),
     )
 
 
@@ -390,6 +398,7 @@ def _pricing_context(
             for charge in held_charges(item.id or "", product, list(chosen.running_parts(product, products, named)))
         ],
         for_sale=True,
+        same_customer_id=buyer.ids if len(buyer.ids) > 1 else (),
         leaving_product=[
             item.product.id
             for item in items
@@ -439,7 +448,7 @@ def _standing(
     wanted = order.customer_ids()
     missing = [NO_CUSTOMER] if not wanted else [customer for customer in wanted if customer not in customers]
     # Whose it may be; who isn't known yet may turn out to be anybody.
-    ours = None if missing else {*wanted, *(row.engaged_party_id for row in customers.values())}
+    ours = None if missing else {*wanted, *(one for row in customers.values() for one in _ids(row))}
     foreign: dict[str, Violation] = {}
     if not missing:
         signed = {agreement for customer in wanted for agreement in customers[customer].agreement_id}
@@ -497,6 +506,11 @@ def _place_of(account: EntityRef, order: ProductOrder, item: OrderItem, path: st
 def _currencies(prices: Iterable[OrderPrice]) -> set[str]:
     amounts = (price.price.duty_free_amount for price in prices if price.price is not None)
     return {amount.unit or "" for amount in amounts if amount is not None}
+
+
+def _ids(customer: customers_pb2.OrderingCustomer) -> Iterable[str]:
+    """By what names something may be the customer's: all that were merged, and the parties that these are."""
+    return (*customer.member_id, *customer.member_party_id, customer.engaged_party_id)
 
 
 def _theirs(owners: Sequence[str], ours: set[str]) -> bool:

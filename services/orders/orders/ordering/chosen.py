@@ -61,6 +61,8 @@ class Buyer:
 
     market_segment: tuple[EntityRef, ...] = ()
     agreement_id: str = ""
+    # All ids of the customer; none: nobody has said that there are others than the order's.
+    ids: tuple[str, ...] = ()
 
     @property
     def segments(self) -> tuple[str, ...]:

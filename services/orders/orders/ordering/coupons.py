@@ -1,6 +1,7 @@
 """Coupons that orders are taken with: catalog counts their uses, which an order takes and gives back."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from chassis import calls, clients
@@ -21,9 +22,9 @@ class Coupons:
     def __init__(self, promotions: promotion_pb2_grpc.PromotionServiceStub) -> None:
         self._promotions = promotions
 
-    def redeem(self, order: ProductOrder, until: float) -> None:
-        """Takes a use of each coupon for the order, which has one of each however often it asks; `until`: by
-        `time.monotonic`, after which none is taken any more, since nobody would give it back.
+    def redeem(self, order: ProductOrder, customer_ids: Sequence[str], until: float) -> None:
+        """Takes a use of each coupon for the order, which has one of each however often it asks, and whose customer has
+        these ids; `until`: by `time.monotonic`, after which none is taken any more, since nobody would give it back.
 
         Raises InvalidArgument COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, CUSTOMER_REQUIRED; FailedPrecondition
         COUPON_NOT_YET_VALID, PROMOTION_NOT_RELEASED; all with the path of the coupon; DeadlineExceeded.
@@ -35,7 +36,11 @@ class Coupons:
             # Also for those who would wait longer.
             redeem = partial(self._promotions.RedeemCoupon, timeout=min(REDEEM_SECONDS, left / _ATTEMPTS))
             request = promotion_pb2.RedeemCouponRequest(
-                code=code, customer_id=order.customer_id, order_id=order.id, branch=order.branch
+                code=code,
+                customer_id=order.customer_id,
+                order_id=order.id,
+                branch=order.branch,
+                same_customer_id=customer_ids if len(customer_ids) > 1 else (),
             )
             try:
                 with calls.using(calls.current().as_service("orders", branches=(order.branch,))):

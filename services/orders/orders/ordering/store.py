@@ -91,20 +91,20 @@ MOST_ORDERS_COUNTED = 1_000
 _ORDERS_BEFORE = f"""
     SELECT count(*) FROM (
         SELECT FROM product_order
-        WHERE customer_id = %(customer)s AND branch = %(branch)s AND id <> %(order)s
+        WHERE customer_id = ANY (%(customers)s) AND branch = %(branch)s AND id <> %(order)s
             AND order_date < %(before)s AND state <> ALL (%(lost)s)
         LIMIT {MOST_ORDERS_COUNTED}
     ) AS counted
 """  # noqa: S608 (a number of our own)
 
 
-def orders_before(unit: Unit, order: ProductOrder) -> int | None:
-    """How many orders of its customer came before an order, of which something came or still may, up to
-    MOST_ORDERS_COUNTED; None: it names no customer."""
-    if not order.customer_id:
+def orders_before(unit: Unit, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
+    """How many orders of its customer (who has these ids) came before an order, of which something came or still may,
+    up to MOST_ORDERS_COUNTED; None: it names no customer."""
+    if not customer_ids:
         return None
     values = {
-        "customer": order.customer_id,
+        "customers": list(customer_ids),
         "branch": order.branch,
         "order": order.id,
         "before": order.order_date or unit.at,

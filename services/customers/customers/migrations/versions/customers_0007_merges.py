@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
 
@@ -28,3 +29,34 @@ def upgrade() -> None:
         op.create_index(f"{table}_merge_id", table, ["merge_id"], unique=False)
         for statement in isolate(table):
             op.execute(statement)
+    op.create_table(
+        "customer_merge",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("at_type", sa.Text(), nullable=True),
+        sa.Column("at_base_type", sa.Text(), nullable=True),
+        sa.Column("at_schema_location", sa.Text(), nullable=True),
+        sa.Column("extensions", sa.Text(), nullable=True),
+        sa.Column("state", sa.Text(), nullable=True),
+        sa.Column("survivor_id", sa.Text(), nullable=True),
+        sa.Column("absorbed_id", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("score", sa.Numeric(), nullable=True),
+        sa.Column("merged_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("merged_by", sa.Text(), nullable=True),
+        sa.Column("undone_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.Column("undone_by", sa.Text(), nullable=True),
+        sa.Column("undo_reason", sa.Text(), nullable=True),
+        sa.Column("survivor_party_id", sa.Text(), nullable=True),
+        sa.Column("absorbed_party_id", sa.Text(), nullable=True),
+        sa.Column("member_id", JSONB(), nullable=True),
+        sa.Column("parted_id", JSONB(), nullable=True),
+        sa.Column("receipt", JSONB(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("customer_merge_branch_id", "customer_merge", ["branch", "id"], unique=False)
+    for column in ("survivor_id", "absorbed_id", "survivor_party_id", "absorbed_party_id"):
+        op.create_index(f"customer_merge_{column}", "customer_merge", [column], unique=False)
+    for statement in isolate("customer_merge"):
+        op.execute(statement)

@@ -1,0 +1,1 @@
+"""Whom we may contact, how, when and what for."""

@@ -1,0 +1,66 @@
+"""Orders of customers who turned out to be one: what belongs to one of their ids belongs to the customer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chassis.errors import InvalidArgument
+from tests.orders.conftest import Shop, item
+
+IDENTITY = "svyaz.customers.v1.IdentityService/"
+
+
+def merged(shop: Shop, absorbed: str, survivor: str) -> str:
+    tell = shop.world.callers("customers", "bishkek")
+    request = {"survivor_id": survivor, "absorbed_id": absorbed, "reason": "one passport"}
+    return str(tell(IDENTITY + "MergeCustomers", **request).id)
+
+
+def parted(shop: Shop, merge: str) -> None:
+    tell = shop.world.callers("customers", "bishkek")
+    tell(IDENTITY + "UnmergeCustomers", merge_id=merge, reason="two people")
+
+
+def ordered_for(order: Any) -> str:
+    return str(order.related_party[0].id)
+
+
+def test_accounts_and_products_of_every_id_serve_the_customer(shop: Shop) -> None:
+    first, first_account = shop.customer()
+    second, second_account = shop.customer()
+    offering = shop.offering(shop.price(500))
+    product = shop.products(shop.completed(first, first_account, item("1", "ADD", offering)).id)[offering].id
+    strange: tuple[Callable[[], Any], ...] = (
+        lambda: shop.order(second, first_account, item("1", "ADD", offering)),
+        lambda: shop.order(second, second_account, item("1", "DELETE", product=product)),
+    )
+    for act in strange:
+        with pytest.raises(InvalidArgument) as refusal:
+            act()
+        assert refusal.value.reason == "OTHER_CUSTOMER"
+    merge = merged(shop, first, second)
+    # The survivor pays from the account that the other one had, and so does who is still called by the old id.
+    assert ordered_for(shop.completed(second, first_account, item("1", "ADD", offering))) == second
+    assert ordered_for(shop.completed(first, second_account, item("1", "ADD", offering))) == first
+    parted(shop, merge)
+    for act in strange:
+        with pytest.raises(InvalidArgument) as refusal:
+            act()
+        assert refusal.value.reason == "OTHER_CUSTOMER"
+    # What was his is still his.
+    shop.completed(first, first_account, item("1", "DELETE", product=product))
+
+
+def test_an_order_that_was_taken_before_goes_on_under_the_old_id(shop: Shop) -> None:
+    first, account = shop.customer()
+    second, _ = shop.customer()
+    offering = shop.offering(shop.price(500))
+    order = shop.order(first, account, item("1", "ADD", offering))
+    merged(shop, first, second)
+    shop.work()
+    done = shop.get(order.id)
+    assert (ordered_for(done), ordered_for(shop.products(done.id)[offering])) == (first, first)
+    # And the product is changed by whom the customer has become.
+    product = shop.products(done.id)[offering].id
+    shop.completed(second, account, item("1", "DELETE", product=product))
