@@ -54,8 +54,8 @@ class Parties(StandardMethods):
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual, watchers, kind=kind),
-            collection(database, Organization, party_pb2.Organization, [_Hierarchy(), *watchers], kind=kind),
+            collection(database, Individual, party_pb2.Individual, kind, watchers),
+            collection(database, Organization, party_pb2.Organization, kind, [_Hierarchy(), *watchers]),
         )
 
     def GetOrganizationHierarchy(
@@ -124,7 +124,7 @@ class Customers(StandardMethods):
         self._ordering_context = ordering_context
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            collection(database, Customer, customers_pb2.Customer, watchers, _verify, kind),
+            collection(database, Customer, customers_pb2.Customer, kind, watchers, _verify),
         )
 
     def GetOrderingContext(

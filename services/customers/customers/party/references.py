@@ -78,9 +78,9 @@ def collection(
     database: Database,
     cls: Any,
     message: Any,
+    kind: Callable[..., Collection[Any, Any]] = Collection,
     watchers: Sequence[Watcher] = (),
     verify: Callable[[Unit, Any], None] = lambda unit, aggregate: None,
-    kind: Callable[..., Collection[Any, Any]] = Collection,
 ) -> Collection[Any, Any]:
     """The standard methods of something that refers to others, and may be referred to; `verify` refuses by raising,
     `kind` is Collection, or one that knows of merges."""
