@@ -33,6 +33,13 @@ from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.program_api import LoyaltyPrograms
+from customers.matching.api import Matching
+from customers.matching.entry import Entries
+from customers.matching.indexing import Indexing
+from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
@@ -41,6 +48,8 @@ from customers.privacy.api import Privacy
 from customers.privacy.heard import redact_again
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
+from customers.value.api import Values
+from customers.value.events import CustomerWatcher
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
@@ -50,12 +59,15 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
+    matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
     privacy_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
+    value_pb2_grpc,
     view_pb2_grpc,
 )
 from svyaz_cli.issuer import Issuer
@@ -135,6 +147,8 @@ def deadlines() -> Deadlines:
 
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
+    regions = BranchRegions.parse("bishkek=KG,osh=KG,moscow=RU")
+    indexing = Indexing(regions)
     return [
         (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
         (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines())),
@@ -142,15 +156,17 @@ def customers_registrations(database: Database) -> list[Registration]:
             document_pb2_grpc.add_DocumentServiceServicer_to_server,
             Documents(database, Contents(database, objects())),
         ),
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+        (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
+        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
         (
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-            Customers(database, ordering_context, MergedCollection),
+            Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
         ),
         (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+        (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
         (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
         (
@@ -159,7 +175,14 @@ def customers_registrations(database: Database) -> list[Registration]:
         ),
         (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
         (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
+        (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
+        (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
     ]
+
+
+def loyalty_books() -> Books:
+    """The ledgers of members, where Bishkek is six hours ahead."""
+    return Books(BranchZones.parse("bishkek=Asia/Bishkek,*=UTC"))
 
 
 def customers_before_answer(database: Database) -> BeforeAnswer:

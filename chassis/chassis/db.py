@@ -355,6 +355,10 @@ _INSERT_EVENT = """
     )
 """
 _INSERT_OUTBOX = "INSERT INTO outbox (event_id, event_time, ordering_key) VALUES (%(id)s, %(time)s, %(ordering_key)s)"
+_RECALL = """
+    SELECT body_hash, response FROM idempotency
+    WHERE principal = %(principal)s AND method = %(method)s AND key = %(key)s
+"""
 _INSERT_IDEMPOTENCY = """
     INSERT INTO idempotency (principal, method, key, body_hash, response, created_at)
     VALUES (%(principal)s, %(method)s, %(key)s, %(body_hash)s, %(response)s, %(created_at)s)
@@ -588,19 +592,16 @@ class Database:
             return self._recall(unit, request, response)
 
     def _recall(self, unit: Unit, request: Message, response: type[M]) -> M | None:
-        table = self.log.idempotency
-        row = unit.session.execute(
-            sa.select(table.c.body_hash, table.c.response).where(
-                table.c.principal == _scope(unit.call),
-                table.c.method == unit.call.method,
-                table.c.key == getattr(request, "request_id", ""),
-            )
-        ).first()
+        key = getattr(request, "request_id", "")
+        names = {"principal": _scope(unit.call), "method": unit.call.method, "key": key}
+        # Past the mapper: every mutation that may be sent again asks this first.
+        row = unit.cursor().execute(_RECALL, names).fetchone()
         if row is None:
             return None
-        if row.body_hash != _body_hash(request):
+        body_hash, response_before = row
+        if body_hash != _body_hash(request):
             raise InvalidArgument("IDEMPOTENCY_KEY_REUSED", "this request id came before with another request")
-        return response.FromString(row.response)
+        return response.FromString(response_before)
 
     def read(self, cls: type[Aggregate], id: str) -> Message:
         """The message of one aggregate, by the shortest way; raises NotFound, Unavailable."""

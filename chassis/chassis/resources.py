@@ -31,12 +31,12 @@ def _all_our_own(filters: Filters) -> tuple[Filters, Conditions]:
     return filters, []
 
 
-def _fitting(messages: Sequence[Message]) -> int:
+def fitting(messages: Sequence[Message], most_bytes: int = MAX_PAGE_BYTES) -> int:
     """How many of the first messages make a page; one is enough, whatever its size."""
     size = 0
     for number, message in enumerate(messages):
         size += message.ByteSize()
-        if number and size > MAX_PAGE_BYTES:
+        if number and size > most_bytes:
             return number
     return len(messages)
 
@@ -115,9 +115,9 @@ class Collection(Generic[A, M]):
                 sa.select(self.cls).where(*where).order_by(*order).offset(window.offset).limit(window.limit)
             ).all()
             messages = self._replies(unit, items)
-        fitting = _fitting(messages)
-        page.truncated = fitting < len(messages)
-        return response(items=messages[:fitting], page=page)
+        number = fitting(messages)
+        page.truncated = number < len(messages)
+        return response(items=messages[:number], page=page)
 
     def create(self, request: Any) -> M:
         """Saves a new resource with an id of ours. `request` has request_id, branch and the resource."""

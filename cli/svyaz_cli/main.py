@@ -14,6 +14,9 @@ _ELSEWHERE = {
     "parked": "operations",
     "hub": "hub",
     "holdings": "holdings",
+    "train": "train",
+    "models": "train",
+    "duplicates": "duplicates",
     "view": "view",
 }
 

@@ -181,6 +181,8 @@ _PREVIEW = """
 """
 # What the words of a column can't be: by table, of columns that must be there, and of others.
 _STATED: Mapping[str, Mapping[str, Any]] = {
+    # Alone, a posting is balanced when it moves nothing.
+    "loyalty_posting": {"amount": 0},
     "preview_group": {"preview_id": PREVIEW},
     "preview_difference": {"preview_id": PREVIEW},
 }
@@ -202,7 +204,7 @@ def _of_type(kind: str, text: str) -> Any:
         return text.encode()
     if kind == "jsonb":
         return f'{{"note":"{text}"}}'
-    return "2026-01-01T00:00:00Z" if kind.startswith("timestamp") else 1
+    return "2026-01-01T00:00:00Z" if kind.startswith(("timestamp", "date")) else 1
 
 
 def _others(name: str, database: Database) -> list[Any]:

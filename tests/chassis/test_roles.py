@@ -152,6 +152,34 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "BillPresentationMedia/BillPresentationMedia",
         "BillingCycleSpecification/BillingCycleSpecifications",
     ),
+    "svyaz.customers.v1.ValueService": {
+        name: roles
+        for name, roles in {
+            **standard(
+                READ_PARTIES,
+                ADMIN,
+                "CustomerValue/CustomerValues",
+                "ValuePolicy/ValuePolicies",
+                "ValuationRun/ValuationRuns",
+                "ValueModel/ValueModels",
+            ),
+            "ReportCustomerFinancials": frozenset({"billing", "admin"}),
+            "ListCustomerFinancials": READ_PARTIES,
+            "GetCustomerProfitability": READ_PARTIES,
+            "ReplayLifetimeValue": READ_PARTIES,
+            "CancelValuationRun": ADMIN,
+            "GetValueModelArtefact": READ_PARTIES,
+            "RegisterValueModel": ADMIN,
+            "ActivateValueModel": ADMIN,
+            "ListChurnExamples": frozenset({"admin", "service"}),
+        }.items()
+        if name
+        not in {
+            *(f"{verb}CustomerValue" for verb in ("Create", "Update", "Delete")),
+            *(f"{verb}ValueModel" for verb in ("Create", "Update", "Delete")),
+            *(f"{verb}ValuationRun" for verb in ("Update", "Delete")),
+        }
+    },
     "svyaz.customers.v1.InteractionService": {
         **standard(READ_PARTIES, WRITE_TASKS, "PartyInteraction/PartyInteractions"),
         "AssignPartyInteraction": WRITE_TASKS,
@@ -227,6 +255,51 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
             ADMIN,
         ),
         **dict.fromkeys(("ReserveContact", "SpendContact", "ReleaseContact"), frozenset({"agent", "admin", "service"})),
+    },
+    "svyaz.customers.v1.LoyaltyService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "LoyaltyProgramMember/LoyaltyProgramMembers"),
+        **dict.fromkeys(
+            (
+                *("GetLoyaltyAccount", "ListLoyaltyAccounts", "GetLoyaltyBalance", "ListLoyaltyBalances"),
+                *("GetPointsReservation", "ListPointsReservations", "GetClubCard", "ListClubCards"),
+                *("ListLoyaltyEntries", "ListPointsLots", "ListTierChanges", "GetEarning", "GetCustomerLoyalty"),
+            ),
+            READ_PARTIES,
+        ),
+        **dict.fromkeys(
+            (
+                "IssueClubCard",
+                "ChangeClubCardState",
+                "ReplaceClubCard",
+            ),
+            WRITE_PARTIES,
+        ),
+        **dict.fromkeys(
+            ("ReservePoints", "ConfirmPoints", "ReleasePoints", "RefundPoints", "ReverseEarning"), READ_PARTIES
+        ),
+        "ReportLoyaltyEvent": frozenset({"billing", "admin", "service"}),
+        "AdjustPoints": ADMIN,
+    },
+    "svyaz.customers.v1.LoyaltyProgramService": {
+        **standard(
+            READ_CATALOG,
+            WRITE_CATALOG,
+            "LoyaltyProgramProductSpec/LoyaltyProgramProductSpecs",
+            "EarnRule/EarnRules",
+        ),
+        **dict.fromkeys(("GetLoyaltyTerms", "ListLoyaltyTerms"), READ_CATALOG),
+        **dict.fromkeys(("CreateLoyaltyTerms", "UpdateLoyaltyTerms"), WRITE_CATALOG),
+    },
+    "svyaz.customers.v1.MatchingService": {
+        "SearchParties": READ_PARTIES,
+        "FindDuplicates": WRITE_TASKS,
+        "GetDuplicateCandidate": READ_PARTIES,
+        "ListDuplicateCandidates": READ_PARTIES,
+        "ConfirmDuplicate": WRITE_TASKS,
+        "RejectDuplicate": WRITE_TASKS,
+        "CreateDuplicateSearch": frozenset({"admin", "service"}),
+        "GetDuplicateSearch": READ_PARTIES,
+        "ListDuplicateSearches": READ_PARTIES,
     },
     "svyaz.customers.v1.ImportService": {"ImportCustomers": ADMIN, "GetImport": ADMIN},
     "svyaz.orders.v1.OrderService": {

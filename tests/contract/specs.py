@@ -15,6 +15,7 @@ FILES: Mapping[str, str] = {
     "productOfferingQualification": "TMF679-ProductOfferingQualification-v4.0.0",
     "recommendationManagement": "TMF680-Recommendation-v4.0.0",
     "promotionManagement": "TMF671_Promotion_Management_API_v4.1.0",
+    "loyalty": "TMF658-LoyaltyManagement-4.0.0",
     "productOrderingManagement": "TMF622-ProductOrder-v4.0.0",
     "customerManagement": "TMF629-Customer-v4.0.0",
     "party": "TMF632-Party-v4.0.0",
@@ -42,6 +43,9 @@ class Spec:
         # Most names go on with a dot, some with an underscore.
         (file,) = directory.glob(f"{FILES[api]}?swagger.json")
         self.definitions: dict[str, Any] = json.loads(file.read_text())["definitions"]
+        # TMF658's file alone takes code and status for numbers; TMF630 and all others have them as texts.
+        for name in ("code", "status"):
+            self.definitions["Error"]["properties"][name]["type"] = "string"
         self._instants = set(self._instant_names())
 
     def _instant_names(self) -> Iterator[str]:

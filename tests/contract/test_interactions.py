@@ -91,3 +91,19 @@ def test_it_is_found_by_whom_it_was_with_and_by_its_channel(api: Api) -> None:
     since = {"relatedParty.id": "customer-683", "interactionDate.startDateTime.gte": "2026-03-01T00:00:00Z"}
     assert [one["id"] for one in listed(api, **since).json()] == [other["id"]]
     assert listed(api, **{"relatedParty.id": "customer-683", "limit": "1"}).headers["X-Total-Count"] == "2"
+
+
+def test_the_correspondence_is_searched_over_rest(api: Api) -> None:
+    party = {"id": "customer-070", "href": "https://example.org/070", "role": "customer", "@referredType": "Customer"}
+    letter = {"relatedParty": [party], "description": "Мой телефон 0555 70-70-70, жду звонка"}
+    made = api.made(PATH, MINIMAL | letter)
+    for query in ("звонки", "+996 555 707070"):
+        answer = api.post("/interaction/v1/searchInteractions", {"query": query, "customerId": "customer-070"})
+        assert answer.status_code == 200, answer.text
+        (found,) = answer.json()["items"]
+        assert found["interaction"]["id"] == made["id"]
+        assert any(part.get("hit") for part in found["snippet"])
+    shown = api.post("/interaction/v1/listTimeline", {"customerId": "customer-070"}).json()
+    assert [entry["interaction"]["id"] for entry in shown["past"]] == [made["id"]]
+    refused = api.post("/interaction/v1/searchInteractions", {"query": "x", "cursor": "y"})
+    assert refused.status_code == 400

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.resources import DELETE, RESOURCES, UPDATE, Resource
+from gateway.resources import CREATE, DELETE, RESOURCES, UPDATE, Resource
 from tests.contract.specs import PATHS, Spec, entity, same
 from tests.e2e.branch import eventually
 from tests.running import Api
@@ -50,7 +50,9 @@ ANSWERS = {
 # Deeper down everything repeats itself: products in products, organizations in organizations.
 _DEEPEST = 2
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
-ALL = pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
+ALL = pytest.mark.parametrize(
+    "resource", [one for one in RESOURCES if CREATE in one.allowed], ids=lambda resource: resource.name
+)
 ACCOUNTS = pytest.mark.parametrize(
     "resource", [one for one in RESOURCES if one.api == "accountManagement"], ids=lambda resource: resource.name
 )
@@ -248,7 +250,7 @@ def test_refusals_are_errors_as_described(api: Api, specs: dict[str, Spec], reso
     required = specs[resource.api].definitions[f"{entity(resource)}_Create"].get("required")
     answers = {
         # Nothing at all is a question too where a file requires nothing.
-        400: api.post(path, {} if required else {"description": 5}),
+        400: api.post(path, {} if required else {"description": 5, "name": 5}),
         404: api.get(f"{path}/nothing"),
         405: api.client.put(path, json={}),
         415: api.client.post(path, content=b"<a/>", headers={"Content-Type": "text/xml"}),

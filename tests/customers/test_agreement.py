@@ -159,6 +159,25 @@ def test_another_end_counts_anew(moving: Place) -> None:
     assert ends(moving.agent, made.id, moving.now - timedelta(seconds=1)).status == "expired"
 
 
+def test_who_changes_it_between_its_end_and_its_timer_doesnt_keep_it_alive(database: Database, agent: Caller) -> None:
+    # No timers run here: as during an outage.
+    made = agreed(agent, ends=database.clock.now() + timedelta(seconds=0.3))
+    time.sleep(0.4)
+    message = agreement_pb2.Agreement(id=made.id, description="changed")
+    agent(f"{AGREEMENT}UpdateAgreement", agreement=message, update_mask=FieldMask(paths=["description"]))
+    handlers = deadlines().timers()
+    (purpose,) = timers_of(database, made.id)
+    with acting("customers", "timer", "bishkek"), database.unit() as unit:
+        handlers[purpose](made.id, unit)
+    assert agent(f"{AGREEMENT}GetAgreement", id=made.id).status == "expired"
+
+
+def timers_of(database: Database, id: str) -> list[str]:
+    timer = database.metadata.tables["timer"]
+    with acting("customers", "test"), database.unit() as unit:
+        return list(unit.session.scalars(sa.select(timer.c.purpose).where(timer.c.aggregate_id == id)))
+
+
 def test_one_that_comes_in_late_is_told_of_at_once_and_one_that_is_over_is_left_as_it_is(moving: Place) -> None:
     late = agreed(moving.agent, ends=moving.now + timedelta(days=10))
     past = agreed(moving.agent, ends=moving.now - timedelta(days=10))

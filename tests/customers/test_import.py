@@ -167,7 +167,7 @@ def test_stages_are_left_empty(own_place: ServiceDatabase, options: Options) -> 
         stages = connection.execute(
             "SELECT relname FROM pg_class WHERE relname LIKE 'stage%' AND relkind = 'r' AND relpersistence = 'u'"
         ).fetchall()
-    assert len(stages) == 6
+    assert len(stages) == 7
     assert [stage for (stage,) in stages if count(own_place, stage)] == []
 
 

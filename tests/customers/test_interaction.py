@@ -14,8 +14,10 @@ from chassis.convert import to_timestamp
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
 from customers.interaction.domain import InteractionStatus
+from customers.interaction.numbers import index_words
+from customers.interaction.wording import wanted
 from svyaz.customers.v1 import customers_pb2, interaction_pb2
-from svyaz.type.v1 import values_pb2
+from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
 from tests.serving import Caller
@@ -124,7 +126,11 @@ def test_a_merged_customer_has_one_timeline(agent: Caller, place: ServiceDatabas
     )
     with psycopg.connect(place.admin_url) as connection:
         connection.execute(merge, (other, one, one))
+    task = "svyaz.customers.v1.TaskService/"
+    item = agent(f"{task}CreateWorkItem", work_item={"kind": "call", "customer_id": other})
     for whose in (one, other):
+        listed = agent(f"{task}ListWorkItems", filter=[requests_pb2.Filter(path="customer_id", value=[whose])])
+        assert [work.id for work in listed.items] == [item.id]
         assert ids(timeline(agent, whose).past) == made[::-1]
         assert sorted(found(agent, "question", customer_id=whose)) == sorted(made)
     with psycopg.connect(place.admin_url) as connection:
@@ -132,9 +138,14 @@ def test_a_merged_customer_has_one_timeline(agent: Caller, place: ServiceDatabas
     assert ids(timeline(agent, other).past) == [made[1]]
 
 
-def test_an_unknown_caller_becomes_somebody(agent: Caller) -> None:
+def test_an_unknown_caller_becomes_somebody(agent: Caller, caller_of: Callable[..., Caller]) -> None:
     call = said(agent, None, note=[values_pb2.Note(text="hung up")])
     assert call.id in ids(timeline(agent, "").past)
+    assert call.id in ids(timeline(caller_of("*", role="admin"), "", branch="bishkek").past)
+    assert call.id not in ids(timeline(caller_of("osh"), "").past)
+    with pytest.raises(InvalidArgument) as unsaid:
+        timeline(caller_of("bishkek", "osh"), "")
+    assert unsaid.value.reason == "BRANCH_REQUIRED"
     with pytest.raises(InvalidArgument) as refusal:
         agent(f"{INTERACTION}AssignPartyInteraction", id=call.id, customer_id=new_id())
     assert refusal.value.reason == "UNKNOWN_CUSTOMER"
@@ -160,13 +171,16 @@ def change(agent: Caller, id: str, **values: Any) -> Any:
     )
 
 
-def test_what_was_planned_takes_place_and_what_took_place_stays(agent: Caller) -> None:
+def test_what_was_planned_takes_place_and_what_took_place_stays(agent: Caller, place: ServiceDatabase) -> None:
     whose = new_id()
     visit = said(agent, whose, status="planned")
     done = change(agent, visit.id, status="completed")
     assert done.status_change_date.ToDatetime() > visit.creation_date.ToDatetime()
     shown = timeline(agent, whose)
     assert (ids(shown.past), ids(shown.planned)) == ([visit.id], [])
+    with psycopg.connect(place.admin_url) as connection:
+        events = connection.execute("SELECT type FROM event WHERE aggregate_id = %s ORDER BY version", (visit.id,))
+        assert [kind for (kind,) in events] == ["PartyInteractionCreateEvent", "PartyInteractionStatusChangeEvent"]
     with pytest.raises(FailedPrecondition) as refusal:
         change(agent, visit.id, status="planned")
     assert refusal.value.reason == "BAD_TRANSITION"
@@ -253,6 +267,22 @@ def test_a_number_in_a_letter_is_found_in_any_spelling(agent: Caller, written: s
         assert found(agent, asked, customer_id=whose) == [], asked
 
 
+@pytest.mark.parametrize("region", ["KG", "RU", "ZZ"])
+def test_a_number_has_the_same_index_words_wherever_the_branch_is(region: str) -> None:
+    """Also where nobody has said in which country the branch is, or has said it wrongly."""
+    spellings = ["+996 555 123456", "0555 12-34-56", "996(555)123456", "555 123 456", "00996555123456"]
+    for written in spellings:
+        words = index_words(f"Звоните {written}, спасибо", region)
+        for asked in spellings:
+            (either,) = wanted(asked, region).numbers
+            assert any(word.startswith(tuple(either)) for word in words), (written, asked)
+
+
+def test_a_number_far_down_in_a_long_letter_is_found_too() -> None:
+    words = index_words("письмо " * 10_000 + "0555 12-34-56", "KG")
+    assert any(word.startswith(tuple(wanted("+996555123456", "KG").numbers[0])) for word in words)
+
+
 def test_an_address_is_found_as_it_is(agent: Caller) -> None:
     whose = new_id()
     one = said(agent, whose, description="Писать на Айда <Aida.Usenova@Example.kg>, договор КГ-12/345678")
@@ -282,7 +312,7 @@ def test_no_query_is_malformed(agent: Caller, query: str) -> None:
     assert isinstance(found(agent, query, customer_id=new_id()), list)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=60) | st.text("0123456789+-() '\"&|!:*\\<>абв", max_size=60))
 def test_whatever_is_typed_is_looked_for(agent: Caller, query: str) -> None:
     assert found(agent, query, customer_id="nobody") == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis import calls
@@ -105,6 +105,7 @@ _AWAY = st.dictionaries(_NAMES, st.none() | st.sampled_from("abcdefgh")).map(
 )
 
 
+@settings(max_examples=60)
 @given(owner=st.none() | _NAMES, away=_AWAY)
 def test_whoever_stands_in_is_there_and_a_chain_names_nobody_twice(owner: str | None, away: dict[str, Away]) -> None:
     standing = standing_in(owner, None, away)
@@ -122,6 +123,7 @@ def test_whoever_stands_in_is_there_and_a_chain_names_nobody_twice(owner: str | 
         assert owner is None
 
 
+@settings(max_examples=60)
 @given(away=_AWAY)
 def test_everybodys_things_are_looked_after_by_one_or_by_nobody(away: dict[str, Away]) -> None:
     """The view from the one end agrees with that from the other: nothing is seen twice, nothing is forgotten."""
@@ -206,12 +208,23 @@ def undone(agent: Caller, absence_id: str) -> list[Any]:
 def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
     aida, bek, cholpon = map(staff, ("aida", "bek", "cholpon"))
     customer = customer_of(agent, aida, "care")
-    first = now_absent(agent, database, aida, bek, team="sales")
+    first = now_absent(agent, database, aida, bek, team=staff("sales"))
     assert first.state == responsibility_pb2.ABSENCE_STATE_CURRENT
     assert undone(agent, first.id) == []
     second = now_absent(agent, database, bek)
     answer = responsible(agent, customer)
-    assert (answer.owner, answer.employee, answer.team, answer.obstacle) == (aida, "", "sales", "NO_SUBSTITUTE")
+    assert (answer.owner, answer.employee, answer.team, answer.obstacle) == (aida, "", staff("sales"), "NO_SUBSTITUTE")
+    # Till then it is in the team's queue, beside what is nobody's in particular.
+    sales, other = staff("sales"), staff("care")
+    assert looked_after(agent, "", CUSTOMERS, team=sales) == [(aida, customer)]
+    assert looked_after(agent, "", CUSTOMERS, team=other) == []
+    assert looked_after(agent, bek, CUSTOMERS) == looked_after(agent, aida, CUSTOMERS) == []
+    call = agent(f"{TASK}CreateWorkItem", work_item=task_pb2.WorkItem(kind="call", customer_id=customer, team=sales))
+    mine = agent(f"{TASK}CreateWorkItem", work_item=task_pb2.WorkItem(kind="mail", customer_id=customer, assignee=aida))
+    assert [one for one in looked_after(agent, "", ITEMS, team=sales) if one[1] in (call.id, mine.id)] == [
+        ("", call.id),
+        (aida, mine.id),
+    ]
     # At the end of the chain: there somebody has to be found.
     (item,) = undone(agent, second.id)
     assert (item.priority, undone(agent, first.id)) == (1, [])
@@ -290,6 +303,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
     agent(f"{TASK}CompleteWorkItem", id=items[1].id)
     plans = [said(agent, customers[0], status="planned", owner=aida) for _ in range(3)]
     past = said(agent, customers[0], owner=aida)
+    absence = absent(agent, staff("cholpon"), aida)
     begun = handed(agent, aida, bek, note="Любит, чтобы звонили утром", request_id="once")
     assert handed(agent, aida, bek, note="Любит, чтобы звонили утром", request_id="once") == begun
     with pytest.raises(AlreadyExists) as refusal:
@@ -310,7 +324,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
     assert len(list(walk)) >= 2
     done = agent(f"{RESPONSIBILITY}GetHandOver", id=begun.id)
     assert done.state == responsibility_pb2.HAND_OVER_STATE_COMPLETED
-    assert (done.customers, done.work_items, done.planned_interactions) == (6, 4, 3)
+    assert (done.portfolio, done.work_items, done.planned_interactions) == (6, 4, 3)
     for kind in (CUSTOMERS, ITEMS, PLANNED):
         assert looked_after(agent, aida, kind) == []
     assert looked_after(agent, bek, CUSTOMERS) == [(bek, one) for one in _by_ownership(agent, bek)]
@@ -338,6 +352,7 @@ def test_everything_open_changes_hands_step_by_step_and_nothing_twice(
         ),
     )
     assert timers == []
+    assert agent(f"{RESPONSIBILITY}GetAbsence", id=absence.id).substitute == bek
     # Over: there may be another one.
     assert handed(agent, aida, bek).id != begun.id
 

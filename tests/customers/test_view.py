@@ -17,7 +17,14 @@ from customers.view import store
 from customers.view.heard import heard
 from customers.view.sections import BY_NAME, SECTIONS
 from svyaz.catalog.v1 import recommendation_pb2
-from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, view_pb2
+from svyaz.customers.v1 import (
+    account_pb2,
+    customers_pb2,
+    interaction_pb2,
+    party_pb2,
+    responsibility_pb2,
+    view_pb2,
+)
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
@@ -134,6 +141,25 @@ def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -
     assert (ids(view.product_order), ids(view.ordered_item)) == ([f"{c}-order"], [f"{c}-item"])
     assert ids(view.product_recommendation) == [advice.id]
     assert not view.more
+
+
+def test_what_is_planned_is_shown_ahead_of_its_time_and_before_what_was_said(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    for name, status, day in (("plan", "Planned", 400), ("letter", "completed", -2), ("call", "In progress", -1)):
+        period = values_pb2.TimePeriod(start_date_time=to_timestamp(START + timedelta(days=day)))
+        said = interaction_pb2.PartyInteraction(
+            id=f"{c}-{name}", related_party=by(c), status=status, interaction_date=period
+        )
+        log.tell("PartyInteraction", said)
+    log.tell("CustomerOwnership", responsibility_pb2.CustomerOwnership(id=f"{c}-whose", customer_id=c, owner="aida"))
+    view = agent(GET, customer_id=c)
+    assert (set(ids(view.party_interaction[:2])), view.party_interaction[2].id) == (
+        {f"{c}-plan", f"{c}-call"},
+        f"{c}-letter",
+    )
+    assert [one.owner for one in view.customer_ownership] == ["aida"]
+    assert f"{c}-plan" in ids(agent(GET, customer_id=c, at=to_timestamp(log.now)).party_interaction)
 
 
 def test_what_changes_is_shown_as_it_is_and_what_is_deleted_isnt(log: Log, agent: Caller) -> None:

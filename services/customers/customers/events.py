@@ -1,10 +1,11 @@
 """What customers does when something happens elsewhere: it learns who is ordered for and charged, and so must stay."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from customers.party import store
+from customers.value.events import product_changed
 from customers.view.heard import heard
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 
@@ -15,14 +16,15 @@ def _targets(message: orders_pb2.ProductOrder | inventory_pb2.Product) -> Iterat
 
 
 def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
-    """Remembers the parties and accounts that an order, an item of it or a product refers to, and shows it in the
-    view."""
+    """Remembers the parties and accounts that an order, an item of it or a product refers to, and who has what, and
+    shows it in the view."""
     heard(event, unit)
     targets: Iterator[str]
     if event.aggregate_type == "ProductOrder":
         targets = _targets(event.message(orders_pb2.ProductOrder))
     elif event.aggregate_type == "Product":
         targets = _targets(event.message(inventory_pb2.Product))
+        product_changed(event, unit)
     elif event.aggregate_type == "ProductOrderItem":
         targets = iter((event.message(orders_pb2.OrderedItem).item.billing_account.id,))
     else:
@@ -36,3 +38,13 @@ def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
         () if gone else targets,
         new=event.first,
     )
+
+
+def all_of(*handlers: Callable[[ReceivedEvent, Unit], None]) -> Callable[[ReceivedEvent, Unit], None]:
+    """A handler that lets each of them handle an event, in the same transaction."""
+
+    def handle(event: ReceivedEvent, unit: Unit) -> None:
+        for handler in handlers:
+            handler(event, unit)
+
+    return handle

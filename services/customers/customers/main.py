@@ -8,7 +8,7 @@ from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.consumer import Consumer
-from chassis.db import Database
+from chassis.db import Database, Unit
 from chassis.operations import Operations
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
@@ -20,7 +20,7 @@ from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
-from customers.events import orders_changed
+from customers.events import all_of, orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
@@ -28,6 +28,16 @@ from customers.interaction.api import Interactions
 from customers.interaction.handover import HandingOver
 from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
+from customers.loyalty.api import Loyalty
+from customers.loyalty.books import Books
+from customers.loyalty.events import Earnings
+from customers.loyalty.program_api import LoyaltyPrograms
+from customers.matching import batch
+from customers.matching.api import Matching
+from customers.matching.batch import Searches
+from customers.matching.domain import DuplicateCandidate
+from customers.matching.entry import Entries
+from customers.matching.indexing import Indexing
 from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
@@ -41,6 +51,11 @@ from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
 from customers.task.api import timers as task_timers
+from customers.task.store import open_task
+from customers.value.api import Values
+from customers.value.events import CustomerWatcher
+from customers.value.runs import Valuations
+from customers.value.valuation import Valuer
 from customers.view.api import Customers360
 from customers.view.heard import heard
 from svyaz.customers.v1 import (
@@ -51,19 +66,33 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     import_pb2_grpc,
     interaction_pb2_grpc,
+    loyalty_pb2_grpc,
+    matching_pb2_grpc,
     party_pb2_grpc,
     party_role_pb2_grpc,
     permission_pb2_grpc,
     privacy_pb2_grpc,
     responsibility_pb2_grpc,
     task_pb2_grpc,
+    value_pb2_grpc,
     view_pb2_grpc,
 )
 from svyaz.operations.v1 import operations_pb2_grpc
 
 
+def review_duplicate(unit: Unit, candidate: DuplicateCandidate) -> None:
+    """Has an employee look at two who may be one."""
+    open_task(
+        unit,
+        kind="review-duplicate",
+        branch=candidate.branch,
+        subject_id=candidate.id,
+        subject_type="DuplicateCandidate",
+    )
+
+
 def main() -> None:
-    """Serves, or does what the command line says: `migrate`, `open-epoch`."""
+    """Serves, or does what the command line says: `migrate`, `open-epoch`, `find-duplicates`."""
     settings = Settings.from_environment("customers")
     if commands.run("customers", settings, sys.argv[1:]):
         return
@@ -74,9 +103,17 @@ def main() -> None:
         resources=RESOURCES,
         connections=settings.database_connections,
     )
+    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
+    if sys.argv[1:2] == [batch.COMMAND]:
+        _, _, search_id, branch = sys.argv
+        batch.run(database, regions, search_id, branch, review_duplicate)
+        return
+    indexing, entries = Indexing(regions), Entries(regions, review_duplicate)
     environment = settings.environment
+    zones = BranchZones.parse(environment.get("BRANCH_TIME_ZONES", ""))
+    books = Books(zones)
     deadlines = Deadlines(
-        BranchZones.parse(environment.get("BRANCH_TIME_ZONES", "")),
+        zones,
         parse_notices(environment.get("AGREEMENT_NOTICE_DAYS", DEFAULT_NOTICES)),
     )
     documents = Documents(
@@ -88,24 +125,26 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     handing_over = HandingOver(Timeline(regions.region))
+    ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
-        Consumer(database, bus, watched(orders_changed), service="customers", source="orders"),
+        Consumer(database, bus, watched(ordered), service="customers", source="orders"),
         Consumer(database, bus, watched(heard), service="customers", source="customers"),
         Consumer(database, bus, watched(heard), service="customers", source="catalog"),
     ]
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection)),
+            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection),
+                Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
             ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
+            (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
+            (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, entries)),
             (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines)),
@@ -117,6 +156,8 @@ def main() -> None:
                 Responsibilities(database, handing_over),
             ),
             (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
+            (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
@@ -131,14 +172,19 @@ def main() -> None:
                 database,
                 {
                     **task_timers(),
+                    **indexing.timers(),
+                    **entries.timers(),
                     **deadlines.timers(),
                     **documents.timers(),
                     **handing_over.timers(),
+                    **books.timers(),
+                    **Valuations(Valuer()).timers(),
                     **erasure_timers(),
                 },
                 service="customers",
                 workers=2,
             ),
+            Searches(database),
             Retention(database, days=int(settings.environment.get("PRIVACY_ACCESS_DAYS") or DAYS)),
         ],
         before_answer=AccessLog(database).of_method,

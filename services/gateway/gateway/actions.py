@@ -20,12 +20,16 @@ from svyaz.catalog.v1 import (
 from svyaz.customers.v1 import (
     identity_pb2,
     identity_pb2_grpc,
+    interaction_pb2,
+    interaction_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     permission_pb2,
     permission_pb2_grpc,
     privacy_pb2,
     privacy_pb2_grpc,
+    responsibility_pb2,
+    responsibility_pb2_grpc,
     view_pb2,
     view_pb2_grpc,
 )
@@ -89,6 +93,16 @@ def _migration(name: str, summary: str) -> Action:
     return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
 
 
+def _interaction(name: str, summary: str) -> Action:
+    stub = interaction_pb2_grpc.InteractionServiceStub
+    return _action(f"/interaction/v1/{_called(name)}", stub, interaction_pb2, name, summary)
+
+
+def _responsibility(name: str, summary: str) -> Action:
+    stub = responsibility_pb2_grpc.ResponsibilityServiceStub
+    return _action(f"/responsibility/v1/{_called(name)}", stub, responsibility_pb2, name, summary)
+
+
 def _identity(name: str, summary: str) -> Action:
     return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
 
@@ -141,6 +155,15 @@ ACTIONS = (
     _identity("ListCustomerMerges", "The merges, those that were undone included"),
     _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
+    _interaction("ListTimeline", "What was said with a customer, newest first, and what is planned"),
+    _interaction("SearchInteractions", "Finds words, numbers and addresses in the whole correspondence"),
+    _interaction("AssignPartyInteraction", "Says whose an interaction with somebody unknown was"),
+    _responsibility("GetResponsibleEmployee", "Who looks after a customer, or stands in for who does"),
+    _responsibility("ListResponsibilities", "Everything that an employee looks after"),
+    _responsibility("SetCustomerOwner", "Makes a customer an employee's"),
+    _responsibility("CreateAbsence", "Enters an absence, ahead of time, and who stands in"),
+    _responsibility("HandOverEverything", "Makes everything open of an employee another's, for good"),
+    _responsibility("GetHandOver", "How far a hand-over has come"),
     _permission("ListContactPoints", "How a customer or party can be reached, and what is known of each medium"),
     _permission(
         "MarkContactPoint", "Says that a medium is bad: that a number is old, doesn't exist, is somebody else's"

@@ -23,6 +23,8 @@ from gateway.actions import ACTIONS, Action
 from gateway.auth import Door, request_id
 from gateway.backends import Backends
 from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
+from gateway.contents import PATH as CONTENT
+from gateway.contents import DocumentContents
 from gateway.openapi import document
 from gateway.resources import RESOURCES
 from gateway.subscriptions import HUBS, Hub
@@ -51,6 +53,7 @@ def create_app(settings: Settings) -> Flask:
             _add_resource(app, door, Hub(hub, dialect, backends))
     for action in ACTIONS:
         _add_action(app, door, action, dialects[0], backends)
+    _serve(app, door, CONTENT, "GET", DocumentContents(backends).get)
     _add_windows(app, backends, dialects[0])
     _observe(app)
     _refuse(app)

@@ -33,6 +33,8 @@ from svyaz.customers.v1 import (
     document_pb2_grpc,
     interaction_pb2,
     interaction_pb2_grpc,
+    loyalty_pb2,
+    loyalty_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     party_role_pb2,
@@ -98,11 +100,12 @@ class Resource:
 
 _NO_CHANGE = frozenset({GET, LIST, CREATE})
 _NO_UPDATE = EVERY - {UPDATE}
+_READ_ONLY = frozenset({GET, LIST})
 
 _CATALOG, _ORDERING, _CUSTOMER = "productCatalogManagement", "productOrderingManagement", "customerManagement"
 _QUALIFICATION, _RECOMMENDATION = "productOfferingQualification", "recommendationManagement"
 _PARTY, _INVENTORY, _ACCOUNT = "party", "productInventory", "accountManagement"
-_PROMOTION, _DOCUMENT = "promotionManagement", "document"
+_PROMOTION, _DOCUMENT, _LOYALTY = "promotionManagement", "document", "loyalty"
 _ROLE, _AGREEMENT = "partyRoleManagement", "agreementManagement"
 
 RESOURCES = (
@@ -165,4 +168,14 @@ RESOURCES = (
         account_pb2.BillingCycleSpecification,
         account_pb2_grpc.AccountServiceStub,
     ),
+    Resource(
+        _LOYALTY,
+        "loyaltyProgramProductSpec",
+        loyalty_pb2.LoyaltyProgramProductSpec,
+        loyalty_pb2_grpc.LoyaltyProgramServiceStub,
+    ),
+    Resource(_LOYALTY, "loyaltyProgramMember", loyalty_pb2.LoyaltyProgramMember, loyalty_pb2_grpc.LoyaltyServiceStub),
+    Resource(_LOYALTY, "loyaltyAccount", loyalty_pb2.LoyaltyAccount, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
+    # The sum of the ledger: nobody sets it.
+    Resource(_LOYALTY, "loyaltyBalance", loyalty_pb2.LoyaltyBalance, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
 )

@@ -48,6 +48,9 @@ OTEL_EXPORTER_OTLP_ENDPOINT: {{ . }}
 {{- if .service.callbacks }}
 HUB_ALLOW_PRIVATE_CALLBACKS: {{ $values.hub.allowPrivateCallbacks | quote }}
 {{- end }}
+{{- with .service.volume }}
+{{ .variable }}: {{ .path }}
+{{- end }}
 {{- range .service.calls }}
 {{- if not (hasKey $values.services .) }}{{ fail (printf "%s calls %s, which is not among the services" $.name .) }}{{ end }}
 {{ upper . | replace "-" "_" }}_ADDRESS: {{ include "svyaz.address" (dict "root" $.root "name" .) }}

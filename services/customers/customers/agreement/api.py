@@ -62,6 +62,7 @@ class Agreements(StandardMethods):
         _check_parties(unit, agreement)
         changed(unit, agreement)
         if redated:
+            self._deadlines.drop(unit, agreement)
             self._deadlines.settled(unit, agreement, "another end")
         elif before.status_changed and not agreement.in_force:
             self._deadlines.settled(unit, agreement, agreement.status or "")

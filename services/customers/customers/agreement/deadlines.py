@@ -39,8 +39,11 @@ class Deadlines:
     def plan(self, unit: Unit, agreement: Agreement) -> None:
         """Sets the timer for what comes next; what is due already is done by it at once."""
         end = agreement.end
-        if not agreement.in_force or end is None or end <= unit.at:
-            cancel_timer(unit, agreement.id, EXPIRY)
+        if not agreement.in_force or end is None:
+            self.drop(unit, agreement)
+            return
+        if end <= unit.at:
+            # Its timer is about to end it, if it has one.
             return
         look = outlook(
             end, self._of(unit, agreement), agreement.expiry_notice_given, unit.at, self.zones.zone(agreement.branch)
@@ -65,6 +68,10 @@ class Deadlines:
             assignee=agreement.owner,
             due_at=agreement.end,
         )
+
+    def drop(self, unit: Unit, agreement: Agreement) -> None:
+        """Nothing happens to the agreement by itself any more."""
+        cancel_timer(unit, agreement.id, EXPIRY)
 
     def renotice(self, unit: Unit, specification: AgreementSpecification) -> None:
         """The notices of a pattern have changed, so its agreements are planned anew."""

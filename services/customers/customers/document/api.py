@@ -103,10 +103,11 @@ class Documents(StandardMethods):
             content = store.kept(unit, document.branch, [content_hash]).get(content_hash)
         if attachment is None or content is None:
             raise missing(Document, f"{document.id} (its content)")
-        number = max(0, request.offset) // BLOCK_BYTES
+        offset = max(0, request.offset)
+        number, skipped = divmod(offset, BLOCK_BYTES)
         return document_pb2.Content(
-            data=self._contents.block(document.branch, content, number),
-            offset=number * BLOCK_BYTES,
+            data=self._contents.block(document.branch, content, number)[skipped:],
+            offset=offset,
             size=content.size,
             content_hash=content.content_hash,
             mime_type=media_type(attachment.mime_type, attachment.name),

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from chassis.errors import InvalidArgument, Violation
-from chassis.types import Attachment, EntityRef, RelatedParty, TimePeriod, require_transition
+from chassis.types import Attachment, EntityRef, RelatedParty, TimePeriod, new_id, require_transition
 from customers.document.values import (
     CharacteristicSpecification,
     DocumentAttachment,
@@ -77,10 +77,8 @@ class Document(Referrer):
         self.status = self.status or DocumentStatus.CREATED
         self.creation_date = self.creation_date or at
         self.last_update = at
-        # Whoever asks for a content names the attachment.
-        taken = {one.id for one in self.attachment if one.id}
-        free = (str(number) for number in range(1, 2 * len(self.attachment) + 2) if str(number) not in taken)
-        self.attachment = tuple(one if one.id else replace(one, id=next(free)) for one in self.attachment)
+        # Whoever asks for a content names the attachment, and means that one for ever.
+        self.attachment = tuple(one if one.id else replace(one, id=new_id()) for one in self.attachment)
         wrong = [
             Violation(f"document[{i}].id", "the document itself")
             for i, part in enumerate(self.document)

@@ -4,16 +4,20 @@ A store keeps bytes under (branch, hash) and knows nothing else. Who may remove 
 `contents.py`, which never has two at work on the same key where that matters.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-# Contents are read and checked in blocks of so many bytes.
-BLOCK_BYTES = 4 * 1024 * 1024
+# Contents are read and checked in blocks of so many bytes; whoever speaks gRPC takes a message of that size by default.
+BLOCK_BYTES = 2 * 1024 * 1024
+# No `put` takes so long: what it has left by then is left for good. Shorter than the grace of the sweeper.
+LONGEST_PUT_SECONDS = 600.0
 
 
 class Corrupt(Exception):
@@ -81,10 +85,12 @@ class DiskObjects:
             return file.read(size)
 
     def remove(self, branch: str, digest: str) -> None:
-        """Deletes the file, and parts that were never finished."""
+        """Deletes the file, and parts that were never finished; one that is being written isn't one of them."""
         path = self._path(branch, digest)
         for left in path.parent.glob(f"{digest}.*.part"):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > LONGEST_PUT_SECONDS:
+                    left.unlink()
         path.unlink(missing_ok=True)
 
     def clear(self) -> None:

@@ -14,7 +14,7 @@ from svyaz.customers.v1 import document_pb2
 document = aggregate_table(metadata, "document", Document)
 document_specification = aggregate_table(metadata, "document_specification", DocumentSpecification)
 
-# What the object store holds, or is about to hold. The hashes of its blocks (of 4 MiB, each 32 bytes) in a row: a piece
+# What the object store holds, or is about to hold. The hashes of its blocks (of 2 MiB, each 32 bytes) in a row: a piece
 # is checked without reading the whole.
 kept_content = sa.Table(
     "kept_content",
@@ -71,9 +71,11 @@ class Kept(NamedTuple):
 
 # --- contents --------------------------------------------------------------------------------------------------------
 
+# An update that changes nothing: it waits for the sweeper, where DO NOTHING would go by the row that he is deleting.
 _KEEP = """
     INSERT INTO kept_content (branch, content_hash, size, block_hashes)
-    VALUES (%(branch)s, %(content_hash)s, %(size)s, %(block_hashes)s) ON CONFLICT DO NOTHING
+    VALUES (%(branch)s, %(content_hash)s, %(size)s, %(block_hashes)s)
+    ON CONFLICT (branch, content_hash) DO UPDATE SET size = excluded.size
 """
 _KEPT = """
     SELECT content_hash, size, block_hashes FROM kept_content

@@ -18,6 +18,7 @@ from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import RelatedParty, new_id
 from customers.account.domain import BillingAccount
 from customers.importing import store
+from customers.matching.indexing import leave_unindexed
 from customers.party.domain import Customer, Individual, Organization, Referrer
 from customers.party.store import references
 from svyaz.customers.v1 import import_pb2, import_pb2_grpc
@@ -191,6 +192,11 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
             self._bulk.write(unit, [prepared for draft in new for prepared in draft.prepared])
             rows = [reference for draft in new for reference in draft.references]
             copy_insert(unit, references.table.name, _REFERENCE_COLUMNS, rows)
+            # Those who are searched for; accounts are found by theirs.
+            found = [
+                prepared.row[0] for draft in new for prepared in draft.prepared if prepared.cls is not BillingAccount
+            ]
+            leave_unindexed(unit, branch, found)
         return lines
 
     @staticmethod

@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from chassis.config import MAX_PAGE_BYTES
 from chassis.convert import from_timestamp, to_message, to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import Collection, StandardMethods, fitting
 from customers.identity.store import members
 from customers.interaction import store
 from customers.interaction.domain import PartyInteraction
 from customers.interaction.ownership_store import away, ownership_of
-from customers.interaction.store import Entry, Timeline, Window
+from customers.interaction.store import Entry, Found, Timeline, Whose, Window
 from customers.interaction.substitution import standing_in
-from customers.interaction.wording import LONGEST_QUERY, snippet, wanted
+from customers.interaction.wording import LONGEST_QUERY, Wanted, snippet, wanted
 from customers.party.domain import Customer
 from customers.party.references import changed, created, refuse_when_referenced
 from svyaz.customers.v1 import interaction_pb2
 
 MOST_ENTRIES, MOST_FOUND = 200, 100
+_LONGEST_CURSOR = 500
 T = TypeVar("T")
 
 
@@ -47,6 +49,9 @@ class Interactions(StandardMethods):
         self._timeline.keep(unit, interaction)
 
     def _changed(self, unit: Unit, interaction: PartyInteraction) -> None:
+        if store.status_changed(interaction):
+            # As TMF683 calls it, unlike the other files.
+            unit.announce(interaction, "StatusChange")
         changed(unit, interaction)
         self._timeline.keep(unit, interaction)
 
@@ -75,22 +80,32 @@ class Interactions(StandardMethods):
     def ListTimeline(
         self, request: interaction_pb2.ListTimelineRequest, context: Any
     ) -> interaction_pb2.ListTimelineResponse:
-        """A customer's interactions, all his ids together; raises InvalidArgument INVALID_PAGE."""
+        """A customer's interactions, all his ids together; raises InvalidArgument INVALID_PAGE, BRANCH_REQUIRED."""
         limit = _limit(request, 50, MOST_ENTRIES)
         before = _decoded(request.cursor, lambda at, last: (datetime.fromisoformat(at), str(last)))
         window = _window(request, direction=request.direction)
         with self._database.unit() as unit:
-            ids = members(unit, request.customer_id) if request.customer_id else ()
-            past = store.past(unit, ids, window, before, limit + 1)
-            planned = store.planned(unit, ids, window, MOST_ENTRIES) if before is None else []
+            whose = self._whose(unit, request)
+            past = store.past(unit, whose, window, before, limit + 1)
+            planned = store.planned(unit, whose, window, MOST_ENTRIES) if before is None else []
             found = store.interactions(unit, [entry.interaction_id for entry in (*past, *planned)])
             named = _named(unit, request.customer_id, [*past, *planned])
-        more = past[limit - 1] if len(past) > limit else None
+        # What is planned is never more than half of an answer, however long the letters are.
+        shown = _shown(planned, found, named)
+        coming = shown[: fitting(shown, MAX_PAGE_BYTES // 2)]
+        shown = _shown(past[:limit], found, named)
+        been = shown[: fitting(shown, MAX_PAGE_BYTES // 2)]
+        last = been[-1] if been and len(been) < len(past) else None
         return interaction_pb2.ListTimelineResponse(
-            past=_shown(past[:limit], found, named),
-            planned=_shown(planned, found, named),
-            next_cursor=_encoded(more.at.isoformat(), more.interaction_id) if more is not None else "",
+            past=been,
+            planned=coming,
+            next_cursor=_encoded(from_timestamp(last.at).isoformat(), last.interaction.id) if last is not None else "",
         )
+
+    def _whose(self, unit: Unit, request: interaction_pb2.ListTimelineRequest) -> Whose:
+        if request.customer_id:
+            return Whose(members(unit, request.customer_id))
+        return Whose(branch=self._database.branch_for_create(PartyInteraction, request.branch))
 
     def SearchInteractions(
         self, request: interaction_pb2.SearchInteractionsRequest, context: Any
@@ -107,24 +122,25 @@ class Interactions(StandardMethods):
             query = wanted(request.query, region)
             customers = members(unit, request.customer_id) if request.customer_id else ()
             found = store.search(unit, query, customers, _window(request), after, limit + 1)
-            whole = store.interactions(unit, [one.interaction_id for one in found[:limit]])
-        items = []
-        for one in found[:limit]:
-            interaction = whole[one.interaction_id]
-            parts = snippet(store.text_of(interaction), one.headline, query, self._region_of(interaction.branch))
-            items.append(
-                interaction_pb2.FoundInteraction(
-                    interaction=to_message(interaction, interaction_pb2.PartyInteraction),
-                    customer_id=one.customer_id or "",
-                    at=to_timestamp(one.at),
-                    rank=one.rank,
-                    snippet=[interaction_pb2.SnippetPart(text=part.text, hit=part.hit) for part in parts],
-                )
-            )
-        last = found[limit - 1] if len(found) > limit else None
+            whole = store.interactions(unit, [one.interaction_id for one in found])
+        # One that has just been deleted isn't there any more.
+        found = [one for one in found if one.interaction_id in whole]
+        items = [self._found(one, whole[one.interaction_id], query) for one in found[:limit]]
+        number = fitting(items)
+        last = found[number - 1] if number < len(found) else None
         return interaction_pb2.SearchInteractionsResponse(
-            items=items,
+            items=items[:number],
             next_cursor=_encoded(last.rank, last.at.isoformat(), last.interaction_id) if last is not None else "",
+        )
+
+    def _found(self, one: Found, interaction: PartyInteraction, query: Wanted) -> interaction_pb2.FoundInteraction:
+        parts = snippet(store.text_of(interaction), one.headline, query, self._region_of(interaction.branch))
+        return interaction_pb2.FoundInteraction(
+            interaction=to_message(interaction, interaction_pb2.PartyInteraction),
+            customer_id=one.customer_id or "",
+            at=to_timestamp(one.at),
+            rank=f"{one.rank:.9f}",
+            snippet=[interaction_pb2.SnippetPart(text=part.text, hit=part.hit) for part in parts],
         )
 
 
@@ -156,6 +172,8 @@ def _shown(
             interaction=to_message(found[entry.interaction_id], interaction_pb2.PartyInteraction),
         )
         for entry in entries
+        # One that has just been deleted isn't there any more.
+        if entry.interaction_id in found
     ]
 
 
@@ -182,6 +200,8 @@ def _decoded(cursor: str, read: Callable[..., T]) -> T | None:
     if not cursor:
         return None
     try:
+        if len(cursor) > _LONGEST_CURSOR:
+            raise ValueError("too long")
         return read(*json.loads(base64.urlsafe_b64decode(cursor.encode())))
     except (ValueError, TypeError) as error:
         violations = [Violation("cursor", "not one that a page ended with")]

@@ -8,7 +8,7 @@ from chassis.timers import TimerHandler, cancel_timer, set_timer
 from chassis.types import new_id
 from customers.interaction import ownership_store as store
 from customers.interaction.domain import PartyInteraction
-from customers.interaction.ownership import Absence, CustomerOwnership, HandOver, HandOverState
+from customers.interaction.ownership import Absence, AbsenceState, CustomerOwnership, HandOver, HandOverState
 from customers.interaction.store import Timeline
 from customers.interaction.substitution import standing_in
 from customers.party.store import remember
@@ -56,6 +56,7 @@ class HandingOver:
             # Somebody else is changing it at the moment.
             set_timer(unit, hand_over.id, HAND_OVER, unit.at + PAUSE, hand_over.branch)
         else:
+            self._substitutes(unit, hand_over)
             hand_over.complete(unit.at)
 
     def _some(self, hand_over: HandOver) -> dict[str, object]:
@@ -91,6 +92,18 @@ class HandingOver:
             remember(unit, interaction)
             self._timeline.keep(unit, interaction)
         return len(found)
+
+    def _substitutes(self, unit: Unit, hand_over: HandOver) -> None:
+        """The successor stands in where the other one would have; for himself nobody does."""
+        condition = "branch = %(branch)s AND substitute = %(employee)s AND state <> %(ended)s ORDER BY id FOR UPDATE"
+        found = unit.load(Absence, condition, {**self._some(hand_over), "ended": str(AbsenceState.ENDED)})
+        for absence in found:
+            successor = hand_over.to_employee
+            absence.revise({"substitute": None if successor == absence.employee else successor}, unit.at)
+            unit.announce(absence, "HandOver")
+        if found:
+            unit.flush()
+            see_to_substitutes(unit, hand_over.branch)
 
     def _left(self, unit: Unit, hand_over: HandOver) -> bool:
         condition = "branch = %(branch)s AND {} = %(employee)s{} LIMIT 1"
@@ -144,7 +157,7 @@ def see_to_substitutes(unit: Unit, branch: str, without: str = "") -> None:
                 subject_id=absence_id,
                 subject_type=Absence.__name__,
                 description=f"{' → '.join(standing.chain)}: {standing.obstacle}",
-                team=standing.team,
+                team=standing.team or store.team_of(unit, branch, standing.chain[0]),
                 due_at=unit.at,
                 priority=MOST_URGENT,
             )

@@ -121,7 +121,8 @@ class HandOver(Aggregate):
     requested_by: str | None = None
     started_at: datetime | None = None
     completed_at: datetime | None = None
-    customers: int | None = None
+    # How many have changed hands: customers first.
+    portfolio: int | None = None
     work_items: int | None = None
     planned_interactions: int | None = None
 
@@ -135,11 +136,11 @@ class HandOver(Aggregate):
             violations = [Violation("to_employee", "the same employee")]
             raise InvalidArgument("SAME_EMPLOYEE", "nobody is his own successor", violations=violations)
         self.state, self.started_at = HandOverState.IN_PROGRESS, at
-        self.customers = self.work_items = self.planned_interactions = 0
+        self.portfolio = self.work_items = self.planned_interactions = 0
 
-    def count(self, customers: int, work_items: int, planned_interactions: int) -> None:
+    def count(self, portfolio: int, work_items: int, planned_interactions: int) -> None:
         """So many more have changed hands."""
-        self.customers = (self.customers or 0) + customers
+        self.portfolio = (self.portfolio or 0) + portfolio
         self.work_items = (self.work_items or 0) + work_items
         self.planned_interactions = (self.planned_interactions or 0) + planned_interactions
 

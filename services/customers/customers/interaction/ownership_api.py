@@ -8,9 +8,10 @@ from google.protobuf.message import Message
 from chassis.convert import from_timestamp, to_message
 from chassis.db import Database, Unit
 from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Violation
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import Collection, StandardMethods, fitting
 from chassis.timers import set_timer
 from chassis.types import new_id
+from customers.identity.collection import MembersCollection
 from customers.identity.store import survivor
 from customers.interaction import ownership_store as store
 from customers.interaction.handover import ABSENCE, HAND_OVER, HandingOver
@@ -34,7 +35,9 @@ class Responsibilities(StandardMethods):
     def __init__(self, database: Database, handing_over: HandingOver) -> None:
         self._database = database
         self._handing_over = handing_over
-        self._ownerships = Collection(database, CustomerOwnership, responsibility_pb2.CustomerOwnership)
+        self._ownerships = MembersCollection(
+            database, CustomerOwnership, responsibility_pb2.CustomerOwnership, by=("customer_id",)
+        )
         self._hand_overs = Collection(database, HandOver, responsibility_pb2.HandOver)
         absences = Collection(
             database,
@@ -117,11 +120,17 @@ class Responsibilities(StandardMethods):
         branch = self._database.branch_for_create(CustomerOwnership, request.branch)
         with self._database.unit() as unit:
             at = from_timestamp(request.at) if request.HasField("at") else unit.at
-            employee = request.employee or unit.call.principal.subject
-            owners = looked_after_by(employee, store.away(unit, [branch], at).get(branch, {}))
-            found = list(_of(unit, request.kind, branch, owners, request.after, limit + 1)) if owners else []
+            absent = store.away(unit, [branch], at).get(branch, {})
+            owners: Iterable[str] = (
+                store.left_to(unit, branch, request.team, absent)
+                if request.team
+                else looked_after_by(request.employee or unit.call.principal.subject, absent)
+            )
+            found = list(_of(unit, request, branch, owners, limit + 1))
+        items = [item for _, item in found[:limit]]
+        number = fitting(items)
         return responsibility_pb2.ListResponsibilitiesResponse(
-            items=[item for _, item in found[:limit]], next_after=found[limit - 1][0] if len(found) > limit else ""
+            items=items[:number], next_after=found[number - 1][0] if number < len(found) else ""
         )
 
     def HandOverEverything(
@@ -153,10 +162,20 @@ class Responsibilities(StandardMethods):
 _Item = tuple[str, responsibility_pb2.Responsibility]
 
 
-def _of(unit: Unit, kind: int, branch: str, owners: Iterable[str], after: str, most: int) -> Iterable[_Item]:
-    """The things of those employees after one, in the order of their ids."""
-    wanted = {"branch": branch, "owners": sorted(owners), "after": after, "most": most}
-    condition = "branch = %(branch)s AND {} = ANY(%(owners)s) AND id > %(after)s{} ORDER BY id LIMIT %(most)s"
+def _of(
+    unit: Unit,
+    request: responsibility_pb2.ListResponsibilitiesRequest,
+    branch: str,
+    owners: Iterable[str],
+    most: int,
+) -> Iterable[_Item]:
+    """The things of those employees, and those of the team that are nobody's, after one in the order of their ids."""
+    kind, after = request.kind, request.after
+    wanted = {"branch": branch, "owners": sorted(owners), "team": request.team, "after": after, "most": most}
+    condition = (
+        "branch = %(branch)s AND ({0} = ANY(%(owners)s) OR ({0} IS NULL AND %(team)s <> '' AND team = %(team)s))"
+        " AND id > %(after)s{1} ORDER BY id LIMIT %(most)s"
+    )
     if kind == _CUSTOMER:
         for one in unit.load(CustomerOwnership, condition.format("owner", ""), wanted):
             yield one.id, _item(one.owner, customer=to_message(one, responsibility_pb2.CustomerOwnership))
@@ -167,6 +186,9 @@ def _of(unit: Unit, kind: int, branch: str, owners: Iterable[str], after: str, m
         planned: Sequence[tuple[str, str]] = store.planned_of(unit, branch, owners, after, most)
         found = interactions(unit, [one for one, _ in planned])
         for one_id, owner in planned:
+            if one_id not in found:
+                # It has just been deleted.
+                continue
             message = to_message(found[one_id], interaction_pb2.PartyInteraction)
             yield one_id, _item(owner, planned_interaction=message)
 

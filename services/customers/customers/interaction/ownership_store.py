@@ -9,7 +9,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
 from customers.identity.store import members
 from customers.interaction.ownership import Absence, CustomerOwnership, HandOver, HandOverState
-from customers.interaction.substitution import Away
+from customers.interaction.substitution import Away, standing_in
 from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import responsibility_pb2
 
@@ -84,6 +84,30 @@ def absences_at(unit: Unit, branch: str, at: datetime) -> list[Absence]:
 def as_away(absences: Iterable[Absence]) -> dict[str, Away]:
     """Who is away by those absences."""
     return {one.employee or "": Away(one.employee or "", one.substitute, one.team) for one in absences}
+
+
+_TEAM = """
+    SELECT team FROM customer_ownership
+    WHERE branch = %(branch)s AND owner = %(employee)s AND team IS NOT NULL ORDER BY id DESC LIMIT 1
+"""
+
+
+def team_of(unit: Unit, branch: str, employee: str) -> str | None:
+    """The team in which an employee has customers, those that he was given last."""
+    with unit.cursor() as cursor:
+        row = cursor.execute(_TEAM, {"branch": branch, "employee": employee}).fetchone()
+    return str(row[0]) if row else None
+
+
+def left_to(unit: Unit, branch: str, team: str, away: Mapping[str, Away]) -> list[str]:
+    """Those for whom nobody stands in, and whose things are the team's meanwhile: as their absences say, else as their
+    customers do."""
+    standings = {employee: standing_in(employee, None, away) for employee in away}
+    return [
+        employee
+        for employee, standing in standings.items()
+        if standing.employee is None and (standing.team or team_of(unit, branch, employee)) == team
+    ]
 
 
 _ALONE = "SELECT pg_advisory_xact_lock(hashtextextended(%(what)s, 0))"

@@ -137,6 +137,14 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Whose:
+    """Whose timeline: that of all ids of a customer, or what a branch has said with people who aren't known."""
+
+    members: Sequence[str] = ()
+    branch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """What part of a timeline is wanted: from an instant (included) to another (excluded), on some channels, in one
     direction; empty and None: whatever there is."""
@@ -156,11 +164,9 @@ _ENTRIES = """
     ) AS entry ORDER BY {order} LIMIT %(most)s
 """
 _OF_NOBODY = """
-    SELECT entry.* FROM unnest(%(branches)s::text[]) AS known (branch) CROSS JOIN LATERAL (
-        SELECT interaction_id, branch, at, planned, owner FROM timeline_entry
-        WHERE customer_id IS NULL AND branch = known.branch AND {wanted}
-        ORDER BY {order} LIMIT %(most)s
-    ) AS entry ORDER BY {order} LIMIT %(most)s
+    SELECT interaction_id, branch, at, planned, owner FROM timeline_entry
+    WHERE customer_id IS NULL AND branch = %(branch)s AND {wanted}
+    ORDER BY {order} LIMIT %(most)s
 """
 _WANTED = """
     planned = {planned}
@@ -177,25 +183,21 @@ _PAST = {
 _PLANNED = {"wanted": _WANTED.format(planned="true"), "order": "at, interaction_id"}
 
 
-def past(
-    unit: Unit, members: Sequence[str], window: Window, before: tuple[datetime, str] | None, most: int
-) -> list[Entry]:
-    """What was, newest first, from before an entry on; of nobody known where there are no members."""
+def past(unit: Unit, whose: Whose, window: Window, before: tuple[datetime, str] | None, most: int) -> list[Entry]:
+    """What was, newest first, from before an entry on."""
     after = {"before": before[0] if before else None, "before_id": before[1] if before else ""}
-    return _entries(unit, _PAST, members, window, {**after, "most": most})
+    return _entries(unit, _PAST, whose, window, {**after, "most": most})
 
 
-def planned(unit: Unit, members: Sequence[str], window: Window, most: int) -> list[Entry]:
+def planned(unit: Unit, whose: Whose, window: Window, most: int) -> list[Entry]:
     """What is to come, what is to be first first."""
-    return _entries(unit, _PLANNED, members, window, {"most": most})
+    return _entries(unit, _PLANNED, whose, window, {"most": most})
 
 
-def _entries(
-    unit: Unit, kind: Mapping[str, str], members: Sequence[str], window: Window, more: Mapping[str, Any]
-) -> list[Entry]:
+def _entries(unit: Unit, kind: Mapping[str, str], whose: Whose, window: Window, more: Mapping[str, Any]) -> list[Entry]:
     parameters = {
-        "members": list(members),
-        "branches": list(unit.call.principal.branches),
+        "members": list(whose.members),
+        "branch": whose.branch,
         "since": window.since,
         "until": window.until,
         "direction": window.direction,
@@ -203,8 +205,13 @@ def _entries(
         **more,
     }
     with unit.cursor() as cursor:
-        rows = cursor.execute((_ENTRIES if members else _OF_NOBODY).format(**kind), parameters).fetchall()
+        rows = cursor.execute((_ENTRIES if whose.members else _OF_NOBODY).format(**kind), parameters).fetchall()
     return [Entry(*row) for row in rows]
+
+
+def status_changed(interaction: PartyInteraction) -> bool:
+    """Whether this transaction has changed the status."""
+    return bool(sa.inspect(interaction).attrs["status"].history.has_changes())
 
 
 def interactions(unit: Unit, ids: Sequence[str]) -> dict[str, PartyInteraction]:

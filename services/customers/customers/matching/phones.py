@@ -80,3 +80,7 @@ class BranchRegions:
     def region(self, branch: str) -> str:
         """The branch's country, ISO 3166-1."""
         return self._regions.get(branch, self._other)
+
+    def all(self) -> list[str]:
+        """Each country once."""
+        return list(dict.fromkeys((*self._regions.values(), self._other)))

@@ -7,8 +7,8 @@ from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from customers.party import hierarchy, store
-from customers.party.domain import Customer, Individual, Organization
-from customers.party.references import changed, collection, created, refuse_when_referenced
+from customers.party.domain import Customer, Individual, Organization, Referrer
+from customers.party.references import Watcher, collection
 from svyaz.customers.v1 import customers_pb2, party_pb2
 
 # What an order asks about customers and accounts, by their ids.
@@ -29,47 +29,33 @@ def _verify(unit: Unit, customer: Customer) -> None:
     customer.verify(branch is not None)
 
 
-def _customer_created(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    created(unit, customer)
+class _Hierarchy:
+    """What lies above and below an organization is kept with it."""
+
+    def created(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate), new=True)
+
+    def changed(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.state(unit, _organization(aggregate))
+
+    def deleted(self, unit: Unit, aggregate: Referrer) -> None:
+        hierarchy.forget(unit, _organization(aggregate))
 
 
-def _customer_changed(unit: Unit, customer: Customer) -> None:
-    _verify(unit, customer)
-    changed(unit, customer)
-
-
-def _organization_created(unit: Unit, organization: Organization) -> None:
-    hierarchy.state(unit, organization, new=True)
-    created(unit, organization)
-
-
-def _organization_changed(unit: Unit, organization: Organization) -> None:
-    hierarchy.state(unit, organization)
-    changed(unit, organization)
-
-
-def _organization_deleted(unit: Unit, organization: Organization) -> None:
-    refuse_when_referenced(unit, organization)
-    hierarchy.forget(unit, organization)
+def _organization(aggregate: Referrer) -> Organization:
+    assert isinstance(aggregate, Organization)
+    return aggregate
 
 
 class Parties(StandardMethods):
     """TMF632, with what lies above and below an organization, and who lives together."""
 
-    def __init__(self, database: Database, kind: CollectionKind = Collection) -> None:
+    def __init__(self, database: Database, kind: CollectionKind = Collection, watchers: Sequence[Watcher] = ()) -> None:
         self._database = database
         super().__init__(
             party_pb2.DESCRIPTOR.services_by_name["PartyService"],
-            collection(database, Individual, party_pb2.Individual, kind),
-            kind(
-                database,
-                Organization,
-                party_pb2.Organization,
-                creating=_organization_created,
-                changed=_organization_changed,
-                deleting=_organization_deleted,
-            ),
+            collection(database, Individual, party_pb2.Individual, kind, watchers),
+            collection(database, Organization, party_pb2.Organization, kind, [_Hierarchy(), *watchers]),
         )
 
     def GetOrganizationHierarchy(
@@ -128,20 +114,17 @@ class Customers(StandardMethods):
     """TMF629, and what an order asks before it is taken."""
 
     def __init__(
-        self, database: Database, ordering_context: OrderingContext, kind: CollectionKind = Collection
+        self,
+        database: Database,
+        ordering_context: OrderingContext,
+        kind: CollectionKind = Collection,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self._database = database
         self._ordering_context = ordering_context
         super().__init__(
             customers_pb2.DESCRIPTOR.services_by_name["CustomerService"],
-            kind(
-                database,
-                Customer,
-                customers_pb2.Customer,
-                creating=_customer_created,
-                changed=_customer_changed,
-                deleting=refuse_when_referenced,
-            ),
+            collection(database, Customer, customers_pb2.Customer, kind, watchers, _verify),
         )
 
     def GetOrderingContext(

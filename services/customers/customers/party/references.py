@@ -1,7 +1,7 @@
 """What is referred to stays."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -64,8 +64,42 @@ def found_by_reference(table: sa.Table, *paths: str) -> Callable[[Filters], tupl
     return conditions
 
 
+class Watcher(Protocol):
+    """Another sub-domain that keeps what parties and customers say of themselves: in the transaction that says it."""
+
+    def created(self, unit: Unit, aggregate: Referrer) -> None: ...
+
+    def changed(self, unit: Unit, aggregate: Referrer) -> None: ...
+
+    def deleted(self, unit: Unit, aggregate: Referrer) -> None: ...
+
+
 def collection(
-    database: Database, cls: Any, message: Any, kind: Callable[..., Collection[Any, Any]] = Collection
+    database: Database,
+    cls: Any,
+    message: Any,
+    kind: Callable[..., Collection[Any, Any]] = Collection,
+    watchers: Sequence[Watcher] = (),
+    verify: Callable[[Unit, Any], None] = lambda unit, aggregate: None,
 ) -> Collection[Any, Any]:
-    """The standard methods of something that refers to others, and may be referred to."""
-    return kind(database, cls, message, creating=created, changed=changed, deleting=refuse_when_referenced)
+    """The standard methods of something that refers to others, and may be referred to; `verify` refuses by raising,
+    `kind` is Collection, or one that knows of merges."""
+
+    def creating(unit: Unit, aggregate: Referrer) -> None:
+        verify(unit, aggregate)
+        created(unit, aggregate)
+        for watcher in watchers:
+            watcher.created(unit, aggregate)
+
+    def changing(unit: Unit, aggregate: Referrer) -> None:
+        verify(unit, aggregate)
+        changed(unit, aggregate)
+        for watcher in watchers:
+            watcher.changed(unit, aggregate)
+
+    def deleting(unit: Unit, aggregate: Referrer) -> None:
+        refuse_when_referenced(unit, aggregate)
+        for watcher in watchers:
+            watcher.deleted(unit, aggregate)
+
+    return kind(database, cls, message, creating=creating, changed=changing, deleting=deleting)

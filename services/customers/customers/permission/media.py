@@ -9,6 +9,7 @@ import phonenumbers
 from phonenumbers import timezone
 
 from chassis.types import ContactMedium, MediumCharacteristic
+from customers.matching import phones
 from customers.permission.domain import known_zone
 from customers.permission.facts import Medium
 from customers.permission.values import BAD_STATES, LocalInterval, MediumKind, PointState, RegionZone
@@ -61,23 +62,13 @@ def normalised(kind: MediumKind, text: str, region: str | None) -> Normalised:
     """A number in E.164 (one without a country is one of the region's), anything else in small letters without blanks
     around it."""
     if kind is MediumKind.PHONE:
-        return _phone(text, region)
+        number = phones.normalised(text, region or phones.NO_REGION)
+        return Normalised(number) if number is not None else Normalised(" ".join(text.split()), well_formed=False)
     plain = " ".join(text.split()).casefold()
     if kind is MediumKind.EMAIL:
         name, _, host = plain.rpartition("@")
         return Normalised(plain, bool(name and "." in host and " " not in plain))
     return Normalised(plain, bool(plain))
-
-
-@lru_cache(maxsize=65_536)
-def _phone(text: str, region: str | None) -> Normalised:
-    try:
-        number = phonenumbers.parse(text, region)
-    except phonenumbers.NumberParseException:
-        return Normalised(" ".join(text.split()), well_formed=False)
-    if not phonenumbers.is_possible_number(number):
-        return Normalised(" ".join(text.split()), well_formed=False)
-    return Normalised(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
 @lru_cache(maxsize=65_536)

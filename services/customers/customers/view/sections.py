@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.convert import from_timestamp
+from customers.interaction.domain import InteractionStatus, status_of
 from svyaz.catalog.v1 import qualification_pb2, recommendation_pb2
 from svyaz.customers.v1 import (
     account_pb2,
@@ -18,11 +19,13 @@ from svyaz.customers.v1 import (
     document_pb2,
     identity_pb2,
     interaction_pb2,
+    loyalty_pb2,
     party_pb2,
     party_role_pb2,
     permission_pb2,
     responsibility_pb2,
     task_pb2,
+    value_pb2,
     view_pb2,
 )
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
@@ -113,8 +116,10 @@ def _agreed(agreement: agreement_pb2.Agreement) -> datetime | None:
 
 
 def _took_place(interaction: interaction_pb2.PartyInteraction) -> datetime | None:
+    # What is planned is so since somebody has said so, not from the time on for which it is planned.
     period = interaction.interaction_date
-    return _at(period.start_date_time, there=period.HasField("start_date_time"))
+    past = status_of(interaction.status) is not InteractionStatus.PLANNED
+    return _at(period.start_date_time, there=past and period.HasField("start_date_time"))
 
 
 _OVER = frozenset(
@@ -145,7 +150,7 @@ _DONE = frozenset(
 _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_PROGRESS})
 
 # Planned or under way, as TMF683 spells them.
-_AHEAD = frozenset({"planned", "opened", "inProgress"})
+_AHEAD = frozenset({InteractionStatus.PLANNED, InteractionStatus.OPENED, InteractionStatus.IN_PROGRESS})
 # As TMF651 spells them.
 _PAST = frozenset({"rejected", "terminated", "expired"})
 
@@ -202,7 +207,7 @@ SECTIONS: Mapping[str, Section] = {
         message=interaction_pb2.PartyInteraction,
         subjects=_parties,
         since=_took_place,
-        open=lambda interaction: interaction.status in _AHEAD,
+        open=lambda interaction: status_of(interaction.status) in _AHEAD,
     ),
     "CustomerOwnership": Section(
         name="customer_ownership",
@@ -242,6 +247,26 @@ SECTIONS: Mapping[str, Section] = {
         subjects=_customer,
         open=lambda item: item.state in _UNDONE,
     ),
+    "LoyaltyProgramMember": Section(
+        name="loyalty_program_member",
+        message=loyalty_pb2.LoyaltyProgramMember,
+        subjects=lambda member: (member.customer.id,),
+        # So what is about the member is about the customer.
+        refers=_self,
+    ),
+    "LoyaltyBalance": Section(
+        name="loyalty_balance",
+        message=loyalty_pb2.LoyaltyBalance,
+        subjects=lambda balance: (balance.loyalty_program_member.id,),
+    ),
+    "ClubCard": Section(
+        name="club_card",
+        message=loyalty_pb2.ClubCard,
+        subjects=lambda card: (card.member_id,),
+        open=lambda card: card.state != loyalty_pb2.CLUB_CARD_STATE_REPLACED,
+        most=5,
+    ),
+    "CustomerValue": Section(name="customer_value", message=value_pb2.CustomerValue, subjects=_self),
     "ProductOfferingQualification": Section(
         name="product_offering_qualification",
         message=qualification_pb2.ProductOfferingQualification,

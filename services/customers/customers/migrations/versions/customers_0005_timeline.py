@@ -205,7 +205,7 @@ def upgrade() -> None:
         sa.Column("requested_by", sa.Text(), nullable=True),
         sa.Column("started_at", sa.TIMESTAMP(timezone=True), nullable=True),
         sa.Column("completed_at", sa.TIMESTAMP(timezone=True), nullable=True),
-        sa.Column("customers", sa.BigInteger(), nullable=True),
+        sa.Column("portfolio", sa.BigInteger(), nullable=True),
         sa.Column("work_items", sa.BigInteger(), nullable=True),
         sa.Column("planned_interactions", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("id"),

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "customers_0007"
-down_revision = "customers_0005"
+down_revision = "customers_0006"
 branch_labels = None
 depends_on = None
 

@@ -6,7 +6,7 @@ from alembic import op
 from chassis.db import isolate
 
 revision = "customers_0011"
-down_revision = "customers_0008"
+down_revision = "customers_0010"
 branch_labels = None
 depends_on = None
 

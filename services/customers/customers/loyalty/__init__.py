@@ -1,0 +1,1 @@
+"""Loyalty: programmes, members and their points (TMF658)."""

@@ -1,0 +1,184 @@
+"""Finding parties by whatever is known of them: keys first, then those who have them, the best answers first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from chassis.db import Unit
+from customers.matching import store
+from customers.matching.keys import Kind, looked_up, pairs
+from customers.matching.phones import BranchRegions
+from customers.matching.query import Asked, Found, answers, nearness, parse
+
+# Candidates that are looked at in full; parties found by more of what was asked for come first.
+MOST_CANDIDATES = 200
+# Of those whose given and family name sound so, so many leave no place for who is less like.
+_ENOUGH = 40
+
+_PARTIES = """
+    SELECT id, branch, 'Individual', ARRAY[given_name, middle_name, family_name, full_name, formatted_name, legal_name]
+        FROM individual WHERE id = ANY (%(ids)s)
+    UNION ALL
+    SELECT id, branch, 'Organization', ARRAY[name, trading_name] FROM organization WHERE id = ANY (%(ids)s)
+    UNION ALL
+    SELECT id, branch, 'Customer', ARRAY[name] FROM customer WHERE id = ANY (%(ids)s)
+"""
+# Who refers to a party is known by an index of its own; which of them engage it, by what they say.
+_CUSTOMERS = """
+    SELECT DISTINCT customer.engaged_party ->> 'id', customer.id, customer.name, customer.status
+    FROM reference JOIN customer ON customer.id = reference.referrer_id
+    WHERE reference.target_id = ANY (%(ids)s) AND reference.referrer_type = 'Customer'
+        AND customer.engaged_party ->> 'id' = ANY (%(ids)s)
+    ORDER BY customer.id
+"""
+_WAITING = "SELECT coalesce(sum(cardinality(source_id)), 0) FROM unindexed"
+
+
+@dataclass(slots=True)
+class Match:
+    """A party that answers."""
+
+    party_id: str
+    party_type: str
+    branch: str
+    names: Sequence[str]
+    score: float
+    found: Sequence[Found]
+    # (id, name, status)
+    customers: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        given, *others = self.names
+        return " ".join(dict.fromkeys((given, *others)))
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """Who was found by which of the things that are asked for."""
+
+    hits: dict[str, dict[int, tuple[Kind, str]]] = field(default_factory=dict)
+    named: dict[str, int] = field(default_factory=dict)
+    truncated: bool = False
+
+    def hit(self, party: str, number: int, kind: Kind, value: str) -> None:
+        self.hits.setdefault(party, {}).setdefault(number, (kind, value))
+
+    def name(self, party: str, words: int) -> None:
+        self.named[party] = max(words, self.named.get(party, 0))
+
+    def best(self) -> list[str]:
+        everybody = dict.fromkeys((*self.hits, *self.named))
+        weight = {party: len(self.hits.get(party, ())) + self.named.get(party, 0) for party in everybody}
+        ordered = sorted(everybody, key=lambda party: (-weight[party], party))
+        self.truncated |= len(ordered) > MOST_CANDIDATES
+        return ordered[:MOST_CANDIDATES]
+
+
+def search(
+    unit: Unit,
+    query: str,
+    *,
+    branches: Sequence[str] | None,
+    regions: BranchRegions,
+    party_type: str = "",
+    customers_only: bool = False,
+    limit: int = 20,
+) -> tuple[list[Match], bool]:
+    """The best answers of the branches (None: of all that the caller may see), and whether there may be more."""
+    asked = parse(query, regions.all() if branches is None else [regions.region(branch) for branch in branches])
+    candidates = _Candidates()
+    _by_keys(unit, asked, branches, candidates)
+    _by_names(unit, [(number, one) for number, one in enumerate(asked) if one.is_name], branches, candidates)
+    matches = _answering(unit, asked, candidates, party_type)
+    _with_customers(unit, matches[:MOST_CANDIDATES] if customers_only else matches[:limit])
+    if customers_only:
+        matches = [match for match in matches if match.customers]
+    return matches[:limit], candidates.truncated or len(matches) > limit
+
+
+def _by_keys(unit: Unit, asked: Sequence[Asked], branches: Sequence[str] | None, candidates: _Candidates) -> None:
+    numbers = {key: number for number, one in enumerate(asked) for key in one.keys}
+    count: dict[tuple[Kind, str], int] = {}
+    for kind, value, _, party in store.look_up(unit, list(numbers), branches):
+        count[kind, value] = count.get((kind, value), 0) + 1
+        candidates.hit(party, numbers[kind, value], kind, value)
+    candidates.truncated |= any(found >= store.MOST_OF_A_KEY for found in count.values())
+
+
+def _by_names(
+    unit: Unit, asked: Sequence[tuple[int, Asked]], branches: Sequence[str] | None, candidates: _Candidates
+) -> None:
+    if not asked:
+        return
+    known = [_known_words(unit, one.text, branches) for _, one in asked]
+    known = [words for words in known if words]
+    if len(known) == 1:
+        keys = [(Kind.NAME, word) for word in known[0]]
+        # The likest first: a frequent one leaves no place for those that are less like.
+        for _, _, _, party in store.look_up(unit, keys, branches, MOST_CANDIDATES // 2):
+            candidates.name(party, 1)
+        candidates.truncated |= len(candidates.named) >= MOST_CANDIDATES // 2
+        return
+    # Given and family name by their sound are one key: the commonest names are found as fast as the rarest.
+    sounding = {
+        (Kind.PAIR, key): 2 for (_, one), (_, other) in combinations(asked, 2) for key in pairs(one.text, other.text)
+    }
+    for _, _, _, party in store.look_up(unit, list(sounding), branches):
+        candidates.name(party, 2)
+    if len(candidates.named) < _ENOUGH:
+        for one, other in combinations(known, 2):
+            for _, party in store.with_both(unit, one, other, branches):
+                candidates.name(party, 2)
+    if not candidates.named:
+        keys = [(Kind.NAME, word) for found in known for word in found[:8]]
+        for _, _, _, party in store.look_up(unit, keys, branches, 20):
+            candidates.name(party, 1)
+
+
+def _known_words(unit: Unit, word: str, branches: Sequence[str] | None) -> list[str]:
+    """Those words of the names that are known which are like the one that is asked for, the likest first."""
+    rated: list[tuple[float, str]] = []
+    for known in store.words_like(unit, looked_up(word), branches):
+        near = nearness(word, known)
+        if near > 0.0:
+            rated.append((near, known))
+    return [known for _, known in sorted(rated, key=lambda one: (-one[0], one[1]))[: store.MOST_WORDS]]
+
+
+def _answering(unit: Unit, asked: Sequence[Asked], candidates: _Candidates, party_type: str) -> list[Match]:
+    ids = candidates.best()
+    if not ids:
+        return []
+    with unit.cursor() as cursor:
+        rows = cursor.execute(_PARTIES, {"ids": ids}).fetchall()
+    matches = []
+    for party, branch, kind, names in rows:
+        if party_type and kind != party_type:
+            continue
+        named = [name for name in names if name]
+        score, found = answers(asked, named, candidates.hits.get(party, {}))
+        if found:
+            matches.append(Match(party, kind, branch, named or [""], score, found))
+    return sorted(matches, key=lambda match: (-match.score, match.party_id))
+
+
+def _with_customers(unit: Unit, matches: Iterable[Match]) -> None:
+    by_party = {match.party_id: match for match in matches}
+    if not by_party:
+        return
+    with unit.cursor() as cursor:
+        rows = cursor.execute(_CUSTOMERS, {"ids": list(by_party)}).fetchall()
+    for party, customer, name, status in rows:
+        by_party[party].customers.append((customer, name or "", status or ""))
+    for match in by_party.values():
+        if match.party_type == "Customer":
+            match.customers.append((match.party_id, match.name, ""))
+
+
+def waiting(unit: Unit) -> int:
+    """Parties and customers that came in bulk and can't be found yet."""
+    with unit.cursor() as cursor:
+        row = cursor.execute(_WAITING).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,148 @@
+"""TMF658: programmes, members, accounts and balances over REST, by TM Forum's file and by each rule of our dialect."""
+
+from typing import Any
+
+import pytest
+
+from tests.contract.specs import PATHS, Spec, same
+from tests.running import Api
+
+PROGRAM, MEMBER = PATHS["loyaltyProgramProductSpec"], PATHS["loyaltyProgramMember"]
+ACCOUNT, BALANCE = PATHS["loyaltyAccount"], PATHS["loyaltyBalance"]
+SCHEMAS = {PROGRAM: "LoyaltyProgramProductSpec", MEMBER: "LoyaltyProgramMember"}
+LEAST: dict[str, dict[str, Any]] = {PROGRAM: {"name": "Club", "productNumber": "C-1"}, MEMBER: {}}
+BOTH = pytest.mark.parametrize("path", [PROGRAM, MEMBER])
+
+
+def enrolled(api: Api, **more: Any) -> dict[str, Any]:
+    """A member of a new programme."""
+    program = api.made(PROGRAM, LEAST[PROGRAM])
+    return api.made(MEMBER, {"name": "Aigul", "loyaltyProgramProductSpec": {"id": program["id"]}, **more})
+
+
+def refused(answer: Any, status: int, code: str) -> list[str]:
+    """The attributes that a refusal names."""
+    assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
+    return [detail["path"] for detail in answer.json().get("details", [])]
+
+
+@BOTH
+def test_the_least_lives_and_dies_as_a_kit_would_have_it(api: Api, specs: dict[str, Spec], path: str) -> None:
+    answer = api.post(path, LEAST[path])
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert answer.headers["Location"] == made["href"] == f"{path}/{made['id']}"
+    assert made["@type"] == SCHEMAS[path]
+    for document in (made, api.get(made["href"]).json(), api.get(path, params={"id": made["id"]}).json()[0]):
+        assert not list(same(LEAST[path], document))
+        specs["loyalty"].check(SCHEMAS[path], document)
+    assert api.get(made["href"]).json() == made
+    selected = api.get(path, params={"id": made["id"], "fields": "name"}).json()[0]
+    assert selected.keys() == {"id", "href", "@type"} | (made.keys() & {"name"})
+    assert api.made(path, LEAST[path])["id"] != made["id"]
+    changed = api.patch(made["href"], {"name": "renamed"})
+    assert (changed.status_code, changed.json()["name"]) == (200, "renamed")
+    specs["loyalty"].check(SCHEMAS[path], changed.json())
+    assert api.delete(made["href"]).status_code == 204
+    gone = api.get(made["href"])
+    assert gone.status_code == 404
+    specs["loyalty"].check("Error", gone.json())
+
+
+def test_a_programme_needs_a_name_and_a_number(api: Api) -> None:
+    assert refused(api.post(PROGRAM, {"name": "Club"}), 400, "BAD_ATTRIBUTE") == ["productNumber"]
+    assert refused(api.post(PROGRAM, {"productNumber": "1"}), 400, "BAD_ATTRIBUTE") == ["name"]
+
+
+def test_a_patch_merges_and_unknown_attributes_stay(api: Api) -> None:
+    made = api.made(
+        PROGRAM,
+        LEAST[PROGRAM]
+        | {
+            "brand": "Svyaz",
+            "description": "for all",
+            "validFor": {"startDateTime": "2026-01-01T00:00:00Z", "endDateTime": "2126-01-01T00:00:00Z"},
+            "partner": {"name": "Bank", "rate": 2},
+        },
+    )
+    patch = {"description": None, "validFor": {"endDateTime": None}, "partner": {"rate": None}}
+    shown = api.patch(made["href"], patch).json()
+    expected = made | {"validFor": {"startDateTime": "2026-01-01T00:00:00Z"}, "partner": {"name": "Bank"}}
+    del expected["description"]
+    assert shown == expected == api.get(made["href"]).json()
+    reversed_period = {"startDateTime": "2026-01-02T00:00:00Z", "endDateTime": "2026-01-01T00:00:00Z"}
+    assert refused(api.patch(made["href"], {"validFor": reversed_period}), 400, "CONTRADICTION") == ["validFor"]
+
+
+def test_lists_are_counted_paged_sorted_and_filtered(api: Api) -> None:
+    for word in ("c", "a", "b"):
+        api.made(
+            PROGRAM, {"name": f"page {word}", "productNumber": word, "brand": "Paged", "needsLoyaltyAccount": True}
+        )
+    paged = {"brand": "Paged", "sort": "-name"}
+    answer = api.get(PROGRAM, params=paged | {"limit": "2"})
+    assert answer.status_code == 206
+    assert (answer.headers["X-Total-Count"], answer.headers["X-Result-Count"]) == ("3", "2")
+    assert [one["name"] for one in answer.json()] == ["page c", "page b"]
+    for stated, found in (
+        ({"name": '"page a"'}, 1),
+        ({"productNumber": "a,b"}, 2),
+        ({"name.regex": "page [ab]"}, 2),
+        ({"needsLoyaltyAccount": "true", "productNumber.ne": "a"}, 2),
+        ({"needsLoyaltyAccount": "false"}, 0),
+    ):
+        assert len(api.get(PROGRAM, params=paged | stated).json()) == found, stated
+
+
+def test_a_member_of_a_programme_has_an_account_and_a_balance_that_refer_to_it(
+    api: Api, specs: dict[str, Spec]
+) -> None:
+    party = {"id": "500", "@referredType": "Individual"}
+    customer = api.made(PATHS["customer"], {"name": "Aigul", "engagedParty": party})
+    member = enrolled(api, customer={"id": customer["id"]}, status="active")
+    specs["loyalty"].check("LoyaltyProgramMember", member)
+    account = api.get(member["loyaltyAccount"]["href"]).json()
+    balance = api.get(member["loyaltyBalance"]["href"]).json()
+    specs["loyalty"].check("LoyaltyAccount", account)
+    specs["loyalty"].check("LoyaltyBalance", balance)
+    assert account["loyaltyProgramMember"]["href"] == balance["loyaltyProgramMember"]["href"] == member["href"]
+    assert balance["quantity"] == {"unit": "points", "value": 0}
+    assert (balance["pending"], balance["reserved"], balance["owed"]) == (0, 0, 0)
+    for path, document in ((ACCOUNT, account), (BALANCE, balance)):
+        assert api.get(path, params={"loyaltyProgramMember.id": member["id"]}).json() == [document]
+    found = api.get(MEMBER, params={"customer.id": customer["id"]}).json()
+    assert [one["id"] for one in found] == [member["id"]]
+    again = {"customer": {"id": customer["id"]}, "loyaltyProgramProductSpec": member["loyaltyProgramProductSpec"]}
+    assert api.post(MEMBER, again).json()["code"] == "ALREADY_ENROLLED"
+    assert api.delete(member["loyaltyProgramProductSpec"]["href"]).json()["code"] == "REFERENCED"
+    assert api.delete(PATHS["customer"] + "/" + customer["id"]).json()["code"] == "REFERENCED"
+
+
+def test_a_balance_is_what_the_ledger_comes_to_and_nobody_sets_it(api: Api) -> None:
+    member = enrolled(api)
+    for path, href in ((BALANCE, member["loyaltyBalance"]["href"]), (ACCOUNT, member["loyaltyAccount"]["href"])):
+        assert api.post(path, {"quantity": {"unit": "points", "value": 5}}).status_code == 405
+        assert api.patch(href, {"quantity": {"unit": "points", "value": 5}}).status_code == 405
+        assert api.delete(href).status_code == 405
+    assert api.get(member["loyaltyBalance"]["href"]).json()["quantity"]["value"] == 0
+
+
+def test_what_is_ours_to_say_of_a_member_cant_be_said_by_others(api: Api) -> None:
+    member = enrolled(api)
+    claimed = {"tier": "platinum", "loyaltyBalance": {"id": "mine"}, "enrolledAt": "1999-01-01T00:00:00Z"}
+    shown = api.patch(member["href"], claimed).json()
+    assert {name: shown.get(name) for name in claimed} == {name: member.get(name) for name in claimed}
+
+
+def test_an_unknown_programme_or_customer_is_named(api: Api) -> None:
+    answer = api.post(MEMBER, {"loyaltyProgramProductSpec": {"id": "nothing"}})
+    assert refused(answer, 400, "UNKNOWN_PROGRAM") == ["loyaltyProgramProductSpec.id"]
+    answer = api.post(MEMBER, {"customer": {"id": "nobody"}})
+    assert refused(answer, 400, "UNKNOWN_CUSTOMER") == ["customer.id"]
+
+
+def test_known_attributes_are_checked(api: Api) -> None:
+    answer = api.post(MEMBER, {"name": 5, "ValidFor": {"endDateTime": "soon"}})
+    assert sorted(refused(answer, 400, "BAD_ATTRIBUTE")) == ["ValidFor.endDateTime", "name"]
+    strict = api.client.post(PROGRAM, json=LEAST[PROGRAM] | {"x": 1}, headers={"Prefer": "handling=strict"})
+    assert refused(strict, 400, "BAD_ATTRIBUTE") == ["x"]
