@@ -412,7 +412,7 @@ def test_every_table_says_what_an_erasure_means_for_it() -> None:
 
 
 # What is nobody's: employees, and what others are made after.
-NOBODY = {"Absence", "AgreementSpecification", "DocumentSpecification", "HandOver", "DuplicateCandidate"}
+NOBODY = {"Absence", "AgreementSpecification", "DocumentSpecification", "HandOver"}
 
 
 def test_every_kind_about_a_person_is_found_by_an_erasure() -> None:

@@ -57,7 +57,8 @@ duplicate_candidate = aggregate_table(
 )
 duplicate_search = aggregate_table(metadata, "duplicate_search", DuplicateSearch)
 
-under_merge(UnderMerge.OWN, party_key, unindexed, duplicate_candidate, duplicate_search)
+under_merge(UnderMerge.OWN, party_key, unindexed, duplicate_search)
+under_merge(UnderMerge.OWN, duplicate_candidate, columns=("first_id", "second_id"))
 under_merge(UnderMerge.NONE, name_word)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
