@@ -76,7 +76,9 @@ class Maker:
             int: lambda: draw.choice((0, -1, 2**31 - 1, -(2**31), draw.randint(-1000, 1000))),
             # A text without presence can't be told from none when it is empty.
             str: lambda: draw.choice(
-                EXTENSIONS if field.name == "extensions" else self._texts[not field.has_presence :]
+                EXTENSIONS
+                if field.name == "extensions" or field.GetOptions().Extensions[options_pb2.json]
+                else self._texts[not field.has_presence :]
             ),
         }
         if kind in makers:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from chassis import calls
 from chassis.auth import EVERY_BRANCH
 from chassis.db import Database, Unit
+from chassis.events import Failure, attempt
 from chassis.leases import Lease
 from chassis.threads import keep_running
 from customers.matching import identifiers, phones
@@ -83,7 +84,10 @@ class Searches:
         while not self._stopping.wait(POLL_SECONDS):
             if self._lease.held():
                 with calls.using(calls.Call.background("customers", COMMAND, branches=(EVERY_BRANCH,))):
-                    self._next()
+                    done = attempt(self._next)
+                if isinstance(done, Failure):
+                    # The database is gone for a moment, say: whoever asked still waits for his search.
+                    log.warning("a search waits", extra={"fields": {"error": done.error}})
 
     def _next(self) -> None:
         with self._database.unit() as unit:
