@@ -141,7 +141,7 @@ ACTIONS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(st.tuples(AMOUNTS, st.integers(1, 4), st.booleans()), min_size=1, max_size=4),
     st.lists(st.tuples(st.lists(ACTIONS, min_size=1, max_size=2), st.booleans()), min_size=1, max_size=3),

@@ -274,7 +274,7 @@ def compiled_again(inputs: dict[str, Any]) -> dict[str, Offer]:
     return {data["id"]: parse_offer(data) for data in inputs["offers"]}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(ITEMS, catalogs(), CONTEXTS, RULES, bases())
 def test_a_receipt_holds_all_that_its_answer_rests_on(
     item: Item, offers: dict[str, Offer], context: PricingContext, rules: Rules, basis: Basis

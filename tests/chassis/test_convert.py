@@ -32,7 +32,7 @@ AMOUNT = st.integers(-MOST * 10**9, MOST * 10**9).map(lambda nanos: Decimal(nano
 
 
 @pytest.mark.parametrize("cls", AGGREGATES, ids=lambda cls: cls.__name__)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=SEED)
 def test_what_becomes_a_message_comes_back(cls: Any, seed: int) -> None:
     message_class = AGGREGATES[cls].message
@@ -63,7 +63,7 @@ def bulk() -> Iterator[Bulk]:
 
 
 @pytest.mark.parametrize("cls", STAGED, ids=lambda cls: cls.__name__)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=SEED)
 def test_a_bulk_load_makes_the_same_of_a_message(bulk: Bulk, cls: Any, seed: int) -> None:
     message_class = customers_store.RESOURCES[cls].message
@@ -74,7 +74,7 @@ def test_a_bulk_load_makes_the_same_of_a_message(bulk: Bulk, cls: Any, seed: int
 
 
 @pytest.mark.parametrize("cls", STAGED, ids=lambda cls: cls.__name__)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=SEED)
 def test_a_bulk_load_writes_the_row_and_the_message_of_the_ordinary_way(bulk: Bulk, cls: Any, seed: int) -> None:
     resource = customers_store.RESOURCES[cls]

@@ -30,8 +30,9 @@ from tests.serving import Caller
 _COUNT = 4
 ANYBODY = st.integers(0, _COUNT - 1)
 
-# What a merge may write: its own links, the log of events with what is still to be sent of it, and what was answered.
-_WRITTEN = ("event", "outbox", "idempotency")
+# What a merge may write: its own links, the log of events with what is still to be sent of it, what was answered and
+# to whom.
+_WRITTEN = ("event", "outbox", "idempotency", "access")
 
 
 def _untouched() -> str:

@@ -39,7 +39,7 @@ def through(message_class: Any, text: bytes) -> bytes:
 
 
 @given(resource=st.sampled_from(RESOURCES), data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_message_survives_the_way_through_json(resource: Resource, data: st.DataObject) -> None:
     message: Any = resource.message_class(**data.draw(arguments(descriptor_of(resource.message_class), DIALECT)))
     text = encode_json(DIALECT.json(message))
@@ -56,7 +56,7 @@ def test_a_price_request_survives_the_way_through_json(data: st.DataObject) -> N
 
 
 @given(resource=st.sampled_from(RESOURCES), data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_patch_with_everything_says_the_same_as_the_whole(resource: Resource, data: st.DataObject) -> None:
     message: Any = resource.message_class(**data.draw(arguments(descriptor_of(resource.message_class), DIALECT)))
     patched, mask = DIALECT.patch(resource.message_class, parse(encode_json(DIALECT.json(message))))

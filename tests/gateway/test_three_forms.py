@@ -26,7 +26,7 @@ def test_every_resource_of_the_gateway_is_an_aggregate_here() -> None:
 
 
 @pytest.mark.parametrize("cls", AGGREGATES, ids=lambda cls: cls.__name__)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=SEED)
 @example(seed=0)
 def test_a_resource_comes_back_from_json_as_it_went(cls: Any, seed: int) -> None:

@@ -9,7 +9,7 @@ from customers.matching.comparison import COMPARISONS, SWAPPED
 from customers.matching.linkage import REVISION, Model
 
 # Different, related, near, the same: of one person written down twice, and of two persons drawn by lot among many.
-# They were learned of made-up persons (`tests/people.py`) whose slips are those of hasty typing.
+# Set by judgement, not learned: what a branch is judged by until a search has learned its own.
 _OF_ONE = (0.03, 0.02, 0.10, 0.85)
 _OF_TWO: Mapping[str, tuple[float, ...]] = {
     "given_name": (0.92, 0.06, 0.008, 0.012),
