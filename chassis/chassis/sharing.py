@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Generic, TypeVar
 
+from chassis.errors import DomainError
+
 Answer = TypeVar("Answer")
 
 
@@ -52,7 +54,7 @@ class Shared(Generic[Answer]):
         """An answer from after this call began, of these keys and perhaps of others.
 
         `ask` gets keys in order, and asks the same for whoever names the same question: on whose behalf, for instance,
-        is part of it. Raises what asking for the own keys raises: a fault of somebody else's is nobody else's.
+        is part of it. Raises what asking for the own keys raises: a refusal of somebody else's is nobody else's.
         """
         with self._lock:
             joined = self._waiting.get(question)
@@ -74,7 +76,7 @@ class Shared(Generic[Answer]):
         own.turn.acquire()
         try:
             answer = ask(sorted(own.keys))
-        except Exception:
+        except DomainError:
             if own.callers == 1:
                 raise
         finally:

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 
+from chassis.errors import InvalidArgument
 from chassis.sharing import Shared
 
 
@@ -26,7 +27,7 @@ class Desk:
         self.reached.release()
         assert self.open.wait(10)
         if "bad" in keys:
-            raise ValueError("bad")
+            raise InvalidArgument("BAD", "bad")
         return number, keys
 
 
@@ -84,7 +85,7 @@ def test_a_fault_of_somebody_elses_key_is_nobody_elses(pool: ThreadPoolExecutor)
     futures = first_then(pool, desk, shared, "good", "bad", "fine")
     desk.open.set()
     assert futures[1].result(10)[1] == ["good"]
-    with pytest.raises(ValueError, match="bad"):
+    with pytest.raises(InvalidArgument, match="bad"):
         futures[2].result(10)
     assert futures[3].result(10)[1] == ["fine"]
     assert desk.asked[:2] == [["first"], ["bad", "fine", "good"]]
@@ -94,7 +95,7 @@ def test_a_fault_of_somebody_elses_key_is_nobody_elses(pool: ThreadPoolExecutor)
 def test_a_lonely_callers_fault_is_asked_for_once() -> None:
     desk, shared = Desk(), Shared[tuple[int, Sequence[str]]]()
     desk.open.set()
-    with pytest.raises(ValueError, match="bad"):
+    with pytest.raises(InvalidArgument, match="bad"):
         shared.of("question", ["bad"], desk)
     assert desk.asked == [["bad"]]
     assert shared.of("question", ["good"], desk) == (2, ["good"])

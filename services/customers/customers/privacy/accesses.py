@@ -105,10 +105,10 @@ class AccessLog:
     def _write(self, rows: Sequence[str]) -> bool:
         try:
             self._database.rows(_WRITE, rows)
-        except psycopg.errors.UniqueViolation:
+        except psycopg.errors.UniqueViolation as error:
             # Written before the connection was lost. Of several callers' rows that isn't known: each asks for its own.
             if len({row.split(",")[2] for row in rows}) > 1:
-                raise
+                raise Unavailable("ACCESS_LOG_UNAVAILABLE", "nothing is shown that can't be logged") from error
         except psycopg.Error as error:
             raise Unavailable("ACCESS_LOG_UNAVAILABLE", "nothing is shown that can't be logged") from error
         return True
