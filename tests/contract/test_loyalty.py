@@ -120,11 +120,35 @@ def test_a_member_of_a_programme_has_an_account_and_a_balance_that_refer_to_it(
 
 def test_a_balance_is_what_the_ledger_comes_to_and_nobody_sets_it(api: Api) -> None:
     member = enrolled(api)
-    for path, href in ((BALANCE, member["loyaltyBalance"]["href"]), (ACCOUNT, member["loyaltyAccount"]["href"])):
-        assert api.post(path, {"quantity": {"unit": "points", "value": 5}}).status_code == 405
-        assert api.patch(href, {"quantity": {"unit": "points", "value": 5}}).status_code == 405
-        assert api.delete(href).status_code == 405
-    assert api.get(member["loyaltyBalance"]["href"]).json()["quantity"]["value"] == 0
+    balance, five = member["loyaltyBalance"]["href"], {"quantity": {"unit": "points", "value": 5}}
+    assert refused(api.patch(balance, five), 400, "IMMUTABLE") == ["quantity"]
+    refused(api.delete(balance), 409, "REFERENCED")
+    own = {"loyaltyProgramMember": {"id": member["id"], "href": member["href"]}}
+    refused(api.post(BALANCE, own | five), 409, "HAS_BALANCE")
+    assert api.get(balance).json()["quantity"]["value"] == 0
+    account = member["loyaltyAccount"]["href"]
+    for answer in (api.post(ACCOUNT, {}), api.patch(account, {}), api.delete(account)):
+        assert answer.status_code == 405
+
+
+def test_a_balance_is_opened_for_whom_it_is_and_closed(api: Api, specs: dict[str, Spec]) -> None:
+    known = api.made(MEMBER, {"name": "Aigul"})
+    unknown = {"id": "42", "href": "https://example.org/tmf-api/loyalty/v4/loyaltyProgramMember/42"}
+    for whose in (
+        {},
+        {"loyaltyProgramMember": unknown},
+        {"loyaltyProgramMember": {key: known[key] for key in unknown}},
+    ):
+        sent = {"quantity": {"unit": "miles", "value": 120}, "validFor": {"startDateTime": "2020-01-01T00:00:00Z"}}
+        made = api.made(BALANCE, sent | whose)
+        assert not list(same(sent | whose, made))
+        specs["loyalty"].check("LoyaltyBalance", made)
+        assert api.get(made["href"]).json() == made
+        period = {"validFor": {"startDateTime": "2021-01-01T00:00:00Z", "endDateTime": "2121-01-01T00:00:00Z"}}
+        assert not list(same(sent | whose | period, api.patch(made["href"], period).json()))
+        assert api.delete(made["href"]).status_code == 204
+        assert api.get(made["href"]).status_code == 404
+    assert refused(api.post(BALANCE, {"quantity": {"value": -1}}), 400, "NEGATIVE") == ["quantity.value"]
 
 
 def test_what_is_ours_to_say_of_a_member_cant_be_said_by_others(api: Api) -> None:

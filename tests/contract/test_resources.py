@@ -250,7 +250,7 @@ def test_refusals_are_errors_as_described(api: Api, specs: dict[str, Spec], reso
     required = specs[resource.api].definitions[f"{entity(resource)}_Create"].get("required")
     answers = {
         # Nothing at all is a question too where a file requires nothing.
-        400: api.post(path, {} if required else {"description": 5, "name": 5}),
+        400: api.post(path, {} if required else {"description": 5, "name": 5, "validFor": 5}),
         404: api.get(f"{path}/nothing"),
         405: api.client.put(path, json={}),
         415: api.client.post(path, content=b"<a/>", headers={"Content-Type": "text/xml"}),
