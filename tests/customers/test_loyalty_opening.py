@@ -65,7 +65,7 @@ def test_what_a_balance_is_opened_with_is_an_entry_that_its_member_takes_along(
     assert member.loyalty_balance.id == balance.id
     assert prove(database, call, member)["available"] == 120
     (entry,) = call("ListLoyaltyEntries", member_id=member.id).entry
-    assert (entry.reason, Decimal(entry.points)) == ("OPENING_BALANCE", 120)
+    assert (entry.reason, Decimal(entry.points)) == ("OPENING_BALANCE", Decimal(120))
     # In no programme nothing is spent, and nobody is told of any loyalty.
     refused("MEMBER_NOT_ACTIVE", lambda: call("ReservePoints", member_id=member.id, points="5"))
     refused("HAS_BALANCE", lambda: opened(call, member.id))
