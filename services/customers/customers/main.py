@@ -42,7 +42,7 @@ from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog
+from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
@@ -96,12 +96,14 @@ def main() -> None:
     settings = Settings.from_environment("customers")
     if commands.run("customers", settings, sys.argv[1:]):
         return
+    clock = Clock(settings.clock_offset_file)
     database = Database(
         settings.database_url,
-        clock=Clock(settings.clock_offset_file),
+        clock=clock,
         metadata=metadata,
         resources=RESOURCES,
         connections=settings.database_connections,
+        notes=notes(RESOURCES, clock),
     )
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     if sys.argv[1:2] == [batch.COMMAND]:
