@@ -1,7 +1,6 @@
 """Starts the customers service."""
 
 import sys
-from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -18,8 +17,8 @@ from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
+from customers.document.buckets import object_store
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
-from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
@@ -122,7 +121,7 @@ def main() -> None:
         database,
         Contents(
             database,
-            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            object_store(environment.get("DOCUMENT_STORE", "") or "var/documents"),
             int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
         ),
     )
