@@ -22,6 +22,8 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     interaction_pb2,
     interaction_pb2_grpc,
+    matching_pb2,
+    matching_pb2_grpc,
     party_pb2,
     party_pb2_grpc,
     permission_pb2,
@@ -107,6 +109,10 @@ def _identity(name: str, summary: str) -> Action:
     return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
 
 
+def _matching(name: str, summary: str) -> Action:
+    return _action(f"/matching/v1/{_called(name)}", matching_pb2_grpc.MatchingServiceStub, matching_pb2, name, summary)
+
+
 def _privacy(name: str, summary: str) -> Action:
     return _action(f"/privacy/v1/{_called(name)}", privacy_pb2_grpc.PrivacyServiceStub, privacy_pb2, name, summary)
 
@@ -154,6 +160,14 @@ ACTIONS = (
     _identity("GetCustomerMerge", "Who merged two customers, when and why"),
     _identity("ListCustomerMerges", "The merges, those that were undone included"),
     _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
+    _matching("SearchParties", "Finds persons and organizations by whatever is known of them, in any spelling"),
+    _matching("FindDuplicates", "Who may be the person already who is about to be entered"),
+    _matching("ListDuplicateCandidates", "Pairs that may be one person, with the evidence"),
+    _matching("GetDuplicateCandidate", "A pair that may be one person, with the evidence"),
+    _matching("ConfirmDuplicate", "Says that the two of a pair are one person"),
+    _matching("RejectDuplicate", "Says that the two of a pair are two: they aren't proposed again"),
+    _matching("CreateDuplicateSearch", "Looks through a branch for persons who are in it more than once"),
+    _matching("GetDuplicateSearch", "How far a look through a branch is, and what it has found"),
     _migration("ListMigratedProducts", "What has become of each product of a migration"),
     _interaction("ListTimeline", "What was said with a customer, newest first, and what is planned"),
     _interaction("SearchInteractions", "Finds words, numbers and addresses in the whole correspondence"),
