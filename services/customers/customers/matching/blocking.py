@@ -18,10 +18,10 @@ TOGETHER = ("given", "family", "birth_date", "birth_year", "document", "city", "
 # Beyond so many records a key says nothing: their pairs are found by keys that say more, or not at all.
 LARGEST_ALONE, LARGEST_TOGETHER = 40, 60
 # A key proposes no more pairs than this for each record: of many records only its smaller blocks.
-MOST_ALONE, MOST_TOGETHER, MOST_SLIPPED = 2.0, 1.0, 4.0
+MOST_ALONE, MOST_TOGETHER, MOST_SLIPPED = 2.0, 1.0, 2.0
 # Those that have a slip in each field agree on none. One slip apart in one of these is enough, as long as few share
 # what is left: of few records a birth date is as good as a document, of a million it isn't.
-SLIPPED = ("document", "phone", "email", "birth_date", "family_name", "street")
+SLIPPED = ("document", "phone", "email", "birth_date", "family_name")
 # Of longer texts the beginning.
 _LONGEST_SLIPPED = 20
 
