@@ -191,6 +191,17 @@ def name_everything(message: Any, record: str, depth: int = 3) -> None:
             setattr(message, field.name, record)
 
 
+def test_everything_about_a_person_can_be_read_by_its_id(database: Database) -> None:
+    """The statement that reads and notes is one for each kind: none of them asks for what isn't there."""
+    person = Principal("aida", frozenset({"agent"}), ("bishkek",))
+    personal = [cls for cls, resource in database.resources.items() if holds_personal(resource.message.DESCRIPTOR)]
+    assert len(personal) > 10
+    with calls.using(calls.Call(person, "Get")):
+        for cls in personal:
+            with pytest.raises(NotFound):
+                database.read(cls, "nobody")
+
+
 def test_accesses_are_forgotten_when_their_time_is_over(database: Database, agent: Caller, known: Known) -> None:
     agent(f"{PARTY}GetIndividual", id=known.person.id)
     Retention(database, days=1).once()
