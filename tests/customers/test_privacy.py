@@ -27,7 +27,7 @@ from customers.privacy.accesses import AccessLog
 from customers.privacy.retention import Retention
 from customers.schema import metadata, rule_under_erasure, rule_under_merge
 from customers.view.sections import SECTIONS
-from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, privacy_pb2
+from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, privacy_pb2, value_pb2
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
@@ -427,3 +427,14 @@ def test_every_kind_about_a_person_is_found_by_an_erasure() -> None:
     }
     about = {cls.__name__ for cls, resource in tables.RESOURCES.items() if holds_personal(resource.message.DESCRIPTOR)}
     assert about - SECTIONS.keys() - found - NOBODY == set()
+
+
+def test_what_is_worked_out_of_a_customer_may_have_his_id(
+    agent: Caller, database: Database, known: Known, log: Log
+) -> None:
+    log.tell("CustomerValue", value_pb2.CustomerValue(id=known.customer.id), "Create")
+    erasure = erase(agent, known)
+    carry_on(database, erasure)
+    done = agent(f"{PRIVACY}GetErasure", id=erasure.id)
+    assert done.state == privacy_pb2.ERASURE_STATE_COMPLETED
+    assert {one.kind for one in done.record if one.id == known.customer.id} == {"Customer", "CustomerValue"}

@@ -10,6 +10,7 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit
 from chassis.operations import Operations
+from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
@@ -20,7 +21,7 @@ from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
 from customers.document.objects import DiskObjects
-from customers.events import all_of, orders_changed
+from customers.events import orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
@@ -47,6 +48,7 @@ from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
 from customers.privacy.retention import DAYS, Retention
+from customers.privacy.refusing import ErasureWatcher
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
@@ -135,12 +137,20 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
+            (
+                party_pb2_grpc.add_PartyServiceServicer_to_server,
+                Parties(database, MergedCollection, [indexing, ErasureWatcher()]),
+            ),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
+                Customers(
+                    database, ordering_context, MergedCollection, [indexing, CustomerWatcher(), ErasureWatcher()]
+                ),
             ),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (
+                account_pb2_grpc.add_AccountServiceServicer_to_server,
+                Accounts(database, MembersCollection, [ErasureWatcher()]),
+            ),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),

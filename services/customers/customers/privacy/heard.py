@@ -15,12 +15,12 @@ _REMEMBER = """
     INSERT INTO erased_record (record_id, branch, kind, erasure_id, done)
     SELECT %(id)s, %(branch)s, %(kind)s, erasure_id, false
     FROM erased_record WHERE record_id = ANY (%(subjects)s) ORDER BY record_id LIMIT 1
-    ON CONFLICT (record_id) DO UPDATE SET done = false
+    ON CONFLICT (record_id, kind) DO UPDATE SET done = false
 """
 _TIMER = """
     INSERT INTO timer (aggregate_id, purpose, due, generation, branch, attempts, not_before)
     SELECT erasure_id, %(purpose)s, %(now)s, 1, branch, 0, %(now)s
-    FROM erased_record WHERE record_id = %(id)s AND NOT done
+    FROM erased_record WHERE record_id = %(id)s AND kind = %(kind)s AND NOT done
     ON CONFLICT (aggregate_id, purpose) DO UPDATE SET
         due = excluded.due, generation = timer.generation + 1, attempts = 0, last_error = NULL,
         not_before = excluded.not_before
