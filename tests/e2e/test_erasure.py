@@ -136,7 +136,7 @@ def charges(platform: RunningPlatform, account: str) -> list[tuple[Any, ...]]:
 def verified(platform: RunningPlatform, state: Path, account: str) -> list[str]:
     """The hashes of the chain, as billing's reference consumer verifies it: nothing missing, doubled or altered."""
     log = Log(platform.address("orders"), lambda: platform.token("billing", "*"))
-    with closing(log), closing(State.open(state)) as kept:
+    with closing(log), closing(State(state)) as kept:
         verifier = ChainVerifier(kept, SOURCE)
         events = log.events(account, 1, 1, 1_000)
         findings = [finding for event in events for finding in verifier.feed(event, time.time())]
