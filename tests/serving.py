@@ -183,7 +183,7 @@ def customers_registrations(database: Database) -> list[Registration]:
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
             Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
         ),
-        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
         (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
         (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
         (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),

@@ -46,8 +46,8 @@ from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
-from customers.privacy.retention import DAYS, Retention
 from customers.privacy.refusing import ErasureWatcher
+from customers.privacy.retention import DAYS, Retention
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
 from customers.task.api import Tasks
@@ -166,7 +166,7 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
-            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
