@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import psycopg
 import pytest
 from psycopg import sql
@@ -79,12 +78,12 @@ class Person:
         }
         self.last_order = branch.persist("POST", f"{ORDERING}/productOrder", end)["id"]
         assert branch.ended(self.last_order)["state"] == "completed"
-        asked = {"productOffering": {"id": offering}, "id": "1"}
+        self.asked = {"productOffering": {"id": offering}, "id": "1"}
         question = {
             "relatedParty": [self.owner],
             "place": [{"id": "flat", "name": STREET, "role": "home"}],
             "note": [{"text": FAMILY}],
-            "productOfferingQualificationItem": [asked],
+            "productOfferingQualificationItem": [self.asked],
         }
         self.question = branch.persist("POST", QUALIFICATION, question)["id"]
 
@@ -183,8 +182,8 @@ def test_nobody_writes_a_name_into_an_erased_person(branch: Branch, person: Pers
 
 
 def test_what_is_said_of_her_later_goes_too(platform: RunningPlatform, branch: Branch, person: Person) -> None:
-    """Somebody who hasn't heard of it writes her into an old order once more."""
-    path = f"{ORDERING}/productOrder/{person.last_order}"
-    answer: httpx.Response = branch.send("PATCH", path, {"note": [{"text": FAMILY}]})
-    assert answer.is_success, answer.text
+    """Somebody who hasn't heard of it writes her into what she had, and asks something for her."""
+    branch.persist("PATCH", f"{INVENTORY}/product/{person.product}", {"description": FAMILY})
+    question = {"relatedParty": [person.owner], "productOfferingQualificationItem": [person.asked]}
+    branch.persist("POST", QUALIFICATION, question)
     eventually(lambda: found(platform) == [], 30, lambda: "\n".join(found(platform)))

@@ -340,10 +340,13 @@ def _lock_of(branch: str, value: str) -> str:
 
 def _locked(unit: Unit, ids: Sequence[str], statement: str, parameters: Mapping[str, Any]) -> str:
     """The only value of the statement's only row, read once the locks are held, in one round trip."""
-    with unit.connection().pipeline(), unit.cursor() as lock, unit.cursor() as cursor:
-        lock.execute(LOCK, {"ids": list(ids)})
-        # A statement of its own, so that it sees what was committed while the lock was waited for.
-        row = cursor.execute(statement, parameters).fetchone()
+    with unit.cursor() as lock, unit.cursor() as cursor:
+        with unit.connection().pipeline():
+            lock.execute(LOCK, {"ids": list(ids)})
+            # A statement of its own, so that it sees what was committed while the lock was waited for.
+            cursor.execute(statement, parameters)
+        # Asked for before the pipeline's end it would be a round trip more.
+        row = cursor.fetchone()
     assert row is not None
     return str(row[0])
 
