@@ -27,7 +27,7 @@ LOCK = f"""
 
 
 # Whose media a customer's are: his under all his ids, and those of the parties that he is, under all of theirs. Of a
-# party's id: its own.
+# party's id: its own. (OFFSET: the members are looked up once, not wherever the statement names them.)
 _SAME = f"""
     SELECT members, ARRAY(
         WITH named AS (
@@ -39,7 +39,7 @@ _SAME = f"""
         SELECT id FROM named UNION SELECT id FROM roots
         UNION SELECT absorbed_id FROM merged_party JOIN roots ON survivor_id = roots.id
     )
-    FROM (SELECT {members_sql("%(id)s::text")} AS members) AS same
+    FROM (SELECT {members_sql("%(id)s::text")} AS members OFFSET 0) AS same
 """  # noqa: S608 (parts of our own)
 
 

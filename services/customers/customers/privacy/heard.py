@@ -27,6 +27,9 @@ _TIMER = """
 """
 
 
+_LEADING = frozenset({"ProductOrder", "LoyaltyProgramMember"})
+
+
 def watched(handler: Handler) -> Handler:
     """The handler, after which an event that tells something personal of an erased person has that taken out again."""
 
@@ -41,7 +44,10 @@ def redact_again(event: ReceivedEvent, unit: Unit) -> None:
     """Has the next step of the erasure look at what the event tells of, if that is about an erased person: an event
     that was sent before, or one of a service that hasn't heard of the erasure."""
     section = SECTIONS.get(event.aggregate_type)
-    if section is None or redacted(event.data, section.message) is None:
+    if section is None:
+        return
+    # What leads to others is remembered whatever it says itself: an order's items name the order and nobody else.
+    if event.aggregate_type not in _LEADING and redacted(event.data, section.message) is None:
         return
     values = {
         "id": event.aggregate_id,
