@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import Message
@@ -112,10 +113,20 @@ def _erase(erasure: privacy_pb2.Erasure, unit: Unit) -> None:
     # What is of a customer may wait in the customer's lane.
     for position, body in store.waiting_for(unit, [*ids, *erasure.subject_id]):
         envelope = json.loads(body, parse_float=Decimal)
-        for name, document in envelope["event"].items():
-            if document.get("id") in ids:
-                envelope["event"][name] = {key: document[key] for key in _KEPT if key in document}
-                store.say_less(unit, position, encode_json(envelope))
+        of_erased = False
+        # Under whichever name the API has it, some of them twice.
+        for content in (envelope[name] for name in _CONTENTS if name in envelope):
+            for name, document in content.items():
+                if document.get("id") in ids:
+                    content[name] = {key: document[key] for key in _KEPT if key in document}
+                    of_erased = True
+        if of_erased:
+            store.say_less(unit, position, encode_json(envelope))
+
+
+# What TMF666 v4 calls the event's content; all other files, its own v5 too, call it `event`.
+_OTHERWISE: Mapping[str, tuple[str, ...]] = {"accountManagement": ("payload",)}
+_CONTENTS = ("event", *chain.from_iterable(_OTHERWISE.values()))
 
 
 def _envelope(event: ReceivedEvent, resource: Resource, document: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +144,7 @@ def _envelope(event: ReceivedEvent, resource: Resource, document: dict[str, Any]
         "description": f"{_WORDS.sub(' ', event.type.removesuffix('Event'))}: {resource.name} {event.aggregate_id}",
         "priority": "1",
         "timeOcurred": time,
-        "event": {resource.name: document},
+        **{name: {resource.name: document} for name in ("event", *_OTHERWISE.get(resource.api, ()))},
     }
 
 
