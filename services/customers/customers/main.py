@@ -9,6 +9,7 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit
 from chassis.operations import Operations
+from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
@@ -19,7 +20,7 @@ from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.buckets import object_store
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
-from customers.events import all_of, orders_changed
+from customers.events import orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
@@ -45,6 +46,7 @@ from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
+from customers.privacy.refusing import ErasureWatcher
 from customers.privacy.retention import DAYS, Retention
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
@@ -136,12 +138,20 @@ def main() -> None:
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
+            (
+                party_pb2_grpc.add_PartyServiceServicer_to_server,
+                Parties(database, MergedCollection, [indexing, ErasureWatcher()]),
+            ),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
+                Customers(
+                    database, ordering_context, MergedCollection, [indexing, CustomerWatcher(), ErasureWatcher()]
+                ),
             ),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (
+                account_pb2_grpc.add_AccountServiceServicer_to_server,
+                Accounts(database, MembersCollection, [ErasureWatcher()]),
+            ),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
@@ -156,7 +166,7 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
-            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
