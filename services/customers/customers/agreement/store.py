@@ -30,6 +30,8 @@ class Before(NamedTuple):
 
     end: datetime | None
     status_changed: bool
+    # The ids of the parties that it engaged.
+    engaged: frozenset[str] = frozenset()
 
 
 def before(agreement: Agreement) -> Before:
@@ -40,7 +42,8 @@ def before(agreement: Agreement) -> Before:
     period = committed.get("agreement_period", agreement.agreement_period)
     end = period.end_date_time if period is not None else None
     changed = committed.get("status", agreement.status) != agreement.status
-    return Before(end, changed)
+    parties = committed.get("engaged_party", agreement.engaged_party)
+    return Before(end, changed, frozenset(party.id for party in parties if party.id))
 
 
 def notices_changed(specification: AgreementSpecification) -> bool:
