@@ -1,6 +1,6 @@
 """What agreements and their patterns can be asked to do: one method, one use case, one transaction."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, Violation
@@ -99,7 +99,7 @@ def _unless_roles(unit: Unit, missing: Mapping[str, str]) -> Mapping[str, str]:
     return {path: party for path, party in missing.items() if party not in found}
 
 
-def _engage(unit: Unit, agreement: Agreement, before: Set[str]) -> None:
+def _engage(unit: Unit, agreement: Agreement, before: frozenset[str]) -> None:
     """The customers that an agreement in force engages name it, so that their orders are priced by it; those whom it
     engaged before, and engages no more, don't."""
     engaged = {party.id for party in agreement.engaged_party if party.id}

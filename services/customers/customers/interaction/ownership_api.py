@@ -137,7 +137,7 @@ class Responsibilities(StandardMethods):
         self, request: responsibility_pb2.HandOverRequest, context: Any
     ) -> responsibility_pb2.HandOver:
         """Begins to make everything of one employee another's; raises AlreadyExists HAND_OVER_RUNNING, InvalidArgument
-        REQUIRED, SAME_EMPLOYEE."""
+        REQUIRED, SAME_EMPLOYEE, FailedPrecondition HAND_OVER_CIRCLE."""
 
         def work(unit: Unit) -> responsibility_pb2.HandOver:
             hand_over = HandOver(
@@ -149,6 +149,12 @@ class Responsibilities(StandardMethods):
                 requested_by=unit.call.principal.subject,
             )
             hand_over.check(unit.at)
+            if store.comes_back(unit, hand_over):
+                raise FailedPrecondition(
+                    "HAND_OVER_CIRCLE",
+                    f"everything of {request.to_employee} is being handed over to {request.from_employee}",
+                    violations=[Violation("to_employee", "hands over to the first one, if by way of others")],
+                )
             if not unit.add_unless_there(hand_over):
                 raise AlreadyExists(
                     "HAND_OVER_RUNNING", f"everything of {request.from_employee} is being handed over already"

@@ -138,6 +138,26 @@ def overlapping(unit: Unit, wanted: Absence) -> str | None:
     return str(row[0]) if row else None
 
 
+_BACK = """
+    WITH RECURSIVE way (employee) AS (
+        SELECT %(to)s::text
+        UNION
+        SELECT h.to_employee FROM way JOIN hand_over h ON h.branch = %(branch)s AND h.from_employee = way.employee
+        WHERE h.state = 'inProgress'
+    )
+    SELECT 1 FROM way WHERE employee = %(from)s
+"""
+
+
+def comes_back(unit: Unit, wanted: HandOver) -> bool:
+    """Whether what the hand-over gives would be handed over to the first employee again by those that run: for ever.
+    Until the end of the transaction nobody else begins one in the branch."""
+    with unit.cursor() as cursor:
+        cursor.execute(_ALONE, {"what": f"hand-over {wanted.branch}"})
+        values = {"branch": wanted.branch, "from": wanted.from_employee, "to": wanted.to_employee}
+        return cursor.execute(_BACK, values).fetchone() is not None
+
+
 # A planned interaction in which no employee is named is that of the customer's owner; whatever id of the customer it
 # was planned for.
 _PLANNED = """
