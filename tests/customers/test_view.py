@@ -2,32 +2,40 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
+from chassis.clock import Clock
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import to_timestamp
 from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
 from chassis.types import new_id
+from customers.store import RESOURCES, metadata
 from customers.view import store
 from customers.view.heard import heard
 from customers.view.sections import BY_NAME, SECTIONS
 from svyaz.catalog.v1 import recommendation_pb2
 from svyaz.customers.v1 import (
     account_pb2,
+    agreement_pb2,
     customers_pb2,
+    document_pb2,
     interaction_pb2,
+    matching_pb2,
     party_pb2,
+    party_role_pb2,
     responsibility_pb2,
     view_pb2,
 )
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
+from tests.conftest import ServiceDatabase
 from tests.customers.test_api import customer as new_customer
 from tests.customers.test_api import person
 from tests.customers.test_merge import known, merged, parted
@@ -141,6 +149,50 @@ def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -
     assert (ids(view.product_order), ids(view.ordered_item)) == ([f"{c}-order"], [f"{c}-item"])
     assert ids(view.product_recommendation) == [advice.id]
     assert not view.more
+
+
+def test_what_hangs_on_the_customers_other_things_is_shown_too(log: Log, agent: Caller) -> None:
+    c, p = new_id(), new_id()
+    log.tell("Customer", customer(c, p))
+    log.tell(
+        "PartyRole", party_role_pb2.PartyRole(id=f"{p}-dealer", engaged_party=values_pb2.RelatedParty(id=p, role="x"))
+    )
+    for name, engaged, status in (("ended", c, "Terminated"), ("dealer", f"{p}-dealer", "Active")):
+        agreed = agreement_pb2.Agreement(
+            id=f"{c}-{name}", status=status, engaged_party=[values_pb2.RelatedParty(id=engaged)]
+        )
+        log.tell("Agreement", agreed)
+    for name, about in (("contract", f"{c}-ended"), ("passport", p), ("other", "another")):
+        document = document_pb2.Document(
+            id=f"{c}-{name}", related_entity=[document_pb2.RelatedEntity(id=about, at_referred_type="Agreement")]
+        )
+        log.tell("Document", document)
+    pair = matching_pb2.DuplicateCandidate(
+        id=f"{c}-pair", first_id="another", second_id=p, state=matching_pb2.DUPLICATE_STATE_OPEN
+    )
+    log.tell("DuplicateCandidate", pair)
+    view = agent(GET, customer_id=c)
+    # What is in force comes first, however it is spelled.
+    assert [one.status for one in view.agreement] == ["Active", "Terminated"]
+    assert set(ids(view.document)) == {f"{c}-contract", f"{c}-passport"}
+    assert ids(view.duplicate_candidate) == [pair.id]
+    assert agent(GET, customer_id=c, at=to_timestamp(log.now)).document == view.document
+
+
+def test_who_lives_together_is_shown_apart_from_who_it_is(log: Log, agent: Caller) -> None:
+    c, p, home, firm = (new_id() for _ in range(4))
+    log.tell("Individual", party_pb2.Individual(id=p))
+    log.tell("Customer", customer(c, p))
+    log.tell("Customer", customer(f"{c}-home", home))
+    for one, kind in ((home, "Household"), (firm, "company")):
+        organization = party_pb2.Organization(
+            id=one, organization_type=kind, related_party=[values_pb2.RelatedParty(id=p, role="member")]
+        )
+        log.tell("Organization", organization)
+    for at in ({}, {"at": to_timestamp(log.now)}):
+        member, itself = (agent(GET, customer_id=one, **at) for one in (c, f"{c}-home"))
+        assert (ids(member.household), ids(member.organization)) == ([home], [])
+        assert (ids(itself.household), ids(itself.organization)) == ([], [home])
 
 
 def test_what_is_planned_is_shown_ahead_of_its_time_and_before_what_was_said(log: Log, agent: Caller) -> None:
@@ -347,6 +399,21 @@ def test_rebuilt_from_the_logs_it_is_the_same(
     assert rows(database) == before
     with pytest.raises(PermissionDenied):
         caller_of("bishkek", role="admin")(REBUILD)
+
+
+def test_what_a_replica_hears_during_a_rebuilding_stays_whatever_its_clock_says(
+    log: Log, agent: Caller, place: ServiceDatabase, caller_of: Callable[..., Caller], tmp_path: Path
+) -> None:
+    slow = tmp_path / "offset"
+    slow.write_text("-30")
+    replica = Database(place.url, clock=Clock(str(slow)), metadata=metadata, resources=RESOURCES)
+    admin = caller_of("*", role="admin")
+    began = admin(REBUILD).began_at
+    c = new_id()
+    Log(replica).tell("Customer", customer(c))
+    admin(REBUILD, forget_unseen_since=began)
+    assert ids(agent(GET, customer_id=c).customer) == [c]
+    replica.close()
 
 
 def test_a_restored_log_replaces_what_was_lost_with_its_database(log: Log, agent: Caller) -> None:
