@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from chassis.convert import to_timestamp
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
-from customers.interaction import api
+from customers.interaction import api, store
 from customers.interaction.domain import InteractionStatus
 from customers.interaction.numbers import index_words
 from customers.interaction.wording import wanted
@@ -437,6 +437,11 @@ def test_the_index_serves_the_service_itself(place: ServiceDatabase, agent: Call
             scans, whole_table = read
             assert scans > 0
             assert whole_table == 0
+            # And what it tells is looked up by its id.
+            values = dict.fromkeys(("customers", "since", "until", "channel", "after_rank", "after", "after_id"))
+            values |= {"words": "редкости", "other_words": "", "numbers": "", "most": "21"}
+            plan = connection.execute(f"EXPLAIN {store._SEARCHED}", values).fetchall()
+            assert not [line for (line,) in plan if "Seq Scan" in line]
             # And without a branch nobody finds anything.
             connection.rollback()
             assert connection.execute(_ASK, ["редкости"]).fetchall() == []
