@@ -25,6 +25,7 @@ from svyaz.type.v1 import requests_pb2
 from tests.customers.conftest import CUSTOMER
 from tests.customers.test_agreement import agreed
 from tests.customers.test_interaction import party, said, timeline
+from tests.customers.test_merge import known, merged, parted
 from tests.serving import Caller
 
 RESPONSIBILITY = "svyaz.customers.v1.ResponsibilityService/"
@@ -205,6 +206,29 @@ def undone(agent: Caller, absence_id: str) -> list[Any]:
         requests_pb2.Filter(path="state", value=["open", "inProgress"]),
     ]
     return list(agent(f"{TASK}ListWorkItems", filter=filters).items)
+
+
+def test_a_merged_customer_is_one_employees_and_what_is_planned_is_listed_once(
+    agent: Caller, staff: Callable[[str], str]
+) -> None:
+    aida, bek, cholpon = (staff(name) for name in ("aida", "bek", "cholpon"))
+    absorbed, survivor, third = customer_of(agent, aida), customer_of(agent, bek), customer_of(agent, cholpon)
+    plan = said(agent, absorbed, status="planned").id
+    merge = merged(agent, absorbed, survivor)
+    later = merged(agent, survivor, third)
+    # He is cholpon's now: nobody else looks after him, nor after what was planned for him under another name.
+    assert [looked_after(agent, one, CUSTOMERS) for one in (aida, bek, cholpon)] == [[], [], [(cholpon, third)]]
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek, cholpon)] == [[], [], [(cholpon, plan)]]
+    parted(agent, later.id)
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek, cholpon)] == [[], [(bek, plan)], []]
+    parted(agent, merge.id)
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek)] == [[(aida, plan)], []]
+    # A survivor whom nobody was given is whose the other one is.
+    nobodys = known(agent).id
+    merged(agent, absorbed, nobodys)
+    assert responsible(agent, nobodys).employee == aida
+    assert looked_after(agent, aida, CUSTOMERS) == [(aida, absorbed)]
+    assert looked_after(agent, aida, PLANNED) == [(aida, plan)]
 
 
 def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:

@@ -1,5 +1,7 @@
 """The 360° view: all that is known about a customer, now and at any instant, rebuilt to the same."""
 
+import random
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -399,6 +401,51 @@ def test_rebuilt_from_the_logs_it_is_the_same(
     assert rows(database) == before
     with pytest.raises(PermissionDenied):
         caller_of("bishkek", role="admin")(REBUILD)
+
+
+def test_rebuilt_while_everything_goes_on_it_is_the_same(
+    log: Log, database: Database, caller_of: Callable[..., Caller]
+) -> None:
+    admin, pick = caller_of("*", role="admin"), random.Random(7)
+    whose = [new_id() for _ in range(3)]
+    admin(REBUILD, forget_unseen_since=admin(REBUILD).began_at)
+
+    def change() -> None:
+        one = pick.choice(whose)
+        which = product(f"{one}-{pick.randrange(2)}", pick.choice(whose), pick.choice([ACTIVE, TERMINATED]))
+        log.tell("Product", which, pick.choice(["StateChange", "StateChange", "Delete"]))
+
+    for _ in range(30):
+        change()
+    began = admin(REBUILD).began_at
+    # Somebody has emptied it: what is heard now comes before what it follows.
+    with acting("customers", "test"), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM view_item")
+    told = 0
+    goes_on = threading.Event()
+    goes_on.set()
+
+    def live() -> None:
+        while goes_on.is_set():
+            change()
+
+    living = threading.Thread(target=live)
+    living.start()
+    while goes_on.is_set() or told < len(log.events):
+        portion = log.events[told : told + 7]
+        if portion:
+            admin(REBUILD, event=[listed(event) for event in portion])
+        told += len(portion)
+        if told > 60:
+            goes_on.clear()
+            living.join()
+    assert admin(REBUILD, forget_unseen_since=began).forgotten == 0
+    rebuilt = rows(database)
+    with acting("customers", "test"), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM view_item")
+    for event in log.events:
+        log.hear(event)
+    assert rebuilt == rows(database)
 
 
 def test_what_a_replica_hears_during_a_rebuilding_stays_whatever_its_clock_says(

@@ -183,7 +183,7 @@ def _of(
         " AND id > %(after)s{1} ORDER BY id LIMIT %(most)s"
     )
     if kind == _CUSTOMER:
-        for one in unit.load(CustomerOwnership, condition.format("owner", ""), wanted):
+        for one in unit.load(CustomerOwnership, condition.format("owner", f" AND {store.COUNTS}"), wanted):
             yield one.id, _item(one.owner, customer=to_message(one, responsibility_pb2.CustomerOwnership))
     elif kind == _WORK_ITEM:
         for item in unit.load(WorkItem, condition.format("assignee", f" AND state IN ({_UNDONE})"), wanted):
