@@ -19,6 +19,7 @@ from chassis.events import acting
 from chassis.timers import Timers
 from chassis.types import TimePeriod, new_id
 from customers import store
+from customers.agreement import deadlines as agreement_deadlines
 from customers.agreement.api import Agreements
 from customers.agreement.domain import Agreement
 from customers.agreement.values import AgreementSpecificationRef
@@ -234,6 +235,42 @@ def test_a_pattern_says_how_far_ahead_also_of_agreements_that_are_there(moving: 
     assert moving.events(open_ended.id) == ["AgreementCreateEvent"]
     with pytest.raises(FailedPrecondition, match=made.id):
         moving.agent(f"{AGREEMENT}DeleteAgreementSpecification", id=pattern.id)
+
+
+def test_all_agreements_of_a_pattern_are_dated_anew_however_many(
+    agent: Caller, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement_deadlines, "BATCH", 2)
+    attachment = [values_pb2.Attachment(name="template", url="https://example.org/template")]
+    pattern = agent(
+        f"{AGREEMENT}CreateAgreementSpecification",
+        agreement_specification=agreement_pb2.AgreementSpecification(
+            name="lease", attachment=attachment, expiry_notice_days=[7]
+        ),
+    )
+    end = database.clock.now() + timedelta(days=50)
+    reference = agreement_pb2.AgreementSpecificationRef(id=pattern.id)
+    made = [agreed(agent, ends=end, agreement_specification=reference).id for _ in range(5)]
+    pattern.expiry_notice_days[:] = [20]
+    agent(
+        f"{AGREEMENT}UpdateAgreementSpecification",
+        agreement_specification=pattern,
+        update_mask=FieldMask(paths=["expiry_notice_days"]),
+    )
+    timer = database.metadata.tables["timer"]
+    handler = deadlines().timers()[agreement_deadlines.REDATE]
+    done: set[str] = set()
+    while True:
+        with acting("customers", "timer", "bishkek"), database.unit() as unit:
+            query = sa.select(timer.c.aggregate_id).where(timer.c.purpose == agreement_deadlines.REDATE)
+            waiting = [key for key in unit.session.scalars(query) if key.startswith(pattern.id) and key not in done]
+            if not waiting:
+                break
+            done.add(waiting[0])
+            handler(waiting[0], unit)
+    with acting("customers", "test"), database.unit() as unit:
+        due = unit.session.scalars(sa.select(timer.c.due).where(timer.c.aggregate_id.in_(made))).all()
+    assert list(due) == [end - timedelta(days=20)] * 5
 
 
 def priced_by(agent: Caller, customer_id: str) -> list[str]:

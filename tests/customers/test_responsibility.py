@@ -270,6 +270,17 @@ def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Databas
     assert responsible(agent, customer).employee == aida
 
 
+def test_an_absence_that_isnt_to_be_asks_for_nobody_any_more(
+    agent: Caller, database: Database, staff: Callable[[str], str]
+) -> None:
+    aida, bek = staff("aida"), staff("bek")
+    one = now_absent(agent, database, aida, bek)
+    other = now_absent(agent, database, bek)
+    assert undone(agent, other.id)
+    agent(f"{RESPONSIBILITY}DeleteAbsence", id=other.id)
+    assert undone(agent, one.id) == undone(agent, other.id) == []
+
+
 def test_an_absence_begins_and_ends_once(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
     over = absent(agent, staff("aida"))
     for _ in range(4):

@@ -229,6 +229,15 @@ def test_what_changes_is_shown_as_it_is_and_what_is_deleted_isnt(log: Log, agent
     assert not view.billing_account
 
 
+def test_what_changes_is_no_newer_for_that(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    accounts = [account_pb2.BillingAccount(id=f"{c}-{number}", related_party=by(c)) for number in range(2)]
+    for account in (*accounts, accounts[0]):
+        log.tell("BillingAccount", account)
+    assert ids(agent(GET, customer_id=c).billing_account) == [f"{c}-1", f"{c}-0"]
+
+
 def test_what_goes_to_another_customer_is_his_from_then_on(log: Log, agent: Caller) -> None:
     c, d = new_id(), new_id()
     log.tell("Customer", customer(c))
@@ -470,3 +479,11 @@ def test_a_restored_log_replaces_what_was_lost_with_its_database(log: Log, agent
     log.tell("Customer", customer(c, name="Third"))
     log.tell("Customer", customer(c, name="Other second"), version=2, epoch=2)
     assert agent(GET, customer_id=c).customer[0].name == "Other second"
+    # What was another's by the lost log isn't.
+    other = new_id()
+    log.tell("Customer", customer(other))
+    log.tell("Product", product(f"{c}-product", c))
+    log.tell("Product", product(f"{c}-product", other))
+    log.tell("Product", product(f"{c}-product", c), version=2, epoch=2)
+    assert ids(agent(GET, customer_id=c).product) == [f"{c}-product"]
+    assert not agent(GET, customer_id=other).product
