@@ -51,6 +51,7 @@ from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.value.api import Values
 from customers.value.events import CustomerWatcher
+from customers.value.runs import revalue
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
@@ -166,7 +167,7 @@ def customers_registrations(database: Database) -> list[Registration]:
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
             Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
         ),
-        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
+        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),

@@ -54,7 +54,7 @@ from customers.task.api import timers as task_timers
 from customers.task.store import open_task
 from customers.value.api import Values
 from customers.value.events import CustomerWatcher
-from customers.value.runs import Valuations
+from customers.value.runs import Valuations, revalue
 from customers.value.valuation import Valuer
 from customers.view.api import Customers360
 from customers.view.heard import heard
@@ -143,7 +143,7 @@ def main() -> None:
                 Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
             ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
-            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
             (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, entries)),
