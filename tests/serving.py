@@ -21,6 +21,7 @@ from chassis.server import BeforeAnswer, Registration, Server
 from chassis.zones import BranchZones
 from customers import store
 from customers.account.api import Accounts
+from customers.agreement import store as agreements
 from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.document.api import Documents
@@ -182,7 +183,7 @@ def customers_registrations(database: Database) -> list[Registration]:
         (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
         (
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
-            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
+            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"), agreements.hand_over)),
         ),
         (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
         (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),

@@ -28,7 +28,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import NETWORK, Note, Reader, refused
+from chassis.reading import INVALID_VALUE, NETWORK, Note, Reader, refused
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -89,6 +89,8 @@ BACKGROUND_STATEMENT_SECONDS = 60
 _ATTEMPTS = 4
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
+# The class of what is more than PostgreSQL can keep: no database that could be reached would take it.
+_LIMIT = "54"
 
 
 # --- the unit of work ------------------------------------------------------------------------------------------------
@@ -751,6 +753,9 @@ def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
         return _Conflict()
     if isinstance(cause, psycopg.DataError):
         return refused(cause)
+    if state is not None and state.startswith(_LIMIT):
+        # An id longer than an index takes, say.
+        return InvalidArgument(INVALID_VALUE, "a value is longer than can be kept")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:

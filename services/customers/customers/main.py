@@ -14,6 +14,7 @@ from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement import store as agreements
 from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
@@ -128,7 +129,7 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    handing_over = HandingOver(Timeline(regions.region))
+    handing_over = HandingOver(Timeline(regions.region), agreements.hand_over)
     ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
         Consumer(database, bus, watched(ordered), service="customers", source="orders"),
