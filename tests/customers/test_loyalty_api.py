@@ -313,6 +313,44 @@ def test_the_latest_active_version_earns_and_caps_hold_over_versions(admin: Call
     assert pays(admin, member, "70").points == "0"
 
 
+def test_what_is_told_late_counts_in_the_period_in_which_it_happened(admin: Caller, call: Call) -> None:
+    program = a_program(admin)
+    cap = [{"period": loyalty_pb2.POINTS_CAP_PERIOD_MONTH, "points": "100"}]
+    a_rule(admin, program, cap=cap)
+    member = a_member(admin, program)
+    assert pays(admin, member, "100").points == "100"
+    last_month = datetime.now(UTC).replace(day=1) - timedelta(days=5)
+    for amount, points in (("70", "70"), ("70", "30"), ("70", "0")):
+        assert pays(admin, member, amount, time=last_month).points == points
+    assert pays(admin, member, "1").points == "0"
+
+
+def test_what_is_ordered_becomes_active_and_is_charged_is_spent_once(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(
+        admin,
+        tier=[{"code": "basic", "threshold": "0"}, {"code": "gold", "threshold": "500"}],
+        tier_basis=loyalty_pb2.TIER_BASIS_SPEND,
+        tier_currency="KGS",
+    )
+    member = a_member(admin, program)
+    order = orders_pb2.ProductOrder(id=new_id(), state=orders_pb2.PRODUCT_ORDER_STATE_COMPLETED)
+    order.related_party.add(id=member.customer.id, role="Customer")
+    product = inventory_pb2.Product(id=new_id(), status=inventory_pb2.PRODUCT_STATUS_ACTIVE)
+    product.related_party.add(id=member.customer.id, role="Customer")
+    for prices in (order.order_total_price, product.product_price):
+        price = prices.add(price_type="oneTime")
+        price.price.tax_included_amount.unit, price.price.tax_included_amount.units = "KGS", 300
+    for message in (order, product):
+        with acting("customers", "test", BRANCH), database.unit() as unit:
+            Earnings(loyalty_books()).orders_changed(_received(message, 1), unit)
+    pays(admin, member, "300")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "200")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "gold"
+
+
 def test_who_is_suspended_earns_and_spends_nothing(admin: Caller, call: Call) -> None:
     program = a_program(admin)
     a_rule(admin, program)
@@ -531,6 +569,26 @@ def test_a_reservation_that_isnt_confirmed_in_time_is_given_back(
     refused("BAD_TRANSITION", lambda: call("ConfirmPoints", reservation_id=made.id))
     fire(database, rich.loyalty_balance.id, POINTS)
     assert call("GetPointsReservation", id=made.id).state == loyalty_pb2.POINTS_RESERVATION_STATE_EXPIRED
+    assert prove(database, call, rich)["available"] == 100
+
+
+def test_what_was_given_back_can_be_set_aside_for_the_same_thing_again(
+    call: Call, database: Database, rich: Any, hands: Hands
+) -> None:
+    late = call("ReservePoints", member_id=rich.id, points="60", reference="order 1")
+    hands.ahead = timedelta(minutes=31)
+    # Nobody has looked since: the timer will find nothing to do.
+    again = call("ReservePoints", member_id=rich.id, points="70", reference="order 1")
+    assert again.id != late.id
+    assert call("GetPointsReservation", id=late.id).state == loyalty_pb2.POINTS_RESERVATION_STATE_EXPIRED
+    assert prove(database, call, rich) == {"available": 30, "pending": 0, "reserved": 70, "owed": 0}
+    call("ReleasePoints", reservation_id=again.id)
+    last = call("ReservePoints", member_id=rich.id, points="100", reference="order 1")
+    call("ConfirmPoints", reservation_id=last.id)
+    # What was paid for stays so, also when it was refunded.
+    for _ in range(2):
+        assert call("ReservePoints", member_id=rich.id, points="100", reference="order 1").id == last.id
+        call("RefundPoints", reservation_id=last.id) if not call("GetPointsReservation", id=last.id).refunded else None
     assert prove(database, call, rich)["available"] == 100
 
 

@@ -165,7 +165,6 @@ class Loyalty(Cards, StandardMethods):
             with self._books.opened(unit, member) as opened:
                 reservation = _again(unit, reservation)
                 if reservation.state is not PointsReservationState.CONFIRMED:
-                    _check_in_time(reservation, opened.ledger.timed_out)
                     reservation.move(PointsReservationState.CONFIRMED)
                     opened.ledger.confirm(reservation.id, unit.at)
             unit.flush()
@@ -181,7 +180,7 @@ class Loyalty(Cards, StandardMethods):
             with self._books.opened(unit, member) as opened:
                 reservation = _again(unit, reservation)
                 given_back = (PointsReservationState.RELEASED, PointsReservationState.EXPIRED)
-                if reservation.state not in given_back and reservation.id not in opened.ledger.timed_out:
+                if reservation.state not in given_back:
                     reservation.move(PointsReservationState.RELEASED)
                     opened.ledger.release(reservation.id, unit.at)
             unit.flush()
@@ -345,12 +344,3 @@ def _again(unit: Unit, reservation: PointsReservation) -> PointsReservation:
     """The reservation as it is now that its member's points are locked."""
     unit.session.expunge(reservation)
     return unit.get(PointsReservation, reservation.id)
-
-
-def _check_in_time(reservation: PointsReservation, timed_out: list[str]) -> None:
-    if reservation.id in timed_out:
-        raise FailedPrecondition(
-            "BAD_TRANSITION",
-            f"PointsReservation {reservation.id} has expired",
-            metadata={"from": str(PointsReservationState.EXPIRED), "to": str(PointsReservationState.CONFIRMED)},
-        )

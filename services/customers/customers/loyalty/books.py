@@ -27,6 +27,7 @@ from customers.loyalty.rules import TIER_PERIOD_MONTHS, EarnRule, LoyaltyTerms
 from customers.loyalty.store import EarningRow
 from customers.loyalty.tiers import Standing, TierDecision, TierReason
 from customers.loyalty.values import (
+    PRICED,
     LotTerms,
     LoyaltyEvent,
     PointsReservationState,
@@ -94,6 +95,8 @@ class Books:
         ledger = ledger_store.load_ledger(unit, balance, lots=closed, reservation=reservation)
         opened = Opened(unit, member, balance, ledger, self._zones.zone(member.branch))
         ledger.settle(unit.at)
+        # At once: whoever asks for a reservation has to find it as it is.
+        _run_out(unit, ledger)
         yield opened
         ledger.settle(unit.at)
         self._write(opened)
@@ -106,8 +109,7 @@ class Books:
             balance.pending, balance.reserved = ledger.total(Book.PENDING), ledger.total(Book.RESERVED)
             balance.owed = ledger.owed
             balance.next_expiry_at = next((lot.expires_at for lot in ledger.spendable()), None)
-        for late in ledger.timed_out:
-            unit.get(PointsReservation, late).move(PointsReservationState.EXPIRED)
+        _run_out(unit, ledger)
         due = ledger.next_due()
         if due is None:
             cancel_timer(unit, balance.id, POINTS)
@@ -169,7 +171,12 @@ class Books:
     def _facts(self, opened: Opened, rules: Sequence[EarnRule], event: LoyaltyEvent) -> MemberFacts:
         member = opened.member
         wanted = {
-            (rule.code or "", cap.period, lots.period_start(cap.period, event.at, opened.zone))
+            (
+                rule.code or "",
+                cap.period,
+                lots.period_start(cap.period, event.at, opened.zone),
+                lots.period_end(cap.period, event.at, opened.zone),
+            )
             for rule in rules
             for cap in rule.cap
             if cap.period is not None
@@ -261,6 +268,14 @@ class Books:
         self._decide(unit, member, terms, self._qualifying(unit, member, terms))
 
 
+def _run_out(unit: Unit, ledger: Ledger) -> None:
+    if ledger.timed_out:
+        for late in ledger.timed_out:
+            unit.get(PointsReservation, late).move(PointsReservationState.EXPIRED)
+        ledger.timed_out.clear()
+        unit.flush()
+
+
 def _stand(unit: Unit, member: LoyaltyProgramMember, decision: TierDecision, reason: TierReason) -> None:
     before, standing = member.tier or "", decision.standing
     if standing.tier != before:
@@ -283,6 +298,8 @@ def _stand(unit: Unit, member: LoyaltyProgramMember, decision: TierDecision, rea
 
 
 def _spend(event: LoyaltyEvent) -> tuple[Decimal, str]:
+    if event.type in PRICED:
+        return _ZERO, ""
     facts = parse_facts(event.facts)
     amount, currency = number_of(facts.get("amount")), facts.get("currency")
     if amount is None or not isinstance(currency, str):

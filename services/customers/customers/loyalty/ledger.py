@@ -9,7 +9,7 @@ left of a lot and nothing else.
 * A reservation that is released returns each point to its lot; if that has expired meanwhile, they expire.
 * What was spent and is refunded returns to its lots, those spent last first; points of expired lots become a new lot.
 * An earning that is taken back takes what is left of its lot. What was spent or is reserved of it is owed, and whatever
-  becomes available later pays that first. What has expired of it is not owed. No book of the member's but `owed` is
+  becomes available later pays that first. What has expired of it, also while it was reserved, is not owed. No book of the member's but `owed` is
   ever negative, nor is `owed` ever positive.
 """
 
@@ -256,14 +256,26 @@ class Ledger:
         self.post(Entry(kind=EntryKind.CONFIRM, at=at, reason="SPENT", posting=tuple(postings), reservation_id=id))
 
     def release(self, id: str, at: datetime, reason: str = "RELEASED") -> None:
-        """Gives back what a reservation holds; what has expired meanwhile expires."""
+        """Gives back what a reservation holds; what has expired meanwhile expires, unless it is owed: then it pays."""
         returned: list[Posting] = []
         expired: list[Posting] = []
+        paid: list[Posting] = []
+        debt = self.owed
         for lot_id, amount in self.holds[id].reserved.items():
-            gone = self.lots[lot_id].expired_by(at)
-            to = expired if gone else returned
-            to.extend(_between(lot_id, amount, Book.RESERVED, Book.EXPIRED if gone else Book.AVAILABLE))
-        for kind, why, postings in ((EntryKind.RELEASE, reason, returned), (EntryKind.EXPIRE, "EXPIRED", expired)):
+            lot = self.lots[lot_id]
+            if not lot.expired_by(at):
+                returned.extend(_between(lot_id, amount, Book.RESERVED, Book.AVAILABLE))
+                continue
+            # Of an earning that was taken back while its points were set aside these are what is owed.
+            pays = min(amount, debt) if lot.reversed else ZERO
+            debt -= pays
+            paid.extend(_between(lot_id, pays, Book.RESERVED, Book.OWED))
+            expired.extend(_between(lot_id, amount - pays, Book.RESERVED, Book.EXPIRED))
+        for kind, why, postings in (
+            (EntryKind.RELEASE, reason, returned),
+            (EntryKind.CLAIM, "DEBT_PAID", paid),
+            (EntryKind.EXPIRE, "EXPIRED", expired),
+        ):
             if postings:
                 self.post(Entry(kind=kind, at=at, reason=why, posting=tuple(postings), reservation_id=id))
         for posting in returned:
