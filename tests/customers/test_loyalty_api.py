@@ -10,16 +10,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from chassis.cloudevents import ReceivedEvent
+from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.errors import Aborted, DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.events import acting
-from chassis.types import new_id
+from chassis.types import Money, new_id
 from customers.loyalty import earning, ledger_store, tiers
 from customers.loyalty.books import POINTS, TIER
+from customers.loyalty.charges import Charges
 from customers.loyalty.events import Earnings
 from customers.loyalty.ledger import Book
 from customers.loyalty.values import Receipt, Step
+from orders.billing.domain import SOURCE, ChargeEvent, ChargeType, Unsealed, seal_all
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
@@ -396,6 +398,79 @@ def test_orders_and_products_earn_when_they_reach_the_state_and_once(
         ("order.completed/order", "300"),
         ("product.activated/product", "50"),
     }
+
+
+def a_charge(customer: str, amount: str, type: ChargeType = ChargeType.CHARGE_CREATE, **more: Any) -> ChargeEvent:
+    values: dict[str, Any] = {
+        "account": "a1", "branch": BRANCH, "occurred_at": datetime.now(UTC), "product_id": "p", "order_id": "o",
+        "order_item_id": "1", "product_offering_id": "tariff", "product_offering_price_id": "fee",
+        "tax_included_amount": Money(unit="KGS", value=Decimal(amount)), **more,
+    }  # fmt: skip
+    net = (Decimal(amount) / Decimal("1.12")).quantize(Decimal("0.01"))
+    return ChargeEvent(type=type, customer_id=customer, amount=Money(unit="KGS", value=net), **values)
+
+
+def told(*charges: ChargeEvent) -> list[ReceivedEvent]:
+    """The charges as the stream BILLING has them."""
+    drafts = [Unsealed(number, one.account, one.branch, one.draft()) for number, one in enumerate(charges)]
+    sealed, _ = seal_all(drafts, epoch=1, heads={})
+    return [
+        received(
+            f"svyaz.billing.v1.00.{one.type}",
+            {
+                "ce-id": one.id, "ce-source": SOURCE, "ce-type": one.type.value, "ce-time": one.occurred_at.isoformat(),
+                "ce-subject": f"account/{link.account}", "ce-branch": one.branch, "ce-partitionkey": link.account,
+                "ce-epoch": str(link.epoch), "ce-sequence": str(link.sequence),
+            },
+            link.data,
+            number,
+        )
+        for number, (one, link) in enumerate(zip(charges, sealed, strict=True), start=1)
+    ]  # fmt: skip
+
+
+def test_charges_of_billings_stream_earn_by_themselves_once_and_are_taken_back(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(
+        admin,
+        tier=[{"code": "basic", "threshold": "0"}, {"code": "gold", "threshold": "500"}],
+        tier_basis=loyalty_pb2.TIER_BASIS_SPEND,
+        tier_currency="KGS",
+    )
+    rule = {"event_type": "charge.created", "condition": "event.offering_id == 'tariff' && event.currency == 'KGS'"}
+    a_rule(admin, program, **rule)
+    before = datetime.now(UTC) - timedelta(hours=1)
+    member = a_member(admin, program)
+    one = a_charge(member.customer.id, "499.99")
+    events = told(
+        a_charge(member.customer.id, "70", occurred_at=before),
+        one,
+        a_charge(member.customer.id, "900", ChargeType.RECURRING_CHARGE_START, recurring_charge_period="month"),
+        a_charge(member.customer.id, "900", ChargeType.RECURRING_CHARGE_STOP, recurring_charge_period="month"),
+        a_charge(member.customer.id, "-30"),
+    )
+    # By its number an account's chain is read as versions are: nothing twice, nothing left out.
+    assert [(event.aggregate_id, event.version) for event in events] == [("a1", n) for n in range(1, 6)]
+    for event in (*events, *events):
+        with acting("customers", "test", BRANCH), database.unit() as unit:
+            Charges(loyalty_books()).charged(event, unit)
+    (entry,) = call("ListLoyaltyEntries", member_id=member.id).entry
+    assert (entry.event_id, entry.points) == (f"charge/{one.id}", "499")
+    # Only what was charged counts as spent, to the last digit, and what it was credited by.
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "30", f"charge/{one.id}")
+    pays(admin, member, "30")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "0.01")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "gold"
+    # Billing credits it: it knows the charge and the customer.
+    (taken,) = call("ReverseEarning", customer_id=member.customer.id, event_id=f"charge/{one.id}").entry
+    assert (taken.points, taken.member_id) == ("-499", member.id)
+    again = lambda: call("ReverseEarning", customer_id=member.customer.id, event_id=f"charge/{one.id}")  # noqa: E731
+    refused("ALREADY_REVERSED", again)
+    refused("REQUIRED", lambda: call("ReverseEarning", event_id="x"), InvalidArgument)
+    assert prove(database, call, member)["available"] == 0
 
 
 def _received(message: Any, version: int) -> ReceivedEvent:

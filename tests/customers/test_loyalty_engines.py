@@ -236,9 +236,10 @@ def test_points_are_spent_as_the_terms_allow(points: str, amount: Money | None, 
 
 
 def test_months_that_no_calendar_has_are_refused() -> None:
-    for wrong in ({"tier_period_months": 30_000}, {"lot": LotTerms(validity_months=30_000)}):
+    wrong: tuple[dict[str, Any], ...] = ({"tier_period_months": 30_000}, {"lot": LotTerms(validity_months=30_000)})
+    for values in wrong:
         with pytest.raises(InvalidArgument):
-            LoyaltyTerms(id="t", branch="b", program_id="p", **wrong).check(NOW)  # type: ignore[arg-type]
+            LoyaltyTerms(id="t", branch="b", program_id="p", **values).check(NOW)
 
 
 # --- tiers -----------------------------------------------------------------------------------------------------------

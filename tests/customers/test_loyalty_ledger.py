@@ -267,7 +267,9 @@ class Points(RuleBasedStateMachine):
                 assert kept == of_lot[book, lot.id] >= 0
             assert not (lot.available and lot.expired_by(self.at))
         # Nobody owes more than what he has spent, or set aside, of earnings that were taken back.
-        gone = (lot.amount - lot.pending - lot.available - lot.expired for lot in self.ledger.lots.values() if lot.reversed)
+        gone = (
+            lot.amount - lot.pending - lot.available - lot.expired for lot in self.ledger.lots.values() if lot.reversed
+        )
         assert self.ledger.owed <= sum(gone, Decimal(0))
         held = sum((hold.held for hold in self.ledger.holds.values()), Decimal(0))
         assert held == of_book[Book.RESERVED]

@@ -86,7 +86,21 @@ class Loyalty(Cards, StandardMethods):
     ) -> loyalty_pb2.ReverseEarningResponse:
         """Takes back what an event has earned."""
 
+        _required(request, "event_id")
+        if bool(request.member_id) == bool(request.customer_id):
+            wrong = Violation("member_id", "the member, or the customer")
+            raise InvalidArgument("REQUIRED", "whose earning it is", violations=[wrong])
+
         def work(unit: Unit) -> loyalty_pb2.ReverseEarningResponse:
+            if request.customer_id:
+                taken = self._books.reverse_all(unit, request.customer_id, request.event_id, request.note)
+                return loyalty_pb2.ReverseEarningResponse(
+                    entry=[
+                        entry
+                        for member_id, entries in taken.items()
+                        for entry in self._entries(unit, unit.get(LoyaltyProgramMember, member_id), entries)
+                    ]
+                )
             member = _enrolled(unit, request.member_id)
             written = self._books.reverse(unit, member, request.event_id, request.note)
             return loyalty_pb2.ReverseEarningResponse(entry=self._entries(unit, member, written))

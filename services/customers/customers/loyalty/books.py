@@ -125,11 +125,23 @@ class Books:
         In each programme it counts for one member: the customer's own, else that of another of the ids that it was
         merged from or into, the survivor's first.
         """
+        return [self._earned(unit, member, event) for member in self._counting(unit, customer_id)]
+
+    @staticmethod
+    def _counting(unit: Unit, customer_id: str) -> list[LoyaltyProgramMember]:
         ids = members(unit, customer_id)
         chosen: dict[str, LoyaltyProgramMember] = {}
         for member in store.members_of(unit, sorted(ids, key=lambda one: one != customer_id)):
             chosen.setdefault(member.program_id, member)
-        return [self._earned(unit, chosen[program], event) for program in sorted(chosen)]
+        # Everybody locks a customer's ledgers in this order.
+        return [chosen[program] for program in sorted(chosen)]
+
+    def heard(self, unit: Unit, customer_id: str, event: LoyaltyEvent) -> None:
+        """As `report`, of what a stream tells: what happened before somebody was a member isn't counted for him,
+        however late it is heard."""
+        for member in self._counting(unit, customer_id):
+            if member.enrolled_at is None or member.enrolled_at <= event.at:
+                self._earned(unit, member, event)
 
     def _earned(self, unit: Unit, member: LoyaltyProgramMember, event: LoyaltyEvent) -> EarningRow:
         with self.opened(unit, member) as opened:
@@ -211,6 +223,25 @@ class Books:
                 opened.ledger.reverse(lot_id, unit.at, "EARNING_REVERSED", note)
             store.mark_reversed(unit, member.id, event_id)
         return opened.written
+
+    def reverse_all(self, unit: Unit, customer_id: str, event_id: str, note: str) -> dict[str, list[str]]:
+        """The same for every member of the customer whom the event has earned something: after a merge, or an un-merge,
+        that may be another than the one whom it would count for now. Member's id → the entries' ids."""
+        found = store.members_of(unit, members(unit, customer_id))
+        earned = [
+            (member, earning)
+            for member in sorted(found, key=lambda one: (one.program_id, one.id))
+            if (earning := store.earning_of(unit, member.id, event_id)) is not None
+        ]
+        if not earned:
+            raise NotFound("NOT_FOUND", f"customer {customer_id} has earned nothing by event {event_id!r}")
+        if all(earning.reversed_at is not None for _, earning in earned):
+            raise FailedPrecondition("ALREADY_REVERSED", f"event {event_id} was taken back {earned[0][1].reversed_at}")
+        return {
+            member.id: self.reverse(unit, member, event_id, note)
+            for member, earning in earned
+            if earning.reversed_at is None
+        }
 
     # --- tiers ---
 
@@ -304,7 +335,8 @@ def _spend(event: LoyaltyEvent) -> tuple[Decimal, str]:
     amount, currency = number_of(facts.get("amount")), facts.get("currency")
     if amount is None or not isinstance(currency, str):
         return _ZERO, ""
-    return max(_ZERO, amount), currency
+    # What was credited is negative, and spent less.
+    return amount, currency
 
 
 def written(receipt: Receipt) -> receipt_pb2.Receipt:

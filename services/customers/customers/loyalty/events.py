@@ -27,7 +27,7 @@ class Earnings:
         told = _told(event)
         if told is not None:
             customer, happening = told
-            self._books.report(unit, customer, happening)
+            self._books.heard(unit, customer, happening)
 
 
 def _told(event: ReceivedEvent) -> tuple[str, LoyaltyEvent] | None:

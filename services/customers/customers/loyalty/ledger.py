@@ -9,8 +9,8 @@ left of a lot and nothing else.
 * A reservation that is released returns each point to its lot; if that has expired meanwhile, they expire.
 * What was spent and is refunded returns to its lots, those spent last first; points of expired lots become a new lot.
 * An earning that is taken back takes what is left of its lot. What was spent or is reserved of it is owed, and whatever
-  becomes available later pays that first. What has expired of it, also while it was reserved, is not owed. No book of the member's but `owed` is
-  ever negative, nor is `owed` ever positive.
+  becomes available later pays that first. What has expired of it, also while it was reserved, is not owed. No book of
+  the member's but `owed` is ever negative, nor is `owed` ever positive.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -164,7 +164,8 @@ class Receipt:
 
 
 # Events that tell a price which is charged for itself: only the charge counts as money spent, else it counted twice.
-ORDER_COMPLETED, PRODUCT_ACTIVATED, CHARGE_STARTED = "order.completed", "product.activated", "charge.started"
+ORDER_COMPLETED, PRODUCT_ACTIVATED = "order.completed", "product.activated"
+CHARGE_CREATED, CHARGE_STARTED = "charge.created", "charge.started"
 PRICED = frozenset({ORDER_COMPLETED, PRODUCT_ACTIVATED, CHARGE_STARTED})
 
 
