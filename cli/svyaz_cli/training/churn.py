@@ -22,6 +22,8 @@ from svyaz_cli.training.table import Table, TableError
 
 FORMAT = 1
 FOLDS = 5
+# Of those who left, and of those who stayed: fewer, and some fold would be judged by one or two.
+FEWEST = 4 * FOLDS
 # Of the customers, the most likely to leave: so many a campaign can talk to.
 TOP = 0.2
 KNOTS = 6
@@ -184,7 +186,12 @@ def telling(table: Table) -> dict[str, float]:
 
 
 def check(table: Table) -> None:
-    """Raises TableError for features that know what they are to foretell."""
+    """Raises TableError for too few examples, none to go by, and features that know what they are to foretell."""
+    fewest = min(sum(table.labels), len(table) - sum(table.labels))
+    if fewest < FEWEST:
+        raise TableError(f"at least {FEWEST} who left and {FEWEST} who stayed are needed, here are {fewest}")
+    if not table.names:
+        raise TableError("there is nothing to learn from: no column says something of customers")
     if found := telling(table):
         named = ", ".join(f"{name} (AUC {auc:.3f} alone)" for name, auc in sorted(found.items()))
         raise TableError(f"these seem to have been told afterwards; leave them out: {named}")
