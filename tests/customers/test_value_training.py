@@ -1,13 +1,20 @@
 """Whatever a file of customers looks like: what can be learnt from is, and what can't says why."""
 
+import json
 import math
 import random
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chassis.errors import InvalidArgument
+from chassis.types import Money
 from customers.value.churn import ChurnModel
+from customers.value.profitability import FinancialAmount, LedgerLine
+from customers.value.purchase_models import PurchaseModels
 from svyaz_cli.training import churn, purchases
 from svyaz_cli.training.table import Table, TableError, of_examples, of_file
 
@@ -108,3 +115,26 @@ def test_what_training_has_never_seen_has_a_score_and_a_fold_may_lack_anything()
         assert 0 < model.score(given).probability < 1
     for probe, expected in churn.probes(table, learnt, (1.0, 0.0)):
         assert model.score(probe).probability == pytest.approx(expected, abs=1e-9)
+
+
+def a_purchase(day: date, amount: int, unit: str) -> LedgerLine:
+    paid = FinancialAmount(kind="usage", amount=Money(unit=unit, value=Decimal(amount)))
+    return LedgerLine(
+        customer_id="c", account_id="a", period_start=day, period_end=date(2027, 1, 1), unit=unit, revenue=(paid,)
+    )
+
+
+def test_a_model_of_purchases_says_nothing_of_another_currency() -> None:
+    """What is spent was learnt in one: applied to amounts of another it would foretell any sum."""
+    fitted = purchases.Fitted({"r": 0.2, "alpha": 4.4, "a": 0.8, "b": 2.4}, 0.0)
+    spent = purchases.Fitted({"p": 6.0, "q": 3.7, "gamma": 15.0}, 0.0)
+    made = purchases.artefact(fitted, spent, 7, "KGS")
+    at = datetime(2026, 7, 1, tzinfo=UTC)
+    som, dollars = ([a_purchase(date(2026, month, 1), 100, unit) for month in (1, 3)] for unit in ("KGS", "USD"))
+    model = PurchaseModels(made)
+    assert model.basis(dollars, at) is None
+    basis = model.basis([*som, *dollars], at)
+    assert basis is not None
+    assert (basis.purchases, basis.mean_spend) == (2, 100.0)
+    with pytest.raises(InvalidArgument, match="currency"):
+        PurchaseModels(json.dumps({k: v for k, v in json.loads(made).items() if k != "currency"}).encode())

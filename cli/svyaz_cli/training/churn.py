@@ -17,6 +17,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from svyaz_cli.training.table import Table, TableError
 
@@ -35,6 +36,8 @@ BLEND = 0.5
 # A feature that tells leavers by itself so well has been told afterwards.
 TOO_GOOD = 0.98
 PROBES = 50
+# From so many on threads bring more than they cost; on a busy machine they wait for each other in loops.
+MANY = 50_000
 
 Array = Any
 
@@ -110,20 +113,21 @@ def learn(table: Table, rows: Array, labels: Array, seed: int) -> Learnt:
     """A model of some rows of a table."""
     learnt = rules(table, rows)
     dense = learnt.dense(table, rows)
-    linear = LogisticRegression(C=PENALTY, max_iter=3_000).fit(learnt.spline(dense), labels)
-    boosters = [
-        HistGradientBoostingClassifier(
-            max_iter=TREES,
-            learning_rate=0.05,
-            max_leaf_nodes=LEAVES,
-            min_samples_leaf=20,
-            l2_regularization=5,
-            max_features=0.3,
-            early_stopping=False,
-            random_state=seed * 1_000 + number,
-        ).fit(dense, labels)
-        for number in range(BOOSTERS)
-    ]
+    with threadpool_limits(1 if len(rows) < MANY else None):
+        linear = LogisticRegression(C=PENALTY, max_iter=3_000).fit(learnt.spline(dense), labels)
+        boosters = [
+            HistGradientBoostingClassifier(
+                max_iter=TREES,
+                learning_rate=0.05,
+                max_leaf_nodes=LEAVES,
+                min_samples_leaf=20,
+                l2_regularization=5,
+                max_features=0.3,
+                early_stopping=False,
+                random_state=seed * 1_000 + number,
+            ).fit(dense, labels)
+            for number in range(BOOSTERS)
+        ]
     return Learnt(learnt, linear, boosters)
 
 

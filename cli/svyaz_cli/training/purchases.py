@@ -6,6 +6,7 @@ successor samples posteriors by way of a compiler: for four numbers, scipy's opt
 """
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,11 +163,20 @@ def _fitted(names: Sequence[str], likelihood: Any, start: Sequence[float]) -> Fi
     return Fitted(dict(zip(names, (float(value) for value in np.exp(best[1])), strict=True)), -best[0])
 
 
-def artefact(purchases: Fitted, spend: Fitted, unit_days: float) -> bytes:
+def digest(purchases: Iterable[tuple[str, date, float]]) -> str:
+    """Hex SHA-256 of what is learnt from, in whatever order it came."""
+    found = hashlib.sha256()
+    for customer, day, amount in sorted(purchases):
+        found.update(f"{customer}\t{day}\t{amount!r}\n".encode())
+    return found.hexdigest()
+
+
+def artefact(purchases: Fitted, spend: Fitted, unit_days: float, currency: str) -> bytes:
     """The models as data, in the form that the customers service reads (see customers/value/purchase_models.py)."""
     content = {
         "format": FORMAT,
         "unit_days": unit_days,
+        "currency": currency,
         "bg_nbd": dict(purchases.parameters),
         "gamma_gamma": dict(spend.parameters),
     }
