@@ -18,8 +18,8 @@ from chassis.types import Money, new_id
 from customers.loyalty import earning, ledger_store, tiers
 from customers.loyalty.books import POINTS, TIER
 from customers.loyalty.charges import Charges
+from customers.loyalty.entries import Book
 from customers.loyalty.events import Earnings
-from customers.loyalty.ledger import Book
 from customers.loyalty.values import Receipt, Step
 from orders.billing.domain import SOURCE, ChargeEvent, ChargeType, Unsealed, seal_all
 from svyaz.customers.v1 import loyalty_pb2
@@ -780,6 +780,29 @@ def test_another_branch_sees_and_moves_nothing(caller_of: Callable[..., Caller],
         with pytest.raises(NotFound):
             osh(f"{LOYALTY}{method}", member_id=rich.id, **fields)
     assert not osh(f"{LOYALTY}GetCustomerLoyalty", customer_id=rich.customer.id).program
+
+
+def test_a_customer_reads_why_in_his_language(admin: Caller, call: Call) -> None:
+    program = a_program(admin)
+    a_rule(admin, program, name="Двойные баллы")
+    member = a_member(admin, program)
+    pays(admin, member, "10")
+    call("AdjustPoints", member_id=member.id, points="5", reason="BIRTHDAY")
+    made = call("ReservePoints", member_id=member.id, points="3")
+    call("ReleasePoints", reservation_id=made.id)
+
+    def read(language: str) -> list[str]:
+        entries = call("ListLoyaltyEntries", member_id=member.id, language=language).entry
+        return [entry.description for entry in reversed(entries)]
+
+    assert read("ru-KG") == [
+        "Начислены баллы: Двойные баллы",
+        "Исправление сотрудником",
+        "Баллы отложены для покупки",
+        "Отложенные баллы возвращены",
+    ]
+    assert read("")[2] == "Points set aside for a purchase"
+    refused("UNSUPPORTED_LANGUAGE", lambda: read("tlh"), InvalidArgument)
 
 
 def test_a_page_of_entries_goes_on_where_the_last_ended(admin: Caller, call: Call, rich: Any) -> None:

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chassis.errors import FailedPrecondition, InvalidArgument
 from customers.loyalty import lots
-from customers.loyalty.ledger import Book, EntryKind, Hold, Ledger, Lot
+from customers.loyalty.entries import Book, EntryKind
+from customers.loyalty.ledger import Hold, Ledger, Lot
 from customers.loyalty.values import DayRounding, LotTerms, PendingMode, PointsCapPeriod
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -26,7 +26,7 @@ from customers.loyalty.enrolment import Enrolment
 from customers.loyalty.ledger import ZERO, Hold, Lot
 from customers.loyalty.ledger_store import entries_before, entries_named, open_lots
 from customers.loyalty.rules import REFUND_DAYS, RESERVATION_MINUTES, require_positive
-from customers.loyalty.shown import earning_message, entry_message
+from customers.loyalty.shown import earning_message, entry_messages
 from customers.loyalty.values import LotTerms, LoyaltyEvent, PointsReservationState
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.type.v1 import receipt_pb2
@@ -238,8 +238,9 @@ class Loyalty(Cards, StandardMethods):
         with self._database.unit() as unit:
             member = _enrolled(unit, request.member_id)
             found = entries_before(unit, member.balance_id, max(0, request.before), most)
+            shown = entry_messages(unit, found, member.id, request.language)
         return loyalty_pb2.ListLoyaltyEntriesResponse(
-            entry=[entry_message(one, member.id) for one in found],
+            entry=shown,
             next_before=found[-1].sequence if len(found) == most and found[-1].sequence > 1 else 0,
         )
 
@@ -298,7 +299,7 @@ class Loyalty(Cards, StandardMethods):
         )
 
     def _entries(self, unit: Unit, member: LoyaltyProgramMember, ids: list[str]) -> list[loyalty_pb2.LoyaltyEntry]:
-        return [entry_message(one, member.id) for one in reversed(entries_named(unit, member.balance_id, ids))]
+        return entry_messages(unit, entries_named(unit, member.balance_id, ids)[::-1], member.id)
 
 
 def _add(shown: loyalty_pb2.ProgramLoyalty, unit: Unit, member: LoyaltyProgramMember) -> None:

@@ -22,7 +22,8 @@ from customers.identity.store import members
 from customers.loyalty import ledger_store, lots, store, tiers
 from customers.loyalty.domain import LoyaltyBalance, LoyaltyProgramMember, PointsReservation
 from customers.loyalty.earning import MemberFacts, earn, number_of, parse_facts
-from customers.loyalty.ledger import Book, Ledger, Lot
+from customers.loyalty.entries import Book
+from customers.loyalty.ledger import Ledger, Lot
 from customers.loyalty.rules import TIER_PERIOD_MONTHS, EarnRule, LoyaltyTerms
 from customers.loyalty.store import EarningRow
 from customers.loyalty.tiers import Standing, TierDecision, TierReason

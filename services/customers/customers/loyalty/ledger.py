@@ -17,63 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from customers.loyalty.entries import Book, Entry, EntryKind, Posting, between
 
 ZERO = Decimal(0)
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-class Book(StrEnum):
-    """Where points are: the first four are the member's, the others the programme's."""
-
-    PENDING = "pending"
-    AVAILABLE = "available"
-    RESERVED = "reserved"
-    OWED = "owed"
-    ISSUED = "issued"
-    REDEEMED = "redeemed"
-    EXPIRED = "expired"
-    ADJUSTED = "adjusted"
-
-
-class EntryKind(StrEnum):
-    """What an entry does."""
-
-    EARN = "earn"
-    ACTIVATE = "activate"
-    RESERVE = "reserve"
-    CONFIRM = "confirm"
-    RELEASE = "release"
-    EXPIRE = "expire"
-    REFUND = "refund"
-    REVERSE = "reverse"
-    CLAIM = "claim"
-    ADJUST = "adjust"
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """So many points of a lot into a book; negative: out of it."""
-
-    book: Book
-    lot_id: str
-    amount: Decimal
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One movement. `reason` is a code; `at` when it counts, which may be before it was written down."""
-
-    kind: EntryKind
-    at: datetime
-    reason: str
-    posting: tuple[Posting, ...]
-    event_id: str = ""
-    rule_id: str = ""
-    reservation_id: str = ""
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -223,7 +172,7 @@ class Ledger:
         postings = [
             posting
             for taken, amount in self._taken(-points)
-            for posting in _between(taken, amount, Book.AVAILABLE, Book.ADJUSTED)
+            for posting in between(taken, amount, Book.AVAILABLE, Book.ADJUSTED)
         ]
         self.post(Entry(kind=EntryKind.ADJUST, at=at, reason=reason, note=note, posting=tuple(postings)))
 
@@ -239,7 +188,7 @@ class Ledger:
         postings = [
             posting
             for lot_id, amount in self._taken(points)
-            for posting in _between(lot_id, amount, Book.AVAILABLE, Book.RESERVED)
+            for posting in between(lot_id, amount, Book.AVAILABLE, Book.RESERVED)
         ]
         self.holds[hold.id] = hold
         self.post(
@@ -251,7 +200,7 @@ class Ledger:
         postings = [
             posting
             for lot_id, amount in self.holds[id].reserved.items()
-            for posting in _between(lot_id, amount, Book.RESERVED, Book.REDEEMED)
+            for posting in between(lot_id, amount, Book.RESERVED, Book.REDEEMED)
         ]
         self.post(Entry(kind=EntryKind.CONFIRM, at=at, reason="SPENT", posting=tuple(postings), reservation_id=id))
 
@@ -264,13 +213,13 @@ class Ledger:
         for lot_id, amount in self.holds[id].reserved.items():
             lot = self.lots[lot_id]
             if not lot.expired_by(at):
-                returned.extend(_between(lot_id, amount, Book.RESERVED, Book.AVAILABLE))
+                returned.extend(between(lot_id, amount, Book.RESERVED, Book.AVAILABLE))
                 continue
             # Of an earning that was taken back while its points were set aside these are what is owed.
             pays = min(amount, debt) if lot.reversed else ZERO
             debt -= pays
-            paid.extend(_between(lot_id, pays, Book.RESERVED, Book.OWED))
-            expired.extend(_between(lot_id, amount - pays, Book.RESERVED, Book.EXPIRED))
+            paid.extend(between(lot_id, pays, Book.RESERVED, Book.OWED))
+            expired.extend(between(lot_id, amount - pays, Book.RESERVED, Book.EXPIRED))
         for kind, why, postings in (
             (EntryKind.RELEASE, reason, returned),
             (EntryKind.CLAIM, "DEBT_PAID", paid),
@@ -315,9 +264,9 @@ class Ledger:
         lot = self.lots[lot_id]
         debt = lot.amount - lot.pending - lot.available - lot.expired
         postings = [
-            *_between(lot_id, lot.pending, Book.PENDING, Book.ISSUED),
-            *_between(lot_id, lot.available, Book.AVAILABLE, Book.ISSUED),
-            *_between(lot_id, debt, Book.OWED, Book.ISSUED),
+            *between(lot_id, lot.pending, Book.PENDING, Book.ISSUED),
+            *between(lot_id, lot.available, Book.AVAILABLE, Book.ISSUED),
+            *between(lot_id, debt, Book.OWED, Book.ISSUED),
         ]
         lot.reversed = True
         self.touched.add(lot_id)
@@ -383,7 +332,7 @@ class Ledger:
                 kind=kind,
                 at=lot.earned_at,
                 reason=reason,
-                posting=_between(lot.id, lot.amount, source, Book.AVAILABLE if at_once else Book.PENDING),
+                posting=between(lot.id, lot.amount, source, Book.AVAILABLE if at_once else Book.PENDING),
                 event_id=lot.event_id,
                 rule_id=rule_id,
                 note=note,
@@ -395,15 +344,11 @@ class Ledger:
     def _move(
         self, kind: EntryKind, at: datetime, reason: str, lot_id: str, amount: Decimal, source: Book, to: Book
     ) -> None:
-        self.post(Entry(kind=kind, at=at, reason=reason, posting=_between(lot_id, amount, source, to)))
+        self.post(Entry(kind=kind, at=at, reason=reason, posting=between(lot_id, amount, source, to)))
 
 
 # Of what is due at one instant: points become spendable, reservations give theirs back, and then what is left expires.
 _ACTIVATION, _TIMEOUT, _EXPIRY = range(3)
-
-
-def _between(lot_id: str, amount: Decimal, source: Book, to: Book) -> tuple[Posting, ...]:
-    return (Posting(source, lot_id, -amount), Posting(to, lot_id, amount)) if amount else ()
 
 
 def _held(hold: Hold, posting: Posting) -> None:

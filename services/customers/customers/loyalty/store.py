@@ -224,6 +224,13 @@ def versions_of(unit: Unit, program_id: str, code: str) -> list[EarnRule]:
     return unit.load(EarnRule, condition, {"program": program_id, "code": code})
 
 
+def rule_names(unit: Unit, ids: Iterable[str]) -> dict[str, str]:
+    """Rule's id → what it is called; rules without a name are left out."""
+    wanted = sorted(ids)
+    found = unit.load(EarnRule, "id = ANY (%(ids)s)", {"ids": wanted}) if wanted else []
+    return {rule.id: rule.name for rule in found if rule.name}
+
+
 _USERS = """
     SELECT 'LoyaltyProgramMember', id FROM loyalty_program_member WHERE program_id = %(id)s
     UNION ALL SELECT 'LoyaltyTerms', id FROM loyalty_terms WHERE program_id = %(id)s
