@@ -1,8 +1,10 @@
 """Loyalty over gRPC on a real database: members, cards, earning, spending, and what happens by itself."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,7 +26,7 @@ from customers.loyalty.values import Receipt, Step
 from orders.billing.domain import SOURCE, ChargeEvent, ChargeType, Unsealed, seal_all
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
-from svyaz.type.v1 import values_pb2
+from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
 from tests.serving import Caller, loyalty_books
@@ -741,6 +743,52 @@ def test_burns_at_a_time_never_spend_more_than_there_is_and_lose_nothing(
     assert sum(spent) > 0
 
 
+def test_whatever_happens_at_a_time_the_balance_is_the_sum_of_the_entries(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    """Eight at a time do anything to the two members that one customer is, and tell each event again and again."""
+    program = a_program(admin)
+    a_rule(admin, program, lot={"validity_days": 30})
+    both = one, other = a_member(admin, program), a_member(admin, program)
+    merged(database, other.customer.id, one.customer.id)
+    for member in both:
+        pays(admin, member, "60", f"e-{member.id}")
+    ready = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        made: list[str] = []
+        ready.wait()
+        for _ in range(8):
+            member = chance.choice(both)
+            # Of few events, so that they meet.
+            event = f"e{chance.randrange(6)}"
+            something = [
+                lambda m=member, e=event: pays(admin, m, "20", f"{e}-{m.id}"),
+                lambda m=member, e=event: call("ReverseEarning", customer_id=m.customer.id, event_id=f"{e}-{m.id}"),
+                lambda: made.append(
+                    call("ReservePoints", customer_id=one.customer.id, program_id=program, points="45").id
+                ),
+                lambda m=member: made.append(call("ReservePoints", member_id=m.id, points="15").id),
+                lambda: call("ConfirmPoints", reservation_id=chance.choice(made)),
+                lambda: call("ReleasePoints", reservation_id=chance.choice(made)),
+                lambda: call("RefundPoints", reservation_id=chance.choice(made), points="5"),
+                lambda m=member: call("AdjustPoints", member_id=m.id, points="-3", reason="CORRECTION"),
+                lambda m=member: fire(database, m.loyalty_balance.id, POINTS),
+            ]
+            # What is refused, or lost to another, has done nothing; what has broken is no DomainError.
+            with suppress(FailedPrecondition, NotFound, Aborted, InvalidArgument, IndexError):
+                chance.choice(something)()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    for member in both:
+        prove(database, call, member)
+        earned = [entry.event_id for entry in call("ListLoyaltyEntries", member_id=member.id, limit=1000).entry
+                  if entry.kind == loyalty_pb2.LOYALTY_ENTRY_KIND_EARN]  # fmt: skip
+        assert len(earned) == len(set(earned)) > 1
+
+
 # --- whose they are --------------------------------------------------------------------------------------------------
 
 
@@ -771,6 +819,64 @@ def test_over_merged_customers_balances_add_up_and_each_ledger_stays_its_own(
     pays(admin, bare_member, "2")
     assert [int(kept(call, one)["available"]) for one in (kept_one, absorbed)] == [12, 33]
     refused("ALREADY_ENROLLED", lambda: a_member(admin, program, bare))
+
+
+def merged(database: Database, absorbed: str, survivor: str) -> None:
+    with acting("customers", "test", BRANCH), database.unit() as unit:
+        unit.cursor().execute(
+            "INSERT INTO merged_customer (absorbed_id, branch, into_id, survivor_id, merge_id, merged_at)"
+            " VALUES (%s, 'bishkek', %s, %s, %s, now())",
+            (absorbed, survivor, survivor, new_id()),
+        )
+
+
+def test_a_merged_customer_spends_the_points_of_all_his_members_at_once(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(admin, point_value={"unit": "KGS", "units": 1})
+    a_rule(admin, program)
+    a_rule(admin, program, code="SOON", event_type="soon", lot={"validity_days": 3})
+    both = one, other = a_member(admin, program), a_member(admin, program)
+    pays(admin, one, "50")
+    pays(admin, other, "30")
+    told = admin(
+        f"{LOYALTY}ReportLoyaltyEvent",
+        event_id=new_id(), event_type="soon", customer_id=other.customer.id, facts=b'{"amount": 10}',
+    )  # fmt: skip
+    assert told.earning[0].points == "10"
+    customer = {"customer_id": other.customer.id, "program_id": program}
+    refused("INSUFFICIENT_POINTS", lambda: call("ReservePoints", points="70", **customer))
+    merged(database, other.customer.id, one.customer.id)
+
+    def there() -> list[Decimal]:
+        return [prove(database, call, member)["available"] for member in both]
+
+    first = call("ReservePoints", points="70", reference="order", **customer)
+    assert call("ReservePoints", points="70", reference="order", **customer) == first
+    refused("REFERENCE_TAKEN", lambda: call("ReservePoints", points="60", reference="order", **customer))
+    # What expires first, whose ever it is; then what came first.
+    assert there() == [0, 20]
+    short = refused("INSUFFICIENT_POINTS", lambda: call("ReservePoints", points="21", **customer))
+    assert short.metadata["available"] == "20"
+    ours = requests_pb2.Filter(path="group_id", value=[first.group_id])
+    parts = call("ListPointsReservations", filter=[ours]).items
+    assert {part.member_id: part.points for part in parts} == {one.id: "50", other.id: "20"}
+    assert sum(part.value.units for part in parts) == 70
+    # The customers are parted: what they have set aside together they still spend together, each his own.
+    with acting("customers", "test", BRANCH), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM merged_customer WHERE absorbed_id = %s", (other.customer.id,))
+    for part in parts:
+        call("ConfirmPoints", reservation_id=part.id)
+    assert there() == [0, 20]
+    call("RefundPoints", reservation_id=first.id, points="30")
+    assert sum(there()) == 50
+    refused("TOO_MUCH", lambda: call("RefundPoints", reservation_id=first.id, points="41"), InvalidArgument)
+    call("RefundPoints", reservation_id=first.id)
+    assert there() == [50, 40]
+    refused("NOT_SPENT", lambda: call("RefundPoints", reservation_id=first.id))
+    refused("REQUIRED", lambda: call("ReservePoints", points="1", customer_id=one.customer.id), InvalidArgument)
+    with pytest.raises(NotFound):
+        call("ReservePoints", points="1", customer_id=a_customer(admin), program_id=program)
 
 
 def test_another_branch_sees_and_moves_nothing(caller_of: Callable[..., Caller], rich: Any) -> None:

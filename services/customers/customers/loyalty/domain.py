@@ -217,6 +217,8 @@ class PointsReservation(Aggregate):
     expires_at: datetime | None = None
     refunded: Decimal | None = None
     value: Money | None = None
+    # The first of those that were made together, of the members that one customer is; None: it is alone.
+    group_id: str | None = None
 
     def move(self, wanted: PointsReservationState) -> None:
         """Raises FailedPrecondition BAD_TRANSITION."""

@@ -313,13 +313,7 @@ class Ledger:
             taken.append((lot.id, amount))
             left -= amount
         if left:
-            there = points - left
-            raise FailedPrecondition(
-                "INSUFFICIENT_POINTS",
-                f"{there} of {points} points are available",
-                violations=[Violation("points", f"at most {there}")],
-                metadata={"available": f"{there:f}"},
-            )
+            raise insufficient(points - left, points)
         return taken
 
     def _credit(
@@ -357,3 +351,13 @@ def _held(hold: Hold, posting: Posting) -> None:
         parts[posting.lot_id] = parts.get(posting.lot_id, ZERO) + posting.amount
         if not parts[posting.lot_id]:
             del parts[posting.lot_id]
+
+
+def insufficient(there: Decimal, points: Decimal) -> FailedPrecondition:
+    """The refusal of what is more than there is."""
+    return FailedPrecondition(
+        "INSUFFICIENT_POINTS",
+        f"{there} of {points} points are available",
+        violations=[Violation("points", f"at most {there}")],
+        metadata={"available": f"{there:f}"},
+    )

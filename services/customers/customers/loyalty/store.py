@@ -63,6 +63,7 @@ points_reservation = aggregate_table(
         unique=True,
         postgresql_where=sa.text("state IN ('reserved', 'confirmed', 'refunded')"),
     ),
+    sa.Index("points_reservation_group_id", "group_id", postgresql_where=sa.text("group_id IS NOT NULL")),
     sa.Index("points_reservation_held", "member_id", postgresql_where=sa.text("state = 'reserved'")),
 )
 club_card = aggregate_table(
@@ -279,6 +280,13 @@ def reservation_for(unit: Unit, member_id: str, reference: str) -> PointsReserva
     )
     found = unit.load(PointsReservation, condition, {"member": member_id, "reference": reference})
     return found[0] if found else None
+
+
+def parts_of(unit: Unit, reservation: PointsReservation) -> list[PointsReservation]:
+    """The reservations that were made together with this one, itself included."""
+    if reservation.group_id is None:
+        return [reservation]
+    return unit.load(PointsReservation, "group_id = %(id)s", {"id": reservation.group_id})
 
 
 # --- earnings and tiers ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Points that were given back can be set aside for the same thing again."""
+"""Points that were given back can be set aside for the same thing again, and several members' points together."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,4 +18,11 @@ def upgrade() -> None:
         ["member_id", "reference"],
         unique=True,
         postgresql_where=sa.text("state IN ('reserved', 'confirmed', 'refunded')"),
+    )
+    op.add_column("points_reservation", sa.Column("group_id", sa.Text(), nullable=True))
+    op.create_index(
+        "points_reservation_group_id",
+        "points_reservation",
+        ["group_id"],
+        postgresql_where=sa.text("group_id IS NOT NULL"),
     )
