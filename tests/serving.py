@@ -43,13 +43,14 @@ from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog
+from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.heard import redact_again
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.value.api import Values
 from customers.value.events import CustomerWatcher
+from customers.value.runs import revalue
 from customers.view.api import Customers360
 from svyaz.customers.v1 import (
     account_pb2_grpc,
@@ -128,7 +129,10 @@ def serving(
 
 def customers_database(url: str) -> Database:
     """The customers service's own view of its database."""
-    return Database(url, clock=Clock(), metadata=store.metadata, resources=store.RESOURCES)
+    clock = Clock()
+    return Database(
+        url, clock=clock, metadata=store.metadata, resources=store.RESOURCES, notes=notes(store.RESOURCES, clock)
+    )
 
 
 @cache
@@ -162,7 +166,7 @@ def customers_registrations(database: Database) -> list[Registration]:
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
             Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
         ),
-        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
+        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
         (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),

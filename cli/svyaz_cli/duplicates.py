@@ -1,7 +1,10 @@
 """`svyaz duplicates`: who is in a branch more than once."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -51,6 +54,25 @@ def find_duplicates(ask: Ask, branch: str, threshold: str, pause: float = POLL_S
         return 1
     typer.echo(f"{search.compared} individuals compared, {search.found} pairs that may be one person")
     return 0
+
+
+@duplicates.command("file")
+def in_files(
+    files: list[Path] = typer.Argument(help="CSV files with a header."),
+    column: list[str] = typer.Option([], help="COLUMN=FIELD, where a column's name doesn't say what it is."),
+    region: str = typer.Option("ZZ", help="Whose national telephone numbers these are (KG); none: with their country."),
+    threshold: float = typer.Option(0.5, min=0.01, max=0.99, help="Pairs of at least this probability."),
+    between: bool = typer.Option(False, "--between", help="Only pairs of two files: neither has anybody twice."),
+    encoding: str = typer.Option("utf-8-sig", help="Of the files."),
+    out: Path | None = typer.Option(None, help="Where the pairs are written; else they are printed."),
+) -> None:
+    """Find who is in files more than once, without a platform: nothing is imported and nothing kept."""
+    options = [*(part for one in column for part in ("--column", one)), *(["--between"] if between else [])]
+    options += ["--region", region, "--threshold", str(threshold), "--encoding", encoding]
+    options += ["--out", str(out)] if out is not None else []
+    # The engine is the service's; a process of its own, as it is there.
+    command = [sys.executable, "-m", "customers.matching.files", *map(str, files), *options]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
 
 
 @duplicates.command("list")

@@ -396,6 +396,16 @@ def test_a_change_of_the_customer_or_his_products_lets_him_be_valued(
     assert other in timers(place, ONE)
 
 
+def test_a_merge_and_its_undoing_let_both_be_valued(agent: Caller, place: ServiceDatabase, aida: str) -> None:
+    again = str(customer(agent, person(agent).id).id)
+    identity = "svyaz.customers.v1.IdentityService/"
+    made = agent(f"{identity}MergeCustomers", survivor_id=aida, absorbed_id=again, reason="one passport")
+    assert aida in timers(place, ONE)
+    assert again not in timers(place, ONE)
+    agent(f"{identity}UnmergeCustomers", merge_id=made.id, reason="two people")
+    assert {aida, again} <= set(timers(place, ONE))
+
+
 def test_a_whole_branch_is_valued_step_by_step_and_classed_by_all(
     caller_of: Callable[..., Caller], database: Database, place: ServiceDatabase
 ) -> None:

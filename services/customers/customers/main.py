@@ -1,7 +1,6 @@
 """Starts the customers service."""
 
 import sys
-from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -18,8 +17,8 @@ from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
+from customers.document.buckets import object_store
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
-from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
@@ -43,7 +42,7 @@ from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog
+from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
@@ -55,7 +54,7 @@ from customers.task.api import timers as task_timers
 from customers.task.store import open_task
 from customers.value.api import Values
 from customers.value.events import CustomerWatcher
-from customers.value.runs import Valuations
+from customers.value.runs import Valuations, revalue
 from customers.value.valuation import Valuer
 from customers.view.api import Customers360
 from customers.view.heard import heard
@@ -97,12 +96,14 @@ def main() -> None:
     settings = Settings.from_environment("customers")
     if commands.run("customers", settings, sys.argv[1:]):
         return
+    clock = Clock(settings.clock_offset_file)
     database = Database(
         settings.database_url,
-        clock=Clock(settings.clock_offset_file),
+        clock=clock,
         metadata=metadata,
         resources=RESOURCES,
         connections=settings.database_connections,
+        notes=notes(RESOURCES, clock),
     )
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     if sys.argv[1:2] == [batch.COMMAND]:
@@ -121,7 +122,7 @@ def main() -> None:
         database,
         Contents(
             database,
-            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            object_store(environment.get("DOCUMENT_STORE", "") or "var/documents"),
             int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
         ),
     )
@@ -143,7 +144,7 @@ def main() -> None:
                 Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
             ),
             (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
-            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database)),
+            (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
             (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, entries)),

@@ -1,5 +1,6 @@
 """How customers are merged and parted, and who an id stands for."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,9 @@ from customers.party.domain import Customer, Individual, Organization
 from customers.party.store import remember
 from svyaz.customers.v1 import customers_pb2, identity_pb2
 
+# What is done about a customer who is more, or less, than he was: (unit, id, branch).
+Changed = Callable[[Unit, str, str], None]
+
 # Whoever is so many is a mistake that somebody should look at first.
 MAX_MEMBERS = 1_000
 
@@ -24,8 +28,9 @@ MAX_MEMBERS = 1_000
 class Identities(StandardMethods):
     """Merges: links between customers that are one, made and taken away again."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, changed: Changed = lambda unit, customer_id, branch: None) -> None:
         self._database = database
+        self._changed = changed
         super().__init__(
             identity_pb2.DESCRIPTOR.services_by_name["IdentityService"],
             Collection(database, CustomerMerge, identity_pb2.CustomerMerge),
@@ -46,6 +51,7 @@ class Identities(StandardMethods):
                 merge_parties=request.merge_parties,
                 etags=(request.survivor_etag, request.absorbed_etag),
             )
+            self._changed(unit, made.survivor_id or "", made.branch)
             return convert.to_message(made, identity_pb2.CustomerMerge)
 
         return self._database.transact(request, identity_pb2.CustomerMerge, work)
@@ -57,6 +63,8 @@ class Identities(StandardMethods):
 
         def work(unit: Unit) -> identity_pb2.CustomerMerge:
             undone = unmerge(unit, request.merge_id, request.reason, request.etag)
+            for customer_id in (undone.survivor_id, undone.absorbed_id):
+                self._changed(unit, customer_id or "", undone.branch)
             unit.flush()
             return convert.to_message(undone, identity_pb2.CustomerMerge)
 

@@ -10,7 +10,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violat
 from chassis.resources import Collection, StandardMethods
 from chassis.types import decimal_of
 from customers.identity.store import members
-from customers.loyalty import store
+from customers.loyalty import opening, store
 from customers.loyalty.books import Books
 from customers.loyalty.card_api import Cards
 from customers.loyalty.cards import ClubCard
@@ -56,7 +56,13 @@ class Loyalty(Cards, StandardMethods):
                 deleting=enrolment.deleting,
             ),
             Collection(database, LoyaltyAccount, loyalty_pb2.LoyaltyAccount),
-            Collection(database, LoyaltyBalance, loyalty_pb2.LoyaltyBalance),
+            Collection(
+                database,
+                LoyaltyBalance,
+                loyalty_pb2.LoyaltyBalance,
+                creating=opening.opening,
+                deleting=opening.closing,
+            ),
             Collection(database, PointsReservation, loyalty_pb2.PointsReservation),
             Collection(database, ClubCard, loyalty_pb2.ClubCard),
         )
@@ -182,7 +188,7 @@ class Loyalty(Cards, StandardMethods):
         """What has happened to a member's points and why, the latest first."""
         most = _limit(request.limit)
         with self._database.unit() as unit:
-            member = _enrolled(unit, request.member_id)
+            member = _counted(unit, request.member_id)
             found = entries_before(unit, member.balance_id, max(0, request.before), most)
             shown = entry_messages(unit, found, member.id, request.language)
         return loyalty_pb2.ListLoyaltyEntriesResponse(
@@ -195,7 +201,7 @@ class Loyalty(Cards, StandardMethods):
     ) -> loyalty_pb2.ListPointsLotsResponse:
         """The lots that have points left, in the order in which they would be spent."""
         with self._database.unit() as unit:
-            member = _enrolled(unit, request.member_id)
+            member = _counted(unit, request.member_id)
             found = open_lots(unit, member.balance_id, _limit(request.limit))
         return loyalty_pb2.ListPointsLotsResponse(lot=[to_message(lot, loyalty_pb2.PointsLot) for lot in found])
 
@@ -291,8 +297,15 @@ def _limit(asked: int) -> int:
 
 def _enrolled(unit: Unit, id: str) -> LoyaltyProgramMember:
     member = unit.get(LoyaltyProgramMember, id)
-    if not member.balance_id:
+    if member.enrolled_at is None:
         raise FailedPrecondition("MEMBER_NOT_ACTIVE", f"member {id} is in no programme")
+    return member
+
+
+def _counted(unit: Unit, id: str) -> LoyaltyProgramMember:
+    member = unit.get(LoyaltyProgramMember, id)
+    if not member.balance_id:
+        raise FailedPrecondition("MEMBER_NOT_ACTIVE", f"no points of member {id} are counted")
     return member
 
 

@@ -53,9 +53,10 @@ class Spending:
                 if held != points:
                     raise FailedPrecondition("REFERENCE_TAKEN", f"{held} points are set aside for {reference}")
                 return known
-            active = [one for one in opened if not one.member.obstacle(unit.at)]
+            active = [one for one in opened if not one.member.obstacle(unit.at) and one.balance.valid(unit.at)]
             if not active:
                 ordered[0].require_active(unit.at)
+                opened[0].balance.require_valid(unit.at)
             terms = opened[0].terms
             terms.check_burn(points, amount)
             expires_at = unit.at + timedelta(minutes=terms.reservation_minutes or RESERVATION_MINUTES)

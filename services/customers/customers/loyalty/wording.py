@@ -25,6 +25,8 @@ _KINDS: Mapping[EntryKind, tuple[str, str]] = {
 _REASONS: Mapping[str, tuple[str, str]] = {
     "RESERVATION_EXPIRED": ("No purchase was made in time: points are back", "Покупка не завершена: баллы возвращены"),
     "LAPSED": ("What the points waited for didn't happen", "Условие для баллов не выполнено в срок"),
+    "OPENING_BALANCE": ("Points brought from elsewhere", "Перенесённые баллы"),
+    "BALANCE_CLOSED": ("The balance was closed", "Баланс закрыт"),
     "CORRECTION": ("Correction", "Исправление"),
     "GOODWILL": ("A gift from us", "Подарок от нас"),
 }  # fmt: skip

@@ -18,7 +18,12 @@ TOGETHER = ("given", "family", "birth_date", "birth_year", "document", "city", "
 # Beyond so many records a key says nothing: their pairs are found by keys that say more, or not at all.
 LARGEST_ALONE, LARGEST_TOGETHER = 40, 60
 # A key proposes no more pairs than this for each record: of many records only its smaller blocks.
-MOST_ALONE, MOST_TOGETHER = 2.0, 1.0
+MOST_ALONE, MOST_TOGETHER, MOST_SLIPPED = 2.0, 1.0, 2.0
+# Those that have a slip in each field agree on none. One slip apart in one of these is enough, as long as few share
+# what is left: of few records a birth date is as good as a document, of a million it isn't.
+SLIPPED = ("document", "phone", "email", "birth_date", "family_name")
+# Of longer texts the beginning.
+_LONGEST_SLIPPED = 20
 
 
 def candidates(records: Records) -> Pairs:
@@ -51,6 +56,55 @@ def _keys(records: Records) -> "Iterator[tuple[NDArray[np.int64], int, float]]":
         low, high = np.minimum(parts["given"], parts["family"]), np.maximum(parts["given"], parts["family"])
         unknown = low == MISSING
         yield np.where(unknown, MISSING, _joined(np.where(unknown, 0, low), high)), LARGEST_TOGETHER, MOST_ALONE
+    for name in SLIPPED:
+        if records.has(name):
+            column = records.columns[name]
+            yield with_slips(column.texts, column.codes), LARGEST_ALONE, MOST_SLIPPED
+    if records.has("given_name") and records.has("family_name"):
+        yield with_slips(*_whole_names(records)), LARGEST_ALONE, MOST_SLIPPED
+
+
+def _whole_names(records: Records) -> "tuple[Sequence[str], NDArray[np.int32]]":
+    """Given and family name as one text, whichever comes first, of those who have both."""
+    one, other = records.columns["given_name"], records.columns["family_name"]
+    both = (one.codes != MISSING) & (other.codes != MISSING)
+    width = max(1, len(other.texts))
+    pairs, back = np.unique(one.codes[both].astype(np.int64) * width + other.codes[both], return_inverse=True)
+    codes = np.full(records.size, MISSING, dtype=np.int32)
+    codes[both] = back
+    return ["".join(sorted((one.texts[pair // width], other.texts[pair % width]))) for pair in pairs.tolist()], codes
+
+
+def with_slips(texts: Sequence[str], codes: "NDArray[np.int32]") -> "NDArray[np.int64]":
+    """Keys of each record, a column each: two texts one slip apart have one in common, as have those that are the same
+    (M. Garbe's symmetric deletion): hashes of the text, and of it without each of its letters."""
+    signs = np.array([text[:_LONGEST_SLIPPED] for text in texts], dtype=f"U{_LONGEST_SLIPPED}")
+    letters = signs.view(np.uint32).reshape(len(texts), _LONGEST_SLIPPED).astype(np.uint64)
+    longest = int((letters != 0).sum(axis=1).max(initial=0))
+    letters = letters[:, :longest]
+    before = np.zeros((len(texts), longest + 1), dtype=np.uint64)
+    after = np.zeros_like(before)
+    for at in range(longest):
+        # Nothing is added behind the end: the blanks there are no letters.
+        before[:, at + 1] = before[:, at] + letters[:, at] * _POWERS[at]
+        back = longest - 1 - at
+        after[:, back] = after[:, back + 1] * _BASE + letters[:, back]
+    hashes = np.empty_like(before)
+    for at in range(longest):
+        hashes[:, at] = before[:, at] + after[:, at + 1] * _POWERS[at]
+    hashes[:, longest] = before[:, longest]
+    keys = hashes.view(np.int64) & _POSITIVE
+    # Behind the end nothing is left out, and of two letters that are the same it doesn't matter which one is.
+    following = np.pad(letters[:, 1:], ((0, 0), (0, 1)))
+    keys[:, :longest][(letters == 0) | (letters == following)] = MISSING
+    return np.where((codes == MISSING)[:, None], MISSING, keys[codes])
+
+
+# A polynomial hash modulo 2**64, of an odd base.
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+with np.errstate(over="ignore"):
+    _POWERS = np.cumprod(np.concatenate(([np.uint64(1)], np.full(_LONGEST_SLIPPED, _BASE, dtype=np.uint64))))
+_POSITIVE = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 def _parts(records: Records) -> "Iterator[tuple[str, NDArray[np.int64]]]":
@@ -81,12 +135,15 @@ def _joined(one: "NDArray[np.int64]", other: "NDArray[np.int64]") -> "NDArray[np
 
 def _pairs_of(key: "NDArray[np.int64]", largest: int, most: int) -> Pairs:
     """All pairs of records with the same key, of those keys that two to `largest` records have; of smaller ones only
-    where they would be more than `most`."""
+    where they would be more than `most`. A record has one key, or a row of them, each at most once."""
+    each_has = key.shape[1] if key.ndim > 1 else 1
+    key = key.ravel()
     known = np.flatnonzero(key != MISSING)
     order = known[np.argsort(key[known], kind="stable")]
     if not len(order):
         return order
     sorted_key = key[order]
+    order //= each_has
     starts = np.flatnonzero(np.concatenate(([True], sorted_key[1:] != sorted_key[:-1])))
     sizes = np.diff(np.append(starts, len(order)))
     blocks = np.bincount(np.minimum(sizes, largest + 1), minlength=largest + 2)[: largest + 1]

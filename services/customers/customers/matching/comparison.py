@@ -1,5 +1,6 @@
 """How alike two records are in each field: a level, from 0 (different) up to the highest (the same); -1 is unknown."""
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,20 @@ def _near_codes(left: Column, right: Column, one: Indices, other: Indices) -> Le
     return result
 
 
+def _near_addresses(left: Column, right: Column, one: Indices, other: Indices) -> Levels:
+    """0 another, 1 two letters apart, 2 one. Addresses are made of names, which have been compared: maria.k1 and
+    maria.k2 aren't near, they are two of one name."""
+    errors = _slips(left, right, one, other, 2)
+    result = np.clip(3 - errors, 0, 2).astype(np.int8)
+    for at in np.flatnonzero(result):
+        if _NO_DIGITS.sub("", left.texts[one[at]]) != _NO_DIGITS.sub("", right.texts[other[at]]):
+            result[at] = 0
+    return result
+
+
+_NO_DIGITS = re.compile(r"\D+")
+
+
 def _near_dates(left: Column, right: Column, one: Indices, other: Indices) -> Levels:
     """0 another day, 1 two of year, month and day, 2 one slip, or day and month in each other's place. YYYYMMDD."""
     first, second = left.dates[one], right.dates[other]
@@ -93,7 +108,7 @@ COMPARISONS: Sequence[Comparison] = (
     Comparison("birth_date", _near_dates),
     Comparison("document", _near_codes),
     Comparison("phone", _near_codes, shared=True),
-    Comparison("email", _near_words),
+    Comparison("email", _near_addresses),
     Comparison("house", _near_codes, shared=True),
     Comparison("street", _near_words, shared=True),
     Comparison("street_2", _near_words, shared=True),

@@ -20,7 +20,7 @@ REVISION = "1"
 Weights = NDArray[np.float64]
 
 # What is drawn by lot to learn how often different persons are alike.
-_DRAWN = 40_000
+_DRAWN = 200_000
 # Of so many candidates the weights are learned, and so many are compared at a time.
 _SAMPLED, _PORTION = 300_000, 1_000_000
 _ROUNDS = 60
@@ -143,7 +143,7 @@ def learn(records: Records, levels: Mapping[str, Levels], *, seed: int, each: fl
     # Pairs with the same levels are the same to the model.
     patterns, counts = _patterns(levels)
     counts *= each
-    lot = _by_lot(records, list(levels), seed)
+    lot, least = _by_lot(records, list(levels), seed)
     m = {name: _first_guess(_LEVELS[name]) for name in levels}
     u = {name: lot[name] / lot[name].sum() for name in levels}
     model = Model(m, u, same=min(0.3, 0.1 * records.size / every), household=min(0.3, 0.1 * records.size / every))
@@ -152,7 +152,7 @@ def learn(records: Records, levels: Mapping[str, Levels], *, seed: int, each: fl
         same, household = (share * counts for share in _classes(model, evidence))
         agreeing = {name: _counted(patterns[name], same, _LEVELS[name]) for name in levels}
         # Some of those drawn by lot, and of those who agree by their counts, are of one person: they aren't strangers'.
-        u = {name: _without(lot[name], agreeing[name]) for name in levels}
+        u = {name: _without(lot[name], agreeing[name], least[name]) for name in levels}
         m = {name: (some + _SMOOTHING) / (some + _SMOOTHING).sum() for name, some in agreeing.items()}
         moved = max(float(np.abs(m[name] - model.m[name]).max()) for name in levels)
         model = Model(m, u, *(float(np.clip((some.sum() + 1) / every, 1e-15, 0.3)) for some in (same, household)))
@@ -169,22 +169,26 @@ def _patterns(levels: Mapping[str, Levels]) -> tuple[Mapping[str, Levels], Weigh
     return {name: some[first] for name, some in levels.items()}, counts.astype(np.float64)
 
 
-def _by_lot(records: Records, names: Sequence[str], seed: int) -> Mapping[str, Weights]:
-    """How many of all pairs have each level: those with the same value counted, the others estimated by lot."""
+def _by_lot(records: Records, names: Sequence[str], seed: int) -> tuple[Mapping[str, Weights], Mapping[str, Weights]]:
+    """How many of all pairs have each level: those with the same value counted, the others estimated by lot; and the
+    fewest of which that says anything: what wasn't drawn may be nearly as frequent as what was drawn once."""
     draw = np.random.default_rng(seed)
     one, other = draw.integers(0, records.size, (2, _DRAWN))
     different = one != other
     one, other = one[different], other[different]
     levels = compare(records, (one.astype(np.int64) << 32) | other, _LEVELS)
     every = records.size * (records.size - 1) / 2
-    result = {}
+    result, least = {}, {}
     for name in names:
         counts = _counted(levels[name], np.ones(len(one)), _LEVELS[name]) * (every / max(1, len(one)))
         if name in _EXACT:
             frequent = _frequencies(records, name)
             counts[-1] = (frequent * (frequent - 1)).sum() / 2
-        result[name] = counts + _SMOOTHING
-    return result
+        least[name] = np.full(len(counts), _SMOOTHING * every / max(1, len(one)))
+        if name in _EXACT:
+            least[name][-1] = _SMOOTHING
+        result[name] = counts + least[name]
+    return result, least
 
 
 def _frequencies(records: Records, name: str) -> Weights:
@@ -192,8 +196,8 @@ def _frequencies(records: Records, name: str) -> Weights:
     return np.bincount(column.codes[column.codes != MISSING], minlength=len(column.texts)).astype(np.float64)
 
 
-def _without(counts: Weights, of_one_person: Weights) -> Weights:
-    rest = np.maximum(counts - of_one_person, _SMOOTHING)
+def _without(counts: Weights, of_one_person: Weights, least: Weights) -> Weights:
+    rest = np.maximum(counts - of_one_person, least)
     shares: Weights = rest / rest.sum()
     return shares
 
