@@ -31,6 +31,7 @@ from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
 from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
+from customers.loyalty.charges import Charges
 from customers.loyalty.events import Earnings
 from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching import batch
@@ -135,6 +136,7 @@ def main() -> None:
         Consumer(database, bus, watched(ordered), service="customers", source="orders"),
         Consumer(database, bus, watched(heard), service="customers", source="customers"),
         Consumer(database, bus, watched(heard), service="customers", source="catalog"),
+        Consumer(database, bus, Charges(books).charged, service="customers", source="billing"),
     ]
     server.run(
         settings,
