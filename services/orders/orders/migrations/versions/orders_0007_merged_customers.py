@@ -5,8 +5,8 @@ from alembic import op
 
 from chassis.db import isolate
 
-revision = "orders_0006"
-down_revision = "orders_0005"
+revision = "orders_0007"
+down_revision = "orders_0006"
 branch_labels = None
 depends_on = None
 

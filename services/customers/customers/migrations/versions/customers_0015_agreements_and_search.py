@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "customers_0017"
-down_revision = "customers_0012"
+revision = "customers_0015"
+down_revision = "customers_0014"
 branch_labels = None
 depends_on = None
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "customers_0015"
+revision = "customers_0013"
 down_revision = "customers_0012"
 branch_labels = None
 depends_on = None

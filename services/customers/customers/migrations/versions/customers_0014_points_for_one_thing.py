@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "customers_0016"
-down_revision = "customers_0012"
+revision = "customers_0014"
+down_revision = "customers_0013"
 branch_labels = None
 depends_on = None
 
