@@ -82,7 +82,7 @@ class Running:
             "METRICS_PORT": str(self.metrics_ports[name]),
             # The receivers of these tests are here.
             "HUB_ALLOW_PRIVATE_CALLBACKS": "true",
-            "DOCUMENT_DIRECTORY": str(self._directory / "documents"),
+            "DOCUMENT_STORE": str(self._directory / "documents"),
             **{f"{called.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[called]}" for called in service.calls},
             **environment,
         }

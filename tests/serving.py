@@ -43,7 +43,7 @@ from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog
+from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.heard import redact_again
 from customers.role.api import PartyRoles
@@ -129,7 +129,10 @@ def serving(
 
 def customers_database(url: str) -> Database:
     """The customers service's own view of its database."""
-    return Database(url, clock=Clock(), metadata=store.metadata, resources=store.RESOURCES)
+    clock = Clock()
+    return Database(
+        url, clock=clock, metadata=store.metadata, resources=store.RESOURCES, notes=notes(store.RESOURCES, clock)
+    )
 
 
 @cache

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, unquote
 
 from chassis.auth import Principal
@@ -17,7 +17,8 @@ _LONGEST_PURPOSE = 200
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call. `deadline` is in seconds of `time.monotonic()`; None: no end. `unattended`: nobody waits for it.
-    `purpose`: what the caller says he calls for, in his words; empty: he says nothing."""
+    `purpose`: what the caller says he calls for, in his words; empty: he says nothing. `noted`: the records that he is
+    already known to have read."""
 
     principal: Principal
     method: str
@@ -25,6 +26,7 @@ class Call:
     request_id: str = ""
     unattended: bool = False
     purpose: str = ""
+    noted: set[str] = field(default_factory=set)
 
     @classmethod
     def background(

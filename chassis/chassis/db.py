@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import psycopg
@@ -27,7 +28,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import NETWORK, Reader, refused
+from chassis.reading import NETWORK, Note, Reader, refused
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -448,7 +449,7 @@ class Database:
     """A service's database, entered as its own role, which owns nothing and can't bypass the policies.
 
     It is reached by up to `connections` at a time for the units of callers, as many for single rows (`read`, `rows`),
-    and as many for what the service does by itself.
+    and as many for what the service does by itself. `notes` says whose reading of single rows is noted, and how.
     """
 
     def __init__(
@@ -459,6 +460,7 @@ class Database:
         metadata: sa.MetaData,
         resources: Mapping[type[Aggregate], Resource],
         connections: int = 16,
+        notes: Mapping[type[Aggregate], Note] = MappingProxyType({}),
     ) -> None:
         self.clock = clock
         self.resources = resources
@@ -469,7 +471,7 @@ class Database:
         self.ways = {cls: Way(cls, resource.table) for cls, resource in resources.items()}
         self._insertions = {cls: insertion(cls, resource.table) for cls, resource in resources.items()}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
-        self._reader = Reader(url, resources, connections)
+        self._reader = Reader(url, resources, connections, notes)
         # A rollback makes the driver forget what it has prepared on the connection, and everything is planned anew. So
         # what only reads is committed too: `begin()`, not `connect()`.
         self.engine = _engine(url, connections)

@@ -3,7 +3,7 @@
 import queue
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from google.protobuf.message import Message
@@ -27,6 +27,8 @@ NETWORK: Mapping[str, Any] = {
 }
 # The reason of what a value of the caller's can't be.
 INVALID_VALUE = "INVALID_VALUE"
+# The reason when it can't be noted who reads.
+NOTHING_NOTED = "ACCESS_LOG_UNAVAILABLE"
 _WAIT_SECONDS = 5
 # A backstop: one row by its key takes a millisecond, whatever the caller's deadline is.
 _STATEMENT_TIMEOUT = "10s"
@@ -39,9 +41,31 @@ _QUERY = """
     SELECT {columns} FROM {table}
     WHERE id = (SELECT {wanted} FROM entered)
 """
+# Of the same transaction as the row: whoever is answered is noted. What is set local to the transaction counts when it
+# ends: nobody waits for the disk.
+_NOTED_QUERY = """
+    WITH entered AS MATERIALIZED (
+        SELECT set_config('svyaz.branches', $1, true) AS branches, set_config('synchronous_commit', 'off', true)
+    ), found AS (
+        SELECT {columns} FROM {table}
+        WHERE id = (SELECT {wanted} FROM entered)
+    ), noted AS (
+        {note}
+    )
+    SELECT * FROM found
+"""
 _GIVEN = "CASE WHEN branches IS NULL THEN NULL ELSE $2 END"
 _STOOD_FOR = f"coalesce((SELECT {{stands_for}} FROM {{aliases}} WHERE {{id}} = {_GIVEN}), {_GIVEN})"  # noqa: S608
 _WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2::text[] END FROM entered)::text[]"
+
+
+@dataclass(frozen=True)
+class Note:
+    """How a service keeps note of who reads one kind of aggregate: an INSERT that selects from `found`, the row that is
+    read, and names as `$3`, `$4` … the texts that `values` says; None: this caller's reading isn't noted."""
+
+    statement: str
+    values: Callable[[calls.Call], Sequence[str] | None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,8 @@ class _Way:
 
     query: bytes
     message: Callable[[tuple[Any, ...]], Message]
+    note: Note | None
+    noted_query: bytes
 
 
 class _Connection:
@@ -115,24 +141,44 @@ def _text_array(texts: Iterable[str]) -> str:
 class Reader:
     """Reads single aggregates outside of any transaction of ours."""
 
-    def __init__(self, url: str, resources: Mapping[type[Aggregate], Resource], connections: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        resources: Mapping[type[Aggregate], Resource],
+        connections: int,
+        notes: Mapping[type[Aggregate], Note],
+    ) -> None:
         self._url = url
         # The statements of `rows`: a few, all of them constants of ours.
         self._texts: dict[str, bytes] = {}
-        self._ways = {cls: _way(cls, resource) for cls, resource in resources.items()}
+        self._ways = {cls: _way(cls, resource, notes.get(cls)) for cls, resource in resources.items()}
         # The last one used is the next: None stands for one that isn't open (any more).
         self._idle: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
         for _ in range(connections):
             self._idle.put(None)
 
     def read(self, cls: type[Aggregate], id: str, call: calls.Call) -> Message | None:
-        """The message of the aggregate, None when there is none that the caller may see.
+        """The message of the aggregate, None when there is none that the caller may see. What was noted of it is in
+        `call.noted`.
 
-        Raises InvalidArgument INVALID_VALUE for an id that no text can be, Unavailable.
+        Raises InvalidArgument INVALID_VALUE for an id that no text can be, Unavailable, ACCESS_LOG_UNAVAILABLE when it
+        can't be noted.
         """
         way = self._ways[cls]
-        rows = self._rows(way.query, (call.principal.branch_setting, id))
-        return way.message(rows[0]) if rows else None
+        note = None if way.note is None else way.note.values(call)
+        if note is None:
+            rows = self._rows(way.query, (call.principal.branch_setting, id))
+        else:
+            try:
+                rows = self._rows(way.noted_query, (call.principal.branch_setting, id, *note))
+            except psycopg.Error as error:
+                raise Unavailable(NOTHING_NOTED, "nothing is shown that can't be noted") from error
+        if not rows:
+            return None
+        message: Any = way.message(rows[0])
+        if note is not None:
+            call.noted.add(message.id)
+        return cast(Message, message)
 
     def rows(self, query: str, ids: Sequence[str], call: calls.Call) -> list[tuple[Any, ...]]:
         """The rows of a SELECT that finds them by `= ANY (WANTED)`, as far as the caller may see them.
@@ -179,7 +225,7 @@ def refused(error: psycopg.DataError) -> InvalidArgument:
     return InvalidArgument(INVALID_VALUE, error.diag.message_primary or str(error))
 
 
-def _way(cls: type[Aggregate], resource: Resource) -> _Way:
+def _way(cls: type[Aggregate], resource: Resource, note: Note | None) -> _Way:
     columns = resource.table.c
     plan = convert.encoding_plan(cls, resource.message)
     steps = [(name, _loader(columns[name].type), repeated, encode) for name, repeated, encode in plan]
@@ -200,13 +246,17 @@ def _way(cls: type[Aggregate], resource: Resource) -> _Way:
         return message_class(**arguments)
 
     names = [name for name, *_ in steps] + ["revision"]
-    query = sql.SQL(_QUERY).format(
-        entered=sql.SQL(_ENTERED),
-        columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-        table=sql.Identifier(resource.table.name),
-        wanted=_wanted(resource),
+    query, noted_query = (
+        sql.SQL(template).format(
+            entered=sql.SQL(_ENTERED),
+            columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+            table=sql.Identifier(resource.table.name),
+            wanted=_wanted(resource),
+            note=sql.SQL(note.statement if note is not None else ""),
+        )
+        for template in (_QUERY, _NOTED_QUERY)
     )
-    return _Way(query.as_string(None).encode(), message)
+    return _Way(query.as_string(None).encode(), message, note, noted_query.as_string(None).encode())
 
 
 def _wanted(resource: Resource) -> sql.Composable:

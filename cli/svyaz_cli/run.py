@@ -236,7 +236,7 @@ class Platform:
             "SVYAZ_CLOCK_OFFSET_FILE": str(self._home.clock_offset),
             # Callbacks of somebody who tries this at home are at home, too.
             "HUB_ALLOW_PRIVATE_CALLBACKS": os.environ.get("HUB_ALLOW_PRIVATE_CALLBACKS", "true"),
-            "DOCUMENT_DIRECTORY": os.environ.get("DOCUMENT_DIRECTORY", str(self._home.directory / "documents")),
+            "DOCUMENT_STORE": os.environ.get("DOCUMENT_STORE", str(self._home.directory / "documents")),
             "PYTHONUNBUFFERED": "1",
         }
         for called in service.calls:

@@ -443,6 +443,10 @@ def test_the_service_role_sees_only_the_branches_it_has_named(house: House, bran
             assert {branch for (branch,) in found} <= {OURS, "*"}, table
 
 
+# Who sees a row of these can't change it either: a trigger says so.
+BOOKS = {"loyalty_entry", "loyalty_posting"}
+
+
 def test_the_service_role_writes_only_into_the_branches_it_has_named(house: House) -> None:
     for table in rows_of_theirs(house):
         with _as_service(house, OURS) as connection:
@@ -452,12 +456,14 @@ def test_the_service_role_writes_only_into_the_branches_it_has_named(house: Hous
                     connection.execute("UPDATE event SET branch = branch")
                 connection.rollback()
                 continue
-            assert connection.execute(f"UPDATE {table} SET branch = branch").rowcount >= 0  # noqa: S608
+            if table not in BOOKS:
+                assert connection.execute(f"UPDATE {table} SET branch = branch").rowcount >= 0  # noqa: S608
             deleted = connection.execute(f"DELETE FROM {table} WHERE branch = %s", (THEIRS,)).rowcount  # noqa: S608
             assert deleted == 0, table
             moved = f"UPDATE {table} SET branch = %s"  # noqa: S608
             if connection.execute(f"SELECT count(*) FROM {table}").fetchone() != (0,):  # noqa: S608
-                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                refusal = psycopg.errors.RaiseException if table in BOOKS else psycopg.errors.InsufficientPrivilege
+                with pytest.raises(refusal):
                     connection.execute(moved, (THEIRS,))
             connection.rollback()
 

@@ -278,7 +278,9 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
             ("ReservePoints", "ConfirmPoints", "ReleasePoints", "RefundPoints", "ReverseEarning"), READ_PARTIES
         ),
         "ReportLoyaltyEvent": frozenset({"billing", "admin", "service"}),
-        "AdjustPoints": ADMIN,
+        **dict.fromkeys(
+            ("AdjustPoints", "CreateLoyaltyBalance", "UpdateLoyaltyBalance", "DeleteLoyaltyBalance"), ADMIN
+        ),
     },
     "svyaz.customers.v1.LoyaltyProgramService": {
         **standard(

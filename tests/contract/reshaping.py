@@ -22,6 +22,16 @@ def _flat(inner: str) -> Callable[[dict[str, Json]], dict[str, Json]]:
     return reshape
 
 
+def _party(value: dict[str, Json]) -> dict[str, Json]:
+    """Its name is required in some v4 files and left out in some v5 examples."""
+    return {"name": "somebody", **_flat("partyOrPartyRole")(value)}
+
+
+def _channel(value: dict[str, Json]) -> dict[str, Json]:
+    """Its address is required in v4."""
+    return {"href": "https://example.org/channel", **_flat("channel")(value)}
+
+
 def _medium(value: dict[str, Json]) -> dict[str, Json]:
     """v5 has a subclass per medium; v4 names the medium, and keeps what is peculiar to it under `characteristic`."""
     own = ("@type", "preferred", "validFor")
@@ -32,7 +42,8 @@ def _medium(value: dict[str, Json]) -> dict[str, Json]:
 
 # Attributes of any object: v5's name → v4's name, and how each of its values is reshaped.
 ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]] | None]] = {
-    "relatedParty": ("relatedParty", _flat("partyOrPartyRole")),
+    "relatedParty": ("relatedParty", _party),
+    "relatedChannel": ("channel", _channel),
     "channel": ("channel", _flat("channel")),
     "place": ("place", _flat("place")),
     "contactMedium": ("contactMedium", _medium),
@@ -45,6 +56,8 @@ ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]]
 REQUIRED: Mapping[str, Callable[[dict[str, Json]], dict[str, Json]]] = {
     "organization": lambda body: {"tradingName": body["name"]},
     "product": lambda body: {"status": "created"},
+    # As the answer of the same example has it.
+    "partyInteraction": lambda body: {"status": "ongoing"},
 }
 
 

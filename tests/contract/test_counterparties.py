@@ -8,10 +8,8 @@ from typing import Any
 import grpc
 import pytest
 
-from gateway.resources import RESOURCES
 from svyaz_cli.issuer import Issuer
 from tests.contract.specs import PATHS, Spec, same
-from tests.contract.test_resources import listed
 from tests.gateway.hubs import Receiver, eventually
 from tests.running import Api, Running
 from tests.serving import Caller
@@ -157,29 +155,6 @@ def test_what_a_branch_sends_comes_back_and_is_found(api: Api, specs: dict[str, 
 
 def entity_name(name: str) -> str:
     return name[0].upper() + name[1:]
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_the_least_lives_and_dies_as_a_kit_would_have_it(api: Api, specs: dict[str, Spec], name: str) -> None:
-    spec, path = specs[api_of(name)], PATHS[name]
-    required = spec.definitions[f"{entity_name(name)}_Create"]["required"]
-    full = spec.full(f"{entity_name(name)}_Create", f"least {name}")
-    made = api.made(path, {attribute: full[attribute] for attribute in required})
-    spec.check(entity_name(name), made)
-    assert api.get(made["href"]).json() == made
-    resource = next(one for one in RESOURCES if one.name == name)
-    for attribute, value in made.items():
-        assert attribute in listed(api, resource, fields=attribute, id=made["id"]).json()[0]
-        if isinstance(value, str):
-            assert made["id"] in [one["id"] for one in listed(api, resource, **{attribute: value}).json()], attribute
-    changed = api.patch(made["href"], {"name": "renamed", "ours": {"kept": 1}})
-    assert (changed.status_code, changed.json()["name"], changed.json()["ours"]) == (200, "renamed", {"kept": 1})
-    for attribute in required:
-        refused = api.post(path, {other: full[other] for other in required if other != attribute})
-        assert refused.status_code == 400, attribute
-        assert [detail["path"] for detail in refused.json()["details"]] == [attribute]
-    assert api.delete(made["href"]).status_code == 204
-    assert api.get(made["href"]).status_code == 404
 
 
 def refused(answer: Any, status: int, code: str) -> list[str]:

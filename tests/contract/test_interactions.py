@@ -23,44 +23,6 @@ def listed(api: Api, **parameters: str) -> httpx.Response:
     return answer
 
 
-def test_a_minimal_interaction_lives_and_dies_as_a_kit_would_have_it(api: Api, specs: dict[str, Spec]) -> None:
-    spec = specs["partyInteraction"]
-    required = spec.definitions["PartyInteraction_Create"]["required"]
-    assert sorted(required) == sorted(MINIMAL)
-    answer = api.post(PATH, MINIMAL)
-    assert answer.status_code == 201, answer.text
-    made = answer.json()
-    assert answer.headers["Location"] == made["href"] == f"{PATH}/{made['id']}"
-    spec.check("PartyInteraction", made)
-    assert made["@type"] == "PartyInteraction"
-    assert made["creationDate"]
-    assert api.get(made["href"]).json() == made
-    assert made in listed(api).json()
-    for name, value in made.items():
-        assert name in listed(api, fields=name, id=made["id"]).json()[0]
-        if isinstance(value, str):
-            found = listed(api, **{name: f'"{value}"'}).json()
-            assert made["id"] in [item["id"] for item in found], name
-    assert api.get(made["href"], params={"fields": "status"}).json().keys() == {"id", "href", "@type", "status"}
-    changed = api.patch(made["href"], {"description": "спросила о мае", "status": "inProgress"})
-    assert (changed.status_code, changed.json()["description"]) == (200, "спросила о мае")
-    spec.check("PartyInteraction", changed.json())
-    for name in required:
-        refused = api.post(PATH, {other: value for other, value in MINIMAL.items() if other != name})
-        assert refused.status_code == 400, name
-        assert name in refused.text
-        spec.check("Error", refused.json())
-    assert api.delete(made["href"]).status_code == 204
-    gone = api.get(made["href"])
-    assert gone.status_code == 404
-    spec.check("Error", gone.json())
-
-
-def test_two_equal_ones_are_two(api: Api) -> None:
-    one, other = api.made(PATH, MINIMAL), api.made(PATH, MINIMAL)
-    assert one["id"] != other["id"]
-
-
 def test_a_status_that_isnt_possible_any_more_names_both(api: Api, specs: dict[str, Spec]) -> None:
     made = api.made(PATH, MINIMAL | {"status": "planned"})
     assert api.patch(made["href"], {"status": "completed"}).status_code == 200
@@ -107,3 +69,24 @@ def test_the_correspondence_is_searched_over_rest(api: Api) -> None:
     assert [entry["interaction"]["id"] for entry in shown["past"]] == [made["id"]]
     refused = api.post("/interaction/v1/searchInteractions", {"query": "x", "cursor": "y"})
     assert refused.status_code == 400
+
+
+def test_what_is_planned_is_planned_changed_and_taken_place_over_rest(api: Api) -> None:
+    party = {"id": "customer-planned", "role": "customer", "@referredType": "Customer"}
+    when = {"interactionDate": {"startDateTime": "2126-05-03T04:05:06Z"}}
+    visit = api.made(PATH, MINIMAL | when | {"status": "planned", "relatedParty": [party]})
+
+    def timeline() -> tuple[list[str], list[str]]:
+        shown = api.post("/interaction/v1/listTimeline", {"customerId": party["id"]}).json()
+        past, planned = ([entry["interaction"]["id"] for entry in shown.get(key, ())] for key in ("past", "planned"))
+        return past, planned
+
+    assert timeline() == ([], [visit["id"]])
+    coming = {"status": "planned", "relatedParty.id": party["id"], "interactionDate.startDateTime.gt": "2126-01-01"}
+    assert [one["id"] for one in listed(api, **coming).json()] == [visit["id"]]
+    moved = {"interactionDate": {"startDateTime": "2125-05-03T04:05:06Z"}}
+    assert api.patch(visit["href"], moved).status_code == 200
+    assert listed(api, **coming).json() == []
+    assert timeline() == ([], [visit["id"]])
+    assert api.patch(visit["href"], {"status": "completed"}).status_code == 200
+    assert timeline() == ([visit["id"]], [])

@@ -367,7 +367,7 @@ def test_who_is_still_needed_is_not_erased_unless_an_admin_insists(
         valid_for=values_pb2.TimePeriod(start_date_time=to_timestamp(log.now)),
     )
     known.account.account_balance.append(balance)
-    agent(
+    caller_of("bishkek", role="billing")(
         f"{ACCOUNT}UpdateBillingAccount",
         billing_account=known.account,
         update_mask={"paths": ["account_balance"]},

@@ -318,6 +318,38 @@ def test_prometheus_keeps_our_service_label(manifests: list[Manifest]) -> None:
         assert [endpoint["honorLabels"] for endpoint in monitor["spec"]["endpoints"]] == [True]
 
 
+BUCKET = """
+network: {bucket: {port: 9000, to: [{podSelector: {matchLabels: {app: garage}}}]}}
+services:
+  customers:
+    %s
+    bucket: {url: s3://documents/svyaz, variable: DOCUMENT_STORE, env: {AWS_REGION: here}}
+    secrets: {bucket: svyaz-documents}
+"""
+
+
+def test_documents_lie_in_a_bucket_instead_of_on_a_volume(tool: Tool, render: Render, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(BUCKET % "volume: null")
+    rendered = render("--values", str(values))
+    for manifest in rendered:
+        if manifest["kind"] not in CUSTOM:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    pod = of(rendered, "Deployment")["customers"]["spec"]["template"]["spec"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["tmp"]
+    keys = {one["name"]: one["valueFrom"]["secretKeyRef"]["name"] for one in pod["containers"][0]["env"]}
+    assert keys["AWS_ACCESS_KEY_ID"] == keys["AWS_SECRET_ACCESS_KEY"] == "svyaz-documents"
+    config = of(rendered, "ConfigMap")["customers"]["data"]
+    assert (config["DOCUMENT_STORE"], config["AWS_REGION"]) == ("s3://documents/svyaz", "here")
+    ways_out = of(rendered, "NetworkPolicy")["customers"]["spec"]["egress"]
+    assert [way["to"] for way in ways_out if way["ports"] == [{"protocol": "TCP", "port": 9000}]] == [
+        [{"podSelector": {"matchLabels": {"app": "garage"}}}]
+    ]
+    values.write_text(BUCKET % "maxConcurrentCalls: 64")
+    done = tool("helm", "template", "svyaz", CHART, "--values", values)
+    assert "customers has a volume and a bucket" in done.stderr
+
+
 def test_a_service_may_be_left_out_unless_somebody_calls_it(tool: Tool, render: Render, tmp_path: Path) -> None:
     without = tmp_path / "values.yaml"
     without.write_text("services: {hub: null, gateway: {calls: [catalog, customers, orders]}}")

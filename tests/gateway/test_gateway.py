@@ -121,6 +121,7 @@ def test_the_description_names_every_resource_and_refers_only_to_what_it_has(des
         assert wanted <= described["paths"][path].keys()
         has_patch = "patch" in described["paths"][path + "/{id}"]
         assert has_patch == ("Update" in resource.allowed)
+    assert described["paths"]["/document/v1/document/{id}/attachment/{attachment}"]["get"]
     text = json.dumps(described)
     assert {f"#/components/schemas/{name}" for name in described["components"]["schemas"]} >= set(
         re.findall(r'"\$ref": "([^"]+)"', text)

@@ -75,7 +75,8 @@ class Writer:
 
         def word(least: int, most: int) -> str:
             parts = (draw.choice(consonants) + draw.choice(vowels) for _ in range(draw.randint(least, most)))
-            return "".join(parts) + draw.choice((*consonants, "", "", ""))
+            ending: str = draw.choice((*consonants, "", "", ""))
+            return "".join(parts) + ending
 
         def many(size: int, least: int, most: int) -> list[str]:
             return list(dict.fromkeys(word(least, most) for _ in range(size)))

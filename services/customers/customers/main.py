@@ -1,7 +1,6 @@
 """Starts the customers service."""
 
 import sys
-from pathlib import Path
 
 from chassis import commands, server
 from chassis.bus import Bus, event_stream
@@ -18,8 +17,8 @@ from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
+from customers.document.buckets import object_store
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
-from customers.document.objects import DiskObjects
 from customers.events import all_of, orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
@@ -42,7 +41,7 @@ from customers.matching.phones import BranchRegions
 from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog
+from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
@@ -96,12 +95,14 @@ def main() -> None:
     settings = Settings.from_environment("customers")
     if commands.run("customers", settings, sys.argv[1:]):
         return
+    clock = Clock(settings.clock_offset_file)
     database = Database(
         settings.database_url,
-        clock=Clock(settings.clock_offset_file),
+        clock=clock,
         metadata=metadata,
         resources=RESOURCES,
         connections=settings.database_connections,
+        notes=notes(RESOURCES, clock),
     )
     regions = BranchRegions.parse(settings.environment.get("BRANCH_REGIONS", ""))
     if sys.argv[1:2] == [batch.COMMAND]:
@@ -120,7 +121,7 @@ def main() -> None:
         database,
         Contents(
             database,
-            DiskObjects(Path(environment.get("DOCUMENT_DIRECTORY", "") or "var/documents")),
+            object_store(environment.get("DOCUMENT_STORE", "") or "var/documents"),
             int(environment.get("DOCUMENT_MAX_BYTES", "") or DEFAULT_MAX_BYTES),
         ),
     )

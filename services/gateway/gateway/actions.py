@@ -1,6 +1,6 @@
 """Calls that are no resource's standard methods: POST a request, get the answer, both in the dialect's JSON."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +22,8 @@ from svyaz.customers.v1 import (
     identity_pb2_grpc,
     interaction_pb2,
     interaction_pb2_grpc,
+    loyalty_pb2,
+    loyalty_pb2_grpc,
     matching_pb2,
     matching_pb2_grpc,
     party_pb2,
@@ -32,6 +34,10 @@ from svyaz.customers.v1 import (
     privacy_pb2_grpc,
     responsibility_pb2,
     responsibility_pb2_grpc,
+    task_pb2,
+    task_pb2_grpc,
+    value_pb2,
+    value_pb2_grpc,
     view_pb2,
     view_pb2_grpc,
 )
@@ -72,133 +78,200 @@ def _called(name: str) -> str:
     return f"{name[0].lower()}{name[1:]}"
 
 
-def _publication(name: str, summary: str) -> Action:
-    stub = publication_pb2_grpc.PublicationServiceStub
-    return _action(f"/publication/v1/{_called(name)}", stub, publication_pb2, name, summary)
-
-
-def _party(name: str, summary: str) -> Action:
-    return _action(f"/party/v1/{_called(name)}", party_pb2_grpc.PartyServiceStub, party_pb2, name, summary)
-
-
-def _preview(name: str, summary: str) -> Action:
-    return _action(f"/preview/v1/{_called(name)}", preview_pb2_grpc.PreviewServiceStub, preview_pb2, name, summary)
-
-
-def _permission(name: str, summary: str) -> Action:
-    stub = permission_pb2_grpc.PermissionServiceStub
-    return _action(f"/permission/v1/{_called(name)}", stub, permission_pb2, name, summary)
-
-
-def _migration(name: str, summary: str) -> Action:
-    stub = migration_pb2_grpc.MigrationServiceStub
-    return _action(f"/migration/v1/{_called(name)}", stub, migration_pb2, name, summary)
-
-
-def _interaction(name: str, summary: str) -> Action:
-    stub = interaction_pb2_grpc.InteractionServiceStub
-    return _action(f"/interaction/v1/{_called(name)}", stub, interaction_pb2, name, summary)
-
-
-def _responsibility(name: str, summary: str) -> Action:
-    stub = responsibility_pb2_grpc.ResponsibilityServiceStub
-    return _action(f"/responsibility/v1/{_called(name)}", stub, responsibility_pb2, name, summary)
-
-
-def _identity(name: str, summary: str) -> Action:
-    return _action(f"/identity/v1/{_called(name)}", identity_pb2_grpc.IdentityServiceStub, identity_pb2, name, summary)
-
-
-def _matching(name: str, summary: str) -> Action:
-    return _action(f"/matching/v1/{_called(name)}", matching_pb2_grpc.MatchingServiceStub, matching_pb2, name, summary)
-
-
-def _privacy(name: str, summary: str) -> Action:
-    return _action(f"/privacy/v1/{_called(name)}", privacy_pb2_grpc.PrivacyServiceStub, privacy_pb2, name, summary)
+def _of(area: str, stub: Callable[..., Any], module: Any, summaries: Mapping[str, str]) -> Sequence[Action]:
+    """The actions of a service by the names of its methods: `/area/v1/itsMethod`."""
+    return [_action(f"/{area}/v1/{_called(name)}", stub, module, name, summary) for name, summary in summaries.items()]
 
 
 ACTIONS = (
-    _privacy("ListAccesses", "Who has looked at a person's records, when and why"),
-    _privacy("ErasePerson", "Takes everything personal out of what is kept about an individual"),
-    _privacy("GetErasure", "How far an erasure has come"),
-    _action(
-        "/customerView/v1/getCustomer360",
-        view_pb2_grpc.CustomerViewServiceStub,
-        view_pb2,
-        "GetCustomer360",
-        "All that is known about a customer, now or at an instant",
-    ),
-    _action(
-        "/pricing/v1/price",
+    *_of(
+        "pricing",
         pricing_pb2_grpc.PricingServiceStub,
         pricing_pb2,
-        "Price",
-        "Prices a set of offerings, and says why",
+        {
+            "Price": "Prices a set of offerings, and says why",
+        },
     ),
-    _publication("ApproveProductOffering", "A second person's word for an offering, as it is now"),
-    _publication("ApproveProductOfferingPrice", "A second person's word for a price, as it is now"),
-    _publication("ApprovePriceList", "A second person's word for a price list, as it is now"),
-    _publication("ApproveTaxRate", "A second person's word for a tax rate, as it is now"),
-    _publication("ListAuthorship", "Who changed what is sold, and who approved it"),
-    _publication("CreateProductOfferingVersion", "A draft of the next version of an offering"),
-    _publication("LintProductOffering", "What of an offering would never apply, and why"),
-    _party("GetOrganizationHierarchy", "Everything above and below an organization"),
-    _party("ListHouseholdMembers", "Who lives in a household"),
-    _party("ListHouseholds", "The households that a person lives in"),
-    _preview("PreviewChange", "Begins to find out who would pay more or less by a change"),
-    _preview("GetChangePreview", "How far a preview is, and what it comes to"),
-    _preview("CancelChangePreview", "Ends a preview before it is done"),
-    _preview("ListPreviewedProducts", "Who would pay what, product by product"),
-    _migration("MigrateProducts", "Moves the products of old offerings to a new one, by an order each"),
-    _migration("StartProductMigration", "A second person's word for a migration that waits for it"),
-    _migration("GetProductMigration", "How far a migration has come"),
-    _migration("PauseProductMigration", "Takes no further order for a migration"),
-    _migration("ResumeProductMigration", "Goes on with a migration"),
-    _migration("RetryProductMigration", "Tries the products again whose orders failed"),
-    _identity("MergeCustomers", "Makes one customer of two, until it is undone"),
-    _identity("UnmergeCustomers", "Makes two customers of one again"),
-    _identity("GetCustomerMerge", "Who merged two customers, when and why"),
-    _identity("ListCustomerMerges", "The merges, those that were undone included"),
-    _identity("ResolveCustomer", "Whom an id stands for, with all ids and each one's own record"),
-    _matching("SearchParties", "Finds persons and organizations by whatever is known of them, in any spelling"),
-    _matching("FindDuplicates", "Who may be the person already who is about to be entered"),
-    _matching("ListDuplicateCandidates", "Pairs that may be one person, with the evidence"),
-    _matching("GetDuplicateCandidate", "A pair that may be one person, with the evidence"),
-    _matching("ConfirmDuplicate", "Says that the two of a pair are one person"),
-    _matching("RejectDuplicate", "Says that the two of a pair are two: they aren't proposed again"),
-    _matching("CreateDuplicateSearch", "Looks through a branch for persons who are in it more than once"),
-    _matching("GetDuplicateSearch", "How far a look through a branch is, and what it has found"),
-    _migration("ListMigratedProducts", "What has become of each product of a migration"),
-    _interaction("ListTimeline", "What was said with a customer, newest first, and what is planned"),
-    _interaction("SearchInteractions", "Finds words, numbers and addresses in the whole correspondence"),
-    _interaction("AssignPartyInteraction", "Says whose an interaction with somebody unknown was"),
-    _responsibility("GetResponsibleEmployee", "Who looks after a customer, or stands in for who does"),
-    _responsibility("ListResponsibilities", "Everything that an employee looks after"),
-    _responsibility("SetCustomerOwner", "Makes a customer an employee's"),
-    _responsibility("CreateAbsence", "Enters an absence, ahead of time, and who stands in"),
-    _responsibility("HandOverEverything", "Makes everything open of an employee another's, for good"),
-    _responsibility("GetHandOver", "How far a hand-over has come"),
-    _permission("ListContactPoints", "How a customer or party can be reached, and what is known of each medium"),
-    _permission(
-        "MarkContactPoint", "Says that a medium is bad: that a number is old, doesn't exist, is somebody else's"
+    *_of(
+        "publication",
+        publication_pb2_grpc.PublicationServiceStub,
+        publication_pb2,
+        {
+            "ApproveProductOffering": "A second person's word for an offering, as it is now",
+            "ApproveProductOfferingPrice": "A second person's word for a price, as it is now",
+            "ApprovePriceList": "A second person's word for a price list, as it is now",
+            "ApproveTaxRate": "A second person's word for a tax rate, as it is now",
+            "ListAuthorship": "Who changed what is sold, and who approved it",
+            "CreateProductOfferingVersion": "A draft of the next version of an offering",
+            "LintProductOffering": "What of an offering would never apply, and why",
+        },
     ),
-    _permission("VerifyContactPoint", "Says that a medium is good, with the proof"),
-    _permission("SetContactPreferences", "When a medium is best used, and what for"),
-    _permission("GiveContactConsent", "Notes a consent to be contacted, with its proof"),
-    _permission("WithdrawContactConsent", "Withdraws a consent"),
-    _permission("ListContactConsents", "Consents, given and withdrawn"),
-    _permission("OptOutOfContact", "Notes that a customer doesn't want to be contacted"),
-    _permission("LiftContactOptOut", "The customer wants to be contacted again"),
-    _permission("ListContactOptOuts", "Opt-outs, standing and lifted"),
-    _permission("AddDoNotCallEntry", "Puts a customer or a number on the do-not-call list"),
-    _permission("LiftDoNotCallEntry", "Takes somebody off the do-not-call list"),
-    _permission("ListDoNotCallEntries", "The do-not-call list"),
-    _permission("CreatePermissionPolicy", "The next version of a branch's rules for contacts"),
-    _permission("UpdatePermissionPolicy", "Changes rules for contacts that aren't in force yet"),
-    _permission("ListPermissionPolicies", "A branch's rules for contacts, version by version"),
-    _permission("ReserveContact", "A token for one contact, or why not"),
-    _permission("SpendContact", "Says that a contact begins, if it still may"),
-    _permission("ReleaseContact", "Says that a contact doesn't take place"),
-    _permission("ListContactDecisions", "What was decided about contacts with a customer, and why"),
-    _permission("ReplayPermission", "Takes a decision again from its receipts"),
+    *_of(
+        "preview",
+        preview_pb2_grpc.PreviewServiceStub,
+        preview_pb2,
+        {
+            "PreviewChange": "Begins to find out who would pay more or less by a change",
+            "GetChangePreview": "How far a preview is, and what it comes to",
+            "CancelChangePreview": "Ends a preview before it is done",
+            "ListPreviewedProducts": "Who would pay what, product by product",
+        },
+    ),
+    *_of(
+        "migration",
+        migration_pb2_grpc.MigrationServiceStub,
+        migration_pb2,
+        {
+            "MigrateProducts": "Moves the products of old offerings to a new one, by an order each",
+            "StartProductMigration": "A second person's word for a migration that waits for it",
+            "GetProductMigration": "How far a migration has come",
+            "PauseProductMigration": "Takes no further order for a migration",
+            "ResumeProductMigration": "Goes on with a migration",
+            "RetryProductMigration": "Tries the products again whose orders failed",
+            "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "party",
+        party_pb2_grpc.PartyServiceStub,
+        party_pb2,
+        {
+            "GetOrganizationHierarchy": "Everything above and below an organization",
+            "ListHouseholdMembers": "Who lives in a household",
+            "ListHouseholds": "The households that a person lives in",
+        },
+    ),
+    *_of(
+        "matching",
+        matching_pb2_grpc.MatchingServiceStub,
+        matching_pb2,
+        {
+            "SearchParties": "Finds persons and organizations by whatever is known of them, in any spelling",
+            "FindDuplicates": "Who may be the person already who is about to be entered",
+            "ListDuplicateCandidates": "Pairs that may be one person, with the evidence",
+            "GetDuplicateCandidate": "A pair that may be one person, with the evidence",
+            "ConfirmDuplicate": "Says that the two of a pair are one person",
+            "RejectDuplicate": "Says that the two of a pair are two: they aren't proposed again",
+            "CreateDuplicateSearch": "Looks through a branch for persons who are in it more than once",
+            "GetDuplicateSearch": "How far a look through a branch is, and what it has found",
+        },
+    ),
+    *_of(
+        "identity",
+        identity_pb2_grpc.IdentityServiceStub,
+        identity_pb2,
+        {
+            "MergeCustomers": "Makes one customer of two, until it is undone",
+            "UnmergeCustomers": "Makes two customers of one again",
+            "GetCustomerMerge": "Who merged two customers, when and why",
+            "ListCustomerMerges": "The merges, those that were undone included",
+            "ResolveCustomer": "Whom an id stands for, with all ids and each one's own record",
+        },
+    ),
+    *_of(
+        "customerView",
+        view_pb2_grpc.CustomerViewServiceStub,
+        view_pb2,
+        {
+            "GetCustomer360": "All that is known about a customer, now or at an instant",
+        },
+    ),
+    *_of(
+        "interaction",
+        interaction_pb2_grpc.InteractionServiceStub,
+        interaction_pb2,
+        {
+            "ListTimeline": "What was said with a customer, newest first, and what is planned",
+            "SearchInteractions": "Finds words, numbers and addresses in the whole correspondence",
+            "AssignPartyInteraction": "Says whose an interaction with somebody unknown was",
+        },
+    ),
+    *_of(
+        "responsibility",
+        responsibility_pb2_grpc.ResponsibilityServiceStub,
+        responsibility_pb2,
+        {
+            "GetResponsibleEmployee": "Who looks after a customer, or stands in for who does",
+            "ListResponsibilities": "Everything that an employee looks after",
+            "SetCustomerOwner": "Makes a customer an employee's",
+            "CreateAbsence": "Enters an absence, ahead of time, and who stands in",
+            "HandOverEverything": "Makes everything open of an employee another's, for good",
+            "GetHandOver": "How far a hand-over has come",
+        },
+    ),
+    *_of(
+        "task",
+        task_pb2_grpc.TaskServiceStub,
+        task_pb2,
+        {
+            "ListWorkItems": "What employees have to do",
+            "CreateWorkItem": "Gives somebody something to do",
+            "AssignWorkItem": "Makes a work item an employee's",
+            "StartWorkItem": "An employee begins with a work item",
+            "CompleteWorkItem": "A work item is done",
+            "CancelWorkItem": "A work item needn't be done any more",
+        },
+    ),
+    *_of(
+        "permission",
+        permission_pb2_grpc.PermissionServiceStub,
+        permission_pb2,
+        {
+            "ListContactPoints": "How a customer or party can be reached, and what is known of each medium",
+            "MarkContactPoint": "Says that a medium is bad: that a number is old, doesn't exist, is somebody else's",
+            "VerifyContactPoint": "Says that a medium is good, with the proof",
+            "SetContactPreferences": "When a medium is best used, and what for",
+            "GiveContactConsent": "Notes a consent to be contacted, with its proof",
+            "WithdrawContactConsent": "Withdraws a consent",
+            "ListContactConsents": "Consents, given and withdrawn",
+            "OptOutOfContact": "Notes that a customer doesn't want to be contacted",
+            "LiftContactOptOut": "The customer wants to be contacted again",
+            "ListContactOptOuts": "Opt-outs, standing and lifted",
+            "AddDoNotCallEntry": "Puts a customer or a number on the do-not-call list",
+            "LiftDoNotCallEntry": "Takes somebody off the do-not-call list",
+            "ListDoNotCallEntries": "The do-not-call list",
+            "CreatePermissionPolicy": "The next version of a branch's rules for contacts",
+            "UpdatePermissionPolicy": "Changes rules for contacts that aren't in force yet",
+            "ListPermissionPolicies": "A branch's rules for contacts, version by version",
+            "ReserveContact": "A token for one contact, or why not",
+            "SpendContact": "Says that a contact begins, if it still may",
+            "ReleaseContact": "Says that a contact doesn't take place",
+            "ListContactDecisions": "What was decided about contacts with a customer, and why",
+            "ReplayPermission": "Takes a decision again from its receipts",
+        },
+    ),
+    *_of(
+        "value",
+        value_pb2_grpc.ValueServiceStub,
+        value_pb2,
+        {
+            "GetCustomerValue": "What a customer is worth, how likely he leaves, and why",
+            "GetCustomerProfitability": "What a customer brought in and cost, month by month",
+        },
+    ),
+    *_of(
+        "loyalty",
+        loyalty_pb2_grpc.LoyaltyServiceStub,
+        loyalty_pb2,
+        {
+            "GetCustomerLoyalty": "A customer's memberships, tiers, cards and points",
+            "ListLoyaltyEntries": "Each entry of a points account, with its reason",
+            "IssueClubCard": "Gives a member a club card",
+            "ChangeClubCardState": "Blocks a club card, or lets it be used again",
+            "ReplaceClubCard": "Gives a member another card for one that is lost",
+            "ReservePoints": "Sets points aside that are about to be burnt",
+            "ConfirmPoints": "Burns points that were set aside",
+            "ReleasePoints": "Gives back points that were set aside",
+        },
+    ),
+    *_of(
+        "privacy",
+        privacy_pb2_grpc.PrivacyServiceStub,
+        privacy_pb2,
+        {
+            "ListAccesses": "Who has looked at a person's records, when and why",
+            "ErasePerson": "Takes everything personal out of what is kept about an individual",
+            "GetErasure": "How far an erasure has come",
+        },
+    ),
 )

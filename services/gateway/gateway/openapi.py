@@ -1,5 +1,6 @@
 """The description of the REST API, OpenAPI 3.1, made from the contracts."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,6 +9,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from chassis.scalars import spellings
 from chassis.tmfjson import Dialect, descriptor_of
 from gateway.actions import Action
+from gateway.contents import PATH as CONTENT
 from gateway.resources import CREATE, DELETE, GET, LIST, UPDATE, Resource
 from svyaz.type.v1 import options_pb2
 
@@ -59,6 +61,7 @@ def document(resources: Iterable[Resource], actions: Iterable[Action], dialect: 
                 "responses": _responses({"200": _content(schemas.reference(descriptor_of(action.response)))}),
             }
         }
+    paths[re.sub(r"<(\w+)>", r"{\1}", CONTENT)] = _content_of_an_attachment()
     return {
         "openapi": "3.1.0",
         "info": {"title": "Svyaz", "version": "1", "description": "TM Forum Open APIs, dialect " + dialect.version},
@@ -198,6 +201,26 @@ def _item(resource: Resource, schemas: _Schemas) -> dict[str, Any]:
             "responses": _responses({"204": {"description": "Deleted"}}),
         }
     return operations
+
+
+def _content_of_an_attachment() -> dict[str, Any]:
+    answer = {
+        "description": "The bytes, in their own media type",
+        "headers": {"ETag": {"schema": {"type": "string"}, "description": "The content's SHA-256"}},
+        "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+    }
+    return {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in ("id", "attachment")
+        ],
+        "get": {
+            "operationId": "getContent",
+            "tags": ["document"],
+            "summary": "What is in a document's attachment: where its url leads",
+            "responses": _responses({"200": answer}),
+        },
+    }
 
 
 def _operation(resource: Resource, verb: str) -> str:

@@ -176,6 +176,5 @@ RESOURCES = (
     ),
     Resource(_LOYALTY, "loyaltyProgramMember", loyalty_pb2.LoyaltyProgramMember, loyalty_pb2_grpc.LoyaltyServiceStub),
     Resource(_LOYALTY, "loyaltyAccount", loyalty_pb2.LoyaltyAccount, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
-    # The sum of the ledger: nobody sets it.
-    Resource(_LOYALTY, "loyaltyBalance", loyalty_pb2.LoyaltyBalance, loyalty_pb2_grpc.LoyaltyServiceStub, _READ_ONLY),
+    Resource(_LOYALTY, "loyaltyBalance", loyalty_pb2.LoyaltyBalance, loyalty_pb2_grpc.LoyaltyServiceStub),
 )

@@ -51,6 +51,13 @@ HUB_ALLOW_PRIVATE_CALLBACKS: {{ $values.hub.allowPrivateCallbacks | quote }}
 {{- with .service.volume }}
 {{ .variable }}: {{ .path }}
 {{- end }}
+{{- with .service.bucket }}
+{{- if $.service.volume }}{{ fail (printf "%s has a volume and a bucket: set one of them to null" $.name) }}{{ end }}
+{{ .variable }}: {{ .url }}
+{{- range $key, $value := .env }}
+{{ $key }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
 {{- range .service.calls }}
 {{- if not (hasKey $values.services .) }}{{ fail (printf "%s calls %s, which is not among the services" $.name .) }}{{ end }}
 {{ upper . | replace "-" "_" }}_ADDRESS: {{ include "svyaz.address" (dict "root" $.root "name" .) }}

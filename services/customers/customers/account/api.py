@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from chassis.db import Database
+import sqlalchemy as sa
+
+from chassis.db import Database, Unit
+from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from customers.account.domain import (
+    Account,
     BillFormat,
     BillingAccount,
     BillingCycleSpecification,
@@ -17,6 +21,21 @@ from customers.account.domain import (
 from customers.party.references import collection
 from svyaz.customers.v1 import account_pb2
 
+_BILLING = "billing"
+
+
+def only_billing_says_what_it_holds(unit: Unit, account: Account) -> None:
+    """Raises InvalidArgument IMMUTABLE when anybody but billing changes an account's balance: in TMF666 nobody can, but
+    somebody has to tell us of it."""
+    state = sa.inspect(account)
+    before = state.committed_state.get("account_balance", account.account_balance)
+    if state.persistent and before != account.account_balance and _BILLING not in unit.call.principal.roles:
+        raise InvalidArgument(
+            "IMMUTABLE",
+            "billing says what an account holds",
+            violations=[Violation("account_balance", "billing says what an account holds")],
+        )
+
 
 class Accounts(StandardMethods):
     """TMF666."""
@@ -24,9 +43,13 @@ class Accounts(StandardMethods):
     def __init__(self, database: Database, kind: Callable[..., Collection[Any, Any]] = Collection) -> None:
         super().__init__(
             account_pb2.DESCRIPTOR.services_by_name["AccountService"],
-            collection(database, PartyAccount, account_pb2.PartyAccount, kind),
-            collection(database, BillingAccount, account_pb2.BillingAccount, kind),
-            collection(database, SettlementAccount, account_pb2.SettlementAccount, kind),
+            collection(database, PartyAccount, account_pb2.PartyAccount, kind, verify=only_billing_says_what_it_holds),
+            collection(
+                database, BillingAccount, account_pb2.BillingAccount, kind, verify=only_billing_says_what_it_holds
+            ),
+            collection(
+                database, SettlementAccount, account_pb2.SettlementAccount, kind, verify=only_billing_says_what_it_holds
+            ),
             collection(database, FinancialAccount, account_pb2.FinancialAccount, kind),
             collection(database, BillFormat, account_pb2.BillFormat),
             collection(database, BillPresentationMedia, account_pb2.BillPresentationMedia),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Attachment, EntityRef, RelatedParty, TimePeriod, new_id, require_transition
@@ -122,9 +122,7 @@ class Document(Referrer):
 
 @dataclass(kw_only=True, eq=False)
 class DocumentSpecification(Referrer):
-    """What documents of a kind are like."""
-
-    STATE: ClassVar[str | None] = "lifecycle_status"
+    """What documents of a kind are like. TMF667 has no event of their states apart from that of any attribute."""
 
     description: str | None = None
     is_bundle: bool | None = None

@@ -10,7 +10,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violat
 from chassis.resources import Collection, StandardMethods
 from chassis.types import decimal_of, new_id
 from customers.identity.store import members
-from customers.loyalty import lots, store
+from customers.loyalty import lots, opening, store
 from customers.loyalty.books import Books
 from customers.loyalty.card_api import Cards
 from customers.loyalty.cards import ClubCard
@@ -54,7 +54,13 @@ class Loyalty(Cards, StandardMethods):
                 deleting=enrolment.deleting,
             ),
             Collection(database, LoyaltyAccount, loyalty_pb2.LoyaltyAccount),
-            Collection(database, LoyaltyBalance, loyalty_pb2.LoyaltyBalance),
+            Collection(
+                database,
+                LoyaltyBalance,
+                loyalty_pb2.LoyaltyBalance,
+                creating=opening.opening,
+                deleting=opening.closing,
+            ),
             Collection(database, PointsReservation, loyalty_pb2.PointsReservation),
             Collection(database, ClubCard, loyalty_pb2.ClubCard),
         )
@@ -136,6 +142,7 @@ class Loyalty(Cards, StandardMethods):
                         )
                     return to_message(known, loyalty_pb2.PointsReservation)
                 member.require_active(unit.at)
+                opened.balance.require_valid(unit.at)
                 terms = opened.terms
                 terms.check_burn(points, amount)
                 minutes = terms.reservation_minutes or RESERVATION_MINUTES
@@ -223,7 +230,7 @@ class Loyalty(Cards, StandardMethods):
         """What has happened to a member's points and why, the latest first."""
         most = _limit(request.limit)
         with self._database.unit() as unit:
-            member = _enrolled(unit, request.member_id)
+            member = _counted(unit, request.member_id)
             found = entries_before(unit, member.balance_id, max(0, request.before), most)
         return loyalty_pb2.ListLoyaltyEntriesResponse(
             entry=[entry_message(one, member.id) for one in found],
@@ -235,7 +242,7 @@ class Loyalty(Cards, StandardMethods):
     ) -> loyalty_pb2.ListPointsLotsResponse:
         """The lots that have points left, in the order in which they would be spent."""
         with self._database.unit() as unit:
-            member = _enrolled(unit, request.member_id)
+            member = _counted(unit, request.member_id)
             found = open_lots(unit, member.balance_id, _limit(request.limit))
         return loyalty_pb2.ListPointsLotsResponse(lot=[to_message(lot, loyalty_pb2.PointsLot) for lot in found])
 
@@ -331,8 +338,15 @@ def _limit(asked: int) -> int:
 
 def _enrolled(unit: Unit, id: str) -> LoyaltyProgramMember:
     member = unit.get(LoyaltyProgramMember, id)
-    if not member.balance_id:
+    if member.enrolled_at is None:
         raise FailedPrecondition("MEMBER_NOT_ACTIVE", f"member {id} is in no programme")
+    return member
+
+
+def _counted(unit: Unit, id: str) -> LoyaltyProgramMember:
+    member = unit.get(LoyaltyProgramMember, id)
+    if not member.balance_id:
+        raise FailedPrecondition("MEMBER_NOT_ACTIVE", f"no points of member {id} are counted")
     return member
 
 

@@ -47,6 +47,8 @@ class LoyaltyProgramProductSpec(Aggregate):
     """A loyalty programme of a branch."""
 
     STATE: ClassVar[str | None] = "life_cycle_status"
+    # Its members have accounts or they haven't.
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"needs_loyalty_account"})
 
     brand: str | None = None
     description: str | None = None
@@ -131,6 +133,14 @@ class LoyaltyProgramMember(Aggregate):
         super().revise({name: value for name, value in changes.items() if name not in self._OURS}, at)
         self.check(at)
 
+    def count_in(self, balance: EntityRef | None) -> None:
+        """Its points are counted there, before it is in any programme. Raises FailedPrecondition HAS_BALANCE."""
+        if balance is not None and self.balance_id:
+            raise FailedPrecondition(
+                "HAS_BALANCE", f"member {self.id} has balance {self.balance_id}", metadata={"balance": self.balance_id}
+            )
+        self.loyalty_balance = balance
+
     def enrol(self, account: EntityRef | None, balance: EntityRef, at: datetime) -> None:
         """Becomes a member of its programme, with a balance and, where the programme has them, an account."""
         self.loyalty_program_product_spec = replace(
@@ -141,7 +151,7 @@ class LoyaltyProgramMember(Aggregate):
 
     def obstacle(self, at: datetime) -> str:
         """Why nothing is earned or spent at the instant; empty: it may be."""
-        if not self.balance_id:
+        if self.enrolled_at is None:
             return "it is in no programme"
         if _word(self.status) in _STOPPED:
             return f"it is {self.status}"
@@ -172,6 +182,8 @@ class LoyaltyAccount(Aggregate):
 class LoyaltyBalance(Aggregate):
     """What a member's ledger comes to, kept beside it: changed with each entry, under this row's lock."""
 
+    IMMUTABLE: ClassVar[frozenset[str]] = frozenset({"loyalty_program_member", "quantity"})
+
     loyalty_program_member: EntityRef | None = None
     loyalty_account: EntityRef | None = None
     quantity: Money | None = None
@@ -185,6 +197,25 @@ class LoyaltyBalance(Aggregate):
     def member_id(self) -> str:
         """Whose it is."""
         return (self.loyalty_program_member.id or "") if self.loyalty_program_member is not None else ""
+
+    def check(self, at: datetime) -> None:
+        """Raises InvalidArgument NEGATIVE, CONTRADICTION."""
+        if self.quantity is not None and (self.quantity.value or 0) < 0:
+            refuse("NEGATIVE", [Violation("quantity.value", "a balance is nothing or more")])
+        wrong = list(reversed_period(self.valid_for))
+        if self.loyalty_program_member is not None and not self.loyalty_program_member.id:
+            wrong.append(Violation("loyalty_program_member.id", "required"))
+        refuse("CONTRADICTION", wrong)
+
+    def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
+        """Raises InvalidArgument IMMUTABLE, CONTRADICTION."""
+        super().revise(changes, at)
+        self.check(at)
+
+    def require_valid(self, at: datetime) -> None:
+        """Raises FailedPrecondition BALANCE_NOT_VALID when nothing may be spent of it at the instant."""
+        if self.valid_for is not None and not self.valid_for.covers(at):
+            raise FailedPrecondition("BALANCE_NOT_VALID", f"nothing may be spent of balance {self.id} now")
 
     @property
     def unit(self) -> str:

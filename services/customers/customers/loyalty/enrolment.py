@@ -1,5 +1,7 @@
 """How a customer becomes a member of a programme, and what keeps either from going away."""
 
+from dataclasses import replace
+
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references, rely
@@ -37,7 +39,7 @@ class Enrolment:
     def changed(self, unit: Unit, member: LoyaltyProgramMember) -> None:
         """As `creating`, for who names customer or programme only now."""
         _check_customer(unit, member)
-        if not member.balance_id:
+        if member.enrolled_at is None:
             self._enrol(unit, member)
 
     def deleting(self, unit: Unit, member: LoyaltyProgramMember) -> None:
@@ -63,7 +65,8 @@ class Enrolment:
             _check_alone(unit, member)
         program = unit.get(LoyaltyProgramProductSpec, member.program_id)
         own = reference(LoyaltyProgramMember.__name__, member.id)
-        balance_ref = reference(LoyaltyBalance.__name__, new_id())
+        # What was opened for the member before comes along.
+        balance_ref = member.loyalty_balance or reference(LoyaltyBalance.__name__, new_id())
         account_ref = None
         if program.needs_loyalty_account is not False:
             account_ref = reference(LoyaltyAccount.__name__, new_id())
@@ -78,19 +81,25 @@ class Enrolment:
                 )
             )
         terms = store.terms_of(unit, program.id, member.branch)
-        assert balance_ref.id is not None
-        unit.add(
-            LoyaltyBalance(
-                id=balance_ref.id,
-                branch=member.branch,
-                loyalty_program_member=own,
-                loyalty_account=account_ref,
-                quantity=Money(unit=terms.unit or UNIT, value=ZERO),
-                pending=ZERO,
-                reserved=ZERO,
-                owed=ZERO,
+        if member.balance_id:
+            balance = ledger_store.lock_balance(unit, member.balance_id)
+            balance.loyalty_account = account_ref
+            if balance.quantity is not None:
+                balance.quantity = replace(balance.quantity, unit=terms.unit or balance.unit)
+        else:
+            assert balance_ref.id is not None
+            unit.add(
+                LoyaltyBalance(
+                    id=balance_ref.id,
+                    branch=member.branch,
+                    loyalty_program_member=own,
+                    loyalty_account=account_ref,
+                    quantity=Money(unit=terms.unit or UNIT, value=ZERO),
+                    pending=ZERO,
+                    reserved=ZERO,
+                    owed=ZERO,
+                )
             )
-        )
         member.enrol(account_ref, balance_ref, unit.at)
         self._books.enrolled(unit, member)
 

@@ -239,7 +239,7 @@ def members_of(unit: Unit, customer_ids: Sequence[str]) -> list[LoyaltyProgramMe
     """Those of the customers who are members of programmes, in the order of the ids."""
     found = unit.load(LoyaltyProgramMember, "customer_id = ANY (%(ids)s)", {"ids": list(customer_ids)})
     place = {key: number for number, key in enumerate(customer_ids)}
-    return sorted((one for one in found if one.balance_id), key=lambda one: (place[one.customer_id], one.id))
+    return sorted((one for one in found if one.enrolled_at), key=lambda one: (place[one.customer_id], one.id))
 
 
 def card_of(unit: Unit, member_id: str) -> ClubCard | None:

@@ -1,6 +1,6 @@
 """Who has looked at whose records: written before the answer goes out, shown to whom it concerns."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,11 +10,14 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from chassis import calls
-from chassis.db import Database, Unit
+from chassis.clock import Clock
+from chassis.db import Database, Resource, Unit
 from chassis.errors import Unavailable
+from chassis.personal import holds_personal
+from chassis.reading import NOTHING_NOTED, Note
 from chassis.sharing import Shared
-from chassis.types import new_id
-from customers.privacy.records import Record, of_method
+from chassis.types import Aggregate, new_id
+from customers.privacy.records import NAMES, Record, of_method
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 UNSTATED = "unstated"
@@ -46,8 +49,16 @@ _WRITE = """
     , written AS (
         INSERT INTO access (record_id, at, id, branch, actor, purpose, method)
         SELECT record_id, at, id, branch, actor, purpose, method FROM unnest(WANTED::access[])
+        -- Written before the connection was lost.
+        ON CONFLICT DO NOTHING
     )
     SELECT set_config('synchronous_commit', 'off', true)
+"""
+# For the one that is read by its id.
+_NOTE = """
+    INSERT INTO access (record_id, at, id, branch, actor, purpose, method)
+    SELECT key, $3::text::timestamptz, $4, branch, $5, $6, $7 FROM found, unnest(ARRAY[{keys}]) AS key WHERE key <> ''
+    ON CONFLICT DO NOTHING
 """
 _OF = """
     SELECT id, at, actor, purpose, method, record_id FROM access
@@ -85,7 +96,7 @@ class AccessLog:
 
         def log(request: Message, answer: Message) -> None:
             call = calls.current()
-            if _SERVICE not in call.principal.roles:
+            if _is_person(call):
                 self._log(call, find(request, answer))
 
         return log
@@ -94,24 +105,41 @@ class AccessLog:
         principal = call.principal
         # Who acts in several branches may be shown what doesn't say whose it is: it is then logged in the first.
         own = principal.branches[0] if principal.branches else ""
-        shown = dict.fromkeys((key, branch or own) for keys, branch in records for key in keys)
+        shown = dict.fromkeys((key, branch or own) for keys, branch in records for key in keys if key not in call.noted)
         if not shown:
             return
-        at, answer = self._database.clock.now().isoformat(), new_id()
-        purpose = call.purpose or UNSTATED
-        rows = [_row(key, at, answer, branch, principal.subject, purpose, call.method) for key, branch in shown]
+        at, answer, *how = _look(call, self._database.clock)
+        rows = [_row(key, at, answer, branch, *how) for key, branch in shown]
         self._shared.of(principal.branch_setting, rows, self._write)
 
     def _write(self, rows: Sequence[str]) -> bool:
         try:
             self._database.rows(_WRITE, rows)
-        except psycopg.errors.UniqueViolation as error:
-            # Written before the connection was lost. Of several callers' rows that isn't known: each asks for its own.
-            if len({row.split(",")[2] for row in rows}) > 1:
-                raise Unavailable("ACCESS_LOG_UNAVAILABLE", "nothing is shown that can't be logged") from error
         except psycopg.Error as error:
-            raise Unavailable("ACCESS_LOG_UNAVAILABLE", "nothing is shown that can't be logged") from error
+            raise Unavailable(NOTHING_NOTED, "nothing is shown that can't be logged") from error
         return True
+
+
+def notes(resources: Mapping[type[Aggregate], Resource], clock: Clock) -> Mapping[type[Aggregate], Note]:
+    """For what is about a person and read by its id: its log is written in the statement that reads it."""
+
+    def values(call: calls.Call) -> Sequence[str] | None:
+        return _look(call, clock) if _is_person(call) else None
+
+    return {
+        cls: Note(_NOTE.format(keys=", ".join(f"found.{name}" for name in NAMES if name in resource.table.c)), values)
+        for cls, resource in resources.items()
+        if holds_personal(resource.message.DESCRIPTOR)
+    }
+
+
+def _is_person(call: calls.Call) -> bool:
+    return _SERVICE not in call.principal.roles
+
+
+def _look(call: calls.Call, clock: Clock) -> tuple[str, str, str, str, str]:
+    """When it is, an id of its own, who looks, why, and by what."""
+    return clock.now().isoformat(), new_id(), call.principal.subject, call.purpose or UNSTATED, call.method
 
 
 def _row(*values: str) -> str:

@@ -94,6 +94,10 @@ class Deliveries:
         return list(order.product_order_item)
 
 
+# What TMF666 v4 calls the event's content; all other files, its own v5 too, call it `event`.
+_OTHERWISE: Mapping[str, tuple[str, ...]] = {"accountManagement": ("payload",)}
+
+
 def _envelope(event: ReceivedEvent, resource: Resource, document: dict[str, Any]) -> dict[str, Any]:
     """TM Forum's event, v4; `timeOcurred` is its spelling."""
     trace = _TRACE.match(event.headers.get("traceparent", ""))
@@ -109,7 +113,7 @@ def _envelope(event: ReceivedEvent, resource: Resource, document: dict[str, Any]
         "description": f"{_WORDS.sub(' ', event.type.removesuffix('Event'))}: {resource.name} {event.aggregate_id}",
         "priority": "1",
         "timeOcurred": time,
-        "event": {resource.name: document},
+        **{name: {resource.name: document} for name in ("event", *_OTHERWISE.get(resource.api, ()))},
     }
 
 
