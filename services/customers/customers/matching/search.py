@@ -28,17 +28,17 @@ _PARTIES = """
     UNION ALL
     SELECT id, branch, 'Customer', ARRAY[name] FROM customer WHERE id = ANY (%(ids)s)
 """
-# Who refers to a party is known by an index of its own; which of them engage it, by what they say. Who has been merged
-# is shown as the one whom he goes by.
+# Who refers to a party is known by an index of its own; which of them engage it, by what they say.
 _CUSTOMERS = """
-    SELECT DISTINCT engaging.engaged_party ->> 'id', customer.id, customer.name, customer.status
-    FROM reference JOIN customer AS engaging ON engaging.id = reference.referrer_id
-    LEFT JOIN merged_customer AS link ON link.absorbed_id = engaging.id
-    JOIN customer ON customer.id = coalesce(link.survivor_id, engaging.id)
+    SELECT DISTINCT customer.engaged_party ->> 'id', customer.id, customer.name, customer.status,
+        (SELECT survivor_id FROM merged_customer WHERE absorbed_id = customer.id)
+    FROM reference JOIN customer ON customer.id = reference.referrer_id
     WHERE reference.target_id = ANY (%(ids)s) AND reference.referrer_type = 'Customer'
-        AND engaging.engaged_party ->> 'id' = ANY (%(ids)s)
+        AND customer.engaged_party ->> 'id' = ANY (%(ids)s)
     ORDER BY customer.id
 """
+# Those whom others go by: a join with what they might be would read all customers.
+_SURVIVORS = "SELECT id, name, status FROM customer WHERE id = ANY (%(ids)s)"
 # What a found party or customer goes by, and what else goes by that.
 _MERGED = """
     SELECT absorbed_id, survivor_id FROM merged_party WHERE absorbed_id = ANY (%(ids)s) OR survivor_id = ANY (%(ids)s)
@@ -228,9 +228,12 @@ def _with_customers(unit: Unit, matches: Iterable[Match], goes_by: Mapping[str, 
     others = [absorbed for absorbed, survivor in goes_by.items() if survivor in by_party]
     with unit.cursor() as cursor:
         rows = cursor.execute(_CUSTOMERS, {"ids": [*by_party, *others]}).fetchall()
-    for party, *customer in rows:
+        unseen = sorted({survivor for *_, survivor in rows if survivor is not None})
+        merged = cursor.execute(_SURVIVORS, {"ids": unseen}).fetchall() if unseen else []
+    survivors = {key: (key, name or "", status or "") for key, name, status in merged}
+    for party, customer, name, status, survivor in rows:
         match = by_party[goes_by.get(party, party)]
-        shown = (customer[0], customer[1] or "", customer[2] or "")
+        shown = survivors.get(survivor, (customer, name or "", status or ""))
         if shown not in match.customers:
             match.customers.append(shown)
     for match in by_party.values():
