@@ -21,6 +21,7 @@ from chassis.server import BeforeAnswer, Registration, Server
 from chassis.zones import BranchZones
 from customers import store
 from customers.account.api import Accounts
+from customers.agreement import store as agreements
 from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.document.api import Documents
@@ -46,6 +47,7 @@ from customers.permission.api import Permissions
 from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.heard import redact_again
+from customers.privacy.refusing import ErasureWatcher
 from customers.role.api import PartyRoles
 from customers.task.api import Tasks
 from customers.value.api import Values
@@ -161,23 +163,29 @@ def customers_registrations(database: Database) -> list[Registration]:
             Documents(database, Contents(database, objects())),
         ),
         (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
-        (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
+        (
+            party_pb2_grpc.add_PartyServiceServicer_to_server,
+            Parties(database, MergedCollection, [indexing, ErasureWatcher()]),
+        ),
         (
             customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-            Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
+            Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher(), ErasureWatcher()]),
         ),
         (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
         (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
-        (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+        (
+            account_pb2_grpc.add_AccountServiceServicer_to_server,
+            Accounts(database, MembersCollection, [ErasureWatcher()]),
+        ),
         (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
         (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
         (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
         (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
         (
             responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
-            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"))),
+            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"), agreements.hand_over)),
         ),
-        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
         (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
         (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
         (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),

@@ -127,7 +127,10 @@ def headers_of(
 
 
 def received(subject: str, headers: Mapping[str, str], data: bytes, sequence: int) -> ReceivedEvent:
-    """The event in a message of a stream; raises ValueError or KeyError when it isn't one of ours."""
+    """The event in a message of a stream; raises ValueError or KeyError when it isn't one of ours.
+
+    Of a chain, whose events aren't versions of an entity but numbered one after the other, the number is the version.
+    """
     aggregate_type, slash, aggregate_id = headers["ce-subject"].partition("/")
     if not slash:
         raise ValueError(f"ce-subject {headers['ce-subject']!r} doesn't name an entity")
@@ -138,13 +141,13 @@ def received(subject: str, headers: Mapping[str, str], data: bytes, sequence: in
         time=datetime.fromisoformat(headers["ce-time"]),
         aggregate_type=aggregate_type,
         aggregate_id=aggregate_id,
-        version=int(headers["ce-version"]),
+        version=int(headers["ce-version"] if "ce-version" in headers else headers["ce-sequence"]),
         branch=headers["ce-branch"],
         key=headers["ce-partitionkey"],
         actor=headers.get("ce-actor", ""),
         on_behalf_of=headers.get("ce-onbehalfof"),
         schema_revision=int(headers.get("ce-schemarevision", "1")),
-        data_type=headers["ce-datatype"],
+        data_type=headers["ce-datatype"] if "ce-version" in headers else "",
         data=data,
         subject=subject,
         headers=headers,

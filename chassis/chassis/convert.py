@@ -47,8 +47,11 @@ def _timestamp(value: datetime) -> dict[str, int]:
 
 
 def from_timestamp(value: Timestamp) -> datetime:
-    """An instant in UTC, to the microsecond."""
-    return EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000)
+    """An instant in UTC, to the microsecond. Raises InvalidArgument INVALID_VALUE for one that no calendar has."""
+    try:
+        return EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1_000)
+    except OverflowError as error:
+        raise InvalidArgument("INVALID_VALUE", "an instant is in the years 1 to 9999") from error
 
 
 def to_money(value: Money) -> values_pb2.Money:

@@ -28,7 +28,7 @@ from chassis.errors import (
     PermissionDenied,
     Unavailable,
 )
-from chassis.reading import NETWORK, Note, Reader, refused
+from chassis.reading import INVALID_VALUE, NETWORK, Note, Reader, refused
 from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
@@ -89,6 +89,8 @@ BACKGROUND_STATEMENT_SECONDS = 60
 _ATTEMPTS = 4
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
+# The class of what is more than PostgreSQL can keep: no database that could be reached would take it.
+_LIMIT = "54"
 
 
 # --- the unit of work ------------------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Unit:
         self._engine = database.background if call.unattended else database.engine
         self._session: Session | None = None
         self._driver: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._first: tuple[Any, ...] | None = None
         self._new: list[Aggregate] = []
         self._deleted: list[Aggregate] = []
         self._announced: dict[int, str] = {}
@@ -122,15 +125,28 @@ class Unit:
         """The transaction as the mapper's session."""
         return self._begun()[0] if self._session is None else self._session
 
-    def _begun(self) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]]]":
+    def _begun(
+        self, statement: str = "", parameters: Mapping[str, Any] | None = None
+    ) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]]]":
         self._session = session = Session(self._engine, autoflush=False, expire_on_commit=False)
         driver = session.connection().connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        # BEGIN and the settings in one round trip.
-        with driver.pipeline(), driver.cursor() as cursor:
-            cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
+        with driver.cursor() as cursor, driver.cursor(binary=True) as asked:
+            # BEGIN, the settings and the first question in one round trip.
+            with driver.pipeline():
+                cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
+                if statement:
+                    asked.execute(statement, parameters)
+            self._first = asked.fetchone() if statement else None
         self._driver = driver
         return session, driver
+
+    def begin(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The first row of a statement; in a transaction that hasn't begun, within the round trip that begins it."""
+        if self._driver is not None:
+            return self.cursor().execute(statement, parameters).fetchone()
+        self._begun(statement, parameters)
+        return self._first
 
     def find(self, cls: type[A], id: str) -> A | None:
         """The aggregate, or None when there is none that the caller may see."""
@@ -597,7 +613,7 @@ class Database:
         key = getattr(request, "request_id", "")
         names = {"principal": _scope(unit.call), "method": unit.call.method, "key": key}
         # Past the mapper: every mutation that may be sent again asks this first.
-        row = unit.cursor().execute(_RECALL, names).fetchone()
+        row = unit.begin(_RECALL, names)
         if row is None:
             return None
         body_hash, response_before = row
@@ -737,6 +753,9 @@ def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
         return _Conflict()
     if isinstance(cause, psycopg.DataError):
         return refused(cause)
+    if state is not None and state.startswith(_LIMIT):
+        # An id longer than an index takes, say.
+        return InvalidArgument(INVALID_VALUE, "a value is longer than can be kept")
     if state == _QUERY_CANCELED:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:

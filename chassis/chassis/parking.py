@@ -18,6 +18,17 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[ReceivedEvent, Unit], None]
 
+
+def all_of(*handlers: Handler) -> Handler:
+    """A handler that lets each of them handle an event, in the same transaction."""
+
+    def handle(event: ReceivedEvent, unit: Unit) -> None:
+        for handler in handlers:
+            handler(event, unit)
+
+    return handle
+
+
 # Parking one more and freeing the last mustn't overlap. Transaction-locally, so that it works behind a pooler.
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 

@@ -19,10 +19,20 @@ class _Plan:
 
     personal: tuple[str, ...]
     nested: tuple[str, ...]
+    # References of which what they are called is personal.
+    named: tuple[str, ...]
+
+
+# What of a reference to something named after a person says something about him.
+_NAMING = ("name", "extensions")
 
 
 def _marked(field: Any) -> bool:
     return bool(field.GetOptions().Extensions[options_pb2.personal])
+
+
+def _named(field: Any) -> bool:
+    return bool(field.GetOptions().Extensions[options_pb2.named_personally])
 
 
 def _inner(field: Any) -> Descriptor | None:
@@ -40,7 +50,7 @@ def holds_personal(descriptor: Descriptor) -> bool:
     seen, ahead = {descriptor.full_name}, [descriptor]
     while ahead:
         for field in ahead.pop().fields:
-            if _marked(field):
+            if _marked(field) or _named(field):
                 return True
             inner = _inner(field)
             if inner is not None and inner.full_name not in seen:
@@ -52,12 +62,13 @@ def holds_personal(descriptor: Descriptor) -> bool:
 @cache
 def _plan(descriptor: Descriptor) -> _Plan:
     personal = tuple(field.name for field in descriptor.fields if _marked(field))
+    named = tuple(field.name for field in descriptor.fields if _named(field))
     nested = tuple(
         field.name
         for field in descriptor.fields
-        if field.name not in personal and (inner := _inner(field)) is not None and holds_personal(inner)
+        if field.name not in (*personal, *named) and (inner := _inner(field)) is not None and holds_personal(inner)
     )
-    return _Plan(personal, nested)
+    return _Plan(personal, nested, named)
 
 
 def nested_personal(descriptor: Descriptor) -> tuple[str, ...]:
@@ -91,7 +102,18 @@ def redact(message: Message) -> bool:
         if name in there:
             for part in parts(message, name):
                 found |= redact(part)
+    for name in plan.named:
+        if name in there:
+            for part in parts(message, name):
+                found |= _unnamed(part)
     return found
+
+
+def _unnamed(reference: Message) -> bool:
+    there = [field.name for field, _ in reference.ListFields() if field.name in _NAMING]
+    for name in there:
+        reference.ClearField(name)
+    return bool(there)
 
 
 def redacted(data: bytes, message_class: type[Message]) -> bytes | None:

@@ -86,8 +86,10 @@ def rely(unit: Unit, query: str, parameters: Mapping[str, Any]) -> list[tuple[An
     In one round trip, and beside others who rely: only who takes something away, with `lock_references`, waits for
     them and they for him.
     """
-    with unit.connection().pipeline(), unit.cursor() as lock, unit.cursor() as cursor:
-        lock.execute(_SHARED, {"lock": _LOCK})
-        # A statement of its own, so that it sees what was committed while the lock was waited for.
-        cursor.execute(query, parameters)
+    with unit.cursor() as lock, unit.cursor() as cursor:
+        with unit.connection().pipeline():
+            lock.execute(_SHARED, {"lock": _LOCK})
+            # A statement of its own, so that it sees what was committed while the lock was waited for.
+            cursor.execute(query, parameters)
+        # Asked for before the pipeline's end it would be a round trip more.
         return cursor.fetchall()

@@ -237,6 +237,8 @@ class Platform:
             # Callbacks of somebody who tries this at home are at home, too.
             "HUB_ALLOW_PRIVATE_CALLBACKS": os.environ.get("HUB_ALLOW_PRIVATE_CALLBACKS", "true"),
             "DOCUMENT_STORE": os.environ.get("DOCUMENT_STORE", str(self._home.directory / "documents")),
+            # Where the demo operator is.
+            "BRANCH_REGIONS": os.environ.get("BRANCH_REGIONS", "bishkek=KG,osh=KG"),
             "PYTHONUNBUFFERED": "1",
         }
         for called in service.calls:

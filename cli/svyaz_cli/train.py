@@ -1,6 +1,5 @@
 """`svyaz train`: models of customers' value, learnt from an operator's own history and registered with the service."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from chassis.convert import to_timestamp
+from chassis.convert import from_money, to_timestamp
 from chassis.types import new_id
 from svyaz.customers.v1 import value_pb2, value_pb2_grpc
 from svyaz_cli.operations import calling, shown
@@ -82,12 +81,18 @@ def train_churn(
 
 @train.command("purchases")
 def train_purchases(
-    file: Path = typer.Argument(help="A CSV file with a header: a row for each purchase.", exists=True, dir_okay=False),
+    file: Path | None = typer.Argument(
+        None, help="A CSV file with a header: a row for each purchase.", exists=True, dir_okay=False
+    ),
+    from_service: bool = typer.Option(False, help="Learn from what billing has reported to the customers service."),
+    currency: str = typer.Option(..., help="The currency (ISO 4217) of all that is learnt from."),
     branch: str = typer.Option("", help="The branch whose customers the model is for."),
     customer: str = typer.Option("customer_id", help="The column of the customer."),
     day: str = typer.Option("date", help="The column of the day, YYYY-MM-DD."),
     amount: str = typer.Option("amount", help="The column of the amount."),
-    until: datetime = typer.Option(..., formats=["%Y-%m-%d"], help="The last day that is learnt from."),
+    until: datetime | None = typer.Option(
+        None, formats=["%Y-%m-%d"], help="The last day that is learnt from; today, with --from-service."
+    ),
     unit_days: float = typer.Option(7.0, min=1.0, max=366.0, help="How many days the unit of time has."),
     name: str = _NAME,
     out: Path | None = _OUT,
@@ -97,14 +102,23 @@ def train_purchases(
     """Learn how often customers without a contract buy, and for how much: BG/NBD and gamma-gamma."""
     from svyaz_cli.training import purchases
 
-    last: date = until.date()
+    if (file is None) != from_service:
+        raise typer.BadParameter("either a file or --from-service", param_hint="FILE")
+    if file is not None and until is None:
+        raise typer.BadParameter("a file doesn't say how long its customers were looked at", param_hint="--until")
+    last: date = (until or datetime.now(UTC)).date()
     try:
-        known = purchases.histories(purchases.of_file(file, customer, day, amount), last, unit_days)
+        if file is not None:
+            told = purchases.of_file(file, customer, day, amount)
+        else:
+            with _calling(address, token) as ask:
+                told = purchases_of_service(ask, branch, currency, last)
+        known = purchases.histories(told, last, unit_days)
         bought, spent = purchases.fit_purchases(known), purchases.fit_spend(known)
     except purchases.FitError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
-    made = purchases.artefact(bought, spent, unit_days)
+    made = purchases.artefact(bought, spent, unit_days, currency)
     likelihoods = {"log_likelihood": bought.log_likelihood, "spend_log_likelihood": spent.log_likelihood}
     typer.echo(json.dumps({"customers": len(known.age), **bought.parameters, **spent.parameters, **likelihoods}))
     if out is not None:
@@ -113,7 +127,7 @@ def train_purchases(
     model = value_pb2.ValueModel(
         name=name or "purchases",
         kind=value_pb2.VALUE_MODEL_KIND_PURCHASES,
-        training_hash=hashlib.sha256(file.read_bytes()).hexdigest(),
+        training_hash=purchases.digest(told),
         training_rows=len(known.age),
         metric=_metrics(likelihoods),
         library=_libraries(("numpy", "scipy")),
@@ -170,6 +184,24 @@ def of_service(ask: Ask, branch: str, at: datetime | None, horizon_days: int, le
         after = page.next_after
         if not after:
             return of_examples(rows, labels, leave_out=leave_out)
+
+
+def purchases_of_service(ask: Ask, branch: str, currency: str, last: date) -> list[tuple[str, date, float]]:
+    """What customers without a contract had bought by the end of the day, page by page."""
+    found: list[tuple[str, date, float]] = []
+    at, after = datetime(last.year, last.month, last.day, 23, 59, 59, tzinfo=UTC), ""
+    while True:
+        request = value_pb2.ListPurchaseExamplesRequest(
+            branch=branch, at=to_timestamp(at), currency=currency, after=after, limit=PAGE
+        )
+        page = ask("ListPurchaseExamples", request)
+        for example in page.items:
+            for one in example.purchase:
+                amount = from_money(one.amount).value
+                found.append((example.customer_id, date.fromisoformat(one.day), float(amount or 0)))
+        after = page.next_after
+        if not after:
+            return found
 
 
 def registration(trained: "Trained", examples: "Table", branch: str, name: str) -> value_pb2.RegisterValueModelRequest:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
@@ -112,6 +113,13 @@ def test_an_amount_of_two_signs_is_refused(units: int, nanos: int) -> None:
 @given(INSTANT)
 def test_an_instant_keeps_its_microsecond(instant: datetime) -> None:
     assert convert.from_timestamp(convert.to_timestamp(instant)) == instant
+
+
+@pytest.mark.parametrize("seconds", [-(10**12), 10**12, 2**63 - 1])
+def test_an_instant_that_no_calendar_has_is_refused(seconds: int) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        convert.from_timestamp(Timestamp(seconds=seconds))
+    assert refusal.value.reason == "INVALID_VALUE"
 
 
 def test_a_value_that_is_wrong_is_named_by_its_path() -> None:

@@ -110,3 +110,10 @@ def test_ids_of_any_letters_find_what_is_called_so_and_nothing_else(database: Da
             assert database.rows(query, [one]) == [(one,)]
         with pytest.raises(InvalidArgument, match="NUL"):
             database.rows(query, ["a\0b"])
+
+
+def test_what_no_database_could_keep_is_the_callers_mistake(database: Database) -> None:
+    too_much = "SELECT to_tsvector('simple', string_agg(md5(n::text), ' ')) FROM generate_series(1, 60000) AS n"
+    # Nobody is asked to try again what would never do.
+    with pytest.raises(InvalidArgument), acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.cursor().execute(too_much)

@@ -53,16 +53,19 @@ def filled(message_class: Any, draw: Any, depth: int = 3) -> Any:
     return message
 
 
-def said(message: Message, path: str = "", *, personal: bool = False) -> tuple[dict[str, bytes], dict[str, bytes]]:
+def said(
+    message: Message, path: str = "", *, personal: bool = False, named: bool = False
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """What a message says in fields that aren't personal, and in those that are, by a walk of its own."""
     plain: dict[str, bytes] = {}
     marked: dict[str, bytes] = {}
     for field, value in message.ListFields():
-        is_marked = personal or field.GetOptions().Extensions[options_pb2.personal]
+        options = field.GetOptions().Extensions
+        is_marked = personal or options[options_pb2.personal] or (named and field.name in ("name", "extensions"))
         for number, part in enumerate(value if field.is_repeated else [value]):
             at = f"{path}.{field.name}[{number}]"
             if isinstance(part, Message):
-                inner, its_own = said(part, at, personal=is_marked)
+                inner, its_own = said(part, at, personal=is_marked, named=options[options_pb2.named_personally])
                 plain |= inner
                 marked |= its_own
                 # That it is there says something too.
@@ -90,8 +93,11 @@ def test_after_redaction_nothing_personal_is_left_and_all_else_is(kind: type[Mes
 def test_a_type_knows_whether_it_can_say_anything_about_a_person() -> None:
     assert holds_personal(party_pb2.ListIndividualsResponse.DESCRIPTOR)
     assert not holds_personal(customers_pb2.OrderingContext.DESCRIPTOR)
-    assert marked_personal(values_pb2.RelatedParty.DESCRIPTOR) == ("name",)
+    assert set(marked_personal(values_pb2.RelatedParty.DESCRIPTOR)) == {"name", "extensions"}
     assert nested_personal(party_pb2.ListIndividualsResponse.DESCRIPTOR) == ("items",)
     response = party_pb2.ListIndividualsResponse(items=[party_pb2.Individual(id="i")])
+    order = orders_pb2.ProductOrder(billing_account=values_pb2.EntityRef(id="a", name="Aigul's"))
+    assert redact(order)
+    assert order.billing_account == values_pb2.EntityRef(id="a")
     assert [part.id for part in parts(response, "items")] == ["i"]  # type: ignore[attr-defined]
     assert redacted(b"", customers_pb2.OrderingContext) is None

@@ -172,6 +172,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
             "RegisterValueModel": ADMIN,
             "ActivateValueModel": ADMIN,
             "ListChurnExamples": frozenset({"admin", "service"}),
+            "ListPurchaseExamples": frozenset({"admin", "service"}),
         }.items()
         if name
         not in {

@@ -50,7 +50,7 @@ class Worker:
         database = Database(
             url, clock=Clock(str(clock)), metadata=store.metadata, resources=store.RESOURCES, connections=2
         )
-        self._permissions = Permissions(database)
+        self._permissions = Permissions(database, lambda branch: "KG")
         self._notes = notes
         self._customers = customers
         self._draw = random.Random(seed)

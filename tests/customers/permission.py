@@ -20,7 +20,6 @@ def policy(**changed: Any) -> pb.PermissionPolicy:
     """What a branch may begin with: nights are quiet, two marketing contacts a day, three a week in any seven days."""
     rules: dict[str, Any] = {
         "name": "Default",
-        "region": "KG",
         "time_zone": ["Asia/Bishkek"],
         "region_zone": [
             pb.RegionZone(name="Kyrgyzstan", time_zone=["Asia/Bishkek"]),

@@ -1,5 +1,6 @@
 """Agreements over gRPC, and what happens to them by themselves when the clock moves."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,14 +17,19 @@ from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
 from chassis.timers import Timers
+from chassis.types import TimePeriod, new_id
 from customers import store
+from customers.agreement import deadlines as agreement_deadlines
 from customers.agreement.api import Agreements
+from customers.agreement.domain import Agreement
+from customers.agreement.values import AgreementSpecificationRef
 from svyaz.customers.v1 import agreement_pb2, agreement_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER, PARTY
 from tests.customers.test_api import customer, person
+from tests.customers.test_merge import known, merged, parted
 from tests.serving import Caller, customers_registrations, deadlines, serving
 
 AGREEMENT = "svyaz.customers.v1.AgreementService/"
@@ -231,6 +237,42 @@ def test_a_pattern_says_how_far_ahead_also_of_agreements_that_are_there(moving: 
         moving.agent(f"{AGREEMENT}DeleteAgreementSpecification", id=pattern.id)
 
 
+def test_all_agreements_of_a_pattern_are_dated_anew_however_many(
+    agent: Caller, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agreement_deadlines, "BATCH", 2)
+    attachment = [values_pb2.Attachment(name="template", url="https://example.org/template")]
+    pattern = agent(
+        f"{AGREEMENT}CreateAgreementSpecification",
+        agreement_specification=agreement_pb2.AgreementSpecification(
+            name="lease", attachment=attachment, expiry_notice_days=[7]
+        ),
+    )
+    end = database.clock.now() + timedelta(days=50)
+    reference = agreement_pb2.AgreementSpecificationRef(id=pattern.id)
+    made = [agreed(agent, ends=end, agreement_specification=reference).id for _ in range(5)]
+    pattern.expiry_notice_days[:] = [20]
+    agent(
+        f"{AGREEMENT}UpdateAgreementSpecification",
+        agreement_specification=pattern,
+        update_mask=FieldMask(paths=["expiry_notice_days"]),
+    )
+    timer = database.metadata.tables["timer"]
+    handler = deadlines().timers()[agreement_deadlines.REDATE]
+    done: set[str] = set()
+    while True:
+        with acting("customers", "timer", "bishkek"), database.unit() as unit:
+            query = sa.select(timer.c.aggregate_id).where(timer.c.purpose == agreement_deadlines.REDATE)
+            waiting = [key for key in unit.session.scalars(query) if key.startswith(pattern.id) and key not in done]
+            if not waiting:
+                break
+            done.add(waiting[0])
+            handler(waiting[0], unit)
+    with acting("customers", "test"), database.unit() as unit:
+        due = unit.session.scalars(sa.select(timer.c.due).where(timer.c.aggregate_id.in_(made))).all()
+    assert list(due) == [end - timedelta(days=20)] * 5
+
+
 def priced_by(agent: Caller, customer_id: str) -> list[str]:
     (found,) = agent(f"{CUSTOMER}GetOrderingContext", customer_id=[customer_id]).customer
     return list(found.agreement_id)
@@ -254,6 +296,86 @@ def test_a_customer_is_priced_by_the_agreements_that_are_in_force(moving: Place)
     agent(f"{AGREEMENT}DeleteAgreement", id=made.id)
     assert [ref.id for ref in agent(f"{CUSTOMER}GetCustomer", id=one.id).agreement] == ["of-another-system"]
     agent(f"{CUSTOMER}DeleteCustomer", id=one.id)
+
+
+def test_who_is_engaged_no_more_isnt_priced_by_it_any_more(agent: Caller) -> None:
+    first, second = (customer(agent, person(agent).id) for _ in range(2))
+    made = agreed(agent, party=first.id)
+    message = agreement_pb2.Agreement(id=made.id, engaged_party=[values_pb2.RelatedParty(id=second.id)])
+    agent(f"{AGREEMENT}UpdateAgreement", agreement=message, update_mask=FieldMask(paths=["engaged_party"]))
+    assert (priced_by(agent, first.id), priced_by(agent, second.id)) == ([], [made.id])
+    becomes(agent, made.id, "terminated")
+    message = agreement_pb2.Agreement(id=made.id, engaged_party=[values_pb2.RelatedParty(id=first.id)])
+    agent(f"{AGREEMENT}UpdateAgreement", agreement=message, update_mask=FieldMask(paths=["engaged_party"]))
+    assert not any(agent(f"{CUSTOMER}GetCustomer", id=one.id).agreement for one in (first, second))
+    # Nobody is in the way of its deletion.
+    agent(f"{AGREEMENT}DeleteAgreement", id=made.id)
+
+
+def test_an_agreement_of_a_merged_customer_is_his_again_when_the_two_are_parted(agent: Caller) -> None:
+    absorbed, survivor = known(agent), known(agent)
+    merge = merged(agent, absorbed.id, survivor.id)
+    made = agreed(agent, party=absorbed.id)
+    assert priced_by(agent, absorbed.id) == priced_by(agent, survivor.id) == [made.id]
+    parted(agent, merge.id)
+    assert (priced_by(agent, absorbed.id), priced_by(agent, survivor.id)) == ([made.id], [])
+
+
+def test_one_that_never_ends_in_effect_has_no_notice_in_our_time(agent: Caller, database: Database) -> None:
+    # What other systems write where there is no end.
+    made = agreed(agent, ends=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    timer = database.metadata.tables["timer"]
+    with acting("customers", "test"), database.unit() as unit:
+        due = unit.session.scalar(sa.select(timer.c.due).where(timer.c.aggregate_id == made.id))
+    assert due is not None
+    assert due.year == 9999
+    with pytest.raises(InvalidArgument) as refusal:
+        agreed(agent, end_date="0001-01-01")
+    assert refusal.value.reason == "DAY_INVALID"
+
+
+def test_notices_that_change_find_an_agreement_that_is_being_made(agent: Caller, database: Database) -> None:
+    attachment = [values_pb2.Attachment(name="template", url="https://example.org/template")]
+    pattern = agent(
+        f"{AGREEMENT}CreateAgreementSpecification",
+        agreement_specification=agreement_pb2.AgreementSpecification(
+            name="lease", attachment=attachment, expiry_notice_days=[7]
+        ),
+    )
+    rules, begun, go_on = deadlines(), threading.Event(), threading.Event()
+
+    def make() -> None:
+        with acting("customers", "test", "bishkek"), database.unit() as unit:
+            one = Agreement(
+                id=new_id(),
+                branch="bishkek",
+                status="approved",
+                agreement_period=TimePeriod(end_date_time=unit.at + timedelta(days=50)),
+                agreement_specification=AgreementSpecificationRef(id=pattern.id),
+            )
+            rules.plan(unit, one)
+            unit.flush()
+            begun.set()
+            go_on.wait(5)
+
+    making = threading.Thread(target=make)
+    making.start()
+    assert begun.wait(5)
+    pattern.expiry_notice_days[:] = [20]
+    changing = threading.Thread(
+        target=lambda: agent(
+            f"{AGREEMENT}UpdateAgreementSpecification",
+            agreement_specification=pattern,
+            update_mask=FieldMask(paths=["expiry_notice_days"]),
+        )
+    )
+    changing.start()
+    changing.join(0.4)
+    waits = changing.is_alive()
+    go_on.set()
+    making.join()
+    changing.join()
+    assert waits, "it was changed while somebody planned by it"
 
 
 def test_an_agreement_that_somebody_else_names_stays(moving: Place) -> None:

@@ -28,6 +28,8 @@ def test_notice_is_given_at_the_same_hour_of_the_branchs_day_across_a_change_of_
     # 02:30 on the day that has none is as far after midnight as on any other.
     assert ahead(datetime(2026, 3, 30, 0, 30, tzinfo=UTC), 1, BERLIN) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
     assert ahead(datetime(1, 1, 2, tzinfo=UTC), 3_650, BERLIN) == datetime.min.replace(tzinfo=UTC)
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert ahead(last, 30, BERLIN) == last - timedelta(days=30)
 
 
 def test_each_notice_comes_in_its_time_and_then_the_end() -> None:

@@ -1,5 +1,6 @@
 """Interactions over gRPC: recorded, planned, assigned, shown on one timeline and found by what is in them."""
 
+import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from chassis.convert import to_timestamp
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
+from customers.interaction import api, store
 from customers.interaction.domain import InteractionStatus
 from customers.interaction.numbers import index_words
 from customers.interaction.wording import wanted
@@ -20,6 +22,7 @@ from svyaz.customers.v1 import customers_pb2, interaction_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
+from tests.customers.test_merge import known, merged, parted
 from tests.serving import Caller
 
 INTERACTION = "svyaz.customers.v1.InteractionService/"
@@ -109,7 +112,40 @@ def test_a_page_begins_where_the_last_one_ended_though_all_are_of_one_instant(ag
     assert pages == [made[:3:-1], made[3:0:-1], made[:1]]
 
 
-@pytest.mark.parametrize("cursor", ["x", "W10=", "WzEsMl0=", "йцукен", "WyJhIiwiYiJd"])
+def test_what_is_planned_is_shown_whole_however_much_it_is(agent: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "MOST_ENTRIES", 2)
+    whose = new_id()
+    planned = [said(agent, whose, NOON + timedelta(days=day // 2), status="planned").id for day in range(5)]
+    past = [said(agent, whose, NOON - timedelta(days=day)).id for day in range(3)]
+    pages: list[tuple[list[str], list[str]]] = []
+    cursor = ""
+    while not pages or cursor:
+        page = timeline(agent, whose, limit=2, cursor=cursor)
+        pages.append((ids(page.past), ids(page.planned)))
+        cursor = page.next_cursor
+    assert pages == [(past[:2], planned[:2]), (past[2:], planned[2:4]), ([], planned[4:])]
+
+
+def test_a_list_by_a_merged_customer_is_of_all_his_ids(agent: Caller) -> None:
+    absorbed, survivor = known(agent), known(agent)
+    spoken = {said(agent, one.id).id for one in (absorbed, survivor)}
+    merge = merged(agent, absorbed.id, survivor.id)
+
+    def listed(whose: str) -> set[str]:
+        wanted = [{"path": "related_party.id", "value": [whose]}]
+        return {one.id for one in agent(f"{INTERACTION}ListPartyInteractions", filter=wanted).items}
+
+    assert listed(absorbed.id) == listed(survivor.id) == spoken
+    parted(agent, merge.id)
+    assert listed(absorbed.id) | listed(survivor.id) == spoken
+    assert len(listed(absorbed.id)) == 1
+
+
+# Half of a character, which JSON can spell.
+_NO_TEXT = base64.urlsafe_b64encode(b'[["2026-03-28T12:00:00+00:00", "\\ud800"], null]').decode()
+
+
+@pytest.mark.parametrize("cursor", ["x", "W10=", "WzEsMl0=", "йцукен", "WyJhIiwiYiJd", _NO_TEXT])
 def test_a_cursor_that_is_none_of_ours_is_refused(agent: Caller, cursor: str) -> None:
     for call in ("ListTimeline", "SearchInteractions"):
         with pytest.raises(InvalidArgument) as refusal:
@@ -401,6 +437,11 @@ def test_the_index_serves_the_service_itself(place: ServiceDatabase, agent: Call
             scans, whole_table = read
             assert scans > 0
             assert whole_table == 0
+            # And what it tells is looked up by its id.
+            values = dict.fromkeys(("customers", "since", "until", "channel", "after_rank", "after", "after_id"))
+            values |= {"words": "редкости", "other_words": "", "numbers": "", "most": "21"}
+            plan = connection.execute(f"EXPLAIN {store._SEARCHED}", values).fetchall()
+            assert not [line for (line,) in plan if "Seq Scan" in line]
             # And without a branch nobody finds anything.
             connection.rollback()
             assert connection.execute(_ASK, ["редкости"]).fetchall() == []

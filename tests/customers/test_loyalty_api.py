@@ -1,28 +1,33 @@
 """Loyalty over gRPC on a real database: members, cards, earning, spending, and what happens by itself."""
 
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 
-from chassis.cloudevents import ReceivedEvent
+from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.errors import Aborted, DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.events import acting
-from chassis.types import new_id
+from chassis.types import Money, new_id
 from customers.loyalty import earning, ledger_store, tiers
 from customers.loyalty.books import POINTS, TIER
+from customers.loyalty.charges import Charges
+from customers.loyalty.entries import Book
 from customers.loyalty.events import Earnings
-from customers.loyalty.ledger import Book
 from customers.loyalty.values import Receipt, Step
+from orders.billing.domain import SOURCE, ChargeEvent, ChargeType, Unsealed, seal_all
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
-from svyaz.type.v1 import values_pb2
+from svyaz.type.v1 import requests_pb2, values_pb2
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER
 from tests.serving import Caller, loyalty_books
@@ -313,6 +318,44 @@ def test_the_latest_active_version_earns_and_caps_hold_over_versions(admin: Call
     assert pays(admin, member, "70").points == "0"
 
 
+def test_what_is_told_late_counts_in_the_period_in_which_it_happened(admin: Caller, call: Call) -> None:
+    program = a_program(admin)
+    cap = [{"period": loyalty_pb2.POINTS_CAP_PERIOD_MONTH, "points": "100"}]
+    a_rule(admin, program, cap=cap)
+    member = a_member(admin, program)
+    assert pays(admin, member, "100").points == "100"
+    last_month = datetime.now(UTC).replace(day=1) - timedelta(days=5)
+    for amount, points in (("70", "70"), ("70", "30"), ("70", "0")):
+        assert pays(admin, member, amount, time=last_month).points == points
+    assert pays(admin, member, "1").points == "0"
+
+
+def test_what_is_ordered_becomes_active_and_is_charged_is_spent_once(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(
+        admin,
+        tier=[{"code": "basic", "threshold": "0"}, {"code": "gold", "threshold": "500"}],
+        tier_basis=loyalty_pb2.TIER_BASIS_SPEND,
+        tier_currency="KGS",
+    )
+    member = a_member(admin, program)
+    order = orders_pb2.ProductOrder(id=new_id(), state=orders_pb2.PRODUCT_ORDER_STATE_COMPLETED)
+    order.related_party.add(id=member.customer.id, role="Customer")
+    product = inventory_pb2.Product(id=new_id(), status=inventory_pb2.PRODUCT_STATUS_ACTIVE)
+    product.related_party.add(id=member.customer.id, role="Customer")
+    for prices in (order.order_total_price, product.product_price):
+        price = prices.add(price_type="oneTime")
+        price.price.tax_included_amount.unit, price.price.tax_included_amount.units = "KGS", 300
+    for message in (order, product):
+        with acting("customers", "test", BRANCH), database.unit() as unit:
+            Earnings(loyalty_books()).orders_changed(_received(message, 1), unit)
+    pays(admin, member, "300")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "200")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "gold"
+
+
 def test_who_is_suspended_earns_and_spends_nothing(admin: Caller, call: Call) -> None:
     program = a_program(admin)
     a_rule(admin, program)
@@ -358,6 +401,79 @@ def test_orders_and_products_earn_when_they_reach_the_state_and_once(
         ("order.completed/order", "300"),
         ("product.activated/product", "50"),
     }
+
+
+def a_charge(customer: str, amount: str, type: ChargeType = ChargeType.CHARGE_CREATE, **more: Any) -> ChargeEvent:
+    values: dict[str, Any] = {
+        "account": "a1", "branch": BRANCH, "occurred_at": datetime.now(UTC), "product_id": "p", "order_id": "o",
+        "order_item_id": "1", "product_offering_id": "tariff", "product_offering_price_id": "fee",
+        "tax_included_amount": Money(unit="KGS", value=Decimal(amount)), **more,
+    }  # fmt: skip
+    net = (Decimal(amount) / Decimal("1.12")).quantize(Decimal("0.01"))
+    return ChargeEvent(type=type, customer_id=customer, amount=Money(unit="KGS", value=net), **values)
+
+
+def told(*charges: ChargeEvent) -> list[ReceivedEvent]:
+    """The charges as the stream BILLING has them."""
+    drafts = [Unsealed(number, one.account, one.branch, one.draft()) for number, one in enumerate(charges)]
+    sealed, _ = seal_all(drafts, epoch=1, heads={})
+    return [
+        received(
+            f"svyaz.billing.v1.00.{one.type}",
+            {
+                "ce-id": one.id, "ce-source": SOURCE, "ce-type": one.type.value, "ce-time": one.occurred_at.isoformat(),
+                "ce-subject": f"account/{link.account}", "ce-branch": one.branch, "ce-partitionkey": link.account,
+                "ce-epoch": str(link.epoch), "ce-sequence": str(link.sequence),
+            },
+            link.data,
+            number,
+        )
+        for number, (one, link) in enumerate(zip(charges, sealed, strict=True), start=1)
+    ]  # fmt: skip
+
+
+def test_charges_of_billings_stream_earn_by_themselves_once_and_are_taken_back(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(
+        admin,
+        tier=[{"code": "basic", "threshold": "0"}, {"code": "gold", "threshold": "500"}],
+        tier_basis=loyalty_pb2.TIER_BASIS_SPEND,
+        tier_currency="KGS",
+    )
+    rule = {"event_type": "charge.created", "condition": "event.offering_id == 'tariff' && event.currency == 'KGS'"}
+    a_rule(admin, program, **rule)
+    before = datetime.now(UTC) - timedelta(hours=1)
+    member = a_member(admin, program)
+    one = a_charge(member.customer.id, "499.99")
+    events = told(
+        a_charge(member.customer.id, "70", occurred_at=before),
+        one,
+        a_charge(member.customer.id, "900", ChargeType.RECURRING_CHARGE_START, recurring_charge_period="month"),
+        a_charge(member.customer.id, "900", ChargeType.RECURRING_CHARGE_STOP, recurring_charge_period="month"),
+        a_charge(member.customer.id, "-30"),
+    )
+    # By its number an account's chain is read as versions are: nothing twice, nothing left out.
+    assert [(event.aggregate_id, event.version) for event in events] == [("a1", n) for n in range(1, 6)]
+    for event in (*events, *events):
+        with acting("customers", "test", BRANCH), database.unit() as unit:
+            Charges(loyalty_books()).charged(event, unit)
+    (entry,) = call("ListLoyaltyEntries", member_id=member.id).entry
+    assert (entry.event_id, entry.points) == (f"charge/{one.id}", "499")
+    # Only what was charged counts as spent, to the last digit, and what it was credited by.
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "30", f"charge/{one.id}")
+    pays(admin, member, "30")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "basic"
+    pays(admin, member, "0.01")
+    assert call("GetLoyaltyProgramMember", id=member.id).tier == "gold"
+    # Billing credits it: it knows the charge and the customer.
+    (taken,) = call("ReverseEarning", customer_id=member.customer.id, event_id=f"charge/{one.id}").entry
+    assert (taken.points, taken.member_id) == ("-499", member.id)
+    again = lambda: call("ReverseEarning", customer_id=member.customer.id, event_id=f"charge/{one.id}")  # noqa: E731
+    refused("ALREADY_REVERSED", again)
+    refused("REQUIRED", lambda: call("ReverseEarning", event_id="x"), InvalidArgument)
+    assert prove(database, call, member)["available"] == 0
 
 
 def _received(message: Any, version: int) -> ReceivedEvent:
@@ -534,6 +650,26 @@ def test_a_reservation_that_isnt_confirmed_in_time_is_given_back(
     assert prove(database, call, rich)["available"] == 100
 
 
+def test_what_was_given_back_can_be_set_aside_for_the_same_thing_again(
+    call: Call, database: Database, rich: Any, hands: Hands
+) -> None:
+    late = call("ReservePoints", member_id=rich.id, points="60", reference="order 1")
+    hands.ahead = timedelta(minutes=31)
+    # Nobody has looked since: the timer will find nothing to do.
+    again = call("ReservePoints", member_id=rich.id, points="70", reference="order 1")
+    assert again.id != late.id
+    assert call("GetPointsReservation", id=late.id).state == loyalty_pb2.POINTS_RESERVATION_STATE_EXPIRED
+    assert prove(database, call, rich) == {"available": 30, "pending": 0, "reserved": 70, "owed": 0}
+    call("ReleasePoints", reservation_id=again.id)
+    last = call("ReservePoints", member_id=rich.id, points="100", reference="order 1")
+    call("ConfirmPoints", reservation_id=last.id)
+    # What was paid for stays so, also when it was refunded.
+    for _ in range(2):
+        assert call("ReservePoints", member_id=rich.id, points="100", reference="order 1").id == last.id
+        call("RefundPoints", reservation_id=last.id) if not call("GetPointsReservation", id=last.id).refunded else None
+    assert prove(database, call, rich)["available"] == 100
+
+
 def test_what_was_spent_of_an_earning_that_is_taken_back_is_owed(
     admin: Caller, call: Call, database: Database, rich: Any
 ) -> None:
@@ -608,6 +744,53 @@ def test_burns_at_a_time_never_spend_more_than_there_is_and_lose_nothing(
     assert sum(spent) > 0
 
 
+def test_whatever_happens_at_a_time_the_balance_is_the_sum_of_the_entries(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    """Eight at a time do anything to the two members that one customer is, and tell each event again and again."""
+    program = a_program(admin)
+    a_rule(admin, program, lot={"validity_days": 30})
+    both = one, other = a_member(admin, program), a_member(admin, program)
+    merged(database, other.customer.id, one.customer.id)
+    for member in both:
+        pays(admin, member, "60", f"e-{member.id}")
+    ready = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        made: list[str] = []
+        ready.wait()
+        for _ in range(8):
+            member = chance.choice(both)
+            # Of few events, so that they meet.
+            event = f"e{chance.randrange(6)}"
+            whose, reserve = member.id, partial(call, "ReservePoints")
+            something: list[Callable[[], Any]] = [
+                partial(pays, admin, member, "20", f"{event}-{whose}"),
+                partial(call, "ReverseEarning", customer_id=member.customer.id, event_id=f"{event}-{whose}"),
+                partial(reserve, customer_id=one.customer.id, program_id=program, points="45"),
+                partial(reserve, member_id=whose, points="15"),
+                partial(call, "AdjustPoints", member_id=whose, points="-3", reason="CORRECTION"),
+                partial(fire, database, member.loyalty_balance.id, POINTS),
+            ]
+            if made:
+                ending = chance.choice(["ConfirmPoints", "ReleasePoints", "RefundPoints"])
+                something += [partial(call, ending, reservation_id=chance.choice(made))] * 3
+            # What is refused, or lost to another, has done nothing; what has broken is no DomainError.
+            with suppress(FailedPrecondition, NotFound, Aborted):
+                answer = chance.choice(something)()
+                if isinstance(answer, loyalty_pb2.PointsReservation):
+                    made.append(answer.id)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    for member in both:
+        prove(database, call, member)
+        earned = [entry.event_id for entry in call("ListLoyaltyEntries", member_id=member.id, limit=1000).entry
+                  if entry.kind == loyalty_pb2.LOYALTY_ENTRY_KIND_EARN]  # fmt: skip
+        assert len(earned) == len(set(earned)) > 1
+
+
 # --- whose they are --------------------------------------------------------------------------------------------------
 
 
@@ -640,6 +823,78 @@ def test_over_merged_customers_balances_add_up_and_each_ledger_stays_its_own(
     refused("ALREADY_ENROLLED", lambda: a_member(admin, program, bare))
 
 
+def test_what_an_event_has_earned_several_members_of_a_customer_is_taken_back_from_all(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(admin)
+    a_rule(admin, program)
+    both = one, other = a_member(admin, program), a_member(admin, program)
+    for member in both:
+        pays(admin, member, "7", "told of each")
+    merged(database, other.customer.id, one.customer.id)
+    call("ReverseEarning", member_id=one.id, event_id="told of each")
+    (rest,) = call("ReverseEarning", customer_id=one.customer.id, event_id="told of each").entry
+    assert (rest.member_id, rest.points) == (other.id, "-7")
+
+
+def merged(database: Database, absorbed: str, survivor: str) -> None:
+    with acting("customers", "test", BRANCH), database.unit() as unit:
+        unit.cursor().execute(
+            "INSERT INTO merged_customer (absorbed_id, branch, into_id, survivor_id, merge_id, merged_at)"
+            " VALUES (%s, 'bishkek', %s, %s, %s, now())",
+            (absorbed, survivor, survivor, new_id()),
+        )
+
+
+def test_a_merged_customer_spends_the_points_of_all_his_members_at_once(
+    admin: Caller, call: Call, database: Database
+) -> None:
+    program = a_program(admin, point_value={"unit": "KGS", "units": 1})
+    a_rule(admin, program)
+    a_rule(admin, program, code="SOON", event_type="soon", lot={"validity_days": 3})
+    both = one, other = a_member(admin, program), a_member(admin, program)
+    pays(admin, one, "50")
+    pays(admin, other, "30")
+    told = admin(
+        f"{LOYALTY}ReportLoyaltyEvent",
+        event_id=new_id(), event_type="soon", customer_id=other.customer.id, facts=b'{"amount": 10}',
+    )  # fmt: skip
+    assert told.earning[0].points == "10"
+    customer = {"customer_id": other.customer.id, "program_id": program}
+    refused("INSUFFICIENT_POINTS", lambda: call("ReservePoints", points="70", **customer))
+    merged(database, other.customer.id, one.customer.id)
+
+    def there() -> list[Decimal]:
+        return [prove(database, call, member)["available"] for member in both]
+
+    first = call("ReservePoints", points="55", reference="order", **customer)
+    assert call("ReservePoints", points="55", reference="order", **customer) == first
+    refused("REFERENCE_TAKEN", lambda: call("ReservePoints", points="60", reference="order", **customer))
+    # What expires first, whose ever it is; then what came first.
+    assert there() == [5, 30]
+    short = refused("INSUFFICIENT_POINTS", lambda: call("ReservePoints", points="36", **customer))
+    assert short.metadata["available"] == "35"
+    ours = requests_pb2.Filter(path="group_id", value=[first.group_id])
+    parts = call("ListPointsReservations", filter=[ours]).items
+    assert {part.member_id: part.points for part in parts} == {one.id: "45", other.id: "10"}
+    assert sum(part.value.units for part in parts) == 55
+    # The customers are parted: what they have set aside together they still spend together, each his own.
+    with acting("customers", "test", BRANCH), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM merged_customer WHERE absorbed_id = %s", (other.customer.id,))
+    for part in parts:
+        call("ConfirmPoints", reservation_id=part.id)
+    assert there() == [5, 30]
+    call("RefundPoints", reservation_id=first.id, points="30")
+    assert sum(there()) == 65
+    refused("TOO_MUCH", lambda: call("RefundPoints", reservation_id=first.id, points="26"), InvalidArgument)
+    call("RefundPoints", reservation_id=first.id)
+    assert there() == [50, 40]
+    refused("NOT_SPENT", lambda: call("RefundPoints", reservation_id=first.id))
+    refused("REQUIRED", lambda: call("ReservePoints", points="1", customer_id=one.customer.id), InvalidArgument)
+    with pytest.raises(NotFound):
+        call("ReservePoints", points="1", customer_id=a_customer(admin), program_id=program)
+
+
 def test_another_branch_sees_and_moves_nothing(caller_of: Callable[..., Caller], rich: Any) -> None:
     osh = caller_of("osh", role="admin")
     for method in ("ReservePoints", "ListLoyaltyEntries", "ListPointsLots", "IssueClubCard"):
@@ -647,6 +902,29 @@ def test_another_branch_sees_and_moves_nothing(caller_of: Callable[..., Caller],
         with pytest.raises(NotFound):
             osh(f"{LOYALTY}{method}", member_id=rich.id, **fields)
     assert not osh(f"{LOYALTY}GetCustomerLoyalty", customer_id=rich.customer.id).program
+
+
+def test_a_customer_reads_why_in_his_language(admin: Caller, call: Call) -> None:
+    program = a_program(admin)
+    a_rule(admin, program, name="Двойные баллы")
+    member = a_member(admin, program)
+    pays(admin, member, "10")
+    call("AdjustPoints", member_id=member.id, points="5", reason="BIRTHDAY")
+    made = call("ReservePoints", member_id=member.id, points="3")
+    call("ReleasePoints", reservation_id=made.id)
+
+    def read(language: str) -> list[str]:
+        entries = call("ListLoyaltyEntries", member_id=member.id, language=language).entry
+        return [entry.description for entry in reversed(entries)]
+
+    assert read("ru-KG") == [
+        "Начислены баллы: Двойные баллы",
+        "Исправление сотрудником",
+        "Баллы отложены для покупки",
+        "Отложенные баллы возвращены",
+    ]
+    assert read("")[2] == "Points set aside for a purchase"
+    refused("UNSUPPORTED_LANGUAGE", lambda: read("tlh"), InvalidArgument)
 
 
 def test_a_page_of_entries_goes_on_where_the_last_ended(admin: Caller, call: Call, rich: Any) -> None:

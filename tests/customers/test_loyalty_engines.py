@@ -19,6 +19,7 @@ from customers.loyalty.tiers import Standing, TierReason
 from customers.loyalty.values import (
     ClubCardState,
     EarnRuleState,
+    LotTerms,
     LoyaltyEvent,
     LoyaltyTier,
     PointsCap,
@@ -232,6 +233,13 @@ def test_points_are_spent_as_the_terms_allow(points: str, amount: Money | None, 
     with pytest.raises(InvalidArgument) as refused:
         terms.check_burn(Decimal(points), amount)
     assert refused.value.reason == reason
+
+
+def test_months_that_no_calendar_has_are_refused() -> None:
+    wrong: tuple[dict[str, Any], ...] = ({"tier_period_months": 30_000}, {"lot": LotTerms(validity_months=30_000)})
+    for values in wrong:
+        with pytest.raises(InvalidArgument):
+            LoyaltyTerms(id="t", branch="b", program_id="p", **values).check(NOW)
 
 
 # --- tiers -----------------------------------------------------------------------------------------------------------

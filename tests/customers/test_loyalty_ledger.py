@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from chassis.errors import FailedPrecondition, InvalidArgument
 from customers.loyalty import lots
-from customers.loyalty.ledger import Book, EntryKind, Hold, Ledger, Lot
+from customers.loyalty.entries import Book, EntryKind
+from customers.loyalty.ledger import Hold, Ledger, Lot
 from customers.loyalty.values import DayRounding, LotTerms, PendingMode, PointsCapPeriod
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -138,6 +139,17 @@ def test_what_has_expired_of_an_earning_that_is_taken_back_is_not_owed() -> None
     assert ledger.owed == 30
 
 
+def test_what_expires_while_it_is_set_aside_of_an_earning_that_is_taken_back_is_not_owed() -> None:
+    ledger = a_ledger(a_lot("wrong", 100, days=1))
+    reserved(ledger, 30, minutes=3 * 24 * 60)
+    ledger.reverse("wrong", NOW, "EARNING_REVERSED")
+    assert standing(ledger) == (30, 0)
+    ledger.settle(NOW + 2 * DAY)
+    ledger.release("r", NOW + 2 * DAY)
+    # He has never had them.
+    assert standing(ledger) == (0, 0)
+
+
 def test_pending_points_wait_for_their_time_or_their_event_and_lapse_in_vain() -> None:
     awaiting = a_lot("acts", 7, active_at=None, awaits="paid", lapses_at=NOW + 5 * DAY)
     ledger = a_ledger(a_lot("timed", 5, active_at=NOW + DAY), awaiting)
@@ -255,6 +267,11 @@ class Points(RuleBasedStateMachine):
             ):
                 assert kept == of_lot[book, lot.id] >= 0
             assert not (lot.available and lot.expired_by(self.at))
+        # Nobody owes more than what he has spent, or set aside, of earnings that were taken back.
+        gone = (
+            lot.amount - lot.pending - lot.available - lot.expired for lot in self.ledger.lots.values() if lot.reversed
+        )
+        assert self.ledger.owed <= sum(gone, Decimal(0))
         held = sum((hold.held for hold in self.ledger.holds.values()), Decimal(0))
         assert held == of_book[Book.RESERVED]
 

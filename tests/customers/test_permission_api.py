@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -483,3 +484,51 @@ def test_a_number_of_seven_may_be_anywhere(shared: Path) -> None:
     assert len(number_zones("+79150000001")) >= 11
     assert set(number_zones("+79150000001")) == known["7"]
     assert set(number_zones("+996555000111")) == known["996"]
+
+
+# --- one telephone, two customers -------------------------------------------------------------------------------------
+
+
+def test_whose_telephone_rings_for_two_customers_hears_it_as_often_as_whose_rings_for_one(
+    agent: Caller,
+) -> None:
+    """Two records of one person, or two of one household: the caps count by the number too, however it is written."""
+    shared = number()
+    first, second = customer(agent, phone(shared)), customer(agent, phone(f"0{shared.removeprefix('+996')}"))
+    for one in (first, second):
+        consent(agent, one.id)
+    assert reserve(agent, first.id).token
+    assert reserve(agent, second.id).token
+    for one in (first, second):
+        refused = reserve(agent, one.id)
+        assert codes(refused) == ["FREQUENCY_CAP"]
+        assert agent(f"{PERMISSION}ReplayPermission", decision_id=refused.decision.id).same
+    # By a number of his own he is contacted as before.
+    third = customer(agent, phone(shared), phone(number()))
+    consent(agent, third.id)
+    assert reserve(agent, third.id).decision.medium_value != shared
+
+
+def test_a_number_of_somebody_who_is_not_to_be_called_is_not_called_for_anybody(agent: Caller, admin: Caller) -> None:
+    shared = number()
+    first, second = customer(agent, phone(shared)), customer(agent, phone(shared))
+    consent(agent, second.id)
+    entry = agent(
+        f"{PERMISSION}AddDoNotCallEntry",
+        do_not_call_entry=pb.DoNotCallEntry(customer_id=first.id, reason="asked for it"),
+    )
+    refused = reserve(agent, second.id)
+    assert codes(refused) == ["DO_NOT_CALL"]
+    assert refused.decision.refusal[0].rule == entry.id
+    admin(f"{PERMISSION}LiftDoNotCallEntry", id=entry.id, reason="changed his mind")
+    assert reserve(agent, second.id).token
+
+
+def test_two_who_contact_one_number_at_once_keep_its_cap(agent: Caller) -> None:
+    shared = number()
+    both = [customer(agent, phone(shared)).id for _ in range(2)]
+    for one in both:
+        consent(agent, one)
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(lambda place: reserve(agent, both[place % 2]), range(8)))
+    assert sum(bool(answer.token) for answer in answers) == 2

@@ -20,14 +20,16 @@ from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from chassis.events import acting
 from chassis.personal import holds_personal
+from chassis.types import new_id
 from customers import store as tables
 from customers.identity.store import merged_party
 from customers.privacy import accesses, erasing
 from customers.privacy.accesses import AccessLog
+from customers.privacy.heard import redact_again
 from customers.privacy.retention import Retention
 from customers.schema import metadata, rule_under_erasure, rule_under_merge
 from customers.view.sections import SECTIONS
-from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, privacy_pb2
+from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, privacy_pb2, value_pb2
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
@@ -189,6 +191,17 @@ def name_everything(message: Any, record: str, depth: int = 3) -> None:
             name_everything(part.add() if field.is_repeated else part, record, depth - 1)
         elif field.name.endswith("id") and field.type == field.TYPE_STRING and not field.is_repeated:
             setattr(message, field.name, record)
+
+
+def test_everything_about_a_person_can_be_read_by_its_id(database: Database) -> None:
+    """The statement that reads and notes is one for each kind: none of them asks for what isn't there."""
+    person = Principal("aida", frozenset({"agent"}), ("bishkek",))
+    personal = [cls for cls, resource in database.resources.items() if holds_personal(resource.message.DESCRIPTOR)]
+    assert len(personal) > 10
+    with calls.using(calls.Call(person, "Get")):
+        for cls in personal:
+            with pytest.raises(NotFound):
+                database.read(cls, "nobody")
 
 
 def test_accesses_are_forgotten_when_their_time_is_over(database: Database, agent: Caller, known: Known) -> None:
@@ -427,3 +440,64 @@ def test_every_kind_about_a_person_is_found_by_an_erasure() -> None:
     }
     about = {cls.__name__ for cls, resource in tables.RESOURCES.items() if holds_personal(resource.message.DESCRIPTOR)}
     assert about - SECTIONS.keys() - found - NOBODY == set()
+
+
+def test_what_is_worked_out_of_a_customer_may_have_his_id(
+    agent: Caller, database: Database, known: Known, log: Log
+) -> None:
+    log.tell("CustomerValue", value_pb2.CustomerValue(id=known.customer.id), "Create")
+    erasure = erase(agent, known)
+    carry_on(database, erasure)
+    done = agent(f"{PRIVACY}GetErasure", id=erasure.id)
+    assert done.state == privacy_pb2.ERASURE_STATE_COMPLETED
+    assert {one.kind for one in done.record if one.id == known.customer.id} == {"Customer", "CustomerValue"}
+
+
+def test_an_item_that_comes_late_is_found_by_its_order(
+    agent: Caller, database: Database, known: Known, owner: psycopg.Connection[Any], log: Log
+) -> None:
+    """Though the order itself says nothing of anybody."""
+    erasure = erase(agent, known)
+    carry_on(database, erasure)
+    order = orders_pb2.ProductOrder(
+        id=f"late-{known.person.id}",
+        related_party=[values_pb2.RelatedParty(id=known.customer.id, role="customer", at_referred_type="Customer")],
+    )
+    item = orders_pb2.OrderedItem(id=f"item-{known.person.id}", product_order_id=order.id)
+    item.item.billing_account.id, item.item.billing_account.name = known.account.id, "Asanova's"
+    for kind, message in (("ProductOrder", order), ("ProductOrderItem", item)):
+        log.tell(kind, message, "Create")
+        with acting("customers", "test", "bishkek"), database.unit() as unit:
+            redact_again(log.events[-1], unit)
+    carry_on(database, erasure)
+    done = agent(f"{PRIVACY}GetErasure", id=erasure.id)
+    assert {one.id for one in done.record} == {order.id, item.id}
+    versions = owner.execute("SELECT data FROM view_item WHERE item_id = %s", (item.id,)).fetchall()
+    assert versions
+    assert not [row for row in versions if b"Asanova" in row[0]]
+
+
+def test_an_answer_sent_again_names_nobody_any_more(agent: Caller, database: Database, log: Log) -> None:
+    """It is the same answer, since nothing may be done twice, but says less."""
+    request = {"individual": party_pb2.Individual(family_name="Asanova", given_name="Aida"), "request_id": new_id()}
+    person = agent(f"{PARTY}CreateIndividual", **request)
+    erasure = agent(f"{PRIVACY}ErasePerson", party_id=person.id, reason="her request")
+    carry_on(database, erasure)
+    again = agent(f"{PARTY}CreateIndividual", **request)
+    assert (again.id, again.family_name) == (person.id, "")
+
+
+def test_a_parked_event_names_nobody_any_more(
+    agent: Caller, database: Database, known: Known, owner: psycopg.Connection[Any]
+) -> None:
+    headers = {"ce-subject": f"ProductOrder/{known.order.id}", "ce-datatype": known.order.DESCRIPTOR.full_name}
+    parked = """
+        INSERT INTO parked_event (consumer, event_id, key, branch, subject, headers, data, parked_at)
+        VALUES ('c', %s, 'k', 'bishkek', 's', %s, %s, now())
+    """
+    owner.execute(parked, (known.order.id, json.dumps(headers), known.order.SerializeToString()))
+    carry_on(database, erase(agent, known))
+    row = owner.execute("SELECT data FROM parked_event WHERE event_id = %s", (known.order.id,)).fetchone()
+    assert row is not None
+    order = orders_pb2.ProductOrder.FromString(row[0])
+    assert (order.related_party[0].id, order.related_party[0].name) == (known.customer.id, "")

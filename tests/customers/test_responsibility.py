@@ -14,6 +14,7 @@ from chassis.convert import to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
+from customers.agreement import store as agreements
 from customers.interaction.handover import HAND_OVER, NOBODY_STANDS_IN, HandingOver
 from customers.interaction.ownership import HandOver, HandOverState
 from customers.interaction.store import Timeline
@@ -22,7 +23,9 @@ from customers.task.domain import WorkItem
 from svyaz.customers.v1 import customers_pb2, responsibility_pb2, task_pb2
 from svyaz.type.v1 import requests_pb2
 from tests.customers.conftest import CUSTOMER
+from tests.customers.test_agreement import agreed
 from tests.customers.test_interaction import party, said, timeline
+from tests.customers.test_merge import known, merged, parted
 from tests.serving import Caller
 
 RESPONSIBILITY = "svyaz.customers.v1.ResponsibilityService/"
@@ -89,7 +92,7 @@ def looked_after(agent: Caller, employee: str, kind: int, **more: Any) -> list[t
 
 
 def handing_over(at_once: int = 100) -> HandingOver:
-    return HandingOver(Timeline(lambda branch: "KG"), at_once)
+    return HandingOver(Timeline(lambda branch: "KG"), agreements.hand_over, at_once)
 
 
 def background(database: Database, work: Callable[[Unit], Any]) -> Any:
@@ -205,6 +208,29 @@ def undone(agent: Caller, absence_id: str) -> list[Any]:
     return list(agent(f"{TASK}ListWorkItems", filter=filters).items)
 
 
+def test_a_merged_customer_is_one_employees_and_what_is_planned_is_listed_once(
+    agent: Caller, staff: Callable[[str], str]
+) -> None:
+    aida, bek, cholpon = (staff(name) for name in ("aida", "bek", "cholpon"))
+    absorbed, survivor, third = customer_of(agent, aida), customer_of(agent, bek), customer_of(agent, cholpon)
+    plan = said(agent, absorbed, status="planned").id
+    merge = merged(agent, absorbed, survivor)
+    later = merged(agent, survivor, third)
+    # He is cholpon's now: nobody else looks after him, nor after what was planned for him under another name.
+    assert [looked_after(agent, one, CUSTOMERS) for one in (aida, bek, cholpon)] == [[], [], [(cholpon, third)]]
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek, cholpon)] == [[], [], [(cholpon, plan)]]
+    parted(agent, later.id)
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek, cholpon)] == [[], [(bek, plan)], []]
+    parted(agent, merge.id)
+    assert [looked_after(agent, one, PLANNED) for one in (aida, bek)] == [[(aida, plan)], []]
+    # A survivor whom nobody was given is whose the other one is.
+    nobodys = known(agent).id
+    merged(agent, absorbed, nobodys)
+    assert responsible(agent, nobodys).employee == aida
+    assert looked_after(agent, aida, CUSTOMERS) == [(aida, absorbed)]
+    assert looked_after(agent, aida, PLANNED) == [(aida, plan)]
+
+
 def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
     aida, bek, cholpon = map(staff, ("aida", "bek", "cholpon"))
     customer = customer_of(agent, aida, "care")
@@ -242,6 +268,17 @@ def test_when_nobody_stands_in_the_team_is_told(agent: Caller, database: Databas
     past = responsibility_pb2.Absence(id=first.id, ends_at=to_timestamp(datetime.now(UTC) - timedelta(minutes=1)))
     agent(f"{RESPONSIBILITY}UpdateAbsence", absence=past, update_mask=FieldMask(paths=["ends_at"]))
     assert responsible(agent, customer).employee == aida
+
+
+def test_an_absence_that_isnt_to_be_asks_for_nobody_any_more(
+    agent: Caller, database: Database, staff: Callable[[str], str]
+) -> None:
+    aida, bek = staff("aida"), staff("bek")
+    one = now_absent(agent, database, aida, bek)
+    other = now_absent(agent, database, bek)
+    assert undone(agent, other.id)
+    agent(f"{RESPONSIBILITY}DeleteAbsence", id=other.id)
+    assert undone(agent, one.id) == undone(agent, other.id) == []
 
 
 def test_an_absence_begins_and_ends_once(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
@@ -364,6 +401,41 @@ def _by_ownership(agent: Caller, owner: str) -> Sequence[str]:
         sort=["id"],
     )
     return [one.customer_id for one in listed.items]
+
+
+def test_agreements_that_arent_over_change_hands_too(
+    agent: Caller, database: Database, staff: Callable[[str], str]
+) -> None:
+    aida, bek = staff("aida"), staff("bek")
+
+    def with_owner(role: str, **values: Any) -> Any:
+        return agreed(agent, engaged_party=[party("c-1", "customer"), party(aida, role, "Employee")], **values)
+
+    running, negotiated = with_owner("Account manager"), with_owner("owner", status="in process")
+    kept = [with_owner("owner", status="expired"), with_owner("witness")]
+    begun = handed(agent, aida, bek)
+    list(steps(database, begun.id, at_once=1))
+    done = agent(f"{RESPONSIBILITY}GetHandOver", id=begun.id)
+    assert (done.state, done.agreements) == (responsibility_pb2.HAND_OVER_STATE_COMPLETED, 2)
+
+    def engaged(one: Any) -> str:
+        return str(agent("svyaz.customers.v1.AgreementService/GetAgreement", id=one.id).engaged_party[1].id)
+
+    assert [engaged(one) for one in (running, negotiated, *kept)] == [bek, bek, aida, aida]
+    assert events_of(database, running.id)[-1] == "AgreementHandOverEvent"
+
+
+def test_what_is_handed_over_never_comes_back(agent: Caller, database: Database, staff: Callable[[str], str]) -> None:
+    aida, bek, cholpon = staff("aida"), staff("bek"), staff("cholpon")
+    running = [handed(agent, aida, bek), handed(agent, bek, cholpon)]
+    for employee in (aida, bek):
+        with pytest.raises(FailedPrecondition) as refusal:
+            handed(agent, cholpon, employee)
+        assert (refusal.value.reason, refusal.value.violations[0].field) == ("HAND_OVER_CIRCLE", "to_employee")
+    for one in running:
+        list(steps(database, one.id, at_once=10))
+    # Whoever returns is given everything again.
+    handed(agent, cholpon, aida)
 
 
 def test_a_hand_over_that_finds_nothing_is_over_at_once(

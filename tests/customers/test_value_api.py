@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -22,12 +22,13 @@ from chassis.db import Database, Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import Money, new_id
 from customers.events import orders_changed
+from customers.value.churn import ChurnModel
 from customers.value.runs import BATCH, ONE, RUN, Valuations
 from customers.value.valuation import Valuer
 from svyaz.customers.v1 import customers_pb2, value_pb2
 from svyaz.orders.v1 import inventory_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
-from svyaz_cli.train import of_service, registration
+from svyaz_cli.train import of_service, purchases_of_service, registration
 from svyaz_cli.training import churn
 from svyaz_cli.training.table import of_examples
 from tests.conftest import ServiceDatabase
@@ -251,6 +252,8 @@ def churn_model(intercept: float = -2.0, feature: str = "characteristic:contract
 
 def register(admin: Caller, artefact: bytes, kind: int = value_pb2.VALUE_MODEL_KIND_CHURN, **more: Any) -> Any:
     model = value_pb2.ValueModel(name="m", kind=kind, training_hash="0" * 64, training_rows=7)  # type: ignore[arg-type]
+    if kind == value_pb2.VALUE_MODEL_KIND_CHURN and "probe" not in more and artefact.startswith(b"{"):
+        more["probe"] = [value_pb2.ModelProbe(probability=f"{ChurnModel(artefact).score({}).probability:.9f}")]
     return admin(f"{VALUE}RegisterValueModel", value_model=model, artefact=artefact, **more)
 
 
@@ -283,6 +286,8 @@ def test_a_model_that_says_something_else_here_isnt_taken(admin: Caller) -> None
     assert register(admin, churn_model(), probe=[good]).id
     with pytest.raises(FailedPrecondition, match=r"0\.73"):
         register(admin, churn_model(), probe=[value_pb2.ModelProbe(feature=[feature], probability="0.74")])
+    with pytest.raises(InvalidArgument, match="tried"):
+        register(admin, churn_model(), probe=[])
     with pytest.raises(InvalidArgument):
         register(admin, b"\x80\x04K\x01.")
     with pytest.raises(InvalidArgument):
@@ -526,3 +531,40 @@ def test_examples_know_what_was_known_then_and_who_has_left_since(
         admin(f"{VALUE}ListChurnExamples", at=future, horizon_days=30)
     table = of_service(lambda method, request: admin(f"{VALUE}{method}", request), "bishkek", at, 30)
     assert (sum(table.labels), len(table)) == (sum(one.churned for one in found.values()), len(found))
+
+
+def test_purchases_are_learnt_from_as_they_are_valued(
+    agent: Caller, admin: Caller, billing: Caller, database: Database
+) -> None:
+    buyer, absorbed, contracted = (characterised(agent, "none") for _ in range(3))
+    product(database, contracted)
+    report(
+        billing,
+        reported(buyer, 1, 1, cost=[]),
+        reported(buyer, 2, 1, account_id="b", revenue=amounts(usage="20.50")),
+        reported(buyer, 3, 2, revenue=amounts("USD", usage="7"), cost=amounts("USD", usage="1")),
+        # Given back: nothing was bought.
+        reported(buyer, 4, 3, revenue=amounts(usage="-5")),
+        reported(absorbed, 5, 4),
+        reported(contracted, 6, 1),
+    )
+    merge(database, absorbed, buyer)
+
+    def ask(method: str, request: Any) -> Any:
+        if method == "ListPurchaseExamples":
+            request.limit = 2
+        return admin(f"{VALUE}{method}", request)
+
+    def days(currency: str, last: date) -> dict[str, dict[date, float]]:
+        found: dict[str, dict[date, float]] = {}
+        for buyer_id, day, amount in purchases_of_service(ask, "bishkek", currency, last):
+            found.setdefault(buyer_id, {})[day] = amount
+        return found
+
+    som = days("KGS", date(2026, 6, 30))
+    assert som[buyer] == {date(2026, 1, 1): 520.5, date(2026, 4, 1): 500.0}
+    assert not {absorbed, contracted} & som.keys()
+    assert days("KGS", date(2026, 3, 31))[buyer] == {date(2026, 1, 1): 520.5}
+    assert days("USD", date(2026, 6, 30))[buyer] == {date(2026, 2, 1): 7.0}
+    with pytest.raises(InvalidArgument, match="had"):
+        admin(f"{VALUE}ListPurchaseExamples")

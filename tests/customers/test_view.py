@@ -1,33 +1,43 @@
 """The 360° view: all that is known about a customer, now and at any instant, rebuilt to the same."""
 
+import random
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf.message import Message
 
+from chassis.clock import Clock
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import to_timestamp
 from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
 from chassis.types import new_id
+from customers.store import RESOURCES, metadata
 from customers.view import store
 from customers.view.heard import heard
 from customers.view.sections import BY_NAME, SECTIONS
 from svyaz.catalog.v1 import recommendation_pb2
 from svyaz.customers.v1 import (
     account_pb2,
+    agreement_pb2,
     customers_pb2,
+    document_pb2,
     interaction_pb2,
+    matching_pb2,
     party_pb2,
+    party_role_pb2,
     responsibility_pb2,
     view_pb2,
 )
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
+from tests.conftest import ServiceDatabase
 from tests.customers.test_api import customer as new_customer
 from tests.customers.test_api import person
 from tests.customers.test_merge import known, merged, parted
@@ -143,6 +153,50 @@ def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -
     assert not view.more
 
 
+def test_what_hangs_on_the_customers_other_things_is_shown_too(log: Log, agent: Caller) -> None:
+    c, p = new_id(), new_id()
+    log.tell("Customer", customer(c, p))
+    log.tell(
+        "PartyRole", party_role_pb2.PartyRole(id=f"{p}-dealer", engaged_party=values_pb2.RelatedParty(id=p, role="x"))
+    )
+    for name, engaged, status in (("ended", c, "Terminated"), ("dealer", f"{p}-dealer", "Active")):
+        agreed = agreement_pb2.Agreement(
+            id=f"{c}-{name}", status=status, engaged_party=[values_pb2.RelatedParty(id=engaged)]
+        )
+        log.tell("Agreement", agreed)
+    for name, about in (("contract", f"{c}-ended"), ("passport", p), ("other", "another")):
+        document = document_pb2.Document(
+            id=f"{c}-{name}", related_entity=[document_pb2.RelatedEntity(id=about, at_referred_type="Agreement")]
+        )
+        log.tell("Document", document)
+    pair = matching_pb2.DuplicateCandidate(
+        id=f"{c}-pair", first_id="another", second_id=p, state=matching_pb2.DUPLICATE_STATE_OPEN
+    )
+    log.tell("DuplicateCandidate", pair)
+    view = agent(GET, customer_id=c)
+    # What is in force comes first, however it is spelled.
+    assert [one.status for one in view.agreement] == ["Active", "Terminated"]
+    assert set(ids(view.document)) == {f"{c}-contract", f"{c}-passport"}
+    assert ids(view.duplicate_candidate) == [pair.id]
+    assert agent(GET, customer_id=c, at=to_timestamp(log.now)).document == view.document
+
+
+def test_who_lives_together_is_shown_apart_from_who_it_is(log: Log, agent: Caller) -> None:
+    c, p, home, firm = (new_id() for _ in range(4))
+    log.tell("Individual", party_pb2.Individual(id=p))
+    log.tell("Customer", customer(c, p))
+    log.tell("Customer", customer(f"{c}-home", home))
+    for one, kind in ((home, "Household"), (firm, "company")):
+        organization = party_pb2.Organization(
+            id=one, organization_type=kind, related_party=[values_pb2.RelatedParty(id=p, role="member")]
+        )
+        log.tell("Organization", organization)
+    for at in ({}, {"at": to_timestamp(log.now)}):
+        member, itself = (agent(GET, customer_id=one, **at) for one in (c, f"{c}-home"))
+        assert (ids(member.household), ids(member.organization)) == ([home], [])
+        assert (ids(itself.household), ids(itself.organization)) == ([], [home])
+
+
 def test_what_is_planned_is_shown_ahead_of_its_time_and_before_what_was_said(log: Log, agent: Caller) -> None:
     c = new_id()
     log.tell("Customer", customer(c))
@@ -173,6 +227,15 @@ def test_what_changes_is_shown_as_it_is_and_what_is_deleted_isnt(log: Log, agent
     view = agent(GET, customer_id=c)
     assert [(one.id, one.state) for one in view.product_order] == [(f"{c}-order", COMPLETED)]
     assert not view.billing_account
+
+
+def test_what_changes_is_no_newer_for_that(log: Log, agent: Caller) -> None:
+    c = new_id()
+    log.tell("Customer", customer(c))
+    accounts = [account_pb2.BillingAccount(id=f"{c}-{number}", related_party=by(c)) for number in range(2)]
+    for account in (*accounts, accounts[0]):
+        log.tell("BillingAccount", account)
+    assert ids(agent(GET, customer_id=c).billing_account) == [f"{c}-1", f"{c}-0"]
 
 
 def test_what_goes_to_another_customer_is_his_from_then_on(log: Log, agent: Caller) -> None:
@@ -349,6 +412,66 @@ def test_rebuilt_from_the_logs_it_is_the_same(
         caller_of("bishkek", role="admin")(REBUILD)
 
 
+def test_rebuilt_while_everything_goes_on_it_is_the_same(
+    log: Log, database: Database, caller_of: Callable[..., Caller]
+) -> None:
+    admin, pick = caller_of("*", role="admin"), random.Random(7)
+    whose = [new_id() for _ in range(3)]
+    admin(REBUILD, forget_unseen_since=admin(REBUILD).began_at)
+
+    def change() -> None:
+        one = pick.choice(whose)
+        which = product(f"{one}-{pick.randrange(2)}", pick.choice(whose), pick.choice([ACTIVE, TERMINATED]))
+        log.tell("Product", which, pick.choice(["StateChange", "StateChange", "Delete"]))
+
+    for _ in range(30):
+        change()
+    began = admin(REBUILD).began_at
+    # Somebody has emptied it: what is heard now comes before what it follows.
+    with acting("customers", "test"), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM view_item")
+    told = 0
+    goes_on = threading.Event()
+    goes_on.set()
+
+    def live() -> None:
+        while goes_on.is_set():
+            change()
+
+    living = threading.Thread(target=live)
+    living.start()
+    while goes_on.is_set() or told < len(log.events):
+        portion = log.events[told : told + 7]
+        if portion:
+            admin(REBUILD, event=[listed(event) for event in portion])
+        told += len(portion)
+        if told > 60:
+            goes_on.clear()
+            living.join()
+    assert admin(REBUILD, forget_unseen_since=began).forgotten == 0
+    rebuilt = rows(database)
+    with acting("customers", "test"), database.unit() as unit:
+        unit.cursor().execute("DELETE FROM view_item")
+    for event in log.events:
+        log.hear(event)
+    assert rebuilt == rows(database)
+
+
+def test_what_a_replica_hears_during_a_rebuilding_stays_whatever_its_clock_says(
+    log: Log, agent: Caller, place: ServiceDatabase, caller_of: Callable[..., Caller], tmp_path: Path
+) -> None:
+    slow = tmp_path / "offset"
+    slow.write_text("-30")
+    replica = Database(place.url, clock=Clock(str(slow)), metadata=metadata, resources=RESOURCES)
+    admin = caller_of("*", role="admin")
+    began = admin(REBUILD).began_at
+    c = new_id()
+    Log(replica).tell("Customer", customer(c))
+    admin(REBUILD, forget_unseen_since=began)
+    assert ids(agent(GET, customer_id=c).customer) == [c]
+    replica.close()
+
+
 def test_a_restored_log_replaces_what_was_lost_with_its_database(log: Log, agent: Caller) -> None:
     c = new_id()
     log.tell("Customer", customer(c))
@@ -356,3 +479,11 @@ def test_a_restored_log_replaces_what_was_lost_with_its_database(log: Log, agent
     log.tell("Customer", customer(c, name="Third"))
     log.tell("Customer", customer(c, name="Other second"), version=2, epoch=2)
     assert agent(GET, customer_id=c).customer[0].name == "Other second"
+    # What was another's by the lost log isn't.
+    other = new_id()
+    log.tell("Customer", customer(other))
+    log.tell("Product", product(f"{c}-product", c))
+    log.tell("Product", product(f"{c}-product", other))
+    log.tell("Product", product(f"{c}-product", c), version=2, epoch=2)
+    assert ids(agent(GET, customer_id=c).product) == [f"{c}-product"]
+    assert not agent(GET, customer_id=other).product

@@ -6,12 +6,16 @@ import subprocess
 import sys
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
+from svyaz.customers.v1 import loyalty_pb2
 from tests.e2e.branch import ACCOUNT, CUSTOMER, INVENTORY, ORDERING, Branch, account_of, eventually, order_of, price
 from tests.platforms import RunningPlatform
+from tests.serving import Caller
 
+LOYALTY = "/tmf-api/loyalty/v4"
 BILLING_TAIL = (sys.executable, "-m", "svyaz_cli.main", "billing-tail")
 
 
@@ -45,8 +49,24 @@ def billing_environment(platform: RunningPlatform) -> dict[str, str]:
     }
 
 
+def _member(platform: RunningPlatform, branch: Branch, customer: str) -> Any:
+    """The customer as a member of a programme that gives a point for each som of a charge."""
+    programme = {"name": "Клуб", "productNumber": "C1"}
+    made = branch.persist("POST", f"{LOYALTY}/loyaltyProgramProductSpec", programme, role="catalog-manager")
+    rule = {
+        "program_id": made["id"], "code": "CHARGED", "event_type": "charge.created",
+        "formula": {"basis": "amount", "rate": "1"}, "state": loyalty_pb2.EARN_RULE_STATE_ACTIVE,
+    }  # fmt: skip
+    with grpc.insecure_channel(platform.address("customers")) as channel:
+        admin = Caller(channel, platform.token("admin", branch.name))
+        admin("svyaz.customers.v1.LoyaltyProgramService/CreateEarnRule", earn_rule=rule)
+    member = {"name": "Айгуль", "customer": {"id": customer}, "loyaltyProgramProductSpec": {"id": made["id"]}}
+    return branch.persist("POST", f"{LOYALTY}/loyaltyProgramMember", member)
+
+
 def test_from_a_price_to_a_bill(platform: RunningPlatform, branch: Branch, home_internet: str, tmp_path: Any) -> None:
     customer, account = branch.customer("Айгуль", "Сыдыкова")
+    member = _member(platform, branch, customer)
     quote = branch.persist("POST", "/pricing/v1/price", {"item": [{"id": "1", "productOfferingId": home_internet}]})
     amounts = {c["priceType"]: c["amount"] for c in quote["item"][0]["component"]}
     assert amounts["recurring"]["value"] == 990.5
@@ -67,6 +87,9 @@ def test_from_a_price_to_a_bill(platform: RunningPlatform, branch: Branch, home_
     assert types == ["ChargeCreateEvent", "RecurringChargeStartEvent"]
     again, more = _tail(platform, tmp_path / "state", account)
     assert (again, [line for line in more if "type" in line]) == (0, []), "a restart reads nothing twice"
+
+    balance = f"{LOYALTY}/loyaltyBalance/{member['loyaltyBalance']['id']}"
+    eventually(lambda: branch.get(balance)["quantity"]["value"] == 500, 20, lambda: "the charge has earned nothing")
 
 
 def test_an_order_of_an_unknown_customer_waits_and_goes_on_when_the_customer_comes(

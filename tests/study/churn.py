@@ -1,4 +1,5 @@
-"""How well leavers are told, out of sample: `python -m tests.study.churn [--seeds 5]` prints a JSON line for each set.
+"""How well leavers are told, out of sample: `python -m tests.study.churn [--seeds 5]` prints a JSON line for each
+seed and set.
 
 Each customer is scored by a model that has seen neither him nor anything learnt from him; the mean of the seeds counts.
 """
@@ -35,10 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    seeds = parser.parse_args(arguments).seeds
-    for name, goals in GOALS.items():
+    parser.add_argument("--set", choices=GOALS, action="append", help="only this one; may be repeated")
+    given = parser.parse_args(arguments)
+    seeds = given.seeds
+    for name in given.set or GOALS:
+        goals = GOALS[name]
         table = table_of(name)
-        judged = [churn.judge(table, seed) for seed in range(seeds)]
+        judged = []
+        for seed in range(seeds):
+            one = churn.judge(table, seed)
+            judged.append(one)
+            print(json.dumps({"set": name, "seed": seed, "auc": one.auc, "top_20_percent": one.top}), flush=True)
         figures = {
             "set": name,
             "customers": len(table),

@@ -17,11 +17,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from svyaz_cli.training.table import Table, TableError
 
 FORMAT = 1
 FOLDS = 5
+# Of those who left, and of those who stayed: fewer, and some fold would be judged by one or two.
+FEWEST = 4 * FOLDS
 # Of the customers, the most likely to leave: so many a campaign can talk to.
 TOP = 0.2
 KNOTS = 6
@@ -33,6 +36,8 @@ BLEND = 0.5
 # A feature that tells leavers by itself so well has been told afterwards.
 TOO_GOOD = 0.98
 PROBES = 50
+# From so many on threads bring more than they cost; on a busy machine they wait for each other in loops.
+MANY = 50_000
 
 Array = Any
 
@@ -108,20 +113,21 @@ def learn(table: Table, rows: Array, labels: Array, seed: int) -> Learnt:
     """A model of some rows of a table."""
     learnt = rules(table, rows)
     dense = learnt.dense(table, rows)
-    linear = LogisticRegression(C=PENALTY, max_iter=3_000).fit(learnt.spline(dense), labels)
-    boosters = [
-        HistGradientBoostingClassifier(
-            max_iter=TREES,
-            learning_rate=0.05,
-            max_leaf_nodes=LEAVES,
-            min_samples_leaf=20,
-            l2_regularization=5,
-            max_features=0.3,
-            early_stopping=False,
-            random_state=seed * 1_000 + number,
-        ).fit(dense, labels)
-        for number in range(BOOSTERS)
-    ]
+    with threadpool_limits(1 if len(rows) < MANY else None):
+        linear = LogisticRegression(C=PENALTY, max_iter=3_000).fit(learnt.spline(dense), labels)
+        boosters = [
+            HistGradientBoostingClassifier(
+                max_iter=TREES,
+                learning_rate=0.05,
+                max_leaf_nodes=LEAVES,
+                min_samples_leaf=20,
+                l2_regularization=5,
+                max_features=0.3,
+                early_stopping=False,
+                random_state=seed * 1_000 + number,
+            ).fit(dense, labels)
+            for number in range(BOOSTERS)
+        ]
     return Learnt(learnt, linear, boosters)
 
 
@@ -184,7 +190,12 @@ def telling(table: Table) -> dict[str, float]:
 
 
 def check(table: Table) -> None:
-    """Raises TableError for features that know what they are to foretell."""
+    """Raises TableError for too few examples, none to go by, and features that know what they are to foretell."""
+    fewest = min(sum(table.labels), len(table) - sum(table.labels))
+    if fewest < FEWEST:
+        raise TableError(f"at least {FEWEST} who left and {FEWEST} who stayed are needed, here are {fewest}")
+    if not table.names:
+        raise TableError("there is nothing to learn from: no column says something of customers")
     if found := telling(table):
         named = ", ".join(f"{name} (AUC {auc:.3f} alone)" for name, auc in sorted(found.items()))
         raise TableError(f"these seem to have been told afterwards; leave them out: {named}")

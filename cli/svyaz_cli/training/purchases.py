@@ -6,7 +6,9 @@ successor samples posteriors by way of a compiler: for four numbers, scipy's opt
 """
 
 import csv
+import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -71,11 +73,23 @@ def histories(purchases: Iterable[tuple[str, date, float]], until: date, unit_da
 
 def of_file(path: Path, customer: str, day: str, amount: str) -> list[tuple[str, date, float]]:
     """Purchases from a CSV file with a header: by the names of its columns. Raises FitError."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        try:
-            return [(row[customer], date.fromisoformat(row[day]), float(row[amount])) for row in csv.DictReader(stream)]
-        except (KeyError, ValueError) as error:
-            raise FitError(f"{path.name}: {error}") from error
+    found = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.DictReader(stream)
+            if missing := [name for name in (customer, day, amount) if name not in (rows.fieldnames or ())]:
+                raise FitError(f"{path.name} has no column {', '.join(missing)}")
+            for row in rows:
+                try:
+                    spent = float(row[amount])
+                    if not math.isfinite(spent):
+                        raise ValueError(f"{row[amount]!r} is no amount")
+                    found.append((row[customer], date.fromisoformat(row[day]), spent))
+                except (ValueError, TypeError) as error:
+                    raise FitError(f"{path.name}, line {rows.line_num}: {error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FitError(f"{path.name}: {error}") from error
+    return found
 
 
 def log_likelihood(parameters: Sequence[float], known: Histories) -> float:
@@ -149,11 +163,20 @@ def _fitted(names: Sequence[str], likelihood: Any, start: Sequence[float]) -> Fi
     return Fitted(dict(zip(names, (float(value) for value in np.exp(best[1])), strict=True)), -best[0])
 
 
-def artefact(purchases: Fitted, spend: Fitted, unit_days: float) -> bytes:
+def digest(purchases: Iterable[tuple[str, date, float]]) -> str:
+    """Hex SHA-256 of what is learnt from, in whatever order it came."""
+    found = hashlib.sha256()
+    for customer, day, amount in sorted(purchases):
+        found.update(f"{customer}\t{day}\t{amount!r}\n".encode())
+    return found.hexdigest()
+
+
+def artefact(purchases: Fitted, spend: Fitted, unit_days: float, currency: str) -> bytes:
     """The models as data, in the form that the customers service reads (see customers/value/purchase_models.py)."""
     content = {
         "format": FORMAT,
         "unit_days": unit_days,
+        "currency": currency,
         "bg_nbd": dict(purchases.parameters),
         "gamma_gamma": dict(spend.parameters),
     }

@@ -6,6 +6,7 @@ What would tell the answer isn't taken: columns that somebody made of it afterwa
 import csv
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,14 @@ Value = float | str | None
 
 # What is said of a customer after he has left, or reckoned from whether he has, by the letters of its name.
 TELLING = ("churn", "cltv", "lifetimevalue", "attrition", "cancelreason", "reasonforleaving", "customerstatus")
-_YES = frozenset({"yes", "true", "1", "y", "churned"})
-_NO = frozenset({"no", "false", "0", "n", "stayed"})
-# A column of texts that are nearly all different names customers rather than what they are like.
+_YES = frozenset({"yes", "true", "1", "1.0", "y", "churned", "left"})
+_NO = frozenset({"no", "false", "0", "0.0", "n", "stayed"})
+# How files write that a number isn't known. Among words they are words: who has no internet has `None`.
+_UNKNOWN = frozenset({"na", "n/a", "nan", "null", "none", "nil", "?", "-", "--", "."})
+# A column of texts that are nearly all different names customers rather than what they are like. So do whole numbers
+# that are all different, if that is what the column is called, or they count the rows.
 _KEY_SHARE = 0.5
+_KEYS = ("id", "no", "number", "key", "index", "phone", "msisdn", "account", "row", "rownum")
 
 
 class TableError(Exception):
@@ -55,13 +60,11 @@ def of_file(
 ) -> Table:
     """A CSV file with a header. `texts`: columns of numbers that only name something (an area code); `sums`: features
     that are sums of columns (what a customer pays in all). Raises TableError."""
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or target not in rows[0]:
-        raise TableError(f"{path.name} has no column {target!r}, or no rows")
+    rows = _rows(path, target)
     labels = [_label(row[target], number) for number, row in enumerate(rows, start=2)]
     examples = [{name: value for name, value in row.items() if name != target} for row in rows]
-    found = of_examples([_told(example, set(texts)) for example in examples], labels, leave_out=leave_out)
+    numeric = {name for name in examples[0] if name not in set(texts) and _is_number([row[name] for row in examples])}
+    found = of_examples([_told(example, numeric) for example in examples], labels, leave_out=leave_out)
     numbers = dict(found.numbers)
     for name, parts in sums.items():
         if missing := [part for part in parts if part not in numbers]:
@@ -91,6 +94,8 @@ def of_examples(
             left_out[name] = "tells the answer"
         elif len(set(known)) < 2:
             left_out[name] = "says the same of everybody"
+        elif _counts_customers(name, known):
+            left_out[name] = "names customers"
         elif all(isinstance(value, float) for value in known):
             numbers[name] = [math.nan if value is None else float(value) for value in column]
         elif len(set(known)) > _KEY_SHARE * len(known):
@@ -100,17 +105,56 @@ def of_examples(
     return Table(numbers, categories, list(labels), _digest(examples, labels), left_out)
 
 
-def _told(row: Mapping[str, str], texts: set[str]) -> dict[str, Value]:
-    """A row of a file: numbers as such, what is blank isn't known."""
-    return {name: text if name in texts else _value(text) for name, text in row.items() if text.strip()}
+def _rows(path: Path, target: str) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.reader(stream)
+            header = next(lines, [])
+            if target not in header:
+                raise TableError(f"{path.name} has no column {target!r}: its columns are {', '.join(header)}")
+            if len(set(header)) != len(header):
+                raise TableError(f"{path.name} has columns that are called the same twice")
+            rows = []
+            for line in filter(None, lines):
+                if len(line) != len(header):
+                    raise TableError(f"line {lines.line_num}: {len(line)} values for {len(header)} columns")
+                rows.append(dict(zip(header, line, strict=True)))
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path.name} isn't UTF-8: {error}") from error
+    except csv.Error as error:
+        raise TableError(f"{path.name}: {error}") from error
+    if not rows:
+        raise TableError(f"{path.name} has no rows")
+    return rows
 
 
-def _value(text: str) -> Value:
+def _is_number(column: Iterable[str]) -> bool:
+    """Whether all that a column says are numbers."""
+    said = [text for text in column if text.strip() and text.strip().lower() not in _UNKNOWN]
+    return bool(said) and all(isinstance(_number(text), float) for text in said)
+
+
+def _number(text: str) -> float | None:
     try:
         number = float(text)
     except ValueError:
-        return text.strip()
-    return number if math.isfinite(number) else text.strip()
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _told(row: Mapping[str, str], numeric: set[str]) -> dict[str, Value]:
+    """A row of a file: numbers as such, what is blank isn't known."""
+    return {name: _number(text) if name in numeric else text.strip() for name, text in row.items() if text.strip()}
+
+
+def _counts_customers(name: str, known: Sequence[Value]) -> bool:
+    """Whether a column numbers the customers."""
+    numbers = [value for value in known if isinstance(value, float) and value.is_integer()]
+    if len(numbers) != len(known) or len(set(numbers)) != len(numbers):
+        return False
+    words = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()
+    named = re.split(r"[^a-z]+", words)[-1] in _KEYS
+    return named or max(numbers) - min(numbers) == len(numbers) - 1
 
 
 def _word(value: float | str) -> str:
@@ -118,7 +162,7 @@ def _word(value: float | str) -> str:
 
 
 def _label(text: str, line: int) -> int:
-    word = text.strip().lower()
+    word = text.strip().lower().removesuffix(".")
     if word not in _YES | _NO:
         raise TableError(f"line {line}: {text!r} doesn't say whether the customer has left")
     return int(word in _YES)

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from decimal import Decimal
 
+from catalog.events import person_erased
 from catalog.generation.api import Generation
 from catalog.generation.job import Families
 from catalog.holding.api import Holdings
@@ -74,6 +75,7 @@ def main() -> None:
     bus = Bus(settings.nats_url, name="catalog", streams=[event_stream("catalog")])
     previews = Previews(database)
     orders = Consumer(database, bus, orders_changed, service="catalog", source="orders")
+    customers = Consumer(database, bus, person_erased, service="catalog", source="customers")
     entitlements = Entitlements(database)
     prices = Prices(database, SaleGuard(database), PromotionsOnPrices(database), remind=entitlements.with_a_price)
     thresholds = ApprovalThresholds.parse(
@@ -109,13 +111,14 @@ def main() -> None:
             ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [orders], service="catalog"),
+                Operations(database, [orders, customers], service="catalog"),
             ),
         ],
         database=database,
         background=[
             Relay(database, bus, EventOutbox(database, "catalog"), service="catalog", stream="CATALOG"),
             orders,
+            customers,
             # Imports wait for each other in any case: they take references under one lock.
             Timers(database, timers, service="catalog", workers=2),
             Watch(database),

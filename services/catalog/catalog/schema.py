@@ -4,9 +4,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
 from chassis.db import log_tables
+from chassis.erasures import erasure_table
 from chassis.events import bus_tables
 
 metadata = sa.MetaData()
 mapper = registry(metadata=metadata)
 log = log_tables(metadata)
 bus = bus_tables(metadata)
+erased_record = erasure_table(metadata)

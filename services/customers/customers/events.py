@@ -1,6 +1,6 @@
 """What customers does when something happens elsewhere: it learns who is ordered for and charged, and so must stay."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
@@ -38,13 +38,3 @@ def orders_changed(event: ReceivedEvent, unit: Unit) -> None:
         () if gone else targets,
         new=event.first,
     )
-
-
-def all_of(*handlers: Callable[[ReceivedEvent, Unit], None]) -> Callable[[ReceivedEvent, Unit], None]:
-    """A handler that lets each of them handle an event, in the same transaction."""
-
-    def handle(event: ReceivedEvent, unit: Unit) -> None:
-        for handler in handlers:
-            handler(event, unit)
-
-    return handle

@@ -9,17 +9,19 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit
 from chassis.operations import Operations
+from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
 from customers.account.api import Accounts
+from customers.agreement import store as agreements
 from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.expiry import DEFAULT_NOTICES, parse_notices
 from customers.document.api import Documents
 from customers.document.buckets import object_store
 from customers.document.contents import DEFAULT_MAX_BYTES, Contents
-from customers.events import all_of, orders_changed
+from customers.events import orders_changed
 from customers.identity.api import Identities
 from customers.identity.collection import MembersCollection, MergedCollection
 from customers.importing.api import Imports
@@ -29,6 +31,7 @@ from customers.interaction.ownership_api import Responsibilities
 from customers.interaction.store import Timeline
 from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
+from customers.loyalty.charges import Charges
 from customers.loyalty.events import Earnings
 from customers.loyalty.program_api import LoyaltyPrograms
 from customers.matching import batch
@@ -45,6 +48,7 @@ from customers.privacy.accesses import AccessLog, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
+from customers.privacy.refusing import ErasureWatcher
 from customers.privacy.retention import DAYS, Retention
 from customers.role.api import PartyRoles
 from customers.store import RESOURCES, metadata
@@ -126,22 +130,31 @@ def main() -> None:
         ),
     )
     bus = Bus(settings.nats_url, name="customers", streams=[event_stream("customers")])
-    handing_over = HandingOver(Timeline(regions.region))
+    handing_over = HandingOver(Timeline(regions.region), agreements.hand_over)
     ordered = all_of(orders_changed, Earnings(books).orders_changed)
     consumers = [
         Consumer(database, bus, watched(ordered), service="customers", source="orders"),
         Consumer(database, bus, watched(heard), service="customers", source="customers"),
         Consumer(database, bus, watched(heard), service="customers", source="catalog"),
+        Consumer(database, bus, Charges(books).charged, service="customers", source="billing"),
     ]
     server.run(
         settings,
         [
-            (party_pb2_grpc.add_PartyServiceServicer_to_server, Parties(database, MergedCollection, [indexing])),
+            (
+                party_pb2_grpc.add_PartyServiceServicer_to_server,
+                Parties(database, MergedCollection, [indexing, ErasureWatcher()]),
+            ),
             (
                 customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-                Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher()]),
+                Customers(
+                    database, ordering_context, MergedCollection, [indexing, CustomerWatcher(), ErasureWatcher()]
+                ),
             ),
-            (account_pb2_grpc.add_AccountServiceServicer_to_server, Accounts(database, MembersCollection)),
+            (
+                account_pb2_grpc.add_AccountServiceServicer_to_server,
+                Accounts(database, MembersCollection, [ErasureWatcher()]),
+            ),
             (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
@@ -156,7 +169,7 @@ def main() -> None:
                 responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
                 Responsibilities(database, handing_over),
             ),
-            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database)),
+            (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
             (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, books)),
             (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
             (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),

@@ -93,9 +93,7 @@ under_merge(
     UnderMerge.NONE,
     *(table for table in metadata.tables.values() if table is not log.event),
 )
-under_erasure(UnderErasure.REDACTED, log.event)
-# Answers are remembered for seven days; what is parked waits until the person on call has seen to it.
-under_erasure(UnderErasure.EXPIRES, log.idempotency, bus.parked_event)
+under_erasure(UnderErasure.REDACTED, log.event, log.idempotency, bus.parked_event)
 under_erasure(
     UnderErasure.KEPT,
     *(table for table in metadata.tables.values() if rule_under_erasure(table) is None),

@@ -12,6 +12,7 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
+from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
@@ -20,6 +21,7 @@ from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
+from orders.events import person_erased
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -68,7 +70,9 @@ def main() -> None:
     fulfilment = Fulfilment(capture, coupons, provisioning)
     migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
-    customers = Consumer(database, bus, fulfilment.customers_changed, service="orders", source="customers")
+    customers = Consumer(
+        database, bus, all_of(fulfilment.customers_changed, person_erased), service="orders", source="customers"
+    )
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))

@@ -1,6 +1,6 @@
 """What accounts can be asked to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from customers.account.domain import (
     PartyAccount,
     SettlementAccount,
 )
-from customers.party.references import collection
+from customers.party.references import Watcher, collection
 from svyaz.customers.v1 import account_pb2
 
 _BILLING = "billing"
@@ -40,17 +40,29 @@ def only_billing_says_what_it_holds(unit: Unit, account: Account) -> None:
 class Accounts(StandardMethods):
     """TMF666."""
 
-    def __init__(self, database: Database, kind: Callable[..., Collection[Any, Any]] = Collection) -> None:
+    def __init__(
+        self,
+        database: Database,
+        kind: Callable[..., Collection[Any, Any]] = Collection,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         super().__init__(
             account_pb2.DESCRIPTOR.services_by_name["AccountService"],
-            collection(database, PartyAccount, account_pb2.PartyAccount, kind, verify=only_billing_says_what_it_holds),
             collection(
-                database, BillingAccount, account_pb2.BillingAccount, kind, verify=only_billing_says_what_it_holds
+                database, PartyAccount, account_pb2.PartyAccount, kind, watchers, only_billing_says_what_it_holds
             ),
             collection(
-                database, SettlementAccount, account_pb2.SettlementAccount, kind, verify=only_billing_says_what_it_holds
+                database, BillingAccount, account_pb2.BillingAccount, kind, watchers, only_billing_says_what_it_holds
             ),
-            collection(database, FinancialAccount, account_pb2.FinancialAccount, kind),
+            collection(
+                database,
+                SettlementAccount,
+                account_pb2.SettlementAccount,
+                kind,
+                watchers,
+                only_billing_says_what_it_holds,
+            ),
+            collection(database, FinancialAccount, account_pb2.FinancialAccount, kind, watchers),
             collection(database, BillFormat, account_pb2.BillFormat),
             collection(database, BillPresentationMedia, account_pb2.BillPresentationMedia),
             collection(database, BillingCycleSpecification, account_pb2.BillingCycleSpecification),

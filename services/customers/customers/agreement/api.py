@@ -50,7 +50,7 @@ class Agreements(StandardMethods):
         _check_parties(unit, agreement)
         created(unit, agreement)
         self._deadlines.plan(unit, agreement)
-        _engage(unit, agreement)
+        _engage(unit, agreement, frozenset())
 
     def _changed(self, unit: Unit, agreement: Agreement) -> None:
         agreement.ends_by(self._deadlines.zones)
@@ -67,7 +67,7 @@ class Agreements(StandardMethods):
         elif before.status_changed and not agreement.in_force:
             self._deadlines.settled(unit, agreement, agreement.status or "")
         self._deadlines.plan(unit, agreement)
-        _engage(unit, agreement)
+        _engage(unit, agreement, before.engaged)
 
     def _specification_changed(self, unit: Unit, specification: AgreementSpecification) -> None:
         changed(unit, specification)
@@ -99,14 +99,23 @@ def _unless_roles(unit: Unit, missing: Mapping[str, str]) -> Mapping[str, str]:
     return {path: party for path, party in missing.items() if party not in found}
 
 
-def _engage(unit: Unit, agreement: Agreement) -> None:
-    """The customers that an agreement in force engages name it, so that their orders are priced by it."""
-    if not agreement.in_force or agreement.is_over(unit.at):
-        return
-    for customer in store.customers_of(unit, [party.id for party in agreement.engaged_party if party.id]):
-        if all(one.id != agreement.id for one in customer.agreement):
+def _engage(unit: Unit, agreement: Agreement, before: frozenset[str]) -> None:
+    """The customers that an agreement in force engages name it, so that their orders are priced by it; those whom it
+    engaged before, and engages no more, don't."""
+    engaged = {party.id for party in agreement.engaged_party if party.id}
+    begins = agreement.in_force and not agreement.is_over(unit.at)
+    left = before - engaged
+    for customer in store.customers_of(unit, sorted(left | engaged if begins else left)):
+        others = tuple(one for one in customer.agreement if one.id != agreement.id)
+        if customer.id in left:
+            now = others
+        elif len(others) == len(customer.agreement):
             reference = EntityRef(id=agreement.id, name=agreement.name, at_referred_type=Agreement.__name__)
-            customer.agreement = (*customer.agreement, reference)
+            now = (*others, reference)
+        else:
+            continue
+        if now != customer.agreement:
+            customer.agreement = now
             parties.remember(unit, customer)
 
 

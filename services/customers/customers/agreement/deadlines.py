@@ -84,7 +84,9 @@ class Deadlines:
         reference = agreement.agreement_specification
         if reference is None or not reference.id:
             return self._notices
-        pattern = unit.find(AgreementSpecification, reference.id)
+        # Whoever changes the pattern waits for who plans by it, and then finds what was planned.
+        found = unit.load(AgreementSpecification, "id = %(id)s FOR SHARE", {"id": reference.id})
+        pattern = next(iter(found), None)
         return (pattern.expiry_notice_days if pattern is not None else ()) or self._notices
 
     def _look(self, agreement_id: str, unit: Unit) -> None:
@@ -112,7 +114,8 @@ class Deadlines:
         specification_id, _, after = key.partition(" ")
         found = store.agreements_by(unit, specification_id, after, BATCH)
         branch = None
-        for agreement in unit.load(Agreement, "id = ANY (%(ids)s)", {"ids": found}):
+        # Not by an end that somebody is changing at the moment: his timer would be lost.
+        for agreement in unit.load(Agreement, "id = ANY (%(ids)s) ORDER BY id FOR UPDATE", {"ids": found}):
             branch = agreement.branch
             self.plan(unit, agreement)
         if branch is not None and len(found) == BATCH:

@@ -48,6 +48,8 @@ AGREEMENT_TRANSITIONS: Mapping[AgreementState, frozenset[AgreementState]] = {
 }
 # Not yet agreed on, not agreed on, or over.
 _NOT_IN_FORCE = frozenset({_S.INITIALIZED, _S.IN_PROCESS, _S.PENDING_APPROVAL, _S.REJECTED, _S.TERMINATED, _S.EXPIRED})
+# What whoever looks after an agreement is engaged as.
+OWNERS = ("owner", "account manager", "accountmanager")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -94,8 +96,7 @@ class Agreement(Referrer):
     @property
     def owner(self) -> str | None:
         """The employee who looks after it: whoever is engaged as its owner or account manager."""
-        roles = ("owner", "account manager", "accountmanager")
-        return next((one.id for one in self.engaged_party if (one.role or "").strip().lower() in roles), None)
+        return next((one.id for one in self.engaged_party if _owns(one)), None)
 
     def check(self, at: datetime) -> None:
         """Raises InvalidArgument for a reversed period, an agreement associated with itself, or no party or item."""
@@ -160,6 +161,13 @@ class Agreement(Referrer):
         self.expiry_notice_given = None
         return True
 
+    def hand_over(self, employee: str, successor: str) -> None:
+        """Has the successor look after it in the employee's place."""
+        self.engaged_party = tuple(
+            replace(one, id=successor, href=None, name=None) if one.id == employee and _owns(one) else one
+            for one in self.engaged_party
+        )
+
     def expire(self) -> None:
         """Its end has come."""
         self.status = AgreementState.EXPIRED.value
@@ -170,6 +178,10 @@ class Agreement(Referrer):
         if self.agreement_specification is not None:
             yield self.agreement_specification.id or ""
         yield from (other.id or "" for other in self.associated_agreement)
+
+
+def _owns(party: RelatedParty) -> bool:
+    return (party.role or "").strip().lower() in OWNERS
 
 
 @dataclass(kw_only=True, eq=False)

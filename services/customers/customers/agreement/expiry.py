@@ -48,11 +48,12 @@ def ahead(end: datetime, days: int, zone: ZoneInfo) -> datetime:
 
     A time that the clocks skip is the instant just as far after the change (PEP 495, fold 0).
     """
-    local = end.astimezone(zone)
     try:
+        local = end.astimezone(zone)
         return (local.replace(tzinfo=None) - timedelta(days=days)).replace(tzinfo=zone).astimezone(UTC)
     except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)
+        # At the ends of the calendar (an end that means never, 9999-12-31) no clocks are changed.
+        return end - min(timedelta(days=days), end - datetime.min.replace(tzinfo=UTC))
 
 
 def parse_notices(text: str) -> Sequence[int]:
@@ -67,8 +68,9 @@ def parse_notices(text: str) -> Sequence[int]:
 
 
 def last_day(text: str, field: str) -> date:
-    """A date YYYY-MM-DD that has a next day. Raises InvalidArgument DAY_INVALID naming the field."""
-    if _DAY.fullmatch(text) and text < "9999":
+    """A date YYYY-MM-DD that begins and has a next day in every zone. Raises InvalidArgument DAY_INVALID naming the
+    field."""
+    if _DAY.fullmatch(text) and "0002" <= text < "9999":
         try:
             return date.fromisoformat(text)
         except ValueError:

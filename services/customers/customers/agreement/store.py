@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
-from customers.agreement.domain import Agreement, AgreementSpecification
+from customers.agreement.domain import OWNERS, Agreement, AgreementSpecification, AgreementState
+from customers.party import store as parties
 from customers.party.domain import Customer
 from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import agreement_pb2
@@ -30,6 +31,8 @@ class Before(NamedTuple):
 
     end: datetime | None
     status_changed: bool
+    # The ids of the parties that it engaged.
+    engaged: frozenset[str] = frozenset()
 
 
 def before(agreement: Agreement) -> Before:
@@ -40,7 +43,8 @@ def before(agreement: Agreement) -> Before:
     period = committed.get("agreement_period", agreement.agreement_period)
     end = period.end_date_time if period is not None else None
     changed = committed.get("status", agreement.status) != agreement.status
-    return Before(end, changed)
+    parties = committed.get("engaged_party", agreement.engaged_party)
+    return Before(end, changed, frozenset(party.id for party in parties if party.id))
 
 
 def notices_changed(specification: AgreementSpecification) -> bool:
@@ -85,3 +89,27 @@ def agreements_of(unit: Unit, ids: Sequence[str], most: int = 100) -> list[Agree
         for found in unit.load(Agreement, _OF_PARTY, {"ids": list(ids), "most": most})
         if any(party.id in ids for party in found.engaged_party)
     ]
+
+
+_OVER = (AgreementState.REJECTED, AgreementState.TERMINATED, AgreementState.EXPIRED)
+_OWNED = """
+    id IN (SELECT referrer_id FROM reference WHERE target_id = %(owner)s AND referrer_type = 'Agreement')
+    AND branch = %(branch)s AND lower(btrim(coalesce(status, ''))) <> ALL (%(over)s)
+    AND EXISTS (
+        SELECT FROM jsonb_array_elements(engaged_party) AS party
+        WHERE party ->> 'id' = %(owner)s AND lower(btrim(party ->> 'role')) = ANY (%(roles)s)
+    )
+    ORDER BY id LIMIT %(most)s FOR UPDATE
+"""
+
+
+def hand_over(unit: Unit, branch: str, employee: str, successor: str, most: int) -> int:
+    """Makes at most so many of the agreements that an employee looks after, and that aren't over, the successor's; how
+    many these were. None: there are no more."""
+    values = {"owner": employee, "branch": branch, "over": list(_OVER), "roles": list(OWNERS), "most": most}
+    found = unit.load(Agreement, _OWNED, values)
+    for one in found:
+        one.hand_over(employee, successor)
+        unit.announce(one, "HandOver")
+        parties.remember(unit, one)
+    return len(found)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from chassis import convert
+from chassis.aliases import EQUALS, AliasedCollection, asking
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import rely
@@ -26,7 +27,6 @@ Hook = Callable[[Unit, Any], None]
 MERGED = "MERGED"
 # A filter by this shows those who have been merged; without one a list is of those who go by their own id.
 MERGED_INTO = "merged_into"
-_EQUALS = (requests_pb2.Filter.OPERATOR_EQ, requests_pb2.Filter.OPERATOR_UNSPECIFIED)
 
 
 class MergedCollection(Collection[A, M]):
@@ -73,8 +73,8 @@ class MergedCollection(Collection[A, M]):
             for item in page.items:
                 item.merged_into = into.get(item.id, "")
             return page
-        if any(one.path == "id" and one.operator in _EQUALS for one in request.filter):
-            request = _rewritten(request, ("id",), self._survivors)
+        if any(one.path == "id" and one.operator in EQUALS for one in request.filter):
+            request = asking(request, ("id",), self._survivors)
         return super().list(request, response)
 
     def _survivors(self, ids: Sequence[str]) -> Sequence[str]:
@@ -94,7 +94,7 @@ class MergedCollection(Collection[A, M]):
 
 
 def _among(column: sa.ColumnElement[str], condition: requests_pb2.Filter) -> sa.ColumnElement[bool]:
-    if condition.operator in _EQUALS:
+    if condition.operator in EQUALS:
         return column.in_(condition.value)
     if condition.operator == requests_pb2.Filter.OPERATOR_NE:
         return column.not_in(condition.value)
@@ -114,11 +114,8 @@ def _refuse_merged(unit: Unit, links: Links, aggregate: Aggregate) -> None:
         )
 
 
-class MembersCollection(Collection[A, M]):
-    """What belongs to customers or parties: whoever asks for what is one's is shown what is under any of his ids.
-
-    `by`: the paths at which it says whose it is.
-    """
+class MembersCollection(AliasedCollection[A, M]):
+    """What belongs to customers or parties: whoever asks for what is one's is shown what is under any of his ids."""
 
     def __init__(
         self,
@@ -129,28 +126,4 @@ class MembersCollection(Collection[A, M]):
         by: Sequence[str] = ("related_party.id",),
         **hooks: Any,
     ) -> None:
-        super().__init__(database, cls, message, **hooks)
-        self._by = tuple(by)
-
-    def list(self, request: requests_pb2.ListRequest, response: type[Any]) -> Any:
-        """A page; filters by whose it is are by all ids of that customer or party."""
-        if any(one.path in self._by and one.operator in _EQUALS for one in request.filter):
-            request = _rewritten(request, self._by, self._members)
-        return super().list(request, response)
-
-    def _members(self, ids: Sequence[str]) -> Sequence[str]:
-        with self.database.unit() as unit:
-            return store.every_member(unit, ids)
-
-
-def _rewritten(
-    request: requests_pb2.ListRequest, paths: Sequence[str], ids: Callable[[Sequence[str]], Sequence[str]]
-) -> requests_pb2.ListRequest:
-    """The request with other ids in its filters by these paths."""
-    rewritten = requests_pb2.ListRequest()
-    rewritten.CopyFrom(request)
-    for one in rewritten.filter:
-        # A NUL is refused where every filter is looked at.
-        if one.path in paths and one.operator in _EQUALS and one.value and "\0" not in "".join(one.value):
-            one.value[:] = ids(one.value)
-    return rewritten
+        super().__init__(database, cls, message, aliases=store.every_member, by=by, **hooks)

@@ -10,16 +10,17 @@ from chassis.config import MAX_PAGE_BYTES
 from chassis.convert import from_timestamp, to_message, to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
-from chassis.resources import Collection, StandardMethods, fitting
+from chassis.resources import StandardMethods, fitting
+from customers.identity.collection import MembersCollection
 from customers.identity.store import members
 from customers.interaction import store
 from customers.interaction.domain import PartyInteraction
 from customers.interaction.ownership_store import away, ownership_of
-from customers.interaction.store import Entry, Found, Timeline, Whose, Window
+from customers.interaction.store import Entry, Found, Position, Timeline, Whose, Window
 from customers.interaction.substitution import standing_in
 from customers.interaction.wording import LONGEST_QUERY, Wanted, snippet, wanted
 from customers.party.domain import Customer
-from customers.party.references import changed, created, refuse_when_referenced
+from customers.party.references import changed, created, found_by_reference, refuse_when_referenced
 from svyaz.customers.v1 import interaction_pb2
 
 MOST_ENTRIES, MOST_FOUND = 200, 100
@@ -34,13 +35,14 @@ class Interactions(StandardMethods):
         self._database = database
         self._region_of = region_of
         self._timeline = Timeline(region_of)
-        self._interactions = Collection(
+        self._interactions = MembersCollection(
             database,
             PartyInteraction,
             interaction_pb2.PartyInteraction,
             creating=self._creating,
             changed=self._changed,
             deleting=self._deleting,
+            elsewhere=found_by_reference(store.party_interaction, "related_party.id"),
         )
         super().__init__(interaction_pb2.DESCRIPTOR.services_by_name["InteractionService"], self._interactions)
 
@@ -82,24 +84,23 @@ class Interactions(StandardMethods):
     ) -> interaction_pb2.ListTimelineResponse:
         """A customer's interactions, all his ids together; raises InvalidArgument INVALID_PAGE, BRANCH_REQUIRED."""
         limit = _limit(request, 50, MOST_ENTRIES)
-        before = _decoded(request.cursor, lambda at, last: (datetime.fromisoformat(at), str(last)))
+        positions = _decoded(request.cursor, lambda before, after: (_position(before), _position(after)))
+        before, after = positions or (None, None)
+        first = not request.cursor
         window = _window(request, direction=request.direction)
         with self._database.unit() as unit:
             whose = self._whose(unit, request)
-            past = store.past(unit, whose, window, before, limit + 1)
-            planned = store.planned(unit, whose, window, MOST_ENTRIES) if before is None else []
+            past = store.past(unit, whose, window, before, limit + 1) if first or before else []
+            planned = store.planned(unit, whose, window, after, MOST_ENTRIES + 1) if first or after else []
             found = store.interactions(unit, [entry.interaction_id for entry in (*past, *planned)])
             named = _named(unit, request.customer_id, [*past, *planned])
-        # What is planned is never more than half of an answer, however long the letters are.
-        shown = _shown(planned, found, named)
-        coming = shown[: fitting(shown, MAX_PAGE_BYTES // 2)]
-        shown = _shown(past[:limit], found, named)
-        been = shown[: fitting(shown, MAX_PAGE_BYTES // 2)]
-        last = been[-1] if been and len(been) < len(past) else None
+        # Neither is more than half of an answer, however long the letters are.
+        been, before = _page(past, limit, found, named)
+        coming, after = _page(planned, MOST_ENTRIES, found, named)
         return interaction_pb2.ListTimelineResponse(
             past=been,
             planned=coming,
-            next_cursor=_encoded(from_timestamp(last.at).isoformat(), last.interaction.id) if last is not None else "",
+            next_cursor=_encoded(*map(_written, (before, after))) if before or after else "",
         )
 
     def _whose(self, unit: Unit, request: interaction_pb2.ListTimelineRequest) -> Whose:
@@ -160,21 +161,38 @@ def _named(unit: Unit, customer_id: str, entries: Sequence[Entry]) -> _Named:
     return named
 
 
-def _shown(
-    entries: Sequence[Entry], found: Mapping[str, PartyInteraction], named: _Named
-) -> list[interaction_pb2.TimelineEntry]:
-    return [
-        interaction_pb2.TimelineEntry(
-            at=to_timestamp(entry.at),
-            planned=entry.planned,
-            owner=named[entry.interaction_id][0],
-            responsible=named[entry.interaction_id][1],
-            interaction=to_message(found[entry.interaction_id], interaction_pb2.PartyInteraction),
-        )
-        for entry in entries
-        # One that has just been deleted isn't there any more.
-        if entry.interaction_id in found
-    ]
+def _page(
+    entries: Sequence[Entry], limit: int, found: Mapping[str, PartyInteraction], named: _Named
+) -> tuple[list[interaction_pb2.TimelineEntry], Position | None]:
+    """As many of the entries as fit, and the place of the last of them; None: there are no more."""
+    # One that has just been deleted isn't there any more.
+    there = [entry for entry in entries[:limit] if entry.interaction_id in found]
+    shown = [_shown(entry, found[entry.interaction_id], named[entry.interaction_id]) for entry in there]
+    number = fitting(shown, MAX_PAGE_BYTES // 2)
+    last = there[number - 1] if number < len(there) else entries[limit - 1] if len(entries) > limit else None
+    return shown[:number], (last.at, last.interaction_id) if last is not None else None
+
+
+def _shown(entry: Entry, interaction: PartyInteraction, named: tuple[str, str]) -> interaction_pb2.TimelineEntry:
+    owner, responsible = named
+    return interaction_pb2.TimelineEntry(
+        at=to_timestamp(entry.at),
+        planned=entry.planned,
+        owner=owner,
+        responsible=responsible,
+        interaction=to_message(interaction, interaction_pb2.PartyInteraction),
+    )
+
+
+def _position(written: Sequence[str] | None) -> Position | None:
+    if written is None:
+        return None
+    at, last = written
+    return datetime.fromisoformat(at), str(last)
+
+
+def _written(position: Position | None) -> Sequence[str] | None:
+    return None if position is None else (position[0].isoformat(), position[1])
 
 
 def _window(request: Any, direction: str = "") -> Window:
@@ -202,7 +220,10 @@ def _decoded(cursor: str, read: Callable[..., T]) -> T | None:
     try:
         if len(cursor) > _LONGEST_CURSOR:
             raise ValueError("too long")
-        return read(*json.loads(base64.urlsafe_b64decode(cursor.encode())))
+        parts = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        # What no text can be isn't looked for.
+        json.dumps(parts, ensure_ascii=False).encode()
+        return read(*parts)
     except (ValueError, TypeError) as error:
         violations = [Violation("cursor", "not one that a page ended with")]
         raise InvalidArgument("INVALID_PAGE", "the cursor is none of ours", violations=violations) from error

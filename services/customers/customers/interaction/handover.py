@@ -1,6 +1,6 @@
 """How a hand-over goes on by itself, and what happens when an absence begins or ends."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from chassis.db import Unit
@@ -22,6 +22,9 @@ NOBODY_STANDS_IN = "nobody-stands-in"
 # Of each kind of thing, changed in one transaction; and how long those wait for who holds the rest.
 AT_ONCE, PAUSE = 100, timedelta(seconds=1)
 
+# What gives at most so many agreements of a branch's employee to another; how many it gave. None: nothing is left.
+GiveAgreements = Callable[[Unit, str, str, str, int], int]
+
 _UNDONE = ", ".join(f"'{state}'" for state in UNDONE)
 
 
@@ -29,8 +32,9 @@ class HandingOver:
     """The steps of hand-overs and absences. Each is repeated until it has been committed, and does nothing when it is
     late."""
 
-    def __init__(self, timeline: Timeline, at_once: int = AT_ONCE) -> None:
+    def __init__(self, timeline: Timeline, give_agreements: GiveAgreements, at_once: int = AT_ONCE) -> None:
         self._timeline = timeline
+        self._give_agreements = give_agreements
         self._at_once = at_once
 
     def timers(self) -> Mapping[str, TimerHandler]:
@@ -48,6 +52,9 @@ class HandingOver:
             self._customers(unit, hand_over),
             self._work_items(unit, hand_over),
             self._planned_interactions(unit, hand_over),
+            self._give_agreements(
+                unit, hand_over.branch, hand_over.from_employee or "", hand_over.to_employee or "", self._at_once
+            ),
         )
         hand_over.count(*moved)
         if any(moved):

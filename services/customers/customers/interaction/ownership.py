@@ -125,6 +125,7 @@ class HandOver(Aggregate):
     portfolio: int | None = None
     work_items: int | None = None
     planned_interactions: int | None = None
+    agreements: int | None = None
 
     def check(self, at: datetime) -> None:
         """Begins. Raises InvalidArgument REQUIRED, SAME_EMPLOYEE."""
@@ -136,13 +137,14 @@ class HandOver(Aggregate):
             violations = [Violation("to_employee", "the same employee")]
             raise InvalidArgument("SAME_EMPLOYEE", "nobody is his own successor", violations=violations)
         self.state, self.started_at = HandOverState.IN_PROGRESS, at
-        self.portfolio = self.work_items = self.planned_interactions = 0
+        self.portfolio = self.work_items = self.planned_interactions = self.agreements = 0
 
-    def count(self, portfolio: int, work_items: int, planned_interactions: int) -> None:
+    def count(self, portfolio: int, work_items: int, planned_interactions: int, agreements: int) -> None:
         """So many more have changed hands."""
         self.portfolio = (self.portfolio or 0) + portfolio
         self.work_items = (self.work_items or 0) + work_items
         self.planned_interactions = (self.planned_interactions or 0) + planned_interactions
+        self.agreements = (self.agreements or 0) + agreements
 
     def complete(self, at: datetime) -> None:
         """Nothing is left."""

@@ -137,7 +137,7 @@ class Responsibilities(StandardMethods):
         self, request: responsibility_pb2.HandOverRequest, context: Any
     ) -> responsibility_pb2.HandOver:
         """Begins to make everything of one employee another's; raises AlreadyExists HAND_OVER_RUNNING, InvalidArgument
-        REQUIRED, SAME_EMPLOYEE."""
+        REQUIRED, SAME_EMPLOYEE, FailedPrecondition HAND_OVER_CIRCLE."""
 
         def work(unit: Unit) -> responsibility_pb2.HandOver:
             hand_over = HandOver(
@@ -149,6 +149,12 @@ class Responsibilities(StandardMethods):
                 requested_by=unit.call.principal.subject,
             )
             hand_over.check(unit.at)
+            if store.comes_back(unit, hand_over):
+                raise FailedPrecondition(
+                    "HAND_OVER_CIRCLE",
+                    f"everything of {request.to_employee} is being handed over to {request.from_employee}",
+                    violations=[Violation("to_employee", "hands over to the first one, if by way of others")],
+                )
             if not unit.add_unless_there(hand_over):
                 raise AlreadyExists(
                     "HAND_OVER_RUNNING", f"everything of {request.from_employee} is being handed over already"
@@ -177,7 +183,7 @@ def _of(
         " AND id > %(after)s{1} ORDER BY id LIMIT %(most)s"
     )
     if kind == _CUSTOMER:
-        for one in unit.load(CustomerOwnership, condition.format("owner", ""), wanted):
+        for one in unit.load(CustomerOwnership, condition.format("owner", f" AND {store.COUNTS}"), wanted):
             yield one.id, _item(one.owner, customer=to_message(one, responsibility_pb2.CustomerOwnership))
     elif kind == _WORK_ITEM:
         for item in unit.load(WorkItem, condition.format("assignee", f" AND state IN ({_UNDONE})"), wanted):

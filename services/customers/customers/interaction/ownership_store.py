@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import Aggregate
-from customers.identity.store import members
+from customers.identity.store import members, members_sql
 from customers.interaction.ownership import Absence, CustomerOwnership, HandOver, HandOverState
 from customers.interaction.substitution import Away, standing_in
 from customers.schema import UnderMerge, metadata, under_merge
@@ -138,27 +138,57 @@ def overlapping(unit: Unit, wanted: Absence) -> str | None:
     return str(row[0]) if row else None
 
 
+_BACK = """
+    WITH RECURSIVE way (employee) AS (
+        SELECT %(to)s::text
+        UNION
+        SELECT h.to_employee FROM way JOIN hand_over h ON h.branch = %(branch)s AND h.from_employee = way.employee
+        WHERE h.state = 'inProgress'
+    )
+    SELECT 1 FROM way WHERE employee = %(from)s
+"""
+
+
+def comes_back(unit: Unit, wanted: HandOver) -> bool:
+    """Whether what the hand-over gives would be handed over to the first employee again by those that run: for ever.
+    Until the end of the transaction nobody else begins one in the branch."""
+    with unit.cursor() as cursor:
+        cursor.execute(_ALONE, {"what": f"hand-over {wanted.branch}"})
+        values = {"branch": wanted.branch, "from": wanted.from_employee, "to": wanted.to_employee}
+        return cursor.execute(_BACK, values).fetchone() is not None
+
+
+# Of a merged customer one ownership counts, as `ownership_of` says: the survivor's, else the latest of the others'.
+COUNTS = """
+    NOT EXISTS (
+        SELECT FROM merged_customer link JOIN customer_ownership other ON other.customer_id = ANY (
+            link.survivor_id || ARRAY(SELECT absorbed_id FROM merged_customer WHERE survivor_id = link.survivor_id)
+        )
+        WHERE link.absorbed_id = customer_ownership.customer_id AND (
+            other.customer_id = link.survivor_id
+            OR (other.since, other.id) > (customer_ownership.since, customer_ownership.id)
+        )
+    )
+"""
 # A planned interaction in which no employee is named is that of the customer's owner; whatever id of the customer it
 # was planned for.
-_PLANNED = """
+_PLANNED = f"""
     SELECT interaction_id, owner FROM (
         (
             SELECT interaction_id, owner FROM timeline_entry
             WHERE branch = %(branch)s AND owner = ANY (%(owners)s) AND planned AND interaction_id > %(after)s
             ORDER BY interaction_id LIMIT %(most)s
         ) UNION ALL (
-            SELECT entry.interaction_id, owned.owner
-            FROM customer_ownership owned CROSS JOIN LATERAL (
-                SELECT owned.customer_id AS id
-                UNION ALL
-                SELECT absorbed_id FROM merged_customer WHERE survivor_id = owned.customer_id
-            ) member JOIN timeline_entry entry ON entry.customer_id = member.id
-            WHERE owned.branch = %(branch)s AND owned.owner = ANY (%(owners)s)
+            SELECT entry.interaction_id, customer_ownership.owner
+            FROM customer_ownership
+            CROSS JOIN LATERAL unnest({members_sql("customer_ownership.customer_id")}) AS member (id)
+            JOIN timeline_entry entry ON entry.customer_id = member.id
+            WHERE customer_ownership.branch = %(branch)s AND customer_ownership.owner = ANY (%(owners)s) AND {COUNTS}
                 AND entry.planned AND entry.owner IS NULL AND entry.interaction_id > %(after)s
             ORDER BY entry.interaction_id LIMIT %(most)s
         )
     ) AS found ORDER BY interaction_id LIMIT %(most)s
-"""
+"""  # noqa: S608 (constants of our own)
 
 
 def planned_of(unit: Unit, branch: str, owners: Iterable[str], after: str, most: int) -> list[tuple[str, str]]:

@@ -180,18 +180,26 @@ _PAST = {
     + " AND (at < coalesce(%(before)s::timestamptz, 'infinity') OR interaction_id < %(before_id)s)",
     "order": "at DESC, interaction_id DESC",
 }
-_PLANNED = {"wanted": _WANTED.format(planned="true"), "order": "at, interaction_id"}
+_PLANNED = {
+    "wanted": _WANTED.format(planned="true")
+    + "AND at >= coalesce(%(after)s::timestamptz, '-infinity')"
+    + " AND (at > coalesce(%(after)s::timestamptz, '-infinity') OR interaction_id > %(after_id)s)",
+    "order": "at, interaction_id",
+}
+# Of an entry: when it is, and the interaction's id.
+Position = tuple[datetime, str]
 
 
-def past(unit: Unit, whose: Whose, window: Window, before: tuple[datetime, str] | None, most: int) -> list[Entry]:
+def past(unit: Unit, whose: Whose, window: Window, before: Position | None, most: int) -> list[Entry]:
     """What was, newest first, from before an entry on."""
-    after = {"before": before[0] if before else None, "before_id": before[1] if before else ""}
-    return _entries(unit, _PAST, whose, window, {**after, "most": most})
+    at, last = before or (None, "")
+    return _entries(unit, _PAST, whose, window, {"before": at, "before_id": last, "most": most})
 
 
-def planned(unit: Unit, whose: Whose, window: Window, most: int) -> list[Entry]:
-    """What is to come, what is to be first first."""
-    return _entries(unit, _PLANNED, whose, window, {"most": most})
+def planned(unit: Unit, whose: Whose, window: Window, after: Position | None, most: int) -> list[Entry]:
+    """What is to come, what is to be first first, from after an entry on."""
+    at, last = after or (None, "")
+    return _entries(unit, _PLANNED, whose, window, {"after": at, "after_id": last, "most": most})
 
 
 def _entries(unit: Unit, kind: Mapping[str, str], whose: Whose, window: Window, more: Mapping[str, Any]) -> list[Entry]:

@@ -8,9 +8,9 @@ from chassis.convert import from_money, from_timestamp, to_message, to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from chassis.resources import Collection, StandardMethods
-from chassis.types import decimal_of, new_id
+from chassis.types import decimal_of
 from customers.identity.store import members
-from customers.loyalty import lots, opening, store
+from customers.loyalty import opening, store
 from customers.loyalty.books import Books
 from customers.loyalty.card_api import Cards
 from customers.loyalty.cards import ClubCard
@@ -23,11 +23,12 @@ from customers.loyalty.domain import (
 )
 from customers.loyalty.earning import parse_facts
 from customers.loyalty.enrolment import Enrolment
-from customers.loyalty.ledger import ZERO, Hold, Lot
+from customers.loyalty.ledger import ZERO
 from customers.loyalty.ledger_store import entries_before, entries_named, open_lots
-from customers.loyalty.rules import REFUND_DAYS, RESERVATION_MINUTES, require_positive
-from customers.loyalty.shown import earning_message, entry_message
-from customers.loyalty.values import LotTerms, LoyaltyEvent, PointsReservationState
+from customers.loyalty.rules import require_positive
+from customers.loyalty.shown import earning_message, entry_messages
+from customers.loyalty.spending import Spending
+from customers.loyalty.values import LotTerms, LoyaltyEvent
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.type.v1 import receipt_pb2
 
@@ -42,6 +43,7 @@ class Loyalty(Cards, StandardMethods):
     def __init__(self, database: Database, books: Books) -> None:
         self._database = database
         self._books = books
+        self._spending = Spending(books)
         enrolment = Enrolment(books)
         super().__init__(
             loyalty_pb2.DESCRIPTOR.services_by_name["LoyaltyService"],
@@ -92,7 +94,21 @@ class Loyalty(Cards, StandardMethods):
     ) -> loyalty_pb2.ReverseEarningResponse:
         """Takes back what an event has earned."""
 
+        _required(request, "event_id")
+        if bool(request.member_id) == bool(request.customer_id):
+            wrong = Violation("member_id", "the member, or the customer")
+            raise InvalidArgument("REQUIRED", "whose earning it is", violations=[wrong])
+
         def work(unit: Unit) -> loyalty_pb2.ReverseEarningResponse:
+            if request.customer_id:
+                taken = self._books.reverse_all(unit, request.customer_id, request.event_id, request.note)
+                return loyalty_pb2.ReverseEarningResponse(
+                    entry=[
+                        entry
+                        for member_id, entries in taken.items()
+                        for entry in self._entries(unit, unit.get(LoyaltyProgramMember, member_id), entries)
+                    ]
+                )
             member = _enrolled(unit, request.member_id)
             written = self._books.reverse(unit, member, request.event_id, request.note)
             return loyalty_pb2.ReverseEarningResponse(entry=self._entries(unit, member, written))
@@ -132,35 +148,9 @@ class Loyalty(Cards, StandardMethods):
         amount = from_money(request.amount) if request.HasField("amount") else None
 
         def work(unit: Unit) -> loyalty_pb2.PointsReservation:
-            member = _enrolled(unit, request.member_id)
-            with self._books.opened(unit, member) as opened:
-                known = store.reservation_for(unit, member.id, request.reference) if request.reference else None
-                if known is not None:
-                    if known.points != points:
-                        raise FailedPrecondition(
-                            "REFERENCE_TAKEN", f"{known.points} points are set aside for {request.reference}"
-                        )
-                    return to_message(known, loyalty_pb2.PointsReservation)
-                member.require_active(unit.at)
-                opened.balance.require_valid(unit.at)
-                terms = opened.terms
-                terms.check_burn(points, amount)
-                minutes = terms.reservation_minutes or RESERVATION_MINUTES
-                reservation = PointsReservation(
-                    id=new_id(),
-                    branch=member.branch,
-                    member_id=member.id,
-                    points=points,
-                    state=PointsReservationState.RESERVED,
-                    reference=request.reference or None,
-                    reserved_at=unit.at,
-                    expires_at=unit.at + timedelta(minutes=minutes),
-                    value=terms.value_of(points),
-                )
-                assert reservation.expires_at is not None
-                opened.ledger.reserve(Hold(reservation.id, reservation.expires_at), points, unit.at)
-                unit.add(reservation)
-            return to_message(reservation, loyalty_pb2.PointsReservation)
+            taking = _spending(unit, request)
+            made = self._spending.reserve(unit, taking, points, amount, request.reference)
+            return to_message(made, loyalty_pb2.PointsReservation)
 
         return self._database.transact(request, loyalty_pb2.PointsReservation, work)
 
@@ -168,15 +158,7 @@ class Loyalty(Cards, StandardMethods):
         """Spends what was set aside."""
 
         def work(unit: Unit) -> loyalty_pb2.PointsReservation:
-            reservation, member = _reservation(unit, request.reservation_id)
-            with self._books.opened(unit, member) as opened:
-                reservation = _again(unit, reservation)
-                if reservation.state is not PointsReservationState.CONFIRMED:
-                    _check_in_time(reservation, opened.ledger.timed_out)
-                    reservation.move(PointsReservationState.CONFIRMED)
-                    opened.ledger.confirm(reservation.id, unit.at)
-            unit.flush()
-            return to_message(reservation, loyalty_pb2.PointsReservation)
+            return to_message(self._spending.confirm(unit, request.reservation_id), loyalty_pb2.PointsReservation)
 
         return self._database.transact(request, loyalty_pb2.PointsReservation, work)
 
@@ -184,15 +166,7 @@ class Loyalty(Cards, StandardMethods):
         """Gives back what was set aside."""
 
         def work(unit: Unit) -> loyalty_pb2.PointsReservation:
-            reservation, member = _reservation(unit, request.reservation_id)
-            with self._books.opened(unit, member) as opened:
-                reservation = _again(unit, reservation)
-                given_back = (PointsReservationState.RELEASED, PointsReservationState.EXPIRED)
-                if reservation.state not in given_back and reservation.id not in opened.ledger.timed_out:
-                    reservation.move(PointsReservationState.RELEASED)
-                    opened.ledger.release(reservation.id, unit.at)
-            unit.flush()
-            return to_message(reservation, loyalty_pb2.PointsReservation)
+            return to_message(self._spending.release(unit, request.reservation_id), loyalty_pb2.PointsReservation)
 
         return self._database.transact(request, loyalty_pb2.PointsReservation, work)
 
@@ -201,24 +175,8 @@ class Loyalty(Cards, StandardMethods):
         wanted = _points(request.points) if request.HasField("points") else None
 
         def work(unit: Unit) -> loyalty_pb2.PointsReservation:
-            reservation, member = _reservation(unit, request.reservation_id)
-            with self._books.opened(unit, member, reservation=reservation.id) as opened:
-                reservation = _again(unit, reservation)
-                hold = opened.ledger.holds.get(reservation.id)
-                points = wanted if wanted is not None else hold.spent if hold is not None else ZERO
-                reservation.refund(points)
-                require_positive(points, opened.terms.scale or 0)
-                days = opened.terms.refund_days or REFUND_DAYS
-                fresh = Lot(
-                    id=new_id(),
-                    earned_at=unit.at,
-                    amount=ZERO,
-                    active_at=unit.at,
-                    expires_at=lots.days_later(unit.at, days, opened.zone),
-                )
-                opened.ledger.refund(reservation.id, points, unit.at, fresh)
-            unit.flush()
-            return to_message(reservation, loyalty_pb2.PointsReservation)
+            found = self._spending.refund(unit, request.reservation_id, wanted)
+            return to_message(found, loyalty_pb2.PointsReservation)
 
         return self._database.transact(request, loyalty_pb2.PointsReservation, work)
 
@@ -232,8 +190,9 @@ class Loyalty(Cards, StandardMethods):
         with self._database.unit() as unit:
             member = _counted(unit, request.member_id)
             found = entries_before(unit, member.balance_id, max(0, request.before), most)
+            shown = entry_messages(unit, found, member.id, request.language)
         return loyalty_pb2.ListLoyaltyEntriesResponse(
-            entry=[entry_message(one, member.id) for one in found],
+            entry=shown,
             next_before=found[-1].sequence if len(found) == most and found[-1].sequence > 1 else 0,
         )
 
@@ -292,7 +251,7 @@ class Loyalty(Cards, StandardMethods):
         )
 
     def _entries(self, unit: Unit, member: LoyaltyProgramMember, ids: list[str]) -> list[loyalty_pb2.LoyaltyEntry]:
-        return [entry_message(one, member.id) for one in reversed(entries_named(unit, member.balance_id, ids))]
+        return entry_messages(unit, entries_named(unit, member.balance_id, ids)[::-1], member.id)
 
 
 def _add(shown: loyalty_pb2.ProgramLoyalty, unit: Unit, member: LoyaltyProgramMember) -> None:
@@ -350,21 +309,15 @@ def _counted(unit: Unit, id: str) -> LoyaltyProgramMember:
     return member
 
 
-def _reservation(unit: Unit, id: str) -> tuple[PointsReservation, LoyaltyProgramMember]:
-    reservation = unit.get(PointsReservation, id)
-    return reservation, unit.get(LoyaltyProgramMember, reservation.member_id or "")
-
-
-def _again(unit: Unit, reservation: PointsReservation) -> PointsReservation:
-    """The reservation as it is now that its member's points are locked."""
-    unit.session.expunge(reservation)
-    return unit.get(PointsReservation, reservation.id)
-
-
-def _check_in_time(reservation: PointsReservation, timed_out: list[str]) -> None:
-    if reservation.id in timed_out:
-        raise FailedPrecondition(
-            "BAD_TRANSITION",
-            f"PointsReservation {reservation.id} has expired",
-            metadata={"from": str(PointsReservationState.EXPIRED), "to": str(PointsReservationState.CONFIRMED)},
-        )
+def _spending(unit: Unit, request: loyalty_pb2.ReservePointsRequest) -> list[LoyaltyProgramMember]:
+    """Whose points are wanted. Raises InvalidArgument REQUIRED, NotFound, FailedPrecondition MEMBER_NOT_ACTIVE."""
+    if request.member_id and not request.customer_id:
+        return [_enrolled(unit, request.member_id)]
+    if request.member_id or not (request.customer_id and request.program_id):
+        wrong = Violation("member_id", "the member, or the customer and the programme")
+        raise InvalidArgument("REQUIRED", "whose points they are", violations=[wrong])
+    ids = members(unit, request.customer_id)
+    found = [member for member in store.members_of(unit, ids) if member.program_id == request.program_id]
+    if not found:
+        raise NotFound("NOT_FOUND", f"customer {request.customer_id} isn't in programme {request.program_id}")
+    return found

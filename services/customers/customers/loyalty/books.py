@@ -22,11 +22,13 @@ from customers.identity.store import members
 from customers.loyalty import ledger_store, lots, store, tiers
 from customers.loyalty.domain import LoyaltyBalance, LoyaltyProgramMember, PointsReservation
 from customers.loyalty.earning import MemberFacts, earn, number_of, parse_facts
-from customers.loyalty.ledger import Book, Ledger, Lot
+from customers.loyalty.entries import Book
+from customers.loyalty.ledger import Ledger, Lot
 from customers.loyalty.rules import TIER_PERIOD_MONTHS, EarnRule, LoyaltyTerms
 from customers.loyalty.store import EarningRow
 from customers.loyalty.tiers import Standing, TierDecision, TierReason
 from customers.loyalty.values import (
+    PRICED,
     LotTerms,
     LoyaltyEvent,
     PointsReservationState,
@@ -94,6 +96,8 @@ class Books:
         ledger = ledger_store.load_ledger(unit, balance, lots=closed, reservation=reservation)
         opened = Opened(unit, member, balance, ledger, self._zones.zone(member.branch))
         ledger.settle(unit.at)
+        # At once: whoever asks for a reservation has to find it as it is.
+        _run_out(unit, ledger)
         yield opened
         ledger.settle(unit.at)
         self._write(opened)
@@ -106,8 +110,7 @@ class Books:
             balance.pending, balance.reserved = ledger.total(Book.PENDING), ledger.total(Book.RESERVED)
             balance.owed = ledger.owed
             balance.next_expiry_at = next((lot.expires_at for lot in ledger.spendable()), None)
-        for late in ledger.timed_out:
-            unit.get(PointsReservation, late).move(PointsReservationState.EXPIRED)
+        _run_out(unit, ledger)
         due = ledger.next_due()
         if due is None:
             cancel_timer(unit, balance.id, POINTS)
@@ -123,11 +126,23 @@ class Books:
         In each programme it counts for one member: the customer's own, else that of another of the ids that it was
         merged from or into, the survivor's first.
         """
+        return [self._earned(unit, member, event) for member in self._counting(unit, customer_id)]
+
+    @staticmethod
+    def _counting(unit: Unit, customer_id: str) -> list[LoyaltyProgramMember]:
         ids = members(unit, customer_id)
         chosen: dict[str, LoyaltyProgramMember] = {}
         for member in store.members_of(unit, sorted(ids, key=lambda one: one != customer_id)):
             chosen.setdefault(member.program_id, member)
-        return [self._earned(unit, chosen[program], event) for program in sorted(chosen)]
+        # Everybody locks a customer's ledgers in this order.
+        return [chosen[program] for program in sorted(chosen)]
+
+    def heard(self, unit: Unit, customer_id: str, event: LoyaltyEvent) -> None:
+        """As `report`, of what a stream tells: what happened before somebody was a member isn't counted for him,
+        however late it is heard."""
+        for member in self._counting(unit, customer_id):
+            if member.enrolled_at is None or member.enrolled_at <= event.at:
+                self._earned(unit, member, event)
 
     def _earned(self, unit: Unit, member: LoyaltyProgramMember, event: LoyaltyEvent) -> EarningRow:
         with self.opened(unit, member) as opened:
@@ -169,7 +184,12 @@ class Books:
     def _facts(self, opened: Opened, rules: Sequence[EarnRule], event: LoyaltyEvent) -> MemberFacts:
         member = opened.member
         wanted = {
-            (rule.code or "", cap.period, lots.period_start(cap.period, event.at, opened.zone))
+            (
+                rule.code or "",
+                cap.period,
+                lots.period_start(cap.period, event.at, opened.zone),
+                lots.period_end(cap.period, event.at, opened.zone),
+            )
             for rule in rules
             for cap in rule.cap
             if cap.period is not None
@@ -204,6 +224,25 @@ class Books:
                 opened.ledger.reverse(lot_id, unit.at, "EARNING_REVERSED", note)
             store.mark_reversed(unit, member.id, event_id)
         return opened.written
+
+    def reverse_all(self, unit: Unit, customer_id: str, event_id: str, note: str) -> dict[str, list[str]]:
+        """The same for every member of the customer whom the event has earned something: after a merge, or an un-merge,
+        that may be another than the one whom it would count for now. Member's id → the entries' ids."""
+        found = store.members_of(unit, members(unit, customer_id))
+        earned = [
+            (member, earning)
+            for member in sorted(found, key=lambda one: (one.program_id, one.id))
+            if (earning := store.earning_of(unit, member.id, event_id)) is not None
+        ]
+        if not earned:
+            raise NotFound("NOT_FOUND", f"customer {customer_id} has earned nothing by event {event_id!r}")
+        if all(earning.reversed_at is not None for _, earning in earned):
+            raise FailedPrecondition("ALREADY_REVERSED", f"event {event_id} was taken back {earned[0][1].reversed_at}")
+        return {
+            member.id: self.reverse(unit, member, event_id, note)
+            for member, earning in earned
+            if earning.reversed_at is None
+        }
 
     # --- tiers ---
 
@@ -261,6 +300,14 @@ class Books:
         self._decide(unit, member, terms, self._qualifying(unit, member, terms))
 
 
+def _run_out(unit: Unit, ledger: Ledger) -> None:
+    if ledger.timed_out:
+        for late in ledger.timed_out:
+            unit.get(PointsReservation, late).move(PointsReservationState.EXPIRED)
+        ledger.timed_out.clear()
+        unit.flush()
+
+
 def _stand(unit: Unit, member: LoyaltyProgramMember, decision: TierDecision, reason: TierReason) -> None:
     before, standing = member.tier or "", decision.standing
     if standing.tier != before:
@@ -283,11 +330,14 @@ def _stand(unit: Unit, member: LoyaltyProgramMember, decision: TierDecision, rea
 
 
 def _spend(event: LoyaltyEvent) -> tuple[Decimal, str]:
+    if event.type in PRICED:
+        return _ZERO, ""
     facts = parse_facts(event.facts)
     amount, currency = number_of(facts.get("amount")), facts.get("currency")
     if amount is None or not isinstance(currency, str):
         return _ZERO, ""
-    return max(_ZERO, amount), currency
+    # What was credited is negative, and spent less.
+    return amount, currency
 
 
 def written(receipt: Receipt) -> receipt_pb2.Receipt:

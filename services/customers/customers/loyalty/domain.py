@@ -212,9 +212,13 @@ class LoyaltyBalance(Aggregate):
         super().revise(changes, at)
         self.check(at)
 
+    def valid(self, at: datetime) -> bool:
+        """Whether anything may be spent of it at the instant."""
+        return self.valid_for is None or self.valid_for.covers(at)
+
     def require_valid(self, at: datetime) -> None:
         """Raises FailedPrecondition BALANCE_NOT_VALID when nothing may be spent of it at the instant."""
-        if self.valid_for is not None and not self.valid_for.covers(at):
+        if not self.valid(at):
             raise FailedPrecondition("BALANCE_NOT_VALID", f"nothing may be spent of balance {self.id} now")
 
     @property
@@ -248,6 +252,8 @@ class PointsReservation(Aggregate):
     expires_at: datetime | None = None
     refunded: Decimal | None = None
     value: Money | None = None
+    # The first of those that were made together, of the members that one customer is; None: it is alone.
+    group_id: str | None = None
 
     def move(self, wanted: PointsReservationState) -> None:
         """Raises FailedPrecondition BAD_TRANSITION."""

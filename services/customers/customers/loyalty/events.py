@@ -9,11 +9,10 @@ from chassis.convert import from_money
 from chassis.db import Unit
 from customers.loyalty.books import Books
 from customers.loyalty.earning import happened
-from customers.loyalty.values import LoyaltyEvent
+from customers.loyalty.values import ORDER_COMPLETED, PRODUCT_ACTIVATED, LoyaltyEvent
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2
 
-ORDER_COMPLETED, PRODUCT_ACTIVATED = "order.completed", "product.activated"
 _CUSTOMER = "customer"
 
 
@@ -28,7 +27,7 @@ class Earnings:
         told = _told(event)
         if told is not None:
             customer, happening = told
-            self._books.report(unit, customer, happening)
+            self._books.heard(unit, customer, happening)
 
 
 def _told(event: ReceivedEvent) -> tuple[str, LoyaltyEvent] | None:

@@ -9,71 +9,20 @@ left of a lot and nothing else.
 * A reservation that is released returns each point to its lot; if that has expired meanwhile, they expire.
 * What was spent and is refunded returns to its lots, those spent last first; points of expired lots become a new lot.
 * An earning that is taken back takes what is left of its lot. What was spent or is reserved of it is owed, and whatever
-  becomes available later pays that first. What has expired of it is not owed. No book of the member's but `owed` is
-  ever negative, nor is `owed` ever positive.
+  becomes available later pays that first. What has expired of it, also while it was reserved, is not owed. No book of
+  the member's but `owed` is ever negative, nor is `owed` ever positive.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from customers.loyalty.entries import Book, Entry, EntryKind, Posting, between
 
 ZERO = Decimal(0)
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-class Book(StrEnum):
-    """Where points are: the first four are the member's, the others the programme's."""
-
-    PENDING = "pending"
-    AVAILABLE = "available"
-    RESERVED = "reserved"
-    OWED = "owed"
-    ISSUED = "issued"
-    REDEEMED = "redeemed"
-    EXPIRED = "expired"
-    ADJUSTED = "adjusted"
-
-
-class EntryKind(StrEnum):
-    """What an entry does."""
-
-    EARN = "earn"
-    ACTIVATE = "activate"
-    RESERVE = "reserve"
-    CONFIRM = "confirm"
-    RELEASE = "release"
-    EXPIRE = "expire"
-    REFUND = "refund"
-    REVERSE = "reverse"
-    CLAIM = "claim"
-    ADJUST = "adjust"
-
-
-@dataclass(frozen=True, slots=True)
-class Posting:
-    """So many points of a lot into a book; negative: out of it."""
-
-    book: Book
-    lot_id: str
-    amount: Decimal
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One movement. `reason` is a code; `at` when it counts, which may be before it was written down."""
-
-    kind: EntryKind
-    at: datetime
-    reason: str
-    posting: tuple[Posting, ...]
-    event_id: str = ""
-    rule_id: str = ""
-    reservation_id: str = ""
-    note: str = ""
 
 
 @dataclass(slots=True)
@@ -223,7 +172,7 @@ class Ledger:
         postings = [
             posting
             for taken, amount in self._taken(-points)
-            for posting in _between(taken, amount, Book.AVAILABLE, Book.ADJUSTED)
+            for posting in between(taken, amount, Book.AVAILABLE, Book.ADJUSTED)
         ]
         self.post(Entry(kind=EntryKind.ADJUST, at=at, reason=reason, note=note, posting=tuple(postings)))
 
@@ -239,7 +188,7 @@ class Ledger:
         postings = [
             posting
             for lot_id, amount in self._taken(points)
-            for posting in _between(lot_id, amount, Book.AVAILABLE, Book.RESERVED)
+            for posting in between(lot_id, amount, Book.AVAILABLE, Book.RESERVED)
         ]
         self.holds[hold.id] = hold
         self.post(
@@ -251,19 +200,31 @@ class Ledger:
         postings = [
             posting
             for lot_id, amount in self.holds[id].reserved.items()
-            for posting in _between(lot_id, amount, Book.RESERVED, Book.REDEEMED)
+            for posting in between(lot_id, amount, Book.RESERVED, Book.REDEEMED)
         ]
         self.post(Entry(kind=EntryKind.CONFIRM, at=at, reason="SPENT", posting=tuple(postings), reservation_id=id))
 
     def release(self, id: str, at: datetime, reason: str = "RELEASED") -> None:
-        """Gives back what a reservation holds; what has expired meanwhile expires."""
+        """Gives back what a reservation holds; what has expired meanwhile expires, unless it is owed: then it pays."""
         returned: list[Posting] = []
         expired: list[Posting] = []
+        paid: list[Posting] = []
+        debt = self.owed
         for lot_id, amount in self.holds[id].reserved.items():
-            gone = self.lots[lot_id].expired_by(at)
-            to = expired if gone else returned
-            to.extend(_between(lot_id, amount, Book.RESERVED, Book.EXPIRED if gone else Book.AVAILABLE))
-        for kind, why, postings in ((EntryKind.RELEASE, reason, returned), (EntryKind.EXPIRE, "EXPIRED", expired)):
+            lot = self.lots[lot_id]
+            if not lot.expired_by(at):
+                returned.extend(between(lot_id, amount, Book.RESERVED, Book.AVAILABLE))
+                continue
+            # Of an earning that was taken back while its points were set aside these are what is owed.
+            pays = min(amount, debt) if lot.reversed else ZERO
+            debt -= pays
+            paid.extend(between(lot_id, pays, Book.RESERVED, Book.OWED))
+            expired.extend(between(lot_id, amount - pays, Book.RESERVED, Book.EXPIRED))
+        for kind, why, postings in (
+            (EntryKind.RELEASE, reason, returned),
+            (EntryKind.CLAIM, "DEBT_PAID", paid),
+            (EntryKind.EXPIRE, "EXPIRED", expired),
+        ):
             if postings:
                 self.post(Entry(kind=kind, at=at, reason=why, posting=tuple(postings), reservation_id=id))
         for posting in returned:
@@ -303,9 +264,9 @@ class Ledger:
         lot = self.lots[lot_id]
         debt = lot.amount - lot.pending - lot.available - lot.expired
         postings = [
-            *_between(lot_id, lot.pending, Book.PENDING, Book.ISSUED),
-            *_between(lot_id, lot.available, Book.AVAILABLE, Book.ISSUED),
-            *_between(lot_id, debt, Book.OWED, Book.ISSUED),
+            *between(lot_id, lot.pending, Book.PENDING, Book.ISSUED),
+            *between(lot_id, lot.available, Book.AVAILABLE, Book.ISSUED),
+            *between(lot_id, debt, Book.OWED, Book.ISSUED),
         ]
         lot.reversed = True
         self.touched.add(lot_id)
@@ -352,13 +313,7 @@ class Ledger:
             taken.append((lot.id, amount))
             left -= amount
         if left:
-            there = points - left
-            raise FailedPrecondition(
-                "INSUFFICIENT_POINTS",
-                f"{there} of {points} points are available",
-                violations=[Violation("points", f"at most {there}")],
-                metadata={"available": f"{there:f}"},
-            )
+            raise insufficient(points - left, points)
         return taken
 
     def _credit(
@@ -371,7 +326,7 @@ class Ledger:
                 kind=kind,
                 at=lot.earned_at,
                 reason=reason,
-                posting=_between(lot.id, lot.amount, source, Book.AVAILABLE if at_once else Book.PENDING),
+                posting=between(lot.id, lot.amount, source, Book.AVAILABLE if at_once else Book.PENDING),
                 event_id=lot.event_id,
                 rule_id=rule_id,
                 note=note,
@@ -383,15 +338,11 @@ class Ledger:
     def _move(
         self, kind: EntryKind, at: datetime, reason: str, lot_id: str, amount: Decimal, source: Book, to: Book
     ) -> None:
-        self.post(Entry(kind=kind, at=at, reason=reason, posting=_between(lot_id, amount, source, to)))
+        self.post(Entry(kind=kind, at=at, reason=reason, posting=between(lot_id, amount, source, to)))
 
 
 # Of what is due at one instant: points become spendable, reservations give theirs back, and then what is left expires.
 _ACTIVATION, _TIMEOUT, _EXPIRY = range(3)
-
-
-def _between(lot_id: str, amount: Decimal, source: Book, to: Book) -> tuple[Posting, ...]:
-    return (Posting(source, lot_id, -amount), Posting(to, lot_id, amount)) if amount else ()
 
 
 def _held(hold: Hold, posting: Posting) -> None:
@@ -400,3 +351,13 @@ def _held(hold: Hold, posting: Posting) -> None:
         parts[posting.lot_id] = parts.get(posting.lot_id, ZERO) + posting.amount
         if not parts[posting.lot_id]:
             del parts[posting.lot_id]
+
+
+def insufficient(there: Decimal, points: Decimal) -> FailedPrecondition:
+    """The refusal of what is more than there is."""
+    return FailedPrecondition(
+        "INSUFFICIENT_POINTS",
+        f"{there} of {points} points are available",
+        violations=[Violation("points", f"at most {there}")],
+        metadata={"available": f"{there:f}"},
+    )

@@ -10,7 +10,8 @@ import msgspec
 from chassis.db import Unit, missing
 from chassis.types import new_id
 from customers.loyalty.domain import LoyaltyBalance
-from customers.loyalty.ledger import Book, EntryKind, Hold, Ledger, Lot
+from customers.loyalty.entries import Book, EntryKind
+from customers.loyalty.ledger import Hold, Ledger, Lot
 from customers.loyalty.values import LotTerms
 
 _LOT_COLUMNS = (

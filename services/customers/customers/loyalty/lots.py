@@ -60,6 +60,18 @@ def period_start(period: PointsCapPeriod, at: datetime, zone: ZoneInfo) -> datet
     return _midnight(day, zone)
 
 
+def period_end(period: PointsCapPeriod, at: datetime, zone: ZoneInfo) -> datetime:
+    """When the local day, week, month or year ends in which the instant lies: the next one's beginning."""
+    if period is PointsCapPeriod.EVER:
+        return datetime.max.replace(tzinfo=UTC)
+    first = period_start(period, at, zone).astimezone(zone).date()
+    if period is PointsCapPeriod.MONTH:
+        return _midnight((first + timedelta(days=31)).replace(day=1), zone)
+    if period is PointsCapPeriod.YEAR:
+        return _midnight(first.replace(year=first.year + 1), zone)
+    return _midnight(first + timedelta(days=7 if period is PointsCapPeriod.WEEK else 1), zone)
+
+
 def _rounded(at: datetime, rounding: DayRounding | None, zone: ZoneInfo) -> datetime:
     day = at.astimezone(zone).date()
     if rounding is DayRounding.START_OF_DAY:

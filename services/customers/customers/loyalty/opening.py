@@ -5,7 +5,8 @@ from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Money, new_id
 from customers.loyalty import ledger_store
 from customers.loyalty.domain import LoyaltyBalance, LoyaltyProgramMember, reference
-from customers.loyalty.ledger import ZERO, Book, Ledger, Lot
+from customers.loyalty.entries import Book
+from customers.loyalty.ledger import ZERO, Ledger, Lot
 from customers.loyalty.values import LotTerms
 
 _OPENED, _CLOSED = "OPENING_BALANCE", "BALANCE_CLOSED"

@@ -23,7 +23,7 @@ from customers.loyalty.values import (
 )
 
 _CODE = re.compile(r"[\w.:-]{1,64}")
-_MAX_DAYS, _MAX_SCALE = 36_600, 6
+_MAX_DAYS, _MAX_MONTHS, _MAX_SCALE = 36_600, 1_200, 6
 # Where the terms say nothing.
 RESERVATION_MINUTES, REFUND_DAYS, TIER_PERIOD_MONTHS = 30, 30, 12
 
@@ -92,9 +92,11 @@ class LoyaltyTerms(Aggregate):
         if not 0 <= (self.scale or 0) <= _MAX_SCALE:
             yield Violation("scale", f"from 0 to {_MAX_SCALE} decimals")
         yield from wrong_lot(self.lot, "lot")
-        for name in ("refund_days", "reservation_minutes", "tier_period_months"):
-            if (value := getattr(self, name)) is not None and not 1 <= value <= _MAX_DAYS:
-                yield Violation(name, f"from 1 to {_MAX_DAYS}")
+        for name, most in (
+            ("refund_days", _MAX_DAYS), ("reservation_minutes", _MAX_DAYS), ("tier_period_months", _MAX_MONTHS)
+        ):  # fmt: skip
+            if (value := getattr(self, name)) is not None and not 1 <= value <= most:
+                yield Violation(name, f"from 1 to {most}")
         if not 0 <= (self.tier_grace_days or 0) <= _MAX_DAYS:
             yield Violation("tier_grace_days", f"from 0 to {_MAX_DAYS}")
         yield from self._wrong_tiers()
@@ -138,10 +140,13 @@ def wrong_lot(terms: LotTerms | None, field: str) -> Iterator[Violation]:
     """What can't be about a lot's terms."""
     if terms is None:
         return
-    for name in ("pending_days", "lapse_days", "validity_days", "validity_months"):
+    for name, most in (
+        ("pending_days", _MAX_DAYS), ("lapse_days", _MAX_DAYS), ("validity_days", _MAX_DAYS),
+        ("validity_months", _MAX_MONTHS),
+    ):  # fmt: skip
         value = getattr(terms, name)
-        if value is not None and not 0 <= value <= _MAX_DAYS:
-            yield Violation(f"{field}.{name}", f"from 0 to {_MAX_DAYS}")
+        if value is not None and not 0 <= value <= most:
+            yield Violation(f"{field}.{name}", f"from 0 to {most}")
     if terms.pending is PendingMode.ACTION and not terms.pending_action:
         yield Violation(f"{field}.pending_action", "the type of event that is waited for")
     if terms.validity_days == 0 and not terms.validity_months:

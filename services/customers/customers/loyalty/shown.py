@@ -1,8 +1,12 @@
 """Entries and earnings as their messages."""
 
+from collections.abc import Sequence
+
 from chassis.convert import to_timestamp
+from chassis.db import Unit
 from customers.loyalty.ledger_store import WrittenEntry
-from customers.loyalty.store import EarningRow
+from customers.loyalty.store import EarningRow, rule_names
+from customers.loyalty.wording import place_of, said
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.type.v1 import receipt_pb2
 
@@ -20,8 +24,17 @@ def earning_message(row: EarningRow) -> loyalty_pb2.Earning:
     )
 
 
-def entry_message(one: WrittenEntry, member_id: str) -> loyalty_pb2.LoyaltyEntry:
-    """A movement of points with its postings."""
+def entry_messages(
+    unit: Unit, found: Sequence[WrittenEntry], member_id: str, language: str = ""
+) -> list[loyalty_pb2.LoyaltyEntry]:
+    """Movements of points with their postings, their reasons in the language. Raises InvalidArgument
+    UNSUPPORTED_LANGUAGE."""
+    place = place_of(language)
+    named = rule_names(unit, {one.rule_id for one in found if one.rule_id})
+    return [_entry(one, member_id, said(one.kind, one.reason, named.get(one.rule_id, ""), place)) for one in found]
+
+
+def _entry(one: WrittenEntry, member_id: str, description: str) -> loyalty_pb2.LoyaltyEntry:
     message = loyalty_pb2.LoyaltyEntry(
         id=one.id,
         sequence=one.sequence,
@@ -36,6 +49,7 @@ def entry_message(one: WrittenEntry, member_id: str) -> loyalty_pb2.LoyaltyEntry
         note=one.note,
         actor=one.actor,
         member_id=member_id,
+        description=description,
     )
     for book, lot_id, amount in one.posting:
         message.posting.add(

@@ -55,8 +55,15 @@ points_reservation = aggregate_table(
     metadata,
     "points_reservation",
     PointsReservation,
-    # What is paid for is paid for with points once.
-    sa.Index("points_reservation_reference", "member_id", "reference", unique=True),
+    # What is paid for is paid for with points once; what was given back doesn't pay for anything.
+    sa.Index(
+        "points_reservation_reference",
+        "member_id",
+        "reference",
+        unique=True,
+        postgresql_where=sa.text("state IN ('reserved', 'confirmed', 'refunded')"),
+    ),
+    sa.Index("points_reservation_group_id", "group_id", postgresql_where=sa.text("group_id IS NOT NULL")),
     sa.Index("points_reservation_held", "member_id", postgresql_where=sa.text("state = 'reserved'")),
 )
 club_card = aggregate_table(
@@ -218,6 +225,13 @@ def versions_of(unit: Unit, program_id: str, code: str) -> list[EarnRule]:
     return unit.load(EarnRule, condition, {"program": program_id, "code": code})
 
 
+def rule_names(unit: Unit, ids: Iterable[str]) -> dict[str, str]:
+    """Rule's id → what it is called; rules without a name are left out."""
+    wanted = sorted(ids)
+    found = unit.load(EarnRule, "id = ANY (%(ids)s)", {"ids": wanted}) if wanted else []
+    return {rule.id: rule.name for rule in found if rule.name}
+
+
 _USERS = """
     SELECT 'LoyaltyProgramMember', id FROM loyalty_program_member WHERE program_id = %(id)s
     UNION ALL SELECT 'LoyaltyTerms', id FROM loyalty_terms WHERE program_id = %(id)s
@@ -260,10 +274,19 @@ def card_with(unit: Unit, number: str) -> ClubCard | None:
 
 
 def reservation_for(unit: Unit, member_id: str, reference: str) -> PointsReservation | None:
-    """What the member has set aside for something."""
-    condition = "member_id = %(member)s AND reference = %(reference)s"
+    """What the member has set aside, or spent, for something."""
+    condition = (
+        "member_id = %(member)s AND reference = %(reference)s AND state IN ('reserved', 'confirmed', 'refunded')"
+    )
     found = unit.load(PointsReservation, condition, {"member": member_id, "reference": reference})
     return found[0] if found else None
+
+
+def parts_of(unit: Unit, reservation: PointsReservation) -> list[PointsReservation]:
+    """The reservations that were made together with this one, itself included."""
+    if reservation.group_id is None:
+        return [reservation]
+    return unit.load(PointsReservation, "group_id = %(id)s", {"id": reservation.group_id})
 
 
 # --- earnings and tiers ----------------------------------------------------------------------------------------------
@@ -331,16 +354,17 @@ def qualifying(unit: Unit, member_id: str, since: datetime, currency: str) -> tu
 
 
 def used(
-    unit: Unit, balance_id: str, wanted: Iterable[tuple[str, PointsCapPeriod, datetime]]
+    unit: Unit, balance_id: str, wanted: Iterable[tuple[str, PointsCapPeriod, datetime, datetime]]
 ) -> dict[str, dict[PointsCapPeriod, Decimal]]:
-    """What rules (by their codes) have earned since the beginnings of the periods, without what was taken back."""
+    """What rules (by their codes) have earned from the beginnings of the periods to before their ends, without what was
+    taken back: what is told late counts in the period in which it happened."""
     found: dict[str, dict[PointsCapPeriod, Decimal]] = {}
     with unit.cursor() as cursor:
-        for code, period, since in wanted:
+        for code, period, since, until in wanted:
             row = cursor.execute(
                 "SELECT coalesce(sum(amount), 0) FROM loyalty_lot"
-                " WHERE balance_id = %s AND rule_code = %s AND earned_at >= %s AND NOT reversed",
-                (balance_id, code, since),
+                " WHERE balance_id = %s AND rule_code = %s AND earned_at >= %s AND earned_at < %s AND NOT reversed",
+                (balance_id, code, since, until),
             ).fetchone()
             found.setdefault(code, {})[period] = row[0] if row is not None else Decimal(0)
     return found

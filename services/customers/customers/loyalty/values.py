@@ -163,6 +163,12 @@ class Receipt:
     step: tuple[Step, ...] = ()
 
 
+# Events that tell a price which is charged for itself: only the charge counts as money spent, else it counted twice.
+ORDER_COMPLETED, PRODUCT_ACTIVATED = "order.completed", "product.activated"
+CHARGE_CREATED, CHARGE_STARTED = "charge.created", "charge.started"
+PRICED = frozenset({ORDER_COMPLETED, PRODUCT_ACTIVATED, CHARGE_STARTED})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoyaltyEvent:
     """Something that points may be earned for; `facts` is a JSON object's text, its numbers exact."""

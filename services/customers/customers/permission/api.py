@@ -42,10 +42,12 @@ M = TypeVar("M", bound=Message)
 class Permissions(StandardMethods):
     """Contact media, consents, opt-outs, do-not-call lists, policies; and the tokens that contacts are made with."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, region_of: Callable[[str], str]) -> None:
         self._database = database
-        self._points = Points(database)
-        self._reservations = Reservations(database)
+        # The country of a branch's numbers without one.
+        self._region_of = region_of
+        self._points = Points(database, region_of)
+        self._reservations = Reservations(database, region_of)
         super().__init__(
             pb.DESCRIPTOR.services_by_name["PermissionService"],
             Collection(database, ContactConsent, pb.ContactConsent, elsewhere=_of_customer(store.contact_consent)),
@@ -106,7 +108,8 @@ class Permissions(StandardMethods):
             branch = self._database.branch_for_create(DoNotCallEntry, request.branch)
             entry = from_message(body, DoNotCallEntry, id=new_id(), branch=branch)
             entry.check(unit.at)
-            entry.number = points.number_of(unit, branch, entry.number or "")
+            entry.number = points.number_of(entry.number or "", self._region_of(branch))
+            reading.lock_value(unit, branch, entry.number)
             unit.add(entry)
             return to_message(entry, pb.DoNotCallEntry)
 
@@ -136,7 +139,7 @@ class Permissions(StandardMethods):
             registry.edition, registry.imported_at = request.edition, unit.at
             if request.complete:
                 registry.complete_edition = request.edition
-            region = points.region_of(unit, branch, unit.at)
+            region = self._region_of(branch)
             found = {text: media.normalised(MediumKind.PHONE, text, region) for text in request.number}
             numbers = [one.value for one in found.values() if one.well_formed]
             added, removed = store.take_numbers(unit, registry, numbers, complete=request.complete)

@@ -81,20 +81,20 @@ class _Judge:
         self._right(purpose)
         self._opted_out(purpose)
         self._consent(purpose)
-        medium = self._medium(channel, purpose)
+        caps = self._caps(purpose)
+        medium = self._medium(channel, purpose, caps)
         zones = self._zones(medium)
         quiet = self._quiet_rules(purpose)
-        caps = self._caps(purpose)
         self._hours(quiet, zones)
         best = self._best_time(purpose, medium, zones)
-        self._frequency(caps, zones)
+        self._frequency(caps, medium, zones)
         before = retry_at = None
         if not self._refusals:
             before = hours.first(
                 lambda instant: bool(_quiet(quiet, zones, instant)), self._at, self._changes(quiet, (), zones)
             )
         else:
-            retry_at = self._retry(quiet, best, caps, zones)
+            retry_at = self._retry(quiet, best, caps, medium, zones)
         decision = Decision(
             medium=medium if not self._refusals else None,
             refusals=tuple(self._refusals),
@@ -143,8 +143,9 @@ class _Judge:
             self._step("CONSENT_REJECTED", one.id, reason=reason)
         self._refuse("NO_CONSENT", self._rules.policy)
 
-    def _medium(self, channel: ChannelRule, purpose: PurposeRule) -> Medium | None:
-        """The best that can be used: made for the purpose, at its best time, preferred, known to be good."""
+    def _medium(self, channel: ChannelRule, purpose: PurposeRule, caps: Sequence[FrequencyCap]) -> Medium | None:
+        """The best that can be used: one that no cap closes, made for the purpose, at its best time, preferred, known
+        to be good."""
         listed = channel.do_not_call is not False and not purpose.despite_do_not_call
         possible, rejected = [], []
         for one in self._facts.media:
@@ -165,7 +166,7 @@ class _Judge:
             self._refuse("NO_VALID_MEDIUM", "", str(channel.kind), rejected=tuple(rejected))
         if not possible:
             return None
-        best = min(possible, key=self._rank)
+        best = min(possible, key=lambda one: (self._too_often(one, caps), *self._rank(one)))
         self._step("MEDIUM_CHOSEN", best.value, reason=str(best.state))
         return best
 
@@ -190,6 +191,10 @@ class _Judge:
             one.state is not PointState.VALID,
             one.value,
         )
+
+    def _too_often(self, one: Medium, caps: Sequence[FrequencyCap]) -> bool:
+        zones = self._zones_of(one)
+        return any(_full(cap, self._counted(cap, one), zones, self._at) for cap in caps)
 
     def _zones_of(self, medium: Medium) -> tuple[str, ...]:
         return self._facts.zones or medium.zones or self._anywhere()
@@ -251,17 +256,18 @@ class _Judge:
                 found.append(cap)
         return found
 
-    def _frequency(self, caps: Sequence[FrequencyCap], zones: Sequence[str]) -> None:
+    def _frequency(self, caps: Sequence[FrequencyCap], medium: Medium | None, zones: Sequence[str]) -> None:
         for cap in caps:
-            others = self._counted(cap)
+            others = self._counted(cap, medium)
             if _full(cap, others, zones, self._at):
-                until = self._freed([cap], zones, self._at)
+                until = self._freed([cap], medium, zones, self._at)
                 self._refuse("FREQUENCY_CAP", cap.name or "", f"{cap.limit} a {cap.period}", until)
             else:
                 self._step("CAP_OPEN", cap.name or "", after=f"{len(others)} near, {cap.limit} a {cap.period}")
 
-    def _counted(self, cap: FrequencyCap) -> list[Contact]:
-        """The contacts that the cap counts, beside the one that is asked for."""
+    def _counted(self, cap: FrequencyCap, medium: Medium | None) -> list[Contact]:
+        """The contacts that the cap counts, beside the one that is asked for: the customer's, and whoever's by the same
+        medium. Whose telephone rings for two customers hears it as often as whose rings for one."""
         transactional = () if cap.purpose else self._rules.transactional
         return [
             one
@@ -269,12 +275,15 @@ class _Judge:
             if (not cap.channel or one.channel in cap.channel)
             and (not cap.purpose or one.purpose in cap.purpose)
             and one.purpose not in transactional
+            and (one.medium is None or (medium is not None and one.medium == medium.value))
             and (one.expires_at is None or one.expires_at > self._facts.now)
         ]
 
-    def _freed(self, caps: Sequence[FrequencyCap], zones: Sequence[str], at: datetime) -> datetime | None:
+    def _freed(
+        self, caps: Sequence[FrequencyCap], medium: Medium | None, zones: Sequence[str], at: datetime
+    ) -> datetime | None:
         """The first instant from one on at which none of the caps is full, if nobody is contacted until then."""
-        counted = [(cap, self._counted(cap)) for cap in caps]
+        counted = [(cap, self._counted(cap, medium)) for cap in caps]
         found = set()
         for cap, others in counted:
             period = cap.period or CapPeriod.DAY
@@ -291,6 +300,7 @@ class _Judge:
         quiet: Sequence[QuietHours],
         best: tuple[LocalInterval, ...],
         caps: Sequence[FrequencyCap],
+        medium: Medium | None,
         zones: Sequence[str],
     ) -> datetime | None:
         """When hours and caps are no longer in the way; None: they aren't now, or there is no such time."""
@@ -303,7 +313,7 @@ class _Judge:
         at: datetime | None = self._at
         for _ in range(_TURNS):
             opened = hours.first(open_at, at, self._changes(quiet, best, zones, at)) if at is not None else None
-            at = self._freed(caps, zones, opened) if opened is not None else None
+            at = self._freed(caps, medium, zones, opened) if opened is not None else None
             if at is None or at == opened:
                 return at
         return None

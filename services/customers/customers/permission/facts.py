@@ -62,6 +62,8 @@ class Contact:
     channel: str
     purpose: str
     expires_at: datetime | None = None
+    # By which it was made, when it was made to somebody else who has this medium too.
+    medium: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,8 +28,9 @@ Named = (
 class Points:
     """What can be done with the media of a customer or party."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, region_of: Callable[[str], str]) -> None:
         self._database = database
+        self._region_of = region_of
 
     def listed(self, request: permission_pb2.ListContactPointsRequest) -> permission_pb2.ListContactPointsResponse:
         """Those that are listed, and those of which something was said. Raises NotFound."""
@@ -81,8 +82,8 @@ class Points:
             same = reading.locked(unit, request.owner_id)
             owners = reading.owners(unit, same.owners).owners
             asked = _owner(owners, same, request.owner_id)
-            value = media.normalised(kind, request.value, region_of(unit, asked.branch, unit.at)).value
-            owner = self._lister(unit, asked, owners, kind, value)
+            value = media.normalised(kind, request.value, self._region_of(asked.branch)).value
+            owner = self._lister(asked, owners, kind, value, unit.at)
             id_ = point_id(owner.branch, owner.id, kind, value)
             point = unit.find(ContactPoint, id_)
             if point is None:
@@ -98,21 +99,19 @@ class Points:
 
         return self._database.transact(request, permission_pb2.ContactPoint, work)
 
-    def _lister(self, unit: Unit, asked: Owner, owners: Sequence[Owner], kind: MediumKind, value: str) -> Owner:
+    def _lister(self, asked: Owner, owners: Sequence[Owner], kind: MediumKind, value: str, at: datetime) -> Owner:
         """Of whom something is said: of who was asked for, unless only another of the same customer lists it."""
-        region = region_of(unit, asked.branch, unit.at)
-        listing = {
-            one.owner_id for one in media.listed(owners, region, unit.at) if (one.kind, one.value) == (kind, value)
-        }
+        region = self._region_of(asked.branch)
+        listing = {one.owner_id for one in media.listed(owners, region, at) if (one.kind, one.value) == (kind, value)}
         if asked.id in listing or not listing:
             return asked
         return next(owner for owner in owners if owner.id in listing)
 
     def _items(self, unit: Unit, branch: str, known: reading.Known) -> list[permission_pb2.ContactPoint]:
         owners, points = known.owners, known.points
-        named = list(media.listed(owners, region_of(unit, branch, unit.at), unit.at))
+        named = list(media.listed(owners, self._region_of(branch), unit.at))
         values = {one.value for one in named} | {point.value for point in points}
-        _, absent = reading.of_values(unit, branch, values, unit.at)
+        absent = reading.of_values(unit, branch, values, unit.at).missing
         folded = {(one.kind, one.value): one for one in media.media(named, points, absent, {})}
         branches = {owner.id: owner.branch for owner in owners}
         full = {
@@ -173,15 +172,9 @@ def _owner(owners: Sequence[Owner], same: reading.Same, id_: str) -> Owner:
     raise missing(Customer, id_)
 
 
-def region_of(unit: Unit, branch: str, at: datetime) -> str | None:
-    """The country of numbers without one; None: the branch has no policy."""
-    policy = store.policy_in_force(unit, branch, at)
-    return policy.region if policy is not None else None
-
-
-def number_of(unit: Unit, branch: str, text: str) -> str:
+def number_of(text: str, region: str) -> str:
     """A number in E.164. Raises InvalidArgument."""
-    found = media.normalised(MediumKind.PHONE, text, region_of(unit, branch, unit.at))
+    found = media.normalised(MediumKind.PHONE, text, region)
     if not found.well_formed:
         raise InvalidArgument(
             "MALFORMED_NUMBER", "it isn't a telephone number", violations=[Violation("number", "not a number")]

@@ -26,7 +26,6 @@ class PermissionPolicy(Aggregate):
     name: str | None = None
     version: int | None = None
     effective_from: datetime | None = None
-    region: str | None = None
     time_zone: tuple[str, ...] = ()
     region_zone: tuple[RegionZone, ...] = ()
     channel: tuple[ChannelRule, ...] = ()
@@ -56,7 +55,6 @@ class PermissionPolicy(Aggregate):
         return PolicyTerms(
             id=self.id,
             version=self.version or 0,
-            region=self.region or "",
             time_zone=self.time_zone,
             region_zone=self.region_zone,
             channel=self.channel,
@@ -67,7 +65,7 @@ class PermissionPolicy(Aggregate):
         )
 
     def _check(self) -> None:
-        refuse(required(region=self.region, time_zone=self.time_zone, channel=self.channel, purpose=self.purpose))
+        refuse(required(time_zone=self.time_zone, channel=self.channel, purpose=self.purpose))
         refuse(self._contradictions(), "CONTRADICTION")
 
     def _contradictions(self) -> Iterator[Violation]:
@@ -139,7 +137,6 @@ class PolicyTerms:
 
     id: str
     version: int
-    region: str
     time_zone: tuple[str, ...]
     region_zone: tuple[RegionZone, ...]
     channel: tuple[ChannelRule, ...]

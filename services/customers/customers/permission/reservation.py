@@ -3,9 +3,10 @@
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from chassis import convert
@@ -43,9 +44,12 @@ class _Wanted:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """A decision, and what it was taken by."""
+    """A decision, what it was taken by, when, and for when."""
 
+    customer: str
     branch: str
+    now: datetime
+    at: datetime
     terms: PolicyTerms | None
     decision: Decision
     receipt: DecisionReceipt
@@ -54,8 +58,9 @@ class _Judged:
 class Reservations:
     """What ReserveContact, SpendContact and ReleaseContact do."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, region_of: Callable[[str], str]) -> None:
         self._database = database
+        self._region_of = region_of
         # The oldest goes first.
         self._terms: OrderedDict[reading.InForce, PolicyTerms] = OrderedDict()
 
@@ -65,27 +70,23 @@ class Reservations:
         refuse(required(**named))
 
         def work(unit: Unit) -> permission_pb2.ReserveContactResponse:
-            same = reading.locked(unit, request.customer_id)
-            # Not the transaction's beginning: the lock may have been waited for.
-            now = self._database.clock.now()
-            at = _instant(request, now)
             principal = unit.call.principal
             wanted = _Wanted(
                 request.channel, request.purpose, sorted(principal.roles), bool(request.reason.strip()), request.medium
             )
-            judged = self._judge(unit, same, wanted, at, now)
-            answer = judged.decision
+            judged = self._judge(unit, request.customer_id, wanted, partial(_instant, request))
+            answer, at = judged.decision, judged.at
             token = secrets.token_urlsafe(24) if answer.allowed else ""
             decision = ContactDecision(
                 id=new_id(),
                 branch=judged.branch,
-                customer_id=same.customers[0],
+                customer_id=judged.customer,
                 channel=request.channel,
                 purpose=request.purpose,
                 state=DecisionState.RESERVED if answer.allowed else DecisionState.REFUSED,
                 requested_by=principal.on_behalf_of or principal.subject,
                 reason=request.reason or None,
-                decided_at=now,
+                decided_at=judged.now,
                 contact_at=at,
                 refusal=answer.refusals,
                 policy_id=judged.terms.id if judged.terms is not None else None,
@@ -109,9 +110,8 @@ class Reservations:
         """
 
         def work(unit: Unit) -> permission_pb2.SpendContactResponse:
-            decision, same = self._locked(unit, request.token)
-            now = self._database.clock.now()
-            decision.require_open(now)
+            decision = self._decision(unit, request.token)
+            decision.require_open(self._database.clock.now())
             assert decision.receipt is not None
             before = engine.read(decision.receipt).facts
             wanted = _Wanted(
@@ -122,7 +122,10 @@ class Reservations:
                 decision.medium_value or "",
                 decision.id,
             )
-            judged = self._judge(unit, same, wanted, now, now)
+            # Two who spend the same meet at the decision itself: the second finds that it has moved on.
+            judged = self._judge(unit, decision.customer_id, wanted, lambda now: now)
+            now = judged.now
+            decision.require_open(now)
             if judged.decision.allowed:
                 decision.spend(judged.receipt, now)
             else:
@@ -139,7 +142,7 @@ class Reservations:
         """The contact doesn't take place. Raises NotFound, FailedPrecondition ALREADY_SPENT."""
 
         def work(unit: Unit) -> permission_pb2.ContactDecision:
-            decision, _ = self._locked(unit, request.token)
+            decision = self._decision(unit, request.token)
             decision.release(self._database.clock.now())
             unit.flush()
             return _message(decision)
@@ -148,46 +151,35 @@ class Reservations:
 
     # --- what they share ---
 
-    def _locked(self, unit: Unit, token: str) -> tuple[ContactDecision, reading.Same]:
-        """The decision of a token, when nobody else decides about its customer."""
+    def _decision(self, unit: Unit, token: str) -> ContactDecision:
+        """The decision of a token. Raises NotFound."""
         found = store.decision_of(unit, _hash(token)) if token else None
         if found is None:
             raise NotFound("TOKEN_UNKNOWN", "there is no such token")
-        id_, customer_id = found
-        same = reading.locked(unit, customer_id)
-        return unit.get(ContactDecision, id_), same
+        return found
 
-    def _judge(self, unit: Unit, same: reading.Same, wanted: _Wanted, at: datetime, now: datetime) -> _Judged:
-        known = reading.known(unit, reading.Question(same, wanted.channel, wanted.purpose, at, now, wanted.own))
-        branch = next((owner.branch for owner in known.owners if owner.id == same.customers[0]), None)
+    def _judge(self, unit: Unit, customer_id: str, wanted: _Wanted, instant: Callable[[datetime], datetime]) -> _Judged:
+        """What may be done at the instant that is made of now, when nobody else decides about the customer, or about
+        whoever shares a medium with him."""
+        asked = self._database.clock.now()
+        question = reading.Question(customer_id, wanted.channel, wanted.purpose, instant(asked), asked, wanted.own)
+        known = reading.known(unit, question)
+        branch = next((owner.branch for owner in known.owners if owner.id == known.customers[0]), None)
         if branch is None:
-            raise missing(Customer, same.customers[0])
-        terms = self._policy(unit, known.policy)
-        rules = terms.rules(wanted.channel, wanted.purpose) if terms is not None else Rules()
-        facts = self._facts(unit, branch, same, known, wanted, terms, rules, at, now)
-        decision, receipt = engine.decide(facts, rules, at)
-        return _Judged(branch, terms, decision, receipt)
-
-    def _facts(
-        self,
-        unit: Unit,
-        branch: str,
-        same: reading.Same,
-        known: reading.Known,
-        wanted: _Wanted,
-        terms: PolicyTerms | None,
-        rules: Rules,
-        at: datetime,
-        now: datetime,
-    ) -> Facts:
-        region = terms.region if terms is not None else None
-        named = list(media.listed(known.owners, region, at))
+            raise missing(Customer, known.customers[0])
+        region = self._region_of(branch)
+        named = list(media.listed(known.owners, region, question.at))
         values = {one.value for one in named} | {point.value for point in known.points}
-        blocked, absent = reading.of_values(unit, branch, values, at)
+        shared = reading.shared(unit, branch, values, question, known.customers)
+        # Not the transaction's beginning: the locks may have been waited for.
+        now = self._database.clock.now()
+        at = instant(now)
+        terms = self._policy(unit, next((one for one in known.policies if one.effective_from <= at), None))
+        rules = terms.rules(wanted.channel, wanted.purpose) if terms is not None else Rules()
         zones, zones_by = media.zones(known.owners, terms.region_zone if terms is not None else ())
         kind = rules.channel.kind if rules.channel is not None else None
-        return Facts(
-            customer=same.customers[0],
+        facts = Facts(
+            customer=known.customers[0],
             channel=wanted.channel,
             purpose=wanted.purpose,
             medium=media.normalised(kind, wanted.medium, region).value if kind and wanted.medium else wanted.medium,
@@ -196,19 +188,21 @@ class Reservations:
             now=now,
             zones=zones,
             zones_by=zones_by,
-            media=media.media(named, known.points, absent, blocked),
+            media=media.media(named, known.points, shared.missing, shared.blocked),
             consents=known.consents,
             opt_outs=known.opt_outs,
             do_not_call=known.do_not_call[0].id if known.do_not_call else None,
-            contacts=known.contacts,
+            contacts=(*known.contacts, *shared.contacts),
         )
+        decision, receipt = engine.decide(facts, rules, at)
+        return _Judged(known.customers[0], branch, now, at, terms, decision, receipt)
 
-    def _policy(self, unit: Unit, found: Sequence[reading.InForce]) -> PolicyTerms | None:
-        if not found:
+    def _policy(self, unit: Unit, found: reading.InForce | None) -> PolicyTerms | None:
+        if found is None:
             return None
-        terms = self._terms.get(found[0])
+        terms = self._terms.get(found)
         if terms is None:
-            terms = self._terms[found[0]] = unit.get(PermissionPolicy, found[0].id).terms()
+            terms = self._terms[found] = unit.get(PermissionPolicy, found.id).terms()
             while len(self._terms) > _KEPT:
                 self._terms.popitem(last=False)
         return terms

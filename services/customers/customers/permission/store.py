@@ -1,7 +1,6 @@
 """Tables of permissions, and what is read of them for a decision."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -74,6 +73,13 @@ contact_decision = aggregate_table(
         "contact_at",
         postgresql_where=sa.text("state IN ('reserved', 'spent')"),
     ),
+    # Whoever else is contacted by the same medium.
+    sa.Index(
+        "contact_decision_media",
+        "medium_value",
+        "contact_at",
+        postgresql_where=sa.text("state IN ('reserved', 'spent') AND medium_value IS NOT NULL"),
+    ),
     sa.Index("contact_decision_token_hash", "token_hash", unique=True),
 )
 
@@ -118,13 +124,9 @@ def registry(unit: Unit, branch: str, name: str) -> DoNotCallRegistry | None:
     return next(iter(unit.load(DoNotCallRegistry, "branch = %(branch)s AND name = %(name)s", parameters)), None)
 
 
-def decision_of(unit: Unit, token_hash: str) -> tuple[str, str] | None:
-    """Id and customer of the decision that a token belongs to."""
-    row = unit.cursor().execute(
-        "SELECT id, customer_id FROM contact_decision WHERE token_hash = %(hash)s", {"hash": token_hash}
-    )
-    found = row.fetchone()
-    return (found[0], found[1]) if found is not None else None
+def decision_of(unit: Unit, token_hash: str) -> ContactDecision | None:
+    """The decision that a token belongs to."""
+    return next(iter(unit.load(ContactDecision, "token_hash = %(hash)s", {"hash": token_hash})), None)
 
 
 def decisions(unit: Unit, ids: Sequence[str], before: str, limit: int) -> list[ContactDecision]:
@@ -152,12 +154,6 @@ def next_version(unit: Unit, branch: str) -> int:
     found = row.fetchone()
     assert found is not None
     return int(found[0])
-
-
-def policy_in_force(unit: Unit, branch: str, at: datetime) -> PermissionPolicy | None:
-    """The policy of a branch at an instant."""
-    condition = "branch = %(branch)s AND effective_from <= %(at)s ORDER BY effective_from DESC, version DESC LIMIT 1"
-    return next(iter(unit.load(PermissionPolicy, condition, {"branch": branch, "at": at})), None)
 
 
 # An edition is taken over beside the one before, which goes when the new one is whole.

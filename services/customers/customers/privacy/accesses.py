@@ -126,8 +126,13 @@ def notes(resources: Mapping[type[Aggregate], Resource], clock: Clock) -> Mappin
     def values(call: calls.Call) -> Sequence[str] | None:
         return _look(call, clock) if _is_person(call) else None
 
+    def statement(message: type[Message]) -> str:
+        # What the row is read with: a column that is reckoned from others isn't.
+        names = [name for name in NAMES if name in message.DESCRIPTOR.fields_by_name]
+        return _NOTE.format(keys=", ".join(f"found.{name}" for name in names))
+
     return {
-        cls: Note(_NOTE.format(keys=", ".join(f"found.{name}" for name in NAMES if name in resource.table.c)), values)
+        cls: Note(statement(resource.message), values)
         for cls, resource in resources.items()
         if holds_personal(resource.message.DESCRIPTOR)
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 from chassis.convert import from_timestamp, to_timestamp
 from chassis.db import Database, Unit
+from chassis.erasures import begin
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
@@ -113,7 +114,7 @@ class Privacy(StandardMethods):
             )
             erasure.begin(persons.needs(unit, person, records), force=request.force, at=unit.at)
             unit.add(erasure)
-            store.remember(unit, erasure, records)
+            begin(unit, erasure.id, erasure.branch, records)
             set_timer(unit, erasure.id, store.ERASE, unit.at, erasure.branch)
             return self._erasures.reply(unit, erasure)
 

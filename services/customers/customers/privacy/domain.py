@@ -33,6 +33,14 @@ class Need:
         return f"{self.kind} {self.id}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErasedRecord:
+    """A record of whichever service, by its type and id."""
+
+    kind: str
+    id: str
+
+
 @dataclass(kw_only=True, eq=False)
 class Erasure(Aggregate):
     """Takes what is personal out of everything that is kept about an individual. It holds ids only, and stays."""
@@ -50,6 +58,8 @@ class Erasure(Aggregate):
     record_count: int | None = None
     event_count: int | None = None
     version_count: int | None = None
+    # What the last step has gone through: its event is how the other services hear of these.
+    record: tuple[ErasedRecord, ...] = ()
 
     def begin(self, needs: Sequence[Need], *, force: bool, at: datetime) -> None:
         """Begins. Raises InvalidArgument REQUIRED without a reason; FailedPrecondition STILL_NEEDED, with a violation
@@ -66,8 +76,9 @@ class Erasure(Aggregate):
         self.state, self.requested_at = ErasureState.IN_PROGRESS, at
         self.record_count = self.event_count = self.version_count = 0
 
-    def count(self, records: int, events: int, versions: int) -> None:
-        """Adds what a step has taken something out of."""
+    def went_through(self, record: Sequence[ErasedRecord], records: int, events: int, versions: int) -> None:
+        """Names what a step has gone through; adds from how much of it something was taken."""
+        self.record = tuple(record)
         self.record_count = (self.record_count or 0) + records
         self.event_count = (self.event_count or 0) + events
         self.version_count = (self.version_count or 0) + versions

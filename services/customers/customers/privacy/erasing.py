@@ -1,14 +1,14 @@
 """How a person is erased: record by record, each in the transaction that says it is done, so that it may be
 interrupted anywhere and begun again."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
 from google.protobuf.message import Message
 
-from chassis.convert import attribute_types, from_message, to_message
 from chassis.db import Unit
-from chassis.personal import holds_personal, marked_personal, nested_personal, redact, redacted
+from chassis.erasures import end, redact_parked, take_out
+from chassis.personal import redacted
 from chassis.timers import TimerHandler, set_timer
 from chassis.types import Aggregate
 from customers.document.contents import sweep_later
@@ -16,7 +16,7 @@ from customers.document.store import used_by
 from customers.party.domain import Referrer
 from customers.party.store import remember as remember_references
 from customers.privacy import store
-from customers.privacy.domain import Erasure, ErasureState
+from customers.privacy.domain import ErasedRecord, Erasure, ErasureState
 from customers.privacy.person import message_class
 from customers.schema import UnderErasure, metadata, rule_under_erasure
 
@@ -39,66 +39,24 @@ def step(erasure_id: str, unit: Unit) -> None:
     for kind, record_id in batch:
         message = message_class(unit, kind)
         if message is not None:
-            aggregates += _aggregate(unit, kind, record_id)
-            events += _events(unit, erasure_id, kind, record_id, message)
+            taken = take_out(unit, erasure_id, kind, record_id, message, changed=partial(_changed, unit))
+            aggregates, events = aggregates + taken.rows, events + taken.events
             versions += _versions(unit, kind, record_id, message)
         _delete(unit, record_id, found.branch)
-    if aggregates or events or versions:
-        found.count(aggregates, events, versions)
-    store.done(unit, [record_id for _, record_id in batch])
+    redact_parked(unit, batch)
+    if batch:
+        record = [ErasedRecord(kind=kind, id=record_id) for kind, record_id in batch]
+        found.went_through(record, aggregates, events, versions)
+    end(unit, batch)
     if len(batch) == BATCH:
         set_timer(unit, erasure_id, store.ERASE, unit.at, found.branch)
     elif found.state is ErasureState.IN_PROGRESS:
         found.complete(unit.at)
 
 
-def _aggregate(unit: Unit, kind: str, id: str) -> int:
-    """The thing as it is now: a change like any other, so that everybody hears of it."""
-    for cls, resource in unit.database.resources.items():
-        if cls.__name__ == kind and holds_personal(resource.message.DESCRIPTOR):
-            aggregate = unit.find(cls, id)
-            if aggregate is not None and redact_aggregate(aggregate, resource.message):
-                if isinstance(aggregate, Referrer):
-                    remember_references(unit, aggregate)
-                # Its event is among those that the log is looked through for.
-                unit.flush()
-                return 1
-    return 0
-
-
-def redact_aggregate(aggregate: Aggregate, message_class: type[Message]) -> bool:
-    """Takes what is personal out of an aggregate, past the rules of changes: a person without a name is none of them.
-    Whether there was anything."""
-    message = to_message(aggregate, message_class)
-    if not redact(message):
-        return False
-    clean = from_message(message, type(aggregate), id=aggregate.id, branch=aggregate.branch)
-    touched = {*marked_personal(message.DESCRIPTOR), *nested_personal(message.DESCRIPTOR)}
-    for name in attribute_types(type(aggregate)):
-        if name in touched and getattr(aggregate, name) != getattr(clean, name):
-            setattr(aggregate, name, getattr(clean, name))
-    return True
-
-
-_EVENTS = "SELECT id, time, data FROM event WHERE aggregate_id = %(id)s AND aggregate_type = %(kind)s"
-_REDACT_EVENTS = "SELECT redact_events(%(erasure)s, %(ids)s, %(times)s, %(data)s)"
-
-
-def _events(unit: Unit, erasure_id: str, kind: str, id: str, message: type[Message]) -> int:
-    """The log's rows, in place: the only change that it ever sees, by a function that knows of the erasure."""
-    with unit.cursor() as cursor:
-        rows = cursor.execute(_EVENTS, {"id": id, "kind": kind}).fetchall()
-        clean = [(row[0], row[1], data) for row in rows if (data := redacted(bytes(row[2]), message)) is not None]
-        if not clean:
-            return 0
-        ids, times, contents = zip(*clean, strict=True)
-        values = {"erasure": erasure_id, "ids": list(ids), "times": list(times), "data": list(contents)}
-        return _number(cursor.execute(_REDACT_EVENTS, values).fetchone())
-
-
-def _number(row: Sequence[Any] | None) -> int:
-    assert row is not None
-    return int(row[0])
+def _changed(unit: Unit, aggregate: Aggregate) -> None:
+    if isinstance(aggregate, Referrer):
+        remember_references(unit, aggregate)
 
 
 _VERSIONS = """

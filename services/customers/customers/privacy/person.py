@@ -106,7 +106,9 @@ def _members(unit: Unit, customers: Iterable[str]) -> tuple[str, ...]:
 
 _ABOUT = """
     WITH item AS (
-        SELECT DISTINCT kind, item_id FROM view_item WHERE subject_id = ANY (%(ids)s)
+        -- An organization that is somebody's household isn't his own.
+        SELECT DISTINCT kind, item_id FROM view_item
+        WHERE subject_id = ANY (%(ids)s) AND (kind <> 'Organization' OR item_id = subject_id)
     )
     SELECT kind, item_id FROM item
     UNION

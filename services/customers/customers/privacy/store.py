@@ -1,12 +1,13 @@
 """Erasures, which records each of them is about, and archives."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from chassis.db import Resource, Unit, aggregate_table
+from chassis.erasures import erasure_table
 from chassis.types import Aggregate
 from customers.privacy.domain import Erasure
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
@@ -24,17 +25,7 @@ erasure = aggregate_table(
 )
 
 # A record that an erasure is about; of those that aren't done yet the next steps take care.
-erased_record = sa.Table(
-    "erased_record",
-    metadata,
-    sa.Column("record_id", sa.Text, primary_key=True),
-    sa.Column("branch", sa.Text, nullable=False),
-    # The type of the aggregate.
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("erasure_id", sa.Text, nullable=False),
-    sa.Column("done", sa.Boolean, nullable=False),
-    sa.Index("erased_record_undone", "erasure_id", postgresql_where=sa.text("NOT done")),
-)
+erased_record = erasure_table(metadata)
 
 person_export = sa.Table(
     "person_export",
@@ -66,34 +57,14 @@ def erasure_of(unit: Unit, party_id: str) -> Erasure | None:
     return next(iter(unit.load(Erasure, "party_id = %(party)s", {"party": party_id})), None)
 
 
-_ADD = """
-    INSERT INTO erased_record (record_id, branch, kind, erasure_id, done)
-    SELECT record.id, %(branch)s, record.kind, %(erasure)s, false
-    FROM unnest(%(ids)s::text[], %(kinds)s::text[]) AS record (id, kind)
-    ON CONFLICT (record_id) DO UPDATE SET done = false
-"""
-
-
-def remember(unit: Unit, found: Erasure, records: Iterable[tuple[str, str]]) -> None:
-    """That the records, each its kind and id, are to be redacted: with the unit's next flush."""
-    kinds, ids = zip(*sorted(set(records)), strict=True)
-    values = {"branch": found.branch, "erasure": found.id, "ids": list(ids), "kinds": list(kinds)}
-    unit.later(_ADD, values)
-
-
 def undone(unit: Unit, erasure_id: str, most: int) -> list[tuple[str, str]]:
     """Kind and id of the next records that are to be redacted; `most` at most."""
     query = """
         SELECT kind, record_id FROM erased_record WHERE erasure_id = %(erasure)s AND NOT done
-        ORDER BY record_id LIMIT %(most)s
+        ORDER BY record_id, kind LIMIT %(most)s
     """
     with unit.cursor() as cursor:
         return cursor.execute(query, {"erasure": erasure_id, "most": most}).fetchall()
-
-
-def done(unit: Unit, record_ids: Sequence[str]) -> None:
-    """That nothing personal is left of the records."""
-    unit.later("UPDATE erased_record SET done = true WHERE record_id = ANY (%(ids)s)", {"ids": list(record_ids)})
 
 
 # --- archives --------------------------------------------------------------------------------------------------------

@@ -156,6 +156,9 @@ class Values(StandardMethods):
         model.check(self._database.clock.now())
         if model.kind is ValueModelKind.CHURN:
             churn = ChurnModel(request.artefact)
+            if not request.probe:
+                why = "without customers that it was tried with nobody knows whether it says the same here"
+                raise InvalidArgument("REQUIRED", why, violations=[Violation("probe", "required")])
             _verify(churn, request.probe)
             model.horizon_days, model.feature = churn.horizon_days, churn.names
         else:
@@ -217,6 +220,22 @@ class Values(StandardMethods):
         with self._database.unit() as unit:
             found, after = examples.page(unit, branch, at, until, request.after, limit)
         return value_pb2.ListChurnExamplesResponse(items=found, next_after=after)
+
+    def ListPurchaseExamples(
+        self, request: value_pb2.ListPurchaseExamplesRequest, context: Any
+    ) -> value_pb2.ListPurchaseExamplesResponse:
+        """What customers without a contract had bought by then, in one currency."""
+        limit = request.limit if request.HasField("limit") else 500
+        wrong = [] if 1 <= limit <= MOST_LISTED else [Violation("limit", f"from 1 to {MOST_LISTED:,}")]
+        if not request.currency:
+            wrong.append(Violation("currency", "required"))
+        if wrong:
+            raise InvalidArgument("INVALID_EXAMPLES", "these examples can't be had", violations=wrong)
+        branch = self._database.branch_for_create(ValueModel, request.branch)
+        with self._database.unit() as unit:
+            at = from_timestamp(request.at) if request.HasField("at") else unit.at
+            found, after = examples.purchases_page(unit, branch, at, request.currency, request.after, limit)
+        return value_pb2.ListPurchaseExamplesResponse(items=found, next_after=after)
 
 
 def _runs_with_counts(unit: Unit, runs: Sequence[ValuationRun]) -> Sequence[value_pb2.ValuationRun]:

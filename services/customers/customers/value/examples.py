@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from chassis.convert import from_message
+from chassis.convert import from_message, to_money
 from chassis.db import Unit
-from chassis.types import Characteristic
+from chassis.types import Characteristic, Money
 from customers.party.domain import Customer
 from customers.value import store
 from customers.value.features import Known, Value, churned, features
+from customers.value.purchase_models import bought
 from svyaz.customers.v1 import value_pb2
 
 
@@ -36,6 +37,28 @@ def page(
             characteristics=next((then[member] for member in group if member in then), ()),
         )
         found.append(value_pb2.ChurnExample(customer_id=survivor, feature=written(features(known, at)), churned=left))
+    return found, ids[-1] if len(ids) == limit else ""
+
+
+def purchases_page(
+    unit: Unit, branch: str, at: datetime, currency: str, after: str, limit: int
+) -> tuple[list[value_pb2.PurchaseExample], str]:
+    """What the next customers have bought who had no running product then, and the id to go on after."""
+    ids = store.next_customers(unit, branch, after, limit)
+    members = store.members_of(unit, ids)
+    everybody = [member for group in members.values() for member in group]
+    lines, products = store.lines_of(unit, everybody), store.products_of(unit, everybody)
+    found = []
+    for survivor, group in members.items():
+        if any(product.running(at) for member in group for product in products.get(member, ())):
+            continue
+        days = bought((line for member in group for line in lines.get(member, ())), currency, at)
+        if days:
+            purchase = [
+                value_pb2.Purchase(day=day.isoformat(), amount=to_money(Money(unit=currency, value=amount)))
+                for day, amount in days.items()
+            ]
+            found.append(value_pb2.PurchaseExample(customer_id=survivor, purchase=purchase))
     return found, ids[-1] if len(ids) == limit else ""
 
 

@@ -1,8 +1,8 @@
 """A registered model of purchases, read from its artefact, and the histories that it is applied to."""
 
 import json
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
 from decimal import Decimal
 
 from chassis.errors import InvalidArgument, Violation
@@ -13,8 +13,21 @@ from customers.value.purchases import PurchaseHistory, PurchaseModel, SpendModel
 FORMAT = 1
 
 
+def bought(lines: Iterable[LedgerLine], unit: str, at: datetime) -> dict[date, Decimal]:
+    """What was paid in a currency on each day up to the instant.
+
+    A day on which billing reports revenue is a purchase, as BG/NBD counts them: several of one day are one. Training
+    and scoring both go by it.
+    """
+    found: dict[date, Decimal] = {}
+    for line in lines:
+        if line.unit == unit and line.revenue_total > 0 and line.period_start <= at.date():
+            found[line.period_start] = found.get(line.period_start, Decimal(0)) + line.revenue_total
+    return dict(sorted(found.items()))
+
+
 class PurchaseModels:
-    """BG/NBD with gamma-gamma, in a unit of so many days."""
+    """BG/NBD with gamma-gamma, in a unit of so many days; what is spent, in one currency."""
 
     def __init__(self, artefact: bytes) -> None:
         """Raises InvalidArgument MALFORMED_MODEL, PARAMETER_OUT_OF_RANGE."""
@@ -23,6 +36,9 @@ class PurchaseModels:
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']}, not {FORMAT}")
             self.unit_days = Decimal(str(content["unit_days"]))
+            self.currency = content["currency"]
+            if not isinstance(self.currency, str) or not self.currency:
+                raise ValueError("it doesn't say in which currency it was learnt")
             self.purchases = PurchaseModel(**{name: float(value) for name, value in content["bg_nbd"].items()})
             self.spend = SpendModel(**{name: float(value) for name, value in content["gamma_gamma"].items()})
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -34,22 +50,22 @@ class PurchaseModels:
         self.spend.check()
 
     def basis(self, lines: Sequence[LedgerLine], at: datetime) -> Purchasing | None:
-        """What a customer's purchases in one currency say; None: he has never bought.
-
-        A day on which billing reports revenue is a purchase, as BG/NBD counts them: several of one day are one.
-        """
-        bought = [line for line in lines if line.revenue_total > 0 and line.period_start <= at.date()]
-        if not bought:
+        """What a customer's purchases say; None: he has never bought, in the model's currency."""
+        days = bought(lines, self.currency, at)
+        if not days:
             return None
-        days = sorted({line.period_start for line in bought})
-        revenue = sum((line.revenue_total for line in bought), start=Decimal(0))
-        margin = sum((line.margin for line in bought), start=Decimal(0))
+        first, last = next(iter(days)), next(reversed(days))
+        revenue = sum(days.values(), start=Decimal(0))
+        margin = sum(
+            (line.margin for line in lines if line.unit == self.currency and line.period_start in days),
+            start=Decimal(0),
+        )
         unit = float(self.unit_days)
         return Purchasing(
             history=PurchaseHistory(
                 frequency=len(days) - 1,
-                recency=(days[-1] - days[0]).days / unit,
-                age=(at.date() - days[0]).days / unit,
+                recency=(last - first).days / unit,
+                age=(at.date() - first).days / unit,
             ),
             model=self.purchases,
             spend=self.spend,

@@ -13,13 +13,13 @@ from chassis.errors import InvalidArgument, PermissionDenied, Violation
 from customers.party.domain import Customer
 from customers.view import store
 from customers.view.heard import heard_again
-from customers.view.sections import BY_NAME, SECTIONS, varint
-from customers.view.store import Item
+from customers.view.sections import BY_NAME, REFERRING, SECTIONS, section_of, varint
+from customers.view.store import Item, Kinds
 from svyaz.customers.v1 import view_pb2, view_pb2_grpc
 
 _CUSTOMER = "Customer"
 # One more than is shown tells that there is more.
-_MOST = max(section.most for section in SECTIONS.values()) + 1
+_KINDS = Kinds(SECTIONS, REFERRING, max(section.most for section in BY_NAME.values()) + 1)
 
 
 # What else is done with an event that is heard once more.
@@ -42,11 +42,11 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
         now = self._database.clock.now()
         if request.HasField("at"):
             return self._then(request, now)
-        found = store.latest(self._database, request.customer_id, SECTIONS, _MOST)
+        found = store.latest(self._database, request.customer_id, _KINDS)
         if not any(item.kind == _CUSTOMER for item in found):
             # So new that its event isn't heard of yet.
             profile = self._database.read(Customer, request.customer_id).SerializeToString()
-            found.append(Item(_CUSTOMER, request.customer_id, False, now, profile))
+            found.append(Item(_CUSTOMER, request.customer_id, False, now, profile, own=True))
         return _view(request.customer_id, now, found)
 
     def _then(self, request: view_pb2.GetCustomer360Request, now: datetime) -> view_pb2.Customer360:
@@ -56,7 +56,7 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
                 "AT_IN_FUTURE", "nobody knows yet what will be", violations=[Violation("at", "in the future")]
             )
         with self._database.unit() as unit:
-            found = store.then(unit, request.customer_id, SECTIONS, _MOST, at, as_known_then=request.as_known_then)
+            found = store.then(unit, request.customer_id, _KINDS, at, as_known_then=request.as_known_then)
         if not any(item.kind == _CUSTOMER for item in found):
             raise missing(Customer, request.customer_id)
         return _view(request.customer_id, at, found)
@@ -74,14 +74,14 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
             forgotten = 0
             if request.HasField("forget_unseen_since"):
                 forgotten = store.forget_unseen(unit, from_timestamp(request.forget_unseen_since))
-            return view_pb2.RebuildCustomer360Response(began_at=to_timestamp(unit.at), forgotten=forgotten)
+            return view_pb2.RebuildCustomer360Response(began_at=to_timestamp(store.began(unit)), forgotten=forgotten)
 
 
 def _view(id: str, at: datetime, found: Iterable[Item]) -> view_pb2.Customer360:
     """The items are messages in their encoding already: what is between them is written, and they aren't read."""
     sections: defaultdict[str, list[Item]] = defaultdict(list)
     for item in found:
-        sections[SECTIONS[item.kind].name].append(item)
+        sections[section_of(item.kind, own=item.own).name].append(item)
     parts: list[bytes] = []
     more = []
     for name, items in sections.items():

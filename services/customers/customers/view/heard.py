@@ -24,7 +24,7 @@ def heard(event: ReceivedEvent, unit: Unit) -> None:
         since=section.since(message),
         open=section.open(message),
         deleted=event.type == f"{event.aggregate_type}DeleteEvent",
-        subjects=list(section.subjects(message)),
+        subjects=[*section.subjects(message), *section.shown_to(message)],
         refers=list(section.refers(message)),
         data=event.data,
     )

@@ -10,7 +10,10 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.convert import from_timestamp
+from customers.agreement.domain import AgreementState
 from customers.interaction.domain import InteractionStatus, status_of
+from customers.party.domain import HOUSEHOLD
+from customers.party.states import known
 from svyaz.catalog.v1 import qualification_pb2, recommendation_pb2
 from svyaz.customers.v1 import (
     account_pb2,
@@ -20,6 +23,7 @@ from svyaz.customers.v1 import (
     identity_pb2,
     interaction_pb2,
     loyalty_pb2,
+    matching_pb2,
     party_pb2,
     party_role_pb2,
     permission_pb2,
@@ -37,6 +41,10 @@ def _nothing(_: Any) -> None:
     return None
 
 
+def _none(_: Any) -> Iterable[str]:
+    return ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Section:
     """A field of the view, and how what is in it hangs together with a customer."""
@@ -46,8 +54,10 @@ class Section:
     message: type[Message]
     # The ids of the customers (or of the parties that they are, or of their orders) that it is about.
     subjects: Callable[[Any], Iterable[str]]
+    # The ids of others to whom it is shown, though it isn't theirs: in a field of its own (`section_of`).
+    shown_to: Callable[[Any], Iterable[str]] = _none
     # The ids of further subjects that belong to the same customer.
-    refers: Callable[[Any], Iterable[str]] = lambda message: ()
+    refers: Callable[[Any], Iterable[str]] = _none
     # Since when it is so, if it tells; None: since it was recorded.
     since: Callable[[Any], datetime | None] = _nothing
     # What is still under way comes first.
@@ -96,6 +106,17 @@ def _party(message: Any) -> Iterable[str]:
 
 def _owners(message: Any) -> Iterable[str]:
     return [party.id for party in message.related_party]
+
+
+def _about(document: document_pb2.Document) -> Iterable[str]:
+    """Whoever it is about: also what else a customer has, an agreement say."""
+    yield from _owners(document)
+    yield from (entity.id for entity in document.related_entity)
+
+
+def _members(organization: party_pb2.Organization) -> Iterable[str]:
+    if organization.organization_type.strip().lower() == HOUSEHOLD:
+        yield from _owners(organization)
 
 
 def _at(moment: Timestamp, *, there: bool) -> datetime | None:
@@ -151,8 +172,7 @@ _UNDONE = frozenset({task_pb2.WORK_ITEM_STATE_OPEN, task_pb2.WORK_ITEM_STATE_IN_
 
 # Planned or under way, as TMF683 spells them.
 _AHEAD = frozenset({InteractionStatus.PLANNED, InteractionStatus.OPENED, InteractionStatus.IN_PROGRESS})
-# As TMF651 spells them.
-_PAST = frozenset({"rejected", "terminated", "expired"})
+_PAST = frozenset({AgreementState.REJECTED, AgreementState.TERMINATED, AgreementState.EXPIRED})
 
 # By the type of the aggregate.
 SECTIONS: Mapping[str, Section] = {
@@ -163,7 +183,7 @@ SECTIONS: Mapping[str, Section] = {
         refers=lambda customer: (customer.engaged_party.id,),
     ),
     "Individual": Section(name="individual", message=party_pb2.Individual, subjects=_self),
-    "Organization": Section(name="organization", message=party_pb2.Organization, subjects=_self),
+    "Organization": Section(name="organization", message=party_pb2.Organization, subjects=_self, shown_to=_members),
     "BillingAccount": Section(name="billing_account", message=account_pb2.BillingAccount, subjects=_owners),
     "PartyAccount": Section(name="party_account", message=account_pb2.PartyAccount, subjects=_owners),
     "SettlementAccount": Section(name="settlement_account", message=account_pb2.SettlementAccount, subjects=_owners),
@@ -196,11 +216,17 @@ SECTIONS: Mapping[str, Section] = {
         message=agreement_pb2.Agreement,
         subjects=lambda agreement: [party.id for party in agreement.engaged_party],
         since=_agreed,
-        open=lambda agreement: agreement.status not in _PAST,
+        # So its documents are the customer's.
+        refers=_self,
+        open=lambda agreement: known(AgreementState, agreement.status) not in _PAST,
     ),
-    "Document": Section(name="document", message=document_pb2.Document, subjects=_owners),
+    "Document": Section(name="document", message=document_pb2.Document, subjects=_about),
     "PartyRole": Section(
-        name="party_role", message=party_role_pb2.PartyRole, subjects=lambda role: (role.engaged_party.id,)
+        name="party_role",
+        message=party_role_pb2.PartyRole,
+        subjects=lambda role: (role.engaged_party.id,),
+        # An agreement may engage the role.
+        refers=_self,
     ),
     "PartyInteraction": Section(
         name="party_interaction",
@@ -241,6 +267,12 @@ SECTIONS: Mapping[str, Section] = {
         message=identity_pb2.CustomerMerge,
         subjects=lambda merge: (merge.survivor_id, merge.absorbed_id),
     ),
+    "DuplicateCandidate": Section(
+        name="duplicate_candidate",
+        message=matching_pb2.DuplicateCandidate,
+        subjects=lambda pair: (pair.first_id, pair.second_id),
+        open=lambda pair: pair.state == matching_pb2.DUPLICATE_STATE_OPEN,
+    ),
     "WorkItem": Section(
         name="work_item",
         message=task_pb2.WorkItem,
@@ -280,4 +312,13 @@ SECTIONS: Mapping[str, Section] = {
         most=3,
     ),
 }
-BY_NAME: Mapping[str, Section] = {section.name: section for section in SECTIONS.values()}
+# An organization that is shown to somebody else is a household of his.
+_HOUSEHOLD = Section(name="household", message=party_pb2.Organization, subjects=_members)
+BY_NAME: Mapping[str, Section] = {section.name: section for section in (*SECTIONS.values(), _HOUSEHOLD)}
+# The kinds of which there may be any that belong to the customer's other things.
+REFERRING = frozenset(kind for kind, section in SECTIONS.items() if section.refers is not _none)
+
+
+def section_of(kind: str, *, own: bool) -> Section:
+    """Where a thing of the kind is shown; `own`: to whom it is itself."""
+    return SECTIONS[kind] if own or SECTIONS[kind].shown_to is _none else _HOUSEHOLD

@@ -17,7 +17,7 @@ view_item = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("item_id", sa.Text, primary_key=True),
     sa.Column("version", sa.BigInteger, primary_key=True, autoincrement=False),
-    # The customer (or the party that it is) whom it is about; '': nobody.
+    # The customer (or the party that it is) whom it is about, or to whom it is shown besides; '': nobody.
     sa.Column("subject_id", sa.Text, primary_key=True),
     sa.Column("branch", sa.Text, nullable=False),
     # When the version was recorded, and when the next one was; NULL: it is the latest.
@@ -31,7 +31,7 @@ view_item = sa.Table(
     sa.Column("refers", sa.ARRAY(sa.Text), nullable=False),
     # The entity as its event has it.
     sa.Column("data", sa.LargeBinary, nullable=False),
-    # When it was last heard of: a rebuilding removes what it hasn't met.
+    # When it was last heard of, by the database's clock: a rebuilding removes what it hasn't met.
     sa.Column("seen_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # What is shown first comes first.
     sa.Index(
@@ -90,7 +90,7 @@ _KEEP = """
             ),
             %(recorded_at)s
         ),
-        %(open)s, %(deleted)s, %(refers)s, %(data)s, %(seen_at)s
+        %(open)s, %(deleted)s, %(refers)s, %(data)s, now()
     FROM unnest(%(subjects)s::text[]) AS subject (id)
     ON CONFLICT (kind, item_id, version, subject_id) DO UPDATE SET
         branch = excluded.branch, recorded_at = excluded.recorded_at, replaced_at = excluded.replaced_at,
@@ -122,13 +122,20 @@ def keep(unit: Unit, found: Version, *, epoch_began: bool = False) -> None:
         "subjects": sorted({subject for subject in found.subjects if subject}) or [""],
         "refers": sorted({subject for subject in found.refers if subject}),
         "data": found.data,
-        "seen_at": unit.at,
     }
     if epoch_began:
         unit.later(_FORGET_LOST, values)
     unit.later(_KEEP, values)
     if found.version > 1:
         unit.later(_REPLACE, values)
+
+
+def began(unit: Unit) -> datetime:
+    """The present by which `forget_unseen` goes: replicas have clocks of their own, the database has one."""
+    row = unit.cursor().execute("SELECT now()").fetchone()
+    assert row is not None
+    instant: datetime = row[0]
+    return instant
 
 
 def forget_unseen(unit: Unit, since: datetime) -> int:
@@ -141,12 +148,18 @@ def forget_unseen(unit: Unit, since: datetime) -> int:
 # A usual customer's items are fewer: these are found by one look at one index.
 FEW = 200
 
-# What is about an order is about its customer; of the orders that aren't shown nothing is.
+# What is about the party that the customer is is about him, and what is about something that either of them has (a
+# membership, an agreement); what is about an order too, but nothing of the orders that aren't shown.
 _SUBJECT = """
-    own AS MATERIALIZED (
+    party AS MATERIALIZED (
         SELECT unnest(SAME) AS id
         UNION
-        SELECT unnest(v.refers) FROM view_item v WHERE v.subject_id = ANY (SAME) AND VALID
+        SELECT unnest(v.refers) FROM view_item v WHERE v.subject_id = ANY (SAME) AND v.kind = 'Customer' AND VALID
+    ), own AS MATERIALIZED (
+        SELECT id FROM party
+        UNION
+        SELECT unnest(v.refers) FROM view_item v
+        WHERE v.subject_id = ANY (ARRAY(SELECT id FROM party)) AND v.kind = ANY (REFERRING) AND VALID
     ), subject AS MATERIALIZED (
         SELECT id FROM own
         UNION
@@ -164,7 +177,7 @@ _THEN = """
         OR %(as_known_now)s AND v.version = 1 AND v.recorded_at > %(at)s AND v.since <= %(at)s
     )
 """
-_ITEM = "v.kind, v.item_id, v.open, v.since, v.data"
+_ITEM = "v.kind, v.item_id, v.open, v.since, v.data, v.subject_id = v.item_id"
 _ALL = f"""
     , {_SUBJECT}
     SELECT {_ITEM} FROM view_item v WHERE v.subject_id = ANY (ARRAY(SELECT id FROM subject)) AND VALID
@@ -172,7 +185,7 @@ _ALL = f"""
 """  # noqa: S608 (constants of our own)
 _SOME = f"""
     , {_SUBJECT}
-    SELECT {_ITEM} FROM subject
+    SELECT v.* FROM subject
     CROSS JOIN unnest(KINDS) AS wanted (kind)
     CROSS JOIN LATERAL (
         SELECT {_ITEM} FROM view_item v WHERE v.subject_id = subject.id AND v.kind = wanted.kind AND VALID
@@ -191,36 +204,43 @@ class Item:
     open: bool
     since: datetime
     data: bytes
+    # Whether it is the very thing that was asked about.
+    own: bool = False
 
 
-def latest(database: Database, customer_id: str, kinds: Iterable[str], most: int) -> list[Item]:
-    """What is known now of the customer, under all of its ids; of each kind at least the first `most`, in no order."""
-    rows = database.rows(_filled(_ALL, _LATEST, most).replace("SAME", _MEMBERS), [customer_id])
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """What is looked for: the kinds of things, those of them that belong to the customer's other things, and how many
+    of each at least."""
+
+    every: Iterable[str]
+    referring: Iterable[str]
+    most: int
+
+
+def latest(database: Database, customer_id: str, kinds: Kinds) -> list[Item]:
+    """What is known now of the customer, under all of its ids; of each kind at least the first ones, in no order."""
+    rows = database.rows(_filled(_ALL, _LATEST, kinds).replace("SAME", _MEMBERS), [customer_id])
     if len(rows) > FEW:
-        rows = database.rows(_of_each(_LATEST, kinds, most).replace("SAME", _MEMBERS), [customer_id])
+        rows = database.rows(_filled(_SOME, _LATEST, kinds).replace("SAME", _MEMBERS), [customer_id])
     return _items(rows)
 
 
-def then(
-    unit: Unit, customer_id: str, kinds: Iterable[str], most: int, at: datetime, *, as_known_then: bool
-) -> list[Item]:
+def then(unit: Unit, customer_id: str, kinds: Kinds, at: datetime, *, as_known_then: bool) -> list[Item]:
     """The same as it was at the instant, for the customer as whom the merges of then make him."""
-    query = _of_each(_THEN, kinds, most).replace("SAME", "%(ids)s::text[]").strip().removeprefix(",")
+    query = _filled(_SOME, _THEN, kinds).replace("SAME", "%(ids)s::text[]").strip().removeprefix(",")
     with unit.cursor() as cursor:
         values = {"ids": list(members_at(unit, customer_id, at)), "at": at, "as_known_now": not as_known_then}
         return _items(cursor.execute(f"WITH {query}", values).fetchall())
 
 
-def _of_each(valid: str, kinds: Iterable[str], most: int) -> str:
-    names = "ARRAY[" + ", ".join(f"'{kind}'" for kind in sorted(kinds)) + "]"
-    return _filled(_SOME, valid, most).replace("KINDS", names)
-
-
-def _filled(query: str, valid: str, most: int) -> str:
-    return query.replace("VALID", valid).replace("MOST", str(most))
+def _filled(query: str, valid: str, kinds: Kinds) -> str:
+    for word, names in (("KINDS", kinds.every), ("REFERRING", kinds.referring)):
+        query = query.replace(word, "ARRAY[" + ", ".join(f"'{kind}'" for kind in sorted(names)) + "]")
+    return query.replace("VALID", valid).replace("MOST", str(kinds.most))
 
 
 def _items(rows: Iterable[Sequence[object]]) -> list[Item]:
     """Each once, however many of the subjects it is about."""
-    found = {(row[0], row[1]): row for row in rows}
+    found = {(row[0], row[1], row[5]): row for row in rows}
     return [Item(*row) for row in found.values()]  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from google.protobuf.message import Message
@@ -14,16 +15,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.clients import call
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
+from chassis.erasures import carry_out, erased
 from chassis.errors import NotFound
+from chassis.personal import holds_personal, redact
 from chassis.scalars import encode_json, instant_out
 from chassis.tmfjson import descriptor_of
 from chassis.types import COMMON
 from gateway.hub import store
 from gateway.hub.matching import DIALECT, wanted
 from gateway.resources import RESOURCES, Resource
+from svyaz.customers.v1 import privacy_pb2
 from svyaz.orders.v1 import orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 
+# Of a document whose person was erased.
+_KEPT = ("id", "href", "state", "status", "@type", "@baseType")
 # The streams whose events are told; each service's own.
 SOURCES = ("catalog", "customers", "orders")
 
@@ -43,6 +49,8 @@ class Deliveries:
 
     def __call__(self, event: ReceivedEvent, unit: Unit) -> None:
         """Puts the event into the lanes of the subscriptions that want it."""
+        if event.aggregate_type == "Erasure":
+            _erase(event.message(privacy_pb2.Erasure), unit)
         # Parts of a resource that change by themselves (an order's items) are nobody's resource.
         resource = _BY_MESSAGE.get(event.data_type)
         if resource is None:
@@ -56,6 +64,9 @@ class Deliveries:
         if not wishes:
             return
         message = self._whole(event)
+        if holds_personal(message.DESCRIPTOR) and erased(unit, event.aggregate_type, event.aggregate_id):
+            # It was on its way while its person was erased.
+            redact(message)
         document = DIALECT.resource(message, f"{resource.path(DIALECT.version)}/{event.aggregate_id}")
         # As a receiver would read it: numbers and extensions are text until they are encoded.
         readable = json.loads(encode_json(document), parse_int=Decimal, parse_float=Decimal)
@@ -94,8 +105,28 @@ class Deliveries:
         return list(order.product_order_item)
 
 
+def _erase(erasure: privacy_pb2.Erasure, unit: Unit) -> None:
+    """Nothing that waits tells more of what was erased than that it is there, and what happened to it."""
+    records = [(record.kind, record.id) for record in erasure.record]
+    carry_out(unit, erasure.id, erasure.branch, records)
+    ids = {key for _, key in records}
+    # What is of a customer may wait in the customer's lane.
+    for position, body in store.waiting_for(unit, [*ids, *erasure.subject_id]):
+        envelope = json.loads(body, parse_float=Decimal)
+        of_erased = False
+        # Under whichever name the API has it, some of them twice.
+        for content in (envelope[name] for name in _CONTENTS if name in envelope):
+            for name, document in content.items():
+                if document.get("id") in ids:
+                    content[name] = {key: document[key] for key in _KEPT if key in document}
+                    of_erased = True
+        if of_erased:
+            store.say_less(unit, position, encode_json(envelope))
+
+
 # What TMF666 v4 calls the event's content; all other files, its own v5 too, call it `event`.
 _OTHERWISE: Mapping[str, tuple[str, ...]] = {"accountManagement": ("payload",)}
+_CONTENTS = ("event", *chain.from_iterable(_OTHERWISE.values()))
 
 
 def _envelope(event: ReceivedEvent, resource: Resource, document: dict[str, Any]) -> dict[str, Any]:

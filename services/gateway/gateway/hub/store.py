@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 
 from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
+from chassis.erasures import erasure_table
 from chassis.events import bus_tables
 from chassis.types import Aggregate
 from gateway.hub.domain import Subscription, SubscriptionState
@@ -19,6 +20,7 @@ metadata = sa.MetaData()
 mapper = registry(metadata=metadata)
 log = log_tables(metadata)
 bus = bus_tables(metadata)
+erased_record = erasure_table(metadata)
 
 subscription = aggregate_table(
     metadata, "subscription", Subscription, sa.Index("subscription_api_branch", "api", "branch")
@@ -252,6 +254,29 @@ def failed(unit: Unit, claim: Claim, error: str, not_before: datetime) -> dateti
 def release(unit: Unit, claim: Claim) -> None:
     """Gives the lane back: it is due at once."""
     unit.session.execute(sa.update(lane).where(*_own(claim)).values(not_before=unit.at))
+
+
+# --- erasures --------------------------------------------------------------------------------------------------------
+
+
+# Also what waits for deleted subscriptions, until it is cleared away.
+_WAITING_FOR = """
+    SELECT d.position, d.body FROM (SELECT id FROM subscription UNION SELECT subscription_id FROM forgotten) AS s (id)
+    JOIN delivery d ON d.subscription_id = s.id AND d.key = ANY (%(keys)s)
+"""
+
+
+def waiting_for(unit: Unit, keys: Sequence[str]) -> Sequence[tuple[int, bytes]]:
+    """Position and body of what waits with one of the ordering keys."""
+    with unit.cursor() as cursor:
+        return [(row[0], bytes(row[1])) for row in cursor.execute(_WAITING_FOR, {"keys": list(keys)})]
+
+
+def say_less(unit: Unit, position: int, body: bytes) -> None:
+    """The delivery has another body, if it hasn't been made yet."""
+    unit.later(
+        "UPDATE delivery SET body = %(body)s WHERE position = %(position)s", {"position": position, "body": body}
+    )
 
 
 # --- how many, and too many ------------------------------------------------------------------------------------------

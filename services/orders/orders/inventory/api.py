@@ -1,8 +1,10 @@
 """What the inventory can be asked to do."""
 
+from chassis.aliases import AliasedCollection
 from chassis.db import Database, Unit
 from chassis.errors import InvalidArgument, Violation
-from chassis.resources import Collection, StandardMethods
+from chassis.resources import StandardMethods
+from orders.identity.store import same
 from orders.inventory import store
 from orders.inventory.domain import Product
 from svyaz.orders.v1 import inventory_pb2
@@ -14,10 +16,11 @@ class Inventory(StandardMethods):
     def __init__(self, database: Database) -> None:
         super().__init__(
             inventory_pb2.DESCRIPTOR.services_by_name["InventoryService"],
-            Collection(
+            AliasedCollection(
                 database,
                 Product,
                 inventory_pb2.Product,
+                aliases=same,
                 creating=_check_origin,
                 changed=_check_origin,
                 deleting=lambda unit, product: product.require_deletable(),

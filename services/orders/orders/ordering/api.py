@@ -11,11 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import calls, convert
+from chassis.aliases import AliasedCollection
 from chassis.db import Database, Unit
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
+from orders.identity.store import same
 from orders.inventory.store import with_parts
 from orders.ordering import store
 from orders.ordering.capture import Capture, Captured, Products
@@ -98,10 +100,11 @@ class Orders(StandardMethods):
         self._database = database
         self._capture = capture
         self._coupons = coupons
-        self._orders = Collection(
+        self._orders = AliasedCollection(
             database,
             ProductOrder,
             orders_pb2.ProductOrder,
+            aliases=same,
             deleting=_deleting,
             replies=_replies,
             elsewhere=store.conditions_on_items,

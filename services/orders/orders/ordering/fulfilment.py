@@ -25,6 +25,7 @@ from chassis.timers import cancel_timer, set_timer
 from chassis.types import EntityRef, Note, new_id
 from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
 from orders.billing.store import add_charges
+from orders.identity.store import merges_changed
 from orders.inventory.domain import RECURRING, Product
 from orders.inventory.store import with_parts
 from orders.ordering import store
@@ -264,7 +265,8 @@ class Fulfilment:
             task.move(TaskState.DONE, unit.at)
 
     def customers_changed(self, event: ReceivedEvent, unit: Unit) -> None:
-        """Wakes the orders that wait for a customer or account which exists now."""
+        """Wakes the orders that wait for a customer or account which exists now; remembers who is the same."""
+        merges_changed(event, unit)
         if event.type in ("CustomerCreateEvent", "BillingAccountCreateEvent"):
             for order_id, branch in store.waiting_for(unit, event.aggregate_id):
                 set_timer(unit, order_id, ADVANCE, unit.at, branch)

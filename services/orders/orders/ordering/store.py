@@ -38,7 +38,13 @@ product_order_item = aggregate_table(
     ProductOrderItem,
     sa.Index("product_order_item_product_order_id", "product_order_id", "position"),
 )
-cancel_product_order = aggregate_table(metadata, "cancel_product_order", CancelProductOrder)
+cancel_product_order = aggregate_table(
+    metadata,
+    "cancel_product_order",
+    CancelProductOrder,
+    sa.Column("product_order_id", sa.Text, sa.Computed("product_order ->> 'id'", persisted=True)),
+    sa.Index("cancel_product_order_product_order_id", "product_order_id"),
+)
 
 # What pending orders wait for: the id of a customer or account that doesn't exist yet, or the name of what is absent.
 order_wait = sa.Table(
@@ -74,6 +80,17 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     ProductOrderItem: Resource(orders_pb2.OrderedItem, product_order_item),
     CancelProductOrder: Resource(orders_pb2.CancelProductOrder, cancel_product_order),
 }
+
+
+def cancellations_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:
+    """The ids of all requests to cancel one of the orders."""
+    query = "SELECT id FROM cancel_product_order WHERE product_order_id = ANY (%(orders)s) ORDER BY id"
+    return [row[0] for row in unit.cursor().execute(query, {"orders": list(order_ids)})] if order_ids else []
+
+
+def forget_receipts(unit: Unit, order_ids: Sequence[str]) -> None:
+    """Why these orders cost what they cost isn't known any more: what was asked for is in it. The charges are."""
+    unit.later("DELETE FROM order_receipt WHERE product_order_id = ANY (%(orders)s)", {"orders": list(order_ids)})
 
 
 _WAITS = """

@@ -1,0 +1,16 @@
+"""What was erased of a person."""
+
+from alembic import op
+
+from chassis.erasures import erasure_statements
+
+revision = "hub_0003"
+down_revision = "hub_0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Makes the table of erased records, and lets the log be redacted by it."""
+    for statement in erasure_statements():
+        op.execute(statement)

@@ -1,0 +1,21 @@
+"""What orders does when something happens elsewhere: what customers has erased of a person goes here too."""
+
+from chassis.cloudevents import ReceivedEvent
+from chassis.db import Unit
+from chassis.erasures import carry_out
+from orders.ordering import store
+from orders.ordering.domain import CancelProductOrder
+from svyaz.customers.v1 import privacy_pb2
+
+
+def person_erased(event: ReceivedEvent, unit: Unit) -> None:
+    """Takes what is personal out of orders and products; what they are, cost and have become stays, and so do charges,
+    which hold ids only."""
+    if event.aggregate_type != "Erasure":
+        return
+    erasure = event.message(privacy_pb2.Erasure)
+    records = [(record.kind, record.id) for record in erasure.record]
+    orders = [key for kind, key in records if kind == "ProductOrder"]
+    records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
+    carry_out(unit, erasure.id, erasure.branch, records)
+    store.forget_receipts(unit, orders)
