@@ -122,6 +122,50 @@ def test_a_match_names_its_customers(agent: Caller, people: dict[str, str]) -> N
     assert (match.party_type, match.name, match.branch) == ("Individual", "Юлия Щербакова", "bishkek")
 
 
+def test_who_was_merged_is_shown_once_and_found_by_all_that_is_known(caller_of: Callable[..., Caller]) -> None:
+    agent = caller_of("jalal-abad")
+    ids = []
+    for name, number in (("Гульзат", "+996 700 555001"), ("Gulzat", "+996 700 555002")):
+        one = agent(
+            PARTY + "CreateIndividual",
+            party_pb2.CreateIndividualRequest(individual=person(name, "Мамытова", phone(number))),
+        )
+        customer = customers_pb2.Customer(
+            name=name, engaged_party=values_pb2.RelatedParty(id=one.id, at_referred_type="Individual")
+        )
+        made = agent(CUSTOMER + "CreateCustomer", customers_pb2.CreateCustomerRequest(customer=customer))
+        ids.append((one.id, made.id))
+    (survivor, customer), (absorbed, other) = ids
+    identity = "svyaz.customers.v1.IdentityService/"
+    merge = agent(
+        identity + "MergeCustomers", survivor_id=customer, absorbed_id=other, merge_parties=True, reason="one passport"
+    )
+    for query in ("мамытова", "+996700555002", "Gulzat +996700555001"):
+        (match,) = found(agent, query)
+        assert (match.party_id, match.name) == (survivor, "Гульзат Мамытова")
+        assert [one.id for one in match.customer] == [customer]
+    assert {one.score for one in found(agent, "Gulzat +996700555002")} == {"1.0"}
+    agent(identity + "UnmergeCustomers", merge_id=merge.id, reason="two people")
+    assert {match.party_id for match in found(agent, "мамытова")} == {survivor, absorbed}
+    (match,) = found(agent, "+996700555002")
+    assert [one.id for one in match.customer] == [other]
+
+
+def test_any_two_words_of_a_name_find_it(caller_of: Callable[..., Caller]) -> None:
+    agent = caller_of("chuy")
+    ids = []
+    for middle in ("Петрович", "Олегович"):
+        one = person("Тимур", "Касымов")
+        one.middle_name = middle
+        ids.append(agent(PARTY + "CreateIndividual", party_pb2.CreateIndividualRequest(individual=one)).id)
+    firm = party_pb2.Organization(trading_name="Светлый путь связь")
+    firm = agent(PARTY + "CreateOrganization", party_pb2.CreateOrganizationRequest(organization=firm))
+    for query in ("Timur Petrovich", "Петрович Касымов", "Kasymov Timur Petrovich", "Касымв Петрвич"):
+        assert [match.party_id for match in found(agent, query)][:1] == ids[:1], query
+    assert [match.party_id for match in found(agent, "svyaz svetly")] == [firm.id]
+    assert found(agent, "Timur Petrovich")[0].score == "1.0"
+
+
 def test_each_branch_finds_its_own(caller_of: Callable[..., Caller], people: dict[str, str]) -> None:
     assert [match.party_id for match in found(caller_of("osh"), "Щербакова")] == [people["osh"]]
     both = found(caller_of("osh", "bishkek"), "Щербакова Юлия")

@@ -19,6 +19,8 @@ TOGETHER = ("given", "family", "birth_date", "birth_year", "document", "city", "
 LARGEST_ALONE, LARGEST_TOGETHER = 40, 60
 # A key proposes no more pairs than this for each record: of many records only its smaller blocks.
 MOST_ALONE, MOST_TOGETHER, MOST_SLIPPED = 2.0, 1.0, 2.0
+# Of a small file any number is affordable.
+_FREE = 100_000
 # Those that have a slip in each field agree on none. One slip apart in one of these is enough, as long as few share
 # what is left: of few records a birth date is as good as a document, of a million it isn't.
 SLIPPED = ("document", "phone", "email", "birth_date", "family_name")
@@ -59,9 +61,9 @@ def _keys(records: Records) -> "Iterator[tuple[NDArray[np.int64], int, float]]":
     for name in SLIPPED:
         if records.has(name):
             column = records.columns[name]
-            yield with_slips(column.texts, column.codes), LARGEST_ALONE, MOST_SLIPPED
+            yield with_slips(column.texts, column.codes), LARGEST_ALONE, MOST_SLIPPED + _FREE / max(1, records.size)
     if records.has("given_name") and records.has("family_name"):
-        yield with_slips(*_whole_names(records)), LARGEST_ALONE, MOST_SLIPPED
+        yield with_slips(*_whole_names(records)), LARGEST_ALONE, MOST_SLIPPED + _FREE / max(1, records.size)
 
 
 def _whole_names(records: Records) -> "tuple[Sequence[str], NDArray[np.int32]]":

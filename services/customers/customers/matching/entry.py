@@ -18,7 +18,7 @@ from customers.matching.comparison import COMPARISONS, SWAPPED, UNKNOWN
 from customers.matching.domain import DEFAULT_THRESHOLD, ENTRY, DuplicateCandidate
 from customers.matching.draft import record
 from customers.matching.indexing import LOOK_FOR_DUPLICATES
-from customers.matching.keys import Kind, keys_of
+from customers.matching.keys import Kind, keys_of, name_of, pairs
 from customers.matching.linkage import Linked, Model, score
 from customers.matching.model import DEFAULT, read
 from customers.matching.phones import BranchRegions
@@ -69,7 +69,9 @@ class Entries:
     def like(self, unit: Unit, individual: Individual, branch: str) -> list[Likely]:
         """Those of the branch who may be the individual (who needn't be saved), the most probable first."""
         region = self._regions.region(branch)
-        keys = [one for one in keys_of(individual, region).key if one[0] is not Kind.NAME]
+        # Many are called by one given and middle name.
+        names = {(Kind.PAIR, value) for value in pairs(*name_of(individual))}
+        keys = [one for one in keys_of(individual, region).key if one[0] not in (Kind.NAME, Kind.PAIR) or one in names]
         found = store.look_up(unit, keys, [branch], _MOST_OF_A_KEY)
         # One telephone or document says more than a day that many are born on.
         ranked = sorted(found, key=lambda one: (one[0] in (Kind.BIRTH_DATE, Kind.PAIR), one[3]))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from itertools import combinations
 
 from chassis.types import ContactMedium
 from customers.matching import identifiers, phones
@@ -16,6 +17,8 @@ LONGEST = 24
 SHORTEST_PART = 3
 # From so many on, a slip in it is forgiven; in shorter ones everything would be near everything.
 SHORTEST_WITH_SLIP = 4
+# Of so many words of all names each two are a key.
+MOST_PAIRED = 6
 # The years in which somebody alive may be born; telling days from other numbers.
 FIRST_YEAR = 1880
 
@@ -27,7 +30,7 @@ class Kind(IntEnum):
     EMAIL = 2
     DOCUMENT = 3
     NAME = 4
-    # Two words of a person's name by their sound, whichever comes first.
+    # Two words of a party's names by their sound, whichever comes first.
     PAIR = 5
     BIRTH_DATE = 6
 
@@ -61,14 +64,14 @@ def _found(party: Referrer, region: str) -> Iterator[tuple[Kind, str | None]]:
         media = party.contact_medium
         yield from _documents(one.identification_id for one in party.individual_identification)
         yield from _birth(party.birth_date)
-        given, family = name_of(party)
-        yield from ((Kind.PAIR, value) for value in pairs(given, family))
     elif isinstance(party, Organization):
         media = party.contact_medium
         yield from _documents(one.identification_id for one in party.organization_identification)
     elif isinstance(party, Customer):
         media = party.contact_medium
-    for name in names_of(party):
+    names = names_of(party)
+    yield from ((Kind.PAIR, value) for value in _pairs_among(names))
+    for name in names:
         yield from ((Kind.NAME, spelled[:LONGEST]) for word in words(name) for spelled in spellings(word))
     for medium in media:
         where = medium.characteristic
@@ -120,7 +123,19 @@ def pairs(given: str, family: str) -> Iterator[str]:
     ones = [heard for word in words(given) for heard in sounds(word)]
     others = [heard for word in words(family) for heard in sounds(word)]
     for one in ones:
-        yield from (" ".join(sorted((one[:LONGEST], other[:LONGEST]))) for other in others)
+        yield from (pair_of(one, other) for other in others)
+
+
+def _pairs_among(names: Iterable[str]) -> Iterator[str]:
+    """The keys of each two words of the first few, whichever of the names they are of."""
+    found = list(dict.fromkeys(word for name in names for word in words(name) if spelling(word)))[:MOST_PAIRED]
+    for one, other in combinations(found, 2):
+        yield from pairs(one, other)
+
+
+def pair_of(one: str, other: str) -> str:
+    """The key of two sounds."""
+    return " ".join(sorted((one[:LONGEST], other[:LONGEST])))
 
 
 # --- the words that are there ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from customers.matching.blocking import candidates
 from customers.matching.comparison import COMPARISONS, SWAPPED, UNKNOWN, Levels, Pairs, compare
 from customers.matching.records import MISSING, Records
 
-REVISION = "1"
+REVISION = "2"
 Weights = NDArray[np.float64]
 
 # What is drawn by lot to learn how often different persons are alike.

@@ -146,27 +146,34 @@ def forget(unit: Unit, source_id: str) -> None:
 # How many parties of one key are looked at; who asks for a very frequent one alone is told that there are more.
 MOST_OF_A_KEY = 200
 MOST_WORDS = 40
-# How many of those who have a frequent word are put beside those who have another.
-MOST_OF_A_WORD = 40_000
+# Rows of one key and party: its own, and those of its customers. What is read of a key is bounded by this, not by how
+# many have it.
+_ROWS_OF_A_PARTY = 3
+# How many of those who have two frequent words are put beside those who have two others.
+MOST_OF_A_PAIR = 5_000
 
 _LOOK_UP = """
     SELECT wanted.kind, wanted.value, found.branch, found.party_id
     FROM unnest(%(kinds)s::smallint[], %(values)s::text[]) AS wanted (kind, value)
     CROSS JOIN LATERAL (
-        SELECT DISTINCT branch, party_id FROM party_key
-        WHERE party_key.value = wanted.value AND party_key.kind = wanted.kind AND {branches}
+        SELECT DISTINCT branch, party_id FROM (
+            SELECT branch, party_id FROM party_key
+            WHERE party_key.value = wanted.value AND party_key.kind = wanted.kind AND {branches}
+            LIMIT %(most)s * %(rows)s
+        ) AS entry
         LIMIT %(most)s
     ) AS found
+    LIMIT %(in_all)s
 """
 _BOTH = """
     SELECT DISTINCT branch, party_id FROM (
         SELECT branch, party_id FROM party_key
-        WHERE value = ANY (%(one)s) AND kind = %(name)s AND {branches} LIMIT %(most_each)s
+        WHERE value = ANY (%(one)s) AND kind = %(pair)s AND {branches} LIMIT %(most_each)s
     ) AS one
     INTERSECT
     SELECT branch, party_id FROM (
         SELECT branch, party_id FROM party_key
-        WHERE value = ANY (%(other)s) AND kind = %(name)s AND {branches} LIMIT %(most_each)s
+        WHERE value = ANY (%(other)s) AND kind = %(pair)s AND {branches} LIMIT %(most_each)s
     ) AS other
     LIMIT %(most)s
 """
@@ -183,9 +190,15 @@ def _narrowed(statement: str, branches: Sequence[str] | None) -> str:
 
 
 def look_up(
-    unit: Unit, keys: Sequence[tuple[Kind, str]], branches: Sequence[str] | None, most: int = MOST_OF_A_KEY
+    unit: Unit,
+    keys: Sequence[tuple[Kind, str]],
+    branches: Sequence[str] | None,
+    most: int = MOST_OF_A_KEY,
+    *,
+    in_all: int | None = None,
 ) -> list[tuple[Kind, str, str, str]]:
-    """(kind, value, branch, party id) of those who have one of the keys, of each key at most so many."""
+    """(kind, value, branch, party id) of those who have one of the keys, of each key at most so many; the first keys
+    first, where there are more than so many `in_all`."""
     if not keys:
         return []
     with unit.cursor() as cursor:
@@ -196,6 +209,8 @@ def look_up(
                 "values": [value for _, value in keys],
                 "branches": list(branches or ()),
                 "most": most,
+                "rows": _ROWS_OF_A_PARTY,
+                "in_all": in_all,
             },
         ).fetchall()
     return [(Kind(kind), value, branch, party) for kind, value, branch, party in rows]
@@ -204,16 +219,16 @@ def look_up(
 def with_both(
     unit: Unit, one: Sequence[str], other: Sequence[str], branches: Sequence[str] | None, most: int = MOST_OF_A_KEY
 ) -> list[tuple[str, str]]:
-    """(branch, party id) of those whose names have a word of each."""
+    """(branch, party id) of those whose names have a pair of words of each."""
     with unit.cursor() as cursor:
         return cursor.execute(
             _narrowed(_BOTH, branches),
             {
                 "one": list(one),
                 "other": list(other),
-                "name": int(Kind.NAME),
+                "pair": int(Kind.PAIR),
                 "branches": list(branches or ()),
-                "most_each": MOST_OF_A_WORD,
+                "most_each": MOST_OF_A_PAIR,
                 "most": most,
             },
         ).fetchall()
