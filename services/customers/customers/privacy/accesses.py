@@ -127,7 +127,10 @@ def notes(resources: Mapping[type[Aggregate], Resource], clock: Clock) -> Mappin
         return _look(call, clock) if _is_person(call) else None
 
     return {
-        cls: Note(_NOTE.format(keys=", ".join(f"found.{name}" for name in NAMES if name in resource.table.c)), values)
+        cls: Note(
+            _NOTE.format(keys=", ".join(_named(resource.table.c[name]) for name in NAMES if name in resource.table.c)),
+            values,
+        )
         for cls, resource in resources.items()
         if holds_personal(resource.message.DESCRIPTOR)
     }
@@ -157,3 +160,8 @@ def of_records(unit: Unit, records: Sequence[str], before: datetime, limit: int)
 def forget(unit: Unit, before: datetime, batch: int) -> int:
     """Removes at most `batch` entries from before the instant; how many these were."""
     return unit.cursor().execute(_FORGET, {"before": before, "batch": batch}).rowcount
+
+
+def _named(column: "sa.Column[Any]") -> str:
+    """How the row that is shown names somebody: what the database computes isn't in it, but what it computes it from."""
+    return f"found.{column.name}" if column.computed is None else f"({column.computed.sqltext})"
