@@ -162,6 +162,10 @@ def forget(unit: Unit, before: datetime, batch: int) -> int:
     return unit.cursor().execute(_FORGET, {"before": before, "batch": batch}).rowcount
 
 
+def _naming(resource: Resource) -> Sequence["sa.Column[Any]"]:
+    return [resource.table.c[name] for name in NAMES if name in resource.table.c]
+
+
 def _named(column: "sa.Column[Any]") -> str:
-    """How the row that is shown names somebody: what the database computes isn't in it, but what it computes it from."""
+    """How the row that is shown names somebody: it hasn't what the database computes, but what that is computed from."""
     return f"found.{column.name}" if column.computed is None else f"({column.computed.sqltext})"
