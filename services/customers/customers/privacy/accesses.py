@@ -167,5 +167,5 @@ def _naming(resource: Resource) -> Sequence["sa.Column[Any]"]:
 
 
 def _named(column: "sa.Column[Any]") -> str:
-    """How the row that is shown names somebody: it hasn't what the database computes, but what that is computed from."""
+    """How the row that is shown names somebody: it hasn't what the database computes, but what it is computed from."""
     return f"found.{column.name}" if column.computed is None else f"({column.computed.sqltext})"
