@@ -50,7 +50,7 @@ def paste(platform: RunningPlatform, commands: list[str]) -> list[str]:
 
 def test_what_the_readme_shows_is_what_a_newcomer_gets(tmp_path: Path) -> None:
     examples = stories()
-    assert sum(bool(output) for _, output in examples) == 6
+    assert sum(bool(output) for _, output in examples) == 9
     with running_platform(tmp_path, demo=True) as platform:
         outputs = paste(platform, [commands for commands, _ in examples])
     for (commands, shown), printed in zip(examples, outputs, strict=True):

@@ -63,9 +63,8 @@ class Match:
 
     @property
     def name(self) -> str:
-        """What it is called."""
-        given, *others = self.names
-        return " ".join(dict.fromkeys((given, *others)))
+        """What it is called, each word once: the names in one field are mostly those of the others."""
+        return " ".join(dict.fromkeys(word for name in self.names for word in name.split()))
 
 
 @dataclass(slots=True)
