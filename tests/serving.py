@@ -19,60 +19,11 @@ from chassis.config import Settings
 from chassis.db import Database
 from chassis.server import BeforeAnswer, Registration, Server
 from chassis.zones import BranchZones
-from customers import store
-from customers.account.api import Accounts
-from customers.agreement import store as agreements
-from customers.agreement.api import Agreements
 from customers.agreement.deadlines import Deadlines
-from customers.document.api import Documents
-from customers.document.contents import Contents
 from customers.document.objects import DiskObjects
-from customers.identity.api import Identities
-from customers.identity.collection import MembersCollection, MergedCollection
-from customers.importing.api import Imports
-from customers.interaction.api import Interactions
-from customers.interaction.handover import HandingOver
-from customers.interaction.ownership_api import Responsibilities
-from customers.interaction.store import Timeline
-from customers.loyalty.api import Loyalty
 from customers.loyalty.books import Books
-from customers.loyalty.program_api import LoyaltyPrograms
-from customers.matching.api import Matching
-from customers.matching.entry import Entries
-from customers.matching.indexing import Indexing
 from customers.matching.phones import BranchRegions
-from customers.ordering.store import ordering_context
-from customers.party.api import Customers, Parties
-from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog, notes
-from customers.privacy.api import Privacy
-from customers.privacy.heard import redact_again
-from customers.privacy.refusing import ErasureWatcher
-from customers.role.api import PartyRoles
-from customers.task.api import Tasks
-from customers.value.api import Values
-from customers.value.events import CustomerWatcher
-from customers.value.runs import revalue
-from customers.view.api import Customers360
-from svyaz.customers.v1 import (
-    account_pb2_grpc,
-    agreement_pb2_grpc,
-    customers_pb2_grpc,
-    document_pb2_grpc,
-    identity_pb2_grpc,
-    import_pb2_grpc,
-    interaction_pb2_grpc,
-    loyalty_pb2_grpc,
-    matching_pb2_grpc,
-    party_pb2_grpc,
-    party_role_pb2_grpc,
-    permission_pb2_grpc,
-    privacy_pb2_grpc,
-    responsibility_pb2_grpc,
-    task_pb2_grpc,
-    value_pb2_grpc,
-    view_pb2_grpc,
-)
+from customers.service import CustomersService, Operator, open_database
 from svyaz_cli.issuer import Issuer
 
 
@@ -131,10 +82,7 @@ def serving(
 
 def customers_database(url: str) -> Database:
     """The customers service's own view of its database."""
-    clock = Clock()
-    return Database(
-        url, clock=clock, metadata=store.metadata, resources=store.RESOURCES, notes=notes(store.RESOURCES, clock)
-    )
+    return open_database(url, Clock())
 
 
 @cache
@@ -145,58 +93,31 @@ def objects() -> DiskObjects:
     return made
 
 
+def operator() -> Operator:
+    """An operator of branches in four cities, who is given notice as by default."""
+    return Operator(
+        regions=BranchRegions.parse("bishkek=KG,osh=KG,moscow=RU"),
+        zones=BranchZones.parse("bishkek=Asia/Bishkek,berlin=Europe/Berlin,havana=America/Havana,*=UTC"),
+        objects=objects(),
+        notices=(90, 60, 30),
+    )
+
+
 def deadlines() -> Deadlines:
-    """Notice as the operator sets it by default, by the clocks of three cities."""
-    zones = BranchZones.parse("bishkek=Asia/Bishkek,berlin=Europe/Berlin,havana=America/Havana,*=UTC")
-    return Deadlines(zones, (90, 60, 30))
+    """Notice by the clocks of these cities."""
+    return Deadlines(operator().zones, operator().notices)
 
 
 def customers_registrations(database: Database) -> list[Registration]:
     """What the customers service answers."""
-    regions = BranchRegions.parse("bishkek=KG,osh=KG,moscow=RU")
-    indexing = Indexing(regions)
-    return [
-        (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
-        (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, deadlines())),
-        (
-            document_pb2_grpc.add_DocumentServiceServicer_to_server,
-            Documents(database, Contents(database, objects())),
-        ),
-        (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
-        (
-            party_pb2_grpc.add_PartyServiceServicer_to_server,
-            Parties(database, MergedCollection, [indexing, ErasureWatcher()]),
-        ),
-        (
-            customers_pb2_grpc.add_CustomerServiceServicer_to_server,
-            Customers(database, ordering_context, MergedCollection, [indexing, CustomerWatcher(), ErasureWatcher()]),
-        ),
-        (identity_pb2_grpc.add_IdentityServiceServicer_to_server, Identities(database, revalue)),
-        (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
-        (
-            account_pb2_grpc.add_AccountServiceServicer_to_server,
-            Accounts(database, MembersCollection, [ErasureWatcher()]),
-        ),
-        (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
-        (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, Entries(regions))),
-        (task_pb2_grpc.add_TaskServiceServicer_to_server, Tasks(database)),
-        (interaction_pb2_grpc.add_InteractionServiceServicer_to_server, Interactions(database, lambda branch: "KG")),
-        (
-            responsibility_pb2_grpc.add_ResponsibilityServiceServicer_to_server,
-            Responsibilities(database, HandingOver(Timeline(lambda branch: "KG"), agreements.hand_over)),
-        ),
-        (permission_pb2_grpc.add_PermissionServiceServicer_to_server, Permissions(database, regions.region)),
-        (privacy_pb2_grpc.add_PrivacyServiceServicer_to_server, Privacy(database)),
-        (loyalty_pb2_grpc.add_LoyaltyServiceServicer_to_server, Loyalty(database, loyalty_books())),
-        (loyalty_pb2_grpc.add_LoyaltyProgramServiceServicer_to_server, LoyaltyPrograms(database)),
-    ]
+    return CustomersService(database, operator()).registrations()
 
 
 def loyalty_books() -> Books:
-    """The ledgers of members, where Bishkek is six hours ahead."""
-    return Books(BranchZones.parse("bishkek=Asia/Bishkek,*=UTC"))
+    """The ledgers of members."""
+    return Books(operator().zones)
 
 
 def customers_before_answer(database: Database) -> BeforeAnswer:
     """What the customers service does before it answers."""
-    return AccessLog(database).of_method
+    return CustomersService(database, operator()).before_answer()
