@@ -35,7 +35,7 @@ def erasure_table(metadata: sa.MetaData) -> sa.Table:
 
 # The service's role may only add to the log. This one change of it, with the owner's rights and under the policies of
 # the caller's branches (which bind the owner too), takes something out of events of records that an erasure is about.
-_REDACT = """
+REDACTING = """
     CREATE FUNCTION redact_events(erasing text, ids text[], times timestamptz[], redacted bytea[]) RETURNS bigint
     LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
         WITH changed AS (
@@ -65,7 +65,7 @@ def erasure_statements() -> Iterator[str]:
     """
     yield "CREATE INDEX erased_record_undone ON erased_record (erasure_id) WHERE NOT done"
     yield from isolate("erased_record")
-    yield _REDACT
+    yield REDACTING
 
 
 _ADD = """

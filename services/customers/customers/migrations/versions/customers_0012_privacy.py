@@ -5,32 +5,12 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
+from chassis.erasures import REDACTING
 
 revision = "customers_0012"
 down_revision = "customers_0011"
 branch_labels = None
 depends_on = None
-
-# The service's role may only add to the log. This one change of it, with the owner's rights and under the policies of
-# the caller's branches (which bind the owner too), takes something out of events of records that an erasure is about.
-_REDACT = """
-    CREATE FUNCTION redact_events(erasing text, ids text[], times timestamptz[], redacted bytea[]) RETURNS bigint
-    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-        WITH changed AS (
-            UPDATE event SET data = clean.data
-            FROM unnest(ids, times, redacted) AS clean (id, time, data)
-            WHERE event.id = clean.id AND event.time = clean.time
-                AND octet_length(clean.data) < octet_length(event.data)
-                AND EXISTS (
-                    SELECT FROM erased_record record
-                    WHERE record.record_id = event.aggregate_id AND record.kind = event.aggregate_type
-                        AND record.branch = event.branch AND record.erasure_id = erasing AND NOT record.done
-                )
-            RETURNING 1
-        )
-        SELECT count(*) FROM changed
-    $$
-"""
 
 
 def upgrade() -> None:
@@ -96,4 +76,4 @@ def upgrade() -> None:
     for table in ("access", "erasure", "erased_record", "person_export"):
         for statement in isolate(table):
             op.execute(statement)
-    op.execute(_REDACT)
+    op.execute(REDACTING)
