@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from datetime import date, timedelta
 
+import psycopg
 import sqlalchemy as sa
 
 from chassis.db import IDEMPOTENCY_DAYS, Database
@@ -23,14 +25,14 @@ _FORGET = sa.text("""
 """)
 
 
-class Upkeep:
-    """Runs at the start and every hour after; any number of replicas may."""
+class Hourly(ABC):
+    """Work that is done at the start and every hour after; any number of replicas may do it. What fails then is logged,
+    and done in an hour."""
 
-    def __init__(self, database: Database, service: str) -> None:
-        self._database = database
-        self._service = service
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._stopping = threading.Event()
-        self._thread = keep_running(self._run, "upkeep")
+        self._thread = keep_running(self._run, name)
 
     def start(self) -> None:
         """Begins; returns at once."""
@@ -46,9 +48,22 @@ class Upkeep:
         while not self._stopping.is_set():
             try:
                 self.once()
-            except (DomainError, sa.exc.SQLAlchemyError) as error:
-                log.warning("upkeep failed", extra={"fields": {"error": str(error)}})
+            except (DomainError, sa.exc.SQLAlchemyError, psycopg.Error) as error:
+                log.warning("hourly work failed", extra={"fields": {"work": self._name, "error": str(error)}})
             self._stopping.wait(INTERVAL_SECONDS)
+
+    @abstractmethod
+    def once(self) -> None:
+        """Does the work."""
+
+
+class Upkeep(Hourly):
+    """What every service's database needs."""
+
+    def __init__(self, database: Database, service: str) -> None:
+        super().__init__("upkeep")
+        self._database = database
+        self._service = service
 
     def once(self) -> None:
         """Makes the partitions of this month and the next, and forgets requests older than seven days."""
