@@ -312,6 +312,12 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListCancelProductOrders": READ_PARTIES,
         "CreateCancelProductOrder": WRITE_PARTIES,
     },
+    "svyaz.orders.v1.ShoppingCartService": {
+        **standard(READ_PARTIES, WRITE_PARTIES, "ShoppingCart/ShoppingCarts"),
+        "GetShoppingCartReceipt": READ_PARTIES,
+        "CheckOutShoppingCart": WRITE_PARTIES,
+        "MergeShoppingCarts": WRITE_PARTIES,
+    },
     "svyaz.orders.v1.InventoryService": standard(READ_PARTIES, WRITE_PARTIES, "Product/Products"),
     "svyaz.orders.v1.BillingService": {
         "ListBillingEvents": READ_BILLING,

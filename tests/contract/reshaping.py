@@ -40,6 +40,11 @@ def _medium(value: dict[str, Json]) -> dict[str, Json]:
     return {**kept, "mediumType": value["@type"], "characteristic": characteristic}
 
 
+def _in_cart(value: dict[str, Json]) -> dict[str, Json]:
+    """What it costs is said by the catalog, whatever a cart's sender says."""
+    return {key: item for key, item in value.items() if key not in ("itemPrice", "itemTotalPrice")}
+
+
 # Attributes of any object: v5's name → v4's name, and how each of its values is reshaped.
 ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]] | None]] = {
     "relatedParty": ("relatedParty", _party),
@@ -47,6 +52,7 @@ ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]]
     "channel": ("channel", _flat("channel")),
     "place": ("place", _flat("place")),
     "contactMedium": ("contactMedium", _medium),
+    "cartItem": ("cartItem", _in_cart),
     "charSpecRelationship": ("productSpecCharRelationship", None),
     "characteristicValueSpecification": ("productSpecCharacteristicValue", None),
     # v4's is one string, v5's a list of objects: the list goes by the name that later versions gave it.

@@ -17,6 +17,7 @@ FILES: Mapping[str, str] = {
     "promotionManagement": "TMF671_Promotion_Management_API_v4.1.0",
     "loyalty": "TMF658-LoyaltyManagement-4.0.0",
     "productOrderingManagement": "TMF622-ProductOrder-v4.0.0",
+    "shoppingCart": "TMF663-ShoppingCart-v4.0.0",
     "customerManagement": "TMF629-Customer-v4.0.0",
     "party": "TMF632-Party-v4.0.0",
     "productInventory": "TMF637-ProductInventory-v4.0.0",

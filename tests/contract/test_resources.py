@@ -38,6 +38,8 @@ PARTICULAR: Mapping[str, Mapping[str, Any]] = {
     "exportJob": dict.fromkeys(("status", "creationDate", "completionDate", "errorLog"))
     | {"contentType": "application/json", "path": "/productOffering", "query": "name=one"},
     "queryProductRecommendation": {"recommendationItem": None, "state": None},
+    # What it costs is the catalog's to say.
+    "shoppingCart": {"cartTotalPrice": None, "validFor": {"endDateTime": "2999-02-03T04:05:06Z"}},
 }
 ANSWERS = {
     "alternateProductOfferingProposal",
@@ -76,6 +78,8 @@ def body_of(api: Api, specs: dict[str, Spec], resource: Resource, salt: str, kin
             }
             for item in body["productOfferingQualificationItem"]
         ]
+    if resource.name == "shoppingCart":
+        body["cartItem"] = [in_cart(item) for item in body["cartItem"]]
     if resource.name == "cancelProductOrder":
         waiting = api.made(PATHS["productOrder"], {"productOrderItem": [{"id": "1", "action": "add"}]})
         body["productOrder"]["id"] = waiting["id"]
@@ -95,6 +99,13 @@ def ordered(api: Api, item: dict[str, Any]) -> dict[str, Any]:
     inner = [ordered(api, part) for part in item.get("productOrderItem", ())]
     changed = item | {"productOffering": {"id": offering}, "state": "acknowledged", "id": offering}
     return changed | ({"productOrderItem": inner} if inner else {})
+
+
+def in_cart(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of a cart, without what it costs; those inside it too."""
+    rest = {key: value for key, value in item.items() if key not in ("itemPrice", "ItemTotalPrice")}
+    inner = [in_cart(part) | {"id": f"in {item['id']}"} for part in item.get("cartItem", ())]
+    return rest | ({"cartItem": inner} if inner else {})
 
 
 def lost(sent: dict[str, Any], got: dict[str, Any]) -> list[str]:

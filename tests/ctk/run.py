@@ -28,6 +28,7 @@ BASE_PATHS = {
     "TMF629": "/tmf-api/customerManagement/v4",
     "TMF632": "/tmf-api/party/v4",
     "TMF637": "/tmf-api/productInventory/v4",
+    "TMF663": "/tmf-api/shoppingCart/v4",
 }
 
 

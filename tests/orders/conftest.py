@@ -31,6 +31,9 @@ from chassis.events import acting
 from chassis.server import Registration
 from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
+from orders.cart import steps as carts
+from orders.cart.api import Carts
+from orders.cart.valuation import Valuation
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -48,7 +51,7 @@ from svyaz.catalog.v1 import (
     promotion_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import cart_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -324,10 +327,14 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
+        (
+            cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
+            Carts(database, Valuation(database, capture), coupons),
+        ),
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers()},
+        {**fulfilment.timers(), **migrating.timers(), **carts.timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )

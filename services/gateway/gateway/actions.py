@@ -41,7 +41,7 @@ from svyaz.customers.v1 import (
     view_pb2,
     view_pb2_grpc,
 )
-from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
+from svyaz.orders.v1 import cart_pb2, cart_pb2_grpc, migration_pb2, migration_pb2_grpc
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,16 @@ ACTIONS = (
             "ResumeProductMigration": "Goes on with a migration",
             "RetryProductMigration": "Tries the products again whose orders failed",
             "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "shoppingCart",
+        cart_pb2_grpc.ShoppingCartServiceStub,
+        cart_pb2,
+        {
+            "CheckOutShoppingCart": "Makes a product order of a cart, once",
+            "MergeShoppingCarts": "Takes a guest's cart over into a customer's",
+            "GetShoppingCartReceipt": "Why a cart costs what it costs",
         },
     ),
     *_of(

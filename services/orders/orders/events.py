@@ -3,14 +3,15 @@
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.erasures import carry_out
+from orders.cart import store as carts
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder
 from svyaz.customers.v1 import privacy_pb2
 
 
 def person_erased(event: ReceivedEvent, unit: Unit) -> None:
-    """Takes what is personal out of orders and products; what they are, cost and have become stays, and so do charges,
-    which hold ids only."""
+    """Takes what is personal out of orders, products and carts; what they are, cost and have become stays, and so do
+    charges, which hold ids only."""
     if event.aggregate_type != "Erasure":
         return
     erasure = event.message(privacy_pb2.Erasure)
@@ -19,3 +20,4 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
     carry_out(unit, erasure.id, erasure.branch, records)
     store.forget_receipts(unit, orders)
+    carts.forget_receipts(unit, [key for kind, key in records if kind == "ShoppingCart"])

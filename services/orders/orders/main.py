@@ -21,6 +21,9 @@ from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
+from orders.cart import steps as carts
+from orders.cart.api import Carts
+from orders.cart.valuation import Valuation
 from orders.events import person_erased
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
@@ -34,7 +37,13 @@ from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2_grpc,
+    cart_pb2_grpc,
+    inventory_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2_grpc,
+)
 
 SWITCH_SECONDS = 0.001
 
@@ -81,6 +90,10 @@ def main() -> None:
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+            (
+                cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
+                Carts(database, Valuation(database, capture), coupons),
+            ),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
@@ -100,7 +113,7 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers()},
+                {**fulfilment.timers(), **migrating.timers(), **carts.timers()},
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,

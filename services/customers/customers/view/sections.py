@@ -32,7 +32,7 @@ from svyaz.customers.v1 import (
     value_pb2,
     view_pb2,
 )
-from svyaz.orders.v1 import inventory_pb2, orders_pb2
+from svyaz.orders.v1 import cart_pb2, inventory_pb2, orders_pb2
 
 _DELIMITED = 2
 
@@ -210,6 +210,13 @@ SECTIONS: Mapping[str, Section] = {
         subjects=lambda item: (item.product_order_id,),
         open=lambda item: item.state not in _DONE,
         most=50,
+    ),
+    "ShoppingCart": Section(
+        name="shopping_cart",
+        message=cart_pb2.ShoppingCart,
+        subjects=_parties,
+        open=lambda cart: cart.status == cart_pb2.CART_STATUS_ACTIVE,
+        most=3,
     ),
     "Agreement": Section(
         name="agreement",
