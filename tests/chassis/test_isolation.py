@@ -41,6 +41,7 @@ from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
+from orders.bulk.api import BulkOrders
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
 from orders.inventory.api import Inventory
@@ -67,6 +68,7 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     billing_pb2_grpc,
+    bulk_pb2_grpc,
     cart_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
@@ -231,6 +233,7 @@ def _others(name: str, database: Database) -> list[Any]:
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (bulk_pb2_grpc.add_BulkOrderServiceServicer_to_server, BulkOrders(database)),
         (
             cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
             Carts(database, Valuation(database, capture), coupons),

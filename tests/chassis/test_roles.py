@@ -312,6 +312,11 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListCancelProductOrders": READ_PARTIES,
         "CreateCancelProductOrder": WRITE_PARTIES,
     },
+    "svyaz.orders.v1.BulkOrderService": {
+        **dict.fromkeys(("GetBulkOrder", "ListBulkOrders", "ListBulkOrderRows", "GetBulkOrderReport"), READ_PARTIES),
+        **dict.fromkeys(("CreateBulkOrder", "UploadBulkOrderRows", "StartBulkOrder", "PauseBulkOrder"), ADMIN),
+        **dict.fromkeys(("ResumeBulkOrder", "CancelBulkOrder", "SetBulkOrderLimits", "DeleteBulkOrder"), ADMIN),
+    },
     "svyaz.orders.v1.ShoppingCartService": {
         **standard(READ_PARTIES, WRITE_PARTIES, "ShoppingCart/ShoppingCarts"),
         "GetShoppingCartReceipt": READ_PARTIES,

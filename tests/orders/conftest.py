@@ -31,6 +31,8 @@ from chassis.events import acting
 from chassis.server import Registration
 from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
+from orders.bulk.api import BulkOrders
+from orders.bulk.steps import Bulk
 from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
@@ -51,7 +53,14 @@ from svyaz.catalog.v1 import (
     promotion_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import cart_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    bulk_pb2_grpc,
+    cart_pb2_grpc,
+    inventory_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2,
+    orders_pb2_grpc,
+)
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -84,6 +93,7 @@ class Shop:
     offset: Path
     provisioning: NullProvisioning
     agent: Caller
+    admin: Caller
     # A manager of the catalog in Bishkek, and people who are managers and agents: of all branches, and of Osh.
     manager: Caller
     # Another manager, of all branches.
@@ -327,6 +337,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
+        (bulk_pb2_grpc.add_BulkOrderServiceServicer_to_server, BulkOrders(database)),
         (
             cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
             Carts(database, Valuation(database, capture), coupons),
@@ -334,7 +345,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers(), **carts.timers()},
+        {**fulfilment.timers(), **migrating.timers(), **carts.timers(), **Bulk(capture).timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )
@@ -344,12 +355,14 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             branch: Caller(channel, issuer.token(["catalog-manager", "agent"], [branch])) for branch in ("osh", "*")
         }
         manager = Caller(channel, issuer.token(["catalog-manager"], ["bishkek"]))
+        admin = Caller(channel, issuer.token(["admin"], ["bishkek"]))
         yield Shop(
             world,
             database,
             offset,
             provisioning,
             agent,
+            admin,
             manager,
             Caller(channel, issuer.token(["catalog-manager"], ["*"], subject="reviewer")),
             people["*"],

@@ -41,7 +41,7 @@ from svyaz.customers.v1 import (
     view_pb2,
     view_pb2_grpc,
 )
-from svyaz.orders.v1 import cart_pb2, cart_pb2_grpc, migration_pb2, migration_pb2_grpc
+from svyaz.orders.v1 import bulk_pb2, bulk_pb2_grpc, cart_pb2, cart_pb2_grpc, migration_pb2, migration_pb2_grpc
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,24 @@ ACTIONS = (
             "ResumeProductMigration": "Goes on with a migration",
             "RetryProductMigration": "Tries the products again whose orders failed",
             "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "bulkOrder",
+        bulk_pb2_grpc.BulkOrderServiceStub,
+        bulk_pb2,
+        {
+            "CreateBulkOrder": "A mass sale: to rows that are uploaded, or to a segment",
+            "UploadBulkOrderRows": "The next part of a mass sale's file",
+            "GetBulkOrder": "How far a mass sale is",
+            "ListBulkOrders": "Mass sales",
+            "StartBulkOrder": "Begins to order the rows, or only to check and price them",
+            "PauseBulkOrder": "Takes no further order for a mass sale",
+            "ResumeBulkOrder": "Goes on with a mass sale",
+            "CancelBulkOrder": "Ends a mass sale; its orders stay",
+            "SetBulkOrderLimits": "How fast a mass sale orders, and how many refusals pause it",
+            "ListBulkOrderRows": "What has become of each row of a mass sale",
+            "GetBulkOrderReport": "The same as CSV, a part at a time",
         },
     ),
     *_of(

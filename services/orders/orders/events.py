@@ -3,6 +3,7 @@
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.erasures import carry_out
+from orders.bulk import store as bulk
 from orders.cart import store as carts
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder
@@ -21,3 +22,4 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     carry_out(unit, erasure.id, erasure.branch, records)
     store.forget_receipts(unit, orders)
     carts.forget_receipts(unit, [key for kind, key in records if kind == "ShoppingCart"])
+    bulk.erase(unit, list(erasure.subject_id))

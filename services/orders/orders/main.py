@@ -21,6 +21,8 @@ from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
+from orders.bulk.api import BulkOrders
+from orders.bulk.steps import Bulk
 from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
@@ -39,6 +41,7 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     billing_pb2_grpc,
+    bulk_pb2_grpc,
     cart_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
@@ -78,6 +81,7 @@ def main() -> None:
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
     fulfilment = Fulfilment(capture, coupons, provisioning)
     migrating = Migrating(capture, offerings)
+    bulk = Bulk(capture)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(
         database, bus, all_of(fulfilment.customers_changed, person_erased), service="orders", source="customers"
@@ -94,6 +98,7 @@ def main() -> None:
                 cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
                 Carts(database, Valuation(database, capture), coupons),
             ),
+            (bulk_pb2_grpc.add_BulkOrderServiceServicer_to_server, BulkOrders(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
@@ -113,7 +118,7 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **carts.timers()},
+                {**fulfilment.timers(), **migrating.timers(), **carts.timers(), **bulk.timers()},
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.billing import store as billing
+from orders.bulk import store as bulk
 from orders.cart import store as cart
 from orders.identity import store as identity
 from orders.inventory import store as inventory
@@ -19,6 +20,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **inventory.RESOURCES,
     **migration.RESOURCES,
     **cart.RESOURCES,
+    **bulk.RESOURCES,
 }
 
 for _cls, _resource in RESOURCES.items():

@@ -1,0 +1,425 @@
+"""Mass sales: each row becomes one order or says why not, whatever happens meanwhile."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from chassis.events import acting
+from orders.bulk import store
+from orders.bulk.domain import BulkOrder, order_id
+from orders.bulk.reading import MOST_RECORD_BYTES, Intake, read
+from orders.bulk.steps import DEAL
+from orders.bulk.template import RowFault, parse
+from orders.bulk.values import BulkOrderFormat, Record
+from svyaz.orders.v1 import bulk_pb2
+from tests.orders.conftest import ORDER, Shop, item
+
+BULK = "svyaz.orders.v1.BulkOrderService/"
+HEADER = "customer,account,offering,number\n"
+
+
+def template(**more: Any) -> str:
+    wanted = {
+        "id": "1",
+        "action": "add",
+        "quantity": "{number?|integer}",
+        "productOffering": {"id": "{offering}"},
+    }
+    return json.dumps(
+        {
+            "relatedParty": [{"id": "{customer}", "role": "customer", "@referredType": "Customer"}],
+            "billingAccount": {"id": "{account}"},
+            "productOrderItem": [wanted],
+            **more,
+        }
+    )
+
+
+def create(shop: Shop, **more: Any) -> str:
+    body = {"template": template(), "orders_per_second": 200, **more}
+    return str(shop.admin(BULK + "CreateBulkOrder", bulk_order=body).id)
+
+
+def upload(shop: Shop, job: str, data: bytes, size: int = 1 << 20) -> bulk_pb2.BulkOrder:
+    made = None
+    for offset in range(0, max(1, len(data)), size):
+        part = data[offset : offset + size]
+        made = shop.admin(
+            BULK + "UploadBulkOrderRows", id=job, offset=offset, data=part, last=offset + size >= len(data)
+        )
+    assert isinstance(made, bulk_pb2.BulkOrder)
+    return made
+
+
+def a_file(rows: Sequence[tuple[str, str, str, str]]) -> bytes:
+    return (HEADER + "".join(",".join(row) + "\n" for row in rows)).encode()
+
+
+def start(shop: Shop, job: str, **more: Any) -> None:
+    shop.admin(BULK + "StartBulkOrder", id=job, **more)
+
+
+def until_done(shop: Shop, job: str) -> bulk_pb2.BulkOrder:
+    for _ in range(50):
+        shop.work()
+        if state(shop, job) != "IN_PROGRESS":
+            break
+        shop.later(timedelta(seconds=0.2))
+    return seen(shop, job)
+
+
+def seen(shop: Shop, job: str) -> bulk_pb2.BulkOrder:
+    found = shop.agent(BULK + "GetBulkOrder", id=job)
+    assert isinstance(found, bulk_pb2.BulkOrder)
+    return found
+
+
+def state(shop: Shop, job: str) -> str:
+    return bulk_pb2.BulkOrderState.Name(seen(shop, job).state).removeprefix("BULK_ORDER_STATE_")
+
+
+def rows(shop: Shop, job: str) -> list[tuple[int, str, str, str]]:
+    found = shop.agent(BULK + "ListBulkOrderRows", id=job, limit=1000).items
+    name = bulk_pb2.BulkOrderRowState.Name
+    return [(one.line, name(one.state).removeprefix("BULK_ORDER_ROW_STATE_"), one.field, one.reason) for one in found]
+
+
+def orders_of(shop: Shop, job: str) -> list[Any]:
+    found = shop.agent(ORDER + "ListProductOrders", limit=1000, filter=[{"path": "category", "value": ["bulk"]}]).items
+    return [one for one in found if one.external_id.startswith(job)]
+
+
+def test_a_dry_run_prices_every_row_and_keeps_nothing_then_each_row_is_one_order(shop: Shop) -> None:
+    offering = shop.offering(shop.price(500), shop.price(30, recurring=False))
+    buyers = [shop.customer() for _ in range(2)]
+    (first, first_account), (second, second_account) = buyers
+    data = a_file(
+        [
+            (first, first_account, offering, "2"),
+            (second, second_account, offering, ""),
+            (first, first_account, "nothing", "1"),
+            (second, first_account, offering, "1"),
+            (first, "", offering, "1"),
+            (first, first_account, offering, "two"),
+            # The same customer once more: what is in the file is ordered as often as it is there.
+            (first, first_account, offering, "2"),
+        ]
+    )
+    # A byte order mark, and parts that end anywhere.
+    job = create(shop)
+    assert state(shop, job) == "RECEIVING"
+    upload(shop, job, b"\xef\xbb\xbf" + data, size=37)
+    assert (state(shop, job), seen(shop, job).progress.total) == ("ACKNOWLEDGED", 7)
+    start(shop, job, dry_run=True)
+    tried = until_done(shop, job)
+    assert state(shop, job) == "ACKNOWLEDGED"
+    assert (tried.progress.valid, tried.progress.refused, tried.progress.ordered) == (3, 4, 0)
+    sums = {one.price_type: one.price.tax_included_amount.units for one in tried.progress.total_price}
+    assert sums == {"recurring": 2500, "oneTime": 150}
+    assert orders_of(shop, job) == []
+    told = {line: (state, field) for line, state, field, _ in rows(shop, job)}
+    assert told == {
+        2: ("VALID", ""),
+        3: ("VALID", ""),
+        4: ("REFUSED", "offering"),
+        5: ("REFUSED", "account"),
+        6: ("REFUSED", "account"),
+        7: ("REFUSED", "number"),
+        8: ("VALID", ""),
+    }
+    start(shop, job)
+    done = until_done(shop, job)
+    assert state(shop, job) == "COMPLETED"
+    assert (done.progress.total, done.progress.dealt, done.progress.ordered, done.progress.refused) == (7, 7, 3, 4)
+    assert {one.price_type: one.price.tax_included_amount.units for one in done.progress.total_price} == sums
+    made = orders_of(shop, job)
+    assert sorted((one.id, one.external_id) for one in made) == sorted(
+        (order_id(job, line), f"{job}/{line}") for line in (2, 3, 8)
+    )
+    shop.work()
+    assert sorted(shop.told(first_account)) == sorted(2 * [("RecurringChargeStart", "1000"), ("ChargeCreate", "60")])
+    report = shop.agent(BULK + "GetBulkOrderReport", id=job)
+    lines = list(csv.reader(io.StringIO(report.text)))
+    assert lines[0] == ["line", "state", "productOrder", "orderState", "field", "reason"]
+    assert lines[1][:4] == ["2", "ordered", order_id(job, 2), "completed"]
+    assert lines[3][:2] == ["4", "refused"]
+    assert "UNKNOWN_OFFERING" in lines[3][5]
+    assert not report.HasField("next_after")
+    # What was refused is tried again, and nothing else; what is ordered isn't kept with it any more.
+    start(shop, job)
+    again = until_done(shop, job)
+    assert (again.progress.dealt, again.progress.ordered, again.progress.refused) == (4, 3, 4)
+    assert len(orders_of(shop, job)) == 3
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        kept = unit.session.execute(
+            sa.select(store.bulk_order_row.c.line).where(
+                store.bulk_order_row.c.bulk_order_id == job, store.bulk_order_row.c.data.is_not(None)
+            )
+        )
+        assert sorted(row.line for row in kept) == [4, 5, 6, 7]
+        # Somebody is erased: what rows say of him goes.
+        store.erase(unit, [first])
+    start(shop, job)
+    until_done(shop, job)
+    assert {line: why for line, _, _, why in rows(shop, job) if line == 4} == {4: "what it said was erased"}
+
+
+def test_the_same_file_is_ordered_once_unless_somebody_wants_it_twice(shop: Shop) -> None:
+    data = a_file([("c", "a", "o", "1")])
+    first = create(shop)
+    upload(shop, first, data)
+    # What was sent already may be sent again.
+    upload(shop, first, data)
+    assert seen(shop, first).progress.total == 1
+    second = create(shop)
+    with pytest.raises(FailedPrecondition) as refusal:
+        upload(shop, second, data, size=11)
+    assert (refusal.value.reason, refusal.value.metadata["bulkOrder"]) == ("SAME_CONTENT", first)
+    upload(shop, create(shop, allow_repetition=True), data)
+    shop.admin(BULK + "CancelBulkOrder", id=first)
+    upload(shop, create(shop), data)
+    with pytest.raises(FailedPrecondition) as gap:
+        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), offset=5, data=b"x")
+    assert gap.value.reason == "WRONG_OFFSET"
+    with pytest.raises(InvalidArgument) as broken:
+        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), data=b"x", sha256="00")
+    assert broken.value.reason == "WRONG_HASH"
+    with pytest.raises(InvalidArgument) as unknown:
+        upload(shop, create(shop), b"customer,offering\n1,2\n")
+    assert [v.description for v in unknown.value.violations] == ["no column 'account'", "no column 'number'"]
+    with pytest.raises(PermissionDenied):
+        shop.agent(BULK + "CreateBulkOrder", bulk_order={"template": template()})
+
+
+def test_too_many_refusals_pause_it_and_one_resume_counts(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    bad = [(customer, account, "nothing", "1")] * 6
+    job = create(shop, most_refused=2, orders_per_second=8)
+    upload(shop, job, a_file([*bad, (customer, account, offering, "1")]))
+    start(shop, job)
+    with pytest.raises(FailedPrecondition):
+        start(shop, job)
+    until_done(shop, job)
+    assert state(shop, job) == "PAUSED"
+    assert seen(shop, job).status_reason.endswith("rows were refused, more than 2")
+    shop.admin(BULK + "SetBulkOrderLimits", id=job, most_refused=0, orders_per_second=100)
+    shop.admin(BULK + "ResumeBulkOrder", id=job)
+    with pytest.raises(FailedPrecondition) as refusal:
+        shop.admin(BULK + "ResumeBulkOrder", id=job)
+    assert refusal.value.reason == "BAD_TRANSITION"
+    done = until_done(shop, job)
+    assert (state(shop, job), done.progress.refused, done.progress.ordered) == ("COMPLETED", 6, 1)
+    assert (done.orders_per_second, done.most_refused) == (100, 0)
+    # By a percentage only when there are enough to tell.
+    other = BulkOrder(id="1", branch="b", most_refused_percent=10)
+    assert other.tolerates(19, 19) is None
+    assert other.tolerates(30, 3) is None
+    assert other.tolerates(30, 4) is not None
+
+
+def test_it_orders_no_faster_than_it_is_told_and_not_while_it_is_paused(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    job = create(shop, orders_per_second=4)
+    upload(shop, job, a_file([(customer, account, offering, "1")] * 6))
+    start(shop, job)
+    for done in (1, 2):
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            shop.timers._handlers[DEAL](job, unit)
+            unit.flush()
+            timer = sa.table("timer", sa.column("aggregate_id"), sa.column("due"))
+            due = unit.session.scalar(sa.select(timer.c.due).where(timer.c.aggregate_id == job))
+            assert due == unit.at + timedelta(seconds=0.25)
+        assert seen(shop, job).progress.ordered == done
+    shop.admin(BULK + "PauseBulkOrder", id=job)
+    shop.later(timedelta(seconds=60))
+    assert seen(shop, job).progress.ordered == 2
+    shop.admin(BULK + "ResumeBulkOrder", id=job)
+    shop.admin(BULK + "CancelBulkOrder", id=job)
+    shop.later(timedelta(seconds=60))
+    assert (state(shop, job), seen(shop, job).progress.ordered) == ("CANCELLED", 2)
+    shop.admin(BULK + "DeleteBulkOrder", id=job)
+    assert len(orders_of(shop, job)) == 2
+
+
+def test_a_row_that_fails_again_and_again_is_given_up_and_the_others_are_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    job = create(shop, orders_per_second=100)
+    upload(shop, job, a_file([(customer, account, offering, n) for n in ("1", "7", "1")]))
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+    capture = bulk._capture.capture
+
+    def poisoned(order: Any, items: Any, *rest: Any, **more: Any) -> Any:
+        if items[0].quantity == 7:
+            raise RuntimeError("nobody thought of that")
+        return capture(order, items, *rest, **more)
+
+    monkeypatch.setattr(bulk._capture, "capture", poisoned)
+    start(shop, job)
+    for _ in range(12):
+        claims, _ = shop.timers._claim(100)
+        for claim in claims:
+            shop.timers._handle([claim])
+        shop.offset.write_text(str(float(shop.offset.read_text() if shop.offset.exists() else 0) + 5))
+    assert state(shop, job) == "COMPLETED"
+    told = rows(shop, job)
+    assert [one[1] for one in told] == ["ORDERED", "REFUSED", "ORDERED"]
+    assert "nobody thought of that" in told[1][3]
+
+
+def test_a_step_that_is_undone_or_repeated_orders_no_row_twice(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    job = create(shop)
+    upload(shop, job, a_file([(customer, account, offering, "1")] * 3))
+    start(shop, job)
+    step = shop.timers._handlers[DEAL]
+
+    def killed() -> None:
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            step(job, unit)
+            unit.flush()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
+    assert orders_of(shop, job) == []
+    for _ in range(3):
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            step(job, unit)
+    assert len(orders_of(shop, job)) == 3
+    # Even were it forgotten that it was ordered, a row could have no second order.
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        unit.session.execute(sa.update(store.bulk_order_row).values(state="waiting", data="{}"))
+    assert order_id(job, 2) == order_id(job, 2) != order_id(job, 3)
+    assert len(order_id(job, 2)) == 36
+
+
+def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
+    old, extra = shop.offering(shop.price(500)), shop.offering(shop.price(9))
+    accounts = []
+    for number in range(3):
+        customer, account = shop.customer()
+        order = shop.completed(customer, account, item("1", "ADD", old), item("2", "ADD", old))
+        accounts.append(account)
+        if number == 2:
+            for product in shop.products(order.id).values():
+                assert product.product_offering.id == old
+    wanted = {
+        "relatedParty": [{"id": "{customerId}", "role": "customer", "@referredType": "Customer"}],
+        "billingAccount": {"id": "{billingAccountId}"},
+        "productOrderItem": [{"id": "1", "action": "add", "productOffering": {"id": extra}}],
+    }
+    segment = {
+        "product_offering": [old],
+        "filter": [{"path": "billing_account.id", "operator": "ne", "value": [accounts[2]]}],
+        "once_per_customer": True,
+    }
+    job = create(shop, template=json.dumps(wanted), segment=segment)
+    shop.work()
+    assert (state(shop, job), seen(shop, job).progress.total) == ("ACKNOWLEDGED", 2)
+    start(shop, job)
+    until_done(shop, job)
+    shop.work()
+    assert [("RecurringChargeStart", "9") in shop.told(account) for account in accounts] == [True, True, False]
+    again = create(shop, template=json.dumps(wanted), segment=segment)
+    shop.work()
+    assert state(shop, again) == "CANCELLED"
+    assert "SAME_CONTENT" in seen(shop, again).status_reason
+
+
+# --- reading, without anything around it ------------------------------------------------------------------------------
+
+
+def whole(data: bytes, format: BulkOrderFormat = BulkOrderFormat.CSV, size: int = 1 << 20) -> list[Record]:
+    intake, found = Intake(), []
+    for offset in range(0, max(1, len(data)), size):
+        intake, records = read(intake, data[offset : offset + size], format, ",", last=offset + size >= len(data))
+        found += records
+    return found
+
+
+def test_a_file_reads_the_same_in_whatever_parts_it_comes() -> None:
+    data = 'a,b\r\n1,"x\ny, ""z"""\r\n\r\n2,ж€\u2028\U0001f600\n3\n"4",'.encode()
+    expected = [
+        Record(2, {"a": "1", "b": 'x\ny, "z"'}),
+        Record(5, {"a": "2", "b": "ж€\u2028\U0001f600"}),
+        Record(6, {}, "it has 1 columns, the header 2"),
+        Record(7, {"a": "4", "b": ""}),
+    ]
+    for size in range(1, len(data) + 1):
+        assert whole(data, size=size) == expected, size
+    lines = b'{"a": 12345678901234567890, "b": "x"}\n\n[1]\n{"a": \n{"a": NaN}'
+    for size in range(1, len(lines) + 1):
+        found = whole(lines, BulkOrderFormat.JSON_LINES, size)
+        assert [one.line for one in found] == [1, 3, 4, 5]
+        assert found[0].values == {"a": 12345678901234567890, "b": "x"}
+        assert all(one.fault for one in found[1:])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "line"),
+    [
+        (b"", "EMPTY_FILE", "1"),
+        (b"a,b\n", "EMPTY_FILE", "2"),
+        (b"a,a\n1,2\n", "MALFORMED_FILE", "1"),
+        ("a\nпривет\n".encode("cp1251"), "NOT_UTF8", "2"),
+        ("a\n1\n".encode("utf-16"), "NOT_UTF8", "1"),
+        (b"a\n1\n\0\n", "MALFORMED_FILE", "3"),
+        (b'a\n1\n"2\n3\n', "MALFORMED_FILE", "3"),
+        (b'a\n1\n"2"3\n', "MALFORMED_FILE", "3"),
+        (b'a\n1\n"' + b"x\n" * MOST_RECORD_BYTES + b"1\n", "MALFORMED_FILE", "3"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_where(data: bytes, reason: str, line: str) -> None:
+    with pytest.raises(InvalidArgument) as refusal:
+        whole(data, size=50_000)
+    assert (refusal.value.reason, refusal.value.metadata["line"]) == (reason, line)
+
+
+def test_a_template_is_filled_as_it_says() -> None:
+    made = parse(
+        json.dumps(
+            {
+                "description": "{{for}} {a}, {b}",
+                "note": [{"text": "{a?}"}],
+                "productOrderItem": [
+                    {
+                        "quantity": "{n?|integer}",
+                        "product": {
+                            "productCharacteristic": [{"name": "x", "value": "{b??}"}, {"value": "{n|number}"}]
+                        },
+                    }
+                ],
+            }
+        )
+    )
+    assert made.columns == {"a", "b", "n"}
+    assert made.order({"a": "1", "b": 2, "n": "3.0"}) == {
+        "description": "{for} 1, 2",
+        "note": [{"text": "1"}],
+        "productOrderItem": [
+            {"quantity": 3, "product": {"productCharacteristic": [{"name": "x", "value": 2}, {"value": 3}]}}
+        ],
+    }
+    assert made.column_of("product_order_item[0].quantity") == "n"
+    assert made.column_of("product_order_item[0].action") == "product_order_item[0].action"
+    for values, column in (({"a": "1", "n": "1"}, "b"), ({"a": "1", "b": "1", "n": "x"}, "n")):
+        with pytest.raises(RowFault) as fault:
+            made.order(values)
+        assert fault.value.column == column
+    for wrong in ("", "[]", "{}", '{"productOrderItem": [{"id": "{a"}]}', '{"productOrderItem": [{"id": "{a|date}"}]}'):
+        with pytest.raises(InvalidArgument) as refusal:
+            parse(wrong)
+        assert refusal.value.reason == "BAD_TEMPLATE"
