@@ -18,6 +18,7 @@ _ELSEWHERE = {
     "models": "train",
     "duplicates": "duplicates",
     "view": "view",
+    "bulk": "bulk",
 }
 
 
