@@ -628,9 +628,12 @@ class Database:
             raise missing(cls, id)
         return found
 
-    def rows(self, query: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT that finds them by `id = ANY (WANTED)`, by the shortest way; JSONB comes as its text."""
-        return self._reader.rows(query, ids, calls.current())
+    def rows(self, query: str, ids: Sequence[str], note: Note | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that finds them by `id = ANY (WANTED)`, by the shortest way; JSONB comes as its text.
+
+        `note` keeps note of who reads them, in the same statement: it has a part `found`, and `NOTED` after it.
+        """
+        return self._reader.rows(query, ids, calls.current(), note)
 
     def history(self, cls: type[Aggregate], id: str, at: datetime) -> Message:
         """The aggregate's message as it was at the instant; raises NotFound when it wasn't."""
