@@ -330,6 +330,8 @@ class Unit:
         for aggregate, kind in changed:
             resource = self.database.resources[type(aggregate)]
             message = convert.to_message(aggregate, resource.message)
+            if resource.spare is not None and message.ByteSize() > MAX_EVENT_BYTES:
+                message.ClearField(resource.spare)
             rows.append(
                 event_row(
                     aggregate,
