@@ -218,6 +218,12 @@ SECTIONS: Mapping[str, Section] = {
         open=lambda cart: cart.status == cart_pb2.CART_STATUS_ACTIVE,
         most=3,
     ),
+    "PriceReceipt": Section(
+        name="price_receipt",
+        message=orders_pb2.PriceReceipt,
+        # It has the id of its order, which it is about.
+        subjects=_self,
+    ),
     "Agreement": Section(
         name="agreement",
         message=agreement_pb2.Agreement,
