@@ -1,6 +1,7 @@
 """`svyaz bulk`: mass sales. A file or a segment becomes orders by itself; the command sends the rows and looks on, and
 whoever interrupts it interrupts nothing else."""
 
+import base64
 import hashlib
 import time
 import uuid
@@ -78,7 +79,7 @@ def send(service: Service, job: bulk_pb2.BulkOrder, file: Path) -> bulk_pb2.Bulk
                 bulk_pb2.UploadBulkOrderRowsRequest(
                     id=job.id,
                     offset=offset,
-                    data=data,
+                    content=base64.b64encode(data).decode(),
                     sha256=hashlib.sha256(data).hexdigest(),
                     last=offset + len(data) >= size,
                 ),

@@ -22,6 +22,7 @@ from svyaz_cli.embedded import Nats
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import NATS_OFFSET, SERVICES, bus_users
 from tests.e2e.branch import FINAL, INVENTORY, Branch, price
+from tests.e2e.mass_sale import sell
 from tests.e2e.test_story import BILLING_TAIL, billing_environment
 from tests.platforms import RunningPlatform
 
@@ -151,3 +152,10 @@ def _billed(platform: RunningPlatform, directory: Path, wanted: int) -> list[dic
         assert completed.returncode == 0, completed.stdout[-2000:] + completed.stderr[-2000:]
         events += [line for line in map(json.loads, completed.stdout.splitlines()) if "type" in line]
     return events
+
+
+def test_each_row_of_a_mass_sale_is_one_order_when_what_takes_them_is_killed(
+    platform: RunningPlatform, branch: Branch
+) -> None:
+    sold = sell(platform, branch, rows=100, kills=["orders"])
+    assert (sold.ordered, sold.orders, sold.products) == (100, 100, 100)

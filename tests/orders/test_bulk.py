@@ -1,5 +1,6 @@
 """Mass sales: each row becomes one order or says why not, whatever happens meanwhile."""
 
+import base64
 import csv
 import io
 import json
@@ -50,9 +51,9 @@ def create(shop: Shop, **more: Any) -> str:
 def upload(shop: Shop, job: str, data: bytes, size: int = 1 << 20) -> bulk_pb2.BulkOrder:
     made = None
     for offset in range(0, max(1, len(data)), size):
-        part = data[offset : offset + size]
+        part = base64.b64encode(data[offset : offset + size]).decode()
         made = shop.admin(
-            BULK + "UploadBulkOrderRows", id=job, offset=offset, data=part, last=offset + size >= len(data)
+            BULK + "UploadBulkOrderRows", id=job, offset=offset, content=part, last=offset + size >= len(data)
         )
     assert isinstance(made, bulk_pb2.BulkOrder)
     return made
@@ -186,10 +187,10 @@ def test_the_same_file_is_ordered_once_unless_somebody_wants_it_twice(shop: Shop
     shop.admin(BULK + "CancelBulkOrder", id=first)
     upload(shop, create(shop), data)
     with pytest.raises(FailedPrecondition) as gap:
-        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), offset=5, data=b"x")
+        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), offset=5, content="eA==")
     assert gap.value.reason == "WRONG_OFFSET"
     with pytest.raises(InvalidArgument) as broken:
-        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), data=b"x", sha256="00")
+        shop.admin(BULK + "UploadBulkOrderRows", id=create(shop), content="eA==", sha256="00")
     assert broken.value.reason == "WRONG_HASH"
     with pytest.raises(InvalidArgument) as unknown:
         upload(shop, create(shop), b"customer,offering\n1,2\n")

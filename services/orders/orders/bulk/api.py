@@ -106,7 +106,7 @@ class BulkOrders(StandardMethods):
                 raise InvalidArgument(
                     "UNKNOWN_COLUMN",
                     f"the template names columns that the file hasn't: {named}",
-                    violations=[Violation("data", f"no column {name!r}") for name in unknown],
+                    violations=[Violation("content", f"no column {name!r}") for name in unknown],
                 )
             incoming.take_in(unit, job, after, records, template.customer_columns)
             if request.last:
@@ -206,16 +206,14 @@ def _plain(value: object) -> str:
 
 def _data(request: bulk_pb2.UploadBulkOrderRowsRequest) -> bytes:
     """The part of the file. Raises InvalidArgument TOO_LARGE, WRONG_HASH, BAD_ATTRIBUTE."""
-    data = bytes(request.data)
-    if request.content:
-        try:
-            data = base64.b64decode(request.content, validate=True)
-        except binascii.Error as error:
-            raise InvalidArgument(
-                "BAD_ATTRIBUTE", "the content isn't base64", violations=[Violation("content", "isn't base64")]
-            ) from error
+    try:
+        data = base64.b64decode(request.content, validate=True)
+    except binascii.Error as error:
+        raise InvalidArgument(
+            "BAD_ATTRIBUTE", "the content isn't base64", violations=[Violation("content", "isn't base64")]
+        ) from error
     if len(data) > MOST_BYTES:
-        violations = [Violation("data", f"at most {MOST_BYTES} bytes")]
+        violations = [Violation("content", f"at most {MOST_BYTES} bytes")]
         raise InvalidArgument("TOO_LARGE", f"a part has at most {MOST_BYTES} bytes", violations=violations)
     if request.sha256 and request.sha256.lower() != hashlib.sha256(data).hexdigest():
         raise InvalidArgument(

@@ -148,4 +148,4 @@ def _no_constant(name: str) -> Any:
 
 def _wrong(reason: str, line: int, description: str) -> InvalidArgument:
     message = f"line {line}: {description}"
-    return InvalidArgument(reason, message, violations=[Violation("data", message)], metadata={"line": str(line)})
+    return InvalidArgument(reason, message, violations=[Violation("content", message)], metadata={"line": str(line)})
