@@ -23,6 +23,8 @@ class PlannedItem:
     # What it does to its product, or the name of an order template.
     action: str
     product_specification_id: str = ""
+    product_offering_id: str = ""
+    product_id: str = ""
     # What tasks may be told of it, by name: its characteristics, and `place`, `quantity` …
     values: Mapping[str, Json] = field(default_factory=dict)
     # The rows of the items that are fulfilled before it.
@@ -172,12 +174,6 @@ def next_tasks(tasks: Sequence[FulfilmentTask]) -> list[FulfilmentTask]:
     """The pending tasks that can begin: all that they depend on is done."""
     done = {task.id for task in tasks if task.done}
     return [task for task in tasks if task.state is _S.PENDING and done.issuperset(task.depends_on)]
-
-
-def cut_off(tasks: Sequence[FulfilmentTask]) -> list[FulfilmentTask]:
-    """The pending tasks that can never begin: what they depend on has ended without being done."""
-    lost = {task.id for task in tasks if not task.open and not task.done}
-    return [task for task in tasks if task.state is _S.PENDING and not lost.isdisjoint(task.depends_on)]
 
 
 def stuck(tasks: Sequence[FulfilmentTask]) -> bool:
