@@ -44,6 +44,8 @@ from orders.billing.api import Billing
 from orders.bulk.api import BulkOrders
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
@@ -70,6 +72,7 @@ from svyaz.orders.v1 import (
     billing_pb2_grpc,
     bulk_pb2_grpc,
     cart_pb2_grpc,
+    fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
@@ -239,6 +242,10 @@ def _others(name: str, database: Database) -> list[Any]:
             Carts(database, Valuation(database, capture), coupons),
         ),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, ("provisioning",), Jobs(database)),
+        ),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,
             Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),

@@ -36,6 +36,10 @@ from orders.bulk.steps import Bulk
 from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
+from orders.fulfilment.adapters import Adapter, NullProvisioning
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
+from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -43,7 +47,6 @@ from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
-from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import (
     catalog_pb2,
@@ -56,6 +59,7 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import (
     bulk_pb2_grpc,
     cart_pb2_grpc,
+    fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2,
@@ -93,7 +97,6 @@ class Shop:
     offset: Path
     provisioning: NullProvisioning
     agent: Caller
-    admin: Caller
     # A manager of the catalog in Bishkek, and people who are managers and agents: of all branches, and of Osh.
     manager: Caller
     # Another manager, of all branches.
@@ -103,6 +106,11 @@ class Shop:
     fulfilment: Fulfilment
     migrating: Migrating
     timers: Timers
+    # The systems by their names, which a test may change.
+    adapters: dict[str, Adapter]
+    admin: Caller
+    # An external system of Bishkek.
+    system: Caller
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     # --- the world around -------------------------------------------------------------------------------------------
@@ -331,7 +339,11 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     )
     provisioning = NullProvisioning()
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(to_catalog))
-    fulfilment = Fulfilment(capture, coupons, provisioning)
+    names = ("provisioning", "resource", "credit", "billing", "delivery")
+    adapters: dict[str, Adapter] = dict.fromkeys(names, provisioning)
+    systems = Systems(adapters)
+    fulfilment = Fulfilment(capture, coupons, systems)
+    jobs = Jobs(database)
     migrating = Migrating(capture, offerings)
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
@@ -342,10 +354,14 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             cart_pb2_grpc.add_ShoppingCartServiceServicer_to_server,
             Carts(database, Valuation(database, capture), coupons),
         ),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, systems.names, jobs),
+        ),
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers(), **carts.timers(), **Bulk(capture).timers()},
+        {**fulfilment.timers(), **migrating.timers(), **jobs.timers(), **carts.timers(), **Bulk(capture).timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )
@@ -355,14 +371,12 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             branch: Caller(channel, issuer.token(["catalog-manager", "agent"], [branch])) for branch in ("osh", "*")
         }
         manager = Caller(channel, issuer.token(["catalog-manager"], ["bishkek"]))
-        admin = Caller(channel, issuer.token(["admin"], ["bishkek"]))
         yield Shop(
             world,
             database,
             offset,
             provisioning,
             agent,
-            admin,
             manager,
             Caller(channel, issuer.token(["catalog-manager"], ["*"], subject="reviewer")),
             people["*"],
@@ -370,6 +384,9 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             fulfilment,
             migrating,
             timers,
+            adapters,
+            Caller(channel, issuer.token(["admin"], ["bishkek"], subject="admin")),
+            Caller(channel, issuer.token(["service"], ["bishkek"], subject="network")),
         )
     to_catalog.close()
     to_customers.close()
