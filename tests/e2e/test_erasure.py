@@ -1,5 +1,7 @@
 """A person goes from everywhere, and what billing was promised stays, byte for byte."""
 
+import base64
+import json
 import time
 import uuid
 from contextlib import closing
@@ -23,6 +25,8 @@ from tests.platforms import RunningPlatform
 from tests.serving import Caller
 
 DATABASES = ("catalog", "customers", "orders", "hub")
+CART = "/tmf-api/shoppingCart/v4/shoppingCart"
+BULK = "/bulkOrder/v1"
 QUALIFICATION = "/tmf-api/productOfferingQualification/v4/productOfferingQualification"
 # Nobody else's, so that finding one of them anywhere is finding her.
 FAMILY, PHONE, EMAIL, STREET = "Zholdoshbekova", "+996700918273", "zh.aizada@example.kg", "Turusbekov 109"
@@ -86,6 +90,30 @@ class Person:
             "productOfferingQualificationItem": [self.asked],
         }
         self.question = branch.persist("POST", QUALIFICATION, question)["id"]
+        cart = {
+            "relatedParty": [self.owner],
+            "contactMedium": media,
+            "cartItem": [{**item, "note": [{"text": FAMILY}]}],
+        }
+        self.cart = branch.persist("POST", CART, cart)["id"]
+        self.sale = self._refused_sale(branch)
+
+    def _refused_sale(self, branch: Branch) -> str:
+        """A mass sale with a row about her that can't be ordered, and so is kept."""
+        wanted = {
+            "relatedParty": [{"id": "{customer}", "role": "customer", "@referredType": "Customer"}],
+            "productOrderItem": [{"id": "1", "action": "add", "productOffering": {"id": "none"}}],
+        }
+        sale = branch.persist(
+            "POST", f"{BULK}/createBulkOrder", {"bulkOrder": {"template": json.dumps(wanted)}}, role="admin"
+        )
+        rows = f"customer,name,phone\n{self.customer},{FAMILY},{PHONE}\n".encode()
+        content = base64.b64encode(rows).decode()
+        branch.persist(
+            "POST", f"{BULK}/uploadBulkOrderRows", {"id": sale["id"], "content": content, "last": True}, role="admin"
+        )
+        branch.persist("POST", f"{BULK}/startBulkOrder", {"id": sale["id"]}, role="admin")
+        return str(sale["id"])
 
 
 @pytest.fixture(scope="module")

@@ -99,17 +99,6 @@ def test_a_cart_is_completed_and_priced_by_the_catalog(shop: Shop) -> None:
     assert seen(shop, cart.id) == cart
 
 
-def test_an_empty_cart_costs_nothing_and_has_no_receipt(shop: Shop) -> None:
-    cart = a_cart(shop)
-    assert not cart.cart_total_price
-    assert not cart.HasField("price_valid_for")
-    with pytest.raises(NotFound):
-        shop.agent(CART + "GetShoppingCartReceipt", id=cart.id)
-    with pytest.raises(FailedPrecondition) as refusal:
-        check_out(shop, cart.id)
-    assert refusal.value.reason == "CART_EMPTY"
-
-
 def test_what_cannot_be_ordered_says_why_and_does_not_keep_the_rest_from_its_price(shop: Shop) -> None:
     good, retired = shop.offering(shop.price(500)), shop.offering(shop.price(90))
     shop.world.manager.update(
@@ -145,22 +134,12 @@ def test_what_cannot_be_ordered_says_why_and_does_not_keep_the_rest_from_its_pri
         check_out(shop, mended.id)
     assert unsellable.value.reason == "OFFERING_NOT_SELLABLE"
     assert [v.field for v in unsellable.value.violations] == ["cart_item[0].product_offering.id"]
-
-
-def test_what_is_wrong_with_the_cart_itself_is_told_too(shop: Shop) -> None:
-    offering = shop.offering(shop.price(500))
-    customer, _ = shop.customer()
+    # What is wrong with the cart itself is told too.
     _, foreign = shop.customer()
-    cart = a_cart(shop, wanted(offering), customer=customer, account=foreign, coupon=["NOSUCH"])
+    cart = a_cart(shop, wanted(good), customer=customer, account=foreign, coupon=["NOSUCH"])
     told = {(p.code, p.path) for p in cart.problem}
     assert told == {("COUPON_UNKNOWN", "coupon[0]"), ("OTHER_CUSTOMER", "billing_account.id")}
     assert prices(cart.cart_total_price) == {("recurring", "month"): "500 KGS"}
-
-
-def test_two_items_of_one_id_are_refused(shop: Shop) -> None:
-    with pytest.raises(InvalidArgument) as refusal:
-        a_cart(shop, {"id": "1", "cart_item": [{"id": "1"}]})
-    assert refusal.value.reason == "INVALID_ITEMS"
 
 
 def test_a_cart_becomes_one_order_whoever_asks_how_often(shop: Shop) -> None:
@@ -189,6 +168,21 @@ def test_a_cart_becomes_one_order_whoever_asks_how_often(shop: Shop) -> None:
     with pytest.raises(FailedPrecondition) as refusal:
         change(shop, cart.id, coupon=["X"])
     assert refusal.value.reason == "CART_CLOSED"
+    # What is held is changed as by an order.
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    customer, account = shop.customer()
+    order = shop.completed(customer, account, item("1", "ADD", old))
+    held = shop.products(order.id)[old].id
+    cart = a_cart(
+        shop,
+        wanted(new, action="ORDER_ITEM_ACTION_MODIFY", product={"id": held}),
+        customer=customer,
+        account=account,
+    )
+    assert prices(cart.cart_total_price) == {("recurring", "month"): "600 KGS"}
+    check_out(shop, cart.id)
+    shop.work()
+    assert shop.told(account)[-1] == ("RecurringChargeChange", "600")
 
 
 def test_a_price_that_changed_since_it_was_seen_is_refused_until_it_is_accepted(shop: Shop) -> None:
@@ -212,18 +206,15 @@ def test_a_price_that_changed_since_it_was_seen_is_refused_until_it_is_accepted(
     # As it was: there is nothing left to accept.
     new_price(shop, offering, 500)
     assert state_of(check_out(shop, cart.id)) == "ACKNOWLEDGED"
-
-
-def test_an_accepted_change_is_ordered_at_the_new_price(shop: Shop) -> None:
-    offering = shop.offering(shop.price(500))
+    # What is accepted is ordered at the new price.
     customer, account = shop.customer()
     cart = a_cart(shop, wanted(offering), customer=customer, account=account)
-    new_price(shop, offering, 600)
+    new_price(shop, offering, 610)
     with pytest.raises(FailedPrecondition):
         check_out(shop, cart.id)
     check_out(shop, cart.id, accept_price_change=True)
     shop.work()
-    assert shop.told(account) == [("RecurringChargeStart", "600")]
+    assert shop.told(account) == [("RecurringChargeStart", "610")]
 
 
 def test_a_cart_is_priced_anew_when_it_is_read_later(shop: Shop) -> None:
@@ -295,33 +286,24 @@ def test_a_guests_cart_goes_into_the_customers(shop: Shop) -> None:
     assert (status(ended), ended.merged_into.id) == ("MERGED", own.id)
 
 
-def test_a_cart_that_somebody_else_has_changed_is_not_overwritten(shop: Shop) -> None:
+def test_a_cart_that_is_empty_or_asked_for_twice_or_changed_meanwhile(shop: Shop) -> None:
+    cart = a_cart(shop)
+    assert not cart.cart_total_price
+    assert not cart.HasField("price_valid_for")
+    with pytest.raises(NotFound):
+        shop.agent(CART + "GetShoppingCartReceipt", id=cart.id)
+    with pytest.raises(FailedPrecondition) as refusal:
+        check_out(shop, cart.id)
+    assert refusal.value.reason == "CART_EMPTY"
+    with pytest.raises(InvalidArgument) as twice:
+        a_cart(shop, {"id": "1", "cart_item": [{"id": "1"}]})
+    assert twice.value.reason == "INVALID_ITEMS"
     cart = a_cart(shop)
     change(shop, cart.id, etag=cart.etag, coupon=["A"])
-    with pytest.raises(Aborted) as refusal:
+    with pytest.raises(Aborted) as stale:
         change(shop, cart.id, etag=cart.etag, coupon=["B"])
-    assert refusal.value.reason == "STALE_ETAG"
-
-
-def test_a_request_that_is_sent_twice_makes_one_cart(shop: Shop) -> None:
+    assert stale.value.reason == "STALE_ETAG"
     made = [
         shop.agent(CART + "CreateShoppingCart", shopping_cart={"coupon": ["A"]}, request_id="once").id for _ in range(2)
     ]
     assert len(set(made)) == 1
-
-
-def test_a_product_that_is_changed_or_ended_is_in_a_cart_as_in_an_order(shop: Shop) -> None:
-    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
-    customer, account = shop.customer()
-    order = shop.completed(customer, account, item("1", "ADD", old))
-    held = shop.products(order.id)[old].id
-    cart = a_cart(
-        shop,
-        wanted(new, action="ORDER_ITEM_ACTION_MODIFY", product={"id": held}),
-        customer=customer,
-        account=account,
-    )
-    assert prices(cart.cart_total_price) == {("recurring", "month"): "600 KGS"}
-    check_out(shop, cart.id)
-    shop.work()
-    assert shop.told(account)[-1] == ("RecurringChargeChange", "600")

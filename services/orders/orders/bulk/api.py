@@ -13,11 +13,11 @@ from chassis.convert import enum_prefix, to_message
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
-from chassis.timers import set_timer
+from chassis.timers import cancel_timer, set_timer
 from orders.bulk import incoming, store
 from orders.bulk.domain import BulkOrder
 from orders.bulk.reading import read
-from orders.bulk.steps import COLLECT, go_on
+from orders.bulk.steps import COLLECT, FORGET, KEPT, go_on
 from orders.bulk.template import parse
 from orders.bulk.values import BulkOrderFormat, BulkOrderRowState, BulkOrderState
 from orders.inventory.store import product
@@ -51,6 +51,7 @@ def _replies(unit: Unit, jobs: Sequence[BulkOrder]) -> Sequence[bulk_pb2.BulkOrd
 def _creating(unit: Unit, job: BulkOrder) -> None:
     job.requested_by = unit.call.principal.subject
     incoming.begin(unit, job)
+    set_timer(unit, job.id, FORGET, unit.at + KEPT, job.branch)
     if job.segment is not None:
         try:
             queries.conditions(product, inventory_pb2.Product, incoming.filters(job))
@@ -62,6 +63,7 @@ def _creating(unit: Unit, job: BulkOrder) -> None:
 
 def _deleting(unit: Unit, job: BulkOrder) -> None:
     job.require_deletable()
+    cancel_timer(unit, job.id, FORGET)
     go_on(unit, job)
     store.forget(unit, job)
 

@@ -21,7 +21,9 @@ from orders.ordering.values import OrderItem
 from svyaz.orders.v1 import orders_pb2
 
 # The purposes of our timers.
-DEAL, COLLECT = "bulkOrder", "bulkOrderSegment"
+DEAL, COLLECT, FORGET = "bulkOrder", "bulkOrderSegment", "bulkOrderForgotten"
+# So long what rows say that weren't ordered can be tried again; it may name people.
+KEPT = timedelta(days=30)
 # Products looked at, and rows dealt with, in one transaction. A step is short, so that other timers have their turn.
 LOOKED_AT_ONCE, MOST_AT_ONCE, STEP_SECONDS = 5_000, 25, 0.25
 # After so many failures of a step its rows are dealt with one by one; after so many more the first one is given up.
@@ -40,7 +42,7 @@ class Bulk:
 
     def timers(self) -> dict[str, Callable[[str, Unit], None]]:
         """The handlers of our timers, by purpose."""
-        return {DEAL: self.step, COLLECT: self.collect}
+        return {DEAL: self.step, COLLECT: self.collect, FORGET: self.forget}
 
     def collect(self, job_id: str, unit: Unit) -> None:
         """Looks for some of the products of a segment."""
@@ -57,6 +59,19 @@ class Bulk:
             job.cancel(unit.at)
             job.status_reason = f"SAME_CONTENT: bulk order {other} has the same rows and template"
 
+    def forget(self, job_id: str, unit: Unit) -> None:
+        """Forgets what rows say of a job that nobody has gone on with for long; what never came whole is given up."""
+        job = unit.find(BulkOrder, job_id)
+        if job is None:
+            return
+        if job.state in (BulkOrderState.IN_PROGRESS, BulkOrderState.PAUSED):
+            set_timer(unit, job.id, FORGET, unit.at + KEPT, job.branch)
+            return
+        if job.state is not BulkOrderState.COMPLETED and job.state is not BulkOrderState.CANCELLED:
+            job.cancel(unit.at)
+        if not store.forget_rows(unit, job, LOOKED_AT_ONCE):
+            set_timer(unit, job.id, FORGET, unit.at, job.branch)
+
     def step(self, job_id: str, unit: Unit) -> None:
         """Deals with some rows: takes their orders, or in a dry run only asks what these would cost."""
         job = unit.find(BulkOrder, job_id)
@@ -69,6 +84,7 @@ class Bulk:
         rows = store.next_rows(unit, job, standing.line, 1 if alone else _at_once(job))
         if not rows:
             job.finish(unit.at)
+            set_timer(unit, job.id, FORGET, unit.at + KEPT, job.branch)
             return
         template = parse(job.template or "")
         outcomes = store.Outcomes()

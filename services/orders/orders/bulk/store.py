@@ -295,6 +295,21 @@ def forget(unit: Unit, job: BulkOrder) -> None:
         unit.session.execute(sa.delete(table).where(table.c.bulk_order_id == job.id))
 
 
+_FORGET_ROWS = """
+    UPDATE bulk_order_row SET data = NULL, reason = NULL
+    WHERE bulk_order_id = %(job)s AND line IN (
+        SELECT line FROM bulk_order_row WHERE bulk_order_id = %(job)s AND state <> 'ordered' AND data IS NOT NULL
+        ORDER BY line LIMIT %(most)s
+    )
+"""
+
+
+def forget_rows(unit: Unit, job: BulkOrder, most: int) -> bool:
+    """What some of the rows say that weren't ordered isn't known any more; whether these were the last."""
+    unit.later("UPDATE bulk_order_progress SET tail = '' WHERE bulk_order_id = %(job)s", {"job": job.id})
+    return unit.cursor().execute(_FORGET_ROWS, {"job": job.id, "most": most}).rowcount < most
+
+
 _ERASE = """
     UPDATE bulk_order_row SET data = NULL, reason = NULL
     WHERE customer_id = ANY (%(subjects)s) AND data IS NOT NULL
