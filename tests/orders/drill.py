@@ -25,6 +25,7 @@ from orders.fulfilment.plan import PlannedItem
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import Systems, go_on
+from orders.fulfilment.store import tasks_of
 from orders.fulfilment.values import FulfilmentTaskState
 from orders.ordering.domain import FINAL, ProductOrder, ProductOrderItem
 from orders.ordering.fulfilment import Fulfilment
@@ -95,7 +96,7 @@ class Floor:
     """Ordering on a database, with time and timers in the test's hands."""
 
     def __init__(self, url: str, offset: Path, world: Any) -> None:
-        self._offset = offset
+        self.url, self.offset = url, offset
         self.database = Database(url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
         # Neither catalog nor customers is asked once an order has been taken.
         fulfilment = Fulfilment(cast(Any, None), cast(Any, None), Systems(dict.fromkeys(SYSTEMS, world)))
@@ -172,10 +173,20 @@ class Floor:
             self.pass_by(pause + timedelta(milliseconds=1))
         return pause is not None
 
+    def next_due(self) -> timedelta:
+        """In how long something is due again; a killed replica's claim is part of that."""
+
+        def look(unit: Unit) -> timedelta:
+            (due,) = unit.cursor().execute(_NEXT).fetchone() or (None,)
+            return timedelta(seconds=1) if due is None else max(due - unit.at, timedelta()) + timedelta(milliseconds=1)
+
+        pause: timedelta = self.do(look)
+        return pause
+
     def pass_by(self, delta: timedelta) -> None:
         """So much time goes by."""
-        before = float(self._offset.read_text()) if self._offset.exists() else 0.0
-        self._offset.write_text(str(before + delta.total_seconds()))
+        before = float(self.offset.read_text()) if self.offset.exists() else 0.0
+        self.offset.write_text(str(before + delta.total_seconds()))
 
     def work(self) -> None:
         """Carries out everything that is due now."""
@@ -188,6 +199,11 @@ class Floor:
             self.work()
             if not self._wait(order_id):
                 return
+
+    def tasks(self, order_id: str) -> list[FulfilmentTask]:
+        """The order's tasks, in their places."""
+        found: list[FulfilmentTask] = self.do(lambda unit: tasks_of(unit, order_id))
+        return found
 
     def state(self, order_id: str) -> ProductOrderState:
         """Where the order is."""
