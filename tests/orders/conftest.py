@@ -40,6 +40,8 @@ from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
+from orders.template.api import OrderTemplates
+from orders.tracking.api import Tracking
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
@@ -48,7 +50,14 @@ from svyaz.catalog.v1 import (
     promotion_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    inventory_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2,
+    orders_pb2_grpc,
+    template_pb2_grpc,
+    tracking_pb2_grpc,
+)
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -320,8 +329,11 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(to_catalog))
     fulfilment = Fulfilment(capture, coupons, provisioning)
     migrating = Migrating(capture, offerings)
+    orders = Orders(database, capture, coupons)
     registrations: list[Registration] = [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
+        (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+        (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]

@@ -10,10 +10,18 @@ from orders.inventory import store as inventory
 from orders.migration import store as migration
 from orders.ordering import store as ordering
 from orders.schema import mapper, metadata
+from orders.template import store as template
+from orders.tracking import store as tracking
 
 __all__ = ["RESOURCES", "billing", "identity", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**ordering.RESOURCES, **inventory.RESOURCES, **migration.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    **ordering.RESOURCES,
+    **inventory.RESOURCES,
+    **migration.RESOURCES,
+    **template.RESOURCES,
+    **tracking.RESOURCES,
+}
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 
 from chassis import calls, convert
 from chassis.aliases import AliasedCollection
@@ -20,7 +21,8 @@ from chassis.types import new_id
 from orders.identity.store import same
 from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import Capture, Captured, Products
+from orders.ordering.capture import Capture, Captured
+from orders.ordering.chosen import Products
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     FINAL,
@@ -34,6 +36,7 @@ from orders.ordering.domain import (
     product_ids,
 )
 from orders.ordering.fulfilment import CANCEL, PROMISED, give_up, withdraw
+from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
 from svyaz.orders.v1 import orders_pb2
@@ -146,30 +149,48 @@ class Orders(StandardMethods):
     ) -> orders_pb2.ProductOrder:
         """Takes an order: validated, priced, durable; it goes on by itself."""
         remembered = self._database.remembered(request, orders_pb2.ProductOrder)
-        if remembered is not None:
-            return remembered
-        self._orders.require(request.product_order, [ITEMS])
-        branch = self._database.branch_for_create(ProductOrder, request.branch)
-        wanted = _wanted_items(request.product_order)
+        return remembered if remembered is not None else self.take(request, request.branch, request.product_order)
+
+    def take(self, request: Message, branch: str, body: orders_pb2.ProductOrder) -> orders_pb2.ProductOrder:
+        """Takes the order that a request asks for, once; the request itself may be of another kind."""
+        self._orders.require(body, [ITEMS])
+        branch = self._database.branch_for_create(ProductOrder, branch)
+        wanted = _wanted_items(body)
         check_items(wanted)
-        if request.product_order.coupon:
-            return self._create_with_coupons(request, branch, wanted)
-        captured = self._captured(_wanted(request, new_id(), branch), wanted)
+        check_transferor(_wanted(body, "", branch))
+        if body.coupon:
+            return self._take_with_coupons(request, branch, body, wanted)
+        captured = self._captured(_wanted(body, new_id(), branch), wanted)
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
-            return _taken(unit, _wanted(request, new_id(), branch), captured)
+            return _taken(unit, _wanted(body, new_id(), branch), captured)
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
 
-    def _create_with_coupons(
-        self, request: orders_pb2.CreateProductOrderRequest, branch: str, wanted: Sequence[OrderItem]
+    def draft(self, branch: str, body: orders_pb2.ProductOrder) -> tuple[orders_pb2.ProductOrder, Captured]:
+        """The order as it would be kept, and what was found for it; nothing is."""
+        branch = self._database.branch_for_create(ProductOrder, branch)
+        wanted = _wanted_items(body)
+        check_items(wanted)
+        order = _wanted(body, "", branch)
+        check_transferor(order)
+        captured = self._captured(order, wanted)
+        order.order_total_price = order.order_total_price or captured.total
+        message = convert.to_message(order, orders_pb2.ProductOrder)
+        message.product_order_item.extend(
+            convert.to_message(item, orders_pb2.ProductOrderItem) for item in captured.items
+        )
+        return message, captured
+
+    def _take_with_coupons(
+        self, request: Message, branch: str, body: orders_pb2.ProductOrder, wanted: Sequence[OrderItem]
     ) -> orders_pb2.ProductOrder:
         """Redeems the coupons before the order is kept, and promises before that to see what became of it: whoever
         dies on the way leaves a timer that gives them back, and the same request goes on with the same order.
 
         Raises Unavailable COUPONS_GIVEN_BACK when that took so long that the promise has been kept meanwhile.
         """
-        check_coupons(request.product_order.coupon)
+        check_coupons(body.coupon)
         until = time.monotonic() + PROMISE.total_seconds() / 2
         with self._database.unit() as unit:
             order_id = store.promise(unit, branch, _hash_of(request))
@@ -184,10 +205,10 @@ class Orders(StandardMethods):
                 raise Unavailable(
                     "COUPONS_GIVEN_BACK", "the order has been taken by another, or too late: send it again"
                 )
-            return _taken(unit, _wanted(request, order_id, branch), captured)
+            return _taken(unit, _wanted(body, order_id, branch), captured)
 
         try:
-            order = _wanted(request, order_id, branch)
+            order = _wanted(body, order_id, branch)
             captured = self._captured(order, wanted)
             self._coupons.redeem(order, captured.customer_ids, until)
             return self._database.transact(request, orders_pb2.ProductOrder, work)
@@ -219,7 +240,7 @@ class Orders(StandardMethods):
             captured = self._captured(self._as_read(request, paths).wanted, wanted)
         elif named & DECISIVE:
             read = self._as_read(request, paths)
-            products, quantities = self._held(assembled(read.items))
+            products, quantities = self._held(read.wanted, assembled(read.items))
             if read.priced_for != read.wanted.priced_for and read.wanted.state in UNSTARTED:
                 before = partial(self._orders_before, read.wanted)
                 captured = self._capture.recapture(read.wanted, read.items, products, quantities, before)
@@ -263,20 +284,20 @@ class Orders(StandardMethods):
 
     def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
         return self._capture.capture(
-            order, wanted, *self._held(wanted), orders_before=partial(self._orders_before, order)
+            order, wanted, *self._held(order, wanted), orders_before=partial(self._orders_before, order)
         )
 
     def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
         with self._database.unit() as unit:
             return store.orders_before(unit, order, customer_ids)
 
-    def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
+    def _held(self, order: ProductOrder, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""
         wanted = product_ids(items)
         if not wanted:
             return {}, {}
         with self._database.unit() as unit:
-            products = with_parts(unit, wanted)
+            products = as_taken_over(unit, order, items, with_parts(unit, wanted))
             return products, store.quantities(unit, products)
 
     @staticmethod
@@ -287,8 +308,8 @@ class Orders(StandardMethods):
             order.revise({"state": state}, unit.at)
 
 
-def _wanted(request: orders_pb2.CreateProductOrderRequest, order_id: str, branch: str) -> ProductOrder:
-    return convert.from_message(request.product_order, ProductOrder, id=order_id, branch=branch)
+def _wanted(body: orders_pb2.ProductOrder, order_id: str, branch: str) -> ProductOrder:
+    return convert.from_message(body, ProductOrder, id=order_id, branch=branch)
 
 
 def _taken(unit: Unit, order: ProductOrder, captured: Captured) -> orders_pb2.ProductOrder:
@@ -297,9 +318,9 @@ def _taken(unit: Unit, order: ProductOrder, captured: Captured) -> orders_pb2.Pr
     return composed(order, place(unit, order, captured))
 
 
-def _hash_of(request: orders_pb2.CreateProductOrderRequest) -> bytes | None:
+def _hash_of(request: Message) -> bytes | None:
     """What is the same when the caller sends the request again; None: that can't be told."""
-    if not request.request_id:
+    if not getattr(request, "request_id", ""):
         return None
     principal = calls.current().principal
     whose = f"{principal.subject} {principal.branch_setting} ".encode()

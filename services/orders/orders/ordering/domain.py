@@ -61,6 +61,9 @@ LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
 # As many as somebody might enter; each is a question to the catalog.
 MOST_COUPONS = 10
 
+# The role of who gives his products away to the order's customer.
+TRANSFEROR = "transferor"
+
 # How long an order waits for what its customer has to tell before it is cancelled.
 INFORMATION_DEADLINE = timedelta(days=14)
 
@@ -81,6 +84,8 @@ class ProductOrderItem(Aggregate):
     item: OrderItem
     # What it costs for its whole quantity, by the catalog: this is what billing gets, whatever the item itself says.
     charge: tuple[OrderPrice, ...] = ()
+    # When it is promised to be done.
+    expected_completion_date: datetime | None = None
     # What taking the order has put into it (see `orders.ordering.capture`): it is done anew when the order is priced
     # anew.
     captured: tuple[str, ...] = ()
@@ -158,8 +163,8 @@ class ProductOrder(Aggregate):
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes while the order is open. Only a cancellation may be asked for as a state.
 
-        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION, COUPON_REDEEMED for another customer than the one who
-        has redeemed the coupons.
+        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION, PROMISED, COUPON_REDEEMED for another customer than the
+        one who has redeemed the coupons.
         """
         wanted = changes.get("state")
         rest = {name: value for name, value in changes.items() if name != "state"}
@@ -173,6 +178,12 @@ class ProductOrder(Aggregate):
                 "COUPON_REDEEMED",
                 "coupons have been redeemed for the customer of the order: another's is another order",
                 violations=[Violation("related_party", "the customer stays")],
+            )
+        if rest.get("expected_completion_date", self.expected_completion_date) != self.expected_completion_date:
+            raise FailedPrecondition(
+                "PROMISED",
+                "a promised date moves with a reason only: MovePromisedDate",
+                violations=[Violation("expected_completion_date", "moves with a reason only")],
             )
         super().revise(rest, at)
         if wanted is not None and wanted is not self.state:
@@ -280,8 +291,15 @@ def check_coupons(codes: Sequence[str]) -> None:
 def customers_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:
     """The parties that may be the customer: those in that role, else those referred to as one."""
     named = [party for party in parties if (party.role or "").lower() == "customer"]
-    named = named or [party for party in parties if party.at_referred_type == "Customer"]
+    named = named or [
+        party for party in parties if party.at_referred_type == "Customer" and (party.role or "").lower() != TRANSFEROR
+    ]
     return tuple(party.id for party in named if party.id)
+
+
+def transferors_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:
+    """Whose products go to the order's customer, where the order changes them."""
+    return tuple(party.id for party in parties if (party.role or "").lower() == TRANSFEROR and party.id)
 
 
 def payer(order: ProductOrder, item: OrderItem, product: Product | None) -> EntityRef | None:
@@ -338,7 +356,7 @@ def rows(order: ProductOrder, items: Iterable[OrderItem], ids: Iterator[str]) ->
             product_order_id=order.id,
             position=len(result),
             parent_id=parent,
-            item=replace(item, product_order_item=(), state=None),
+            item=replace(item, product_order_item=(), state=None, expected_completion_date=None),
         )
         result.append(row)
         for inner in item.product_order_item:
@@ -359,6 +377,11 @@ def assembled(
 
     def build(row: ProductOrderItem) -> OrderItem:
         nested = tuple(build(below) for below in inner.get(row.id, ()))
-        return replace(wanted(row), product_order_item=nested, state=row.state)
+        return replace(
+            wanted(row),
+            product_order_item=nested,
+            state=row.state,
+            expected_completion_date=row.expected_completion_date,
+        )
 
     return tuple(build(row) for row in inner.get(None, ()))

@@ -1,7 +1,7 @@
 """How an order goes on by itself: timers and events move it from acknowledged to its end, a step per transaction."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -29,7 +29,8 @@ from orders.identity.store import merges_changed
 from orders.inventory.domain import RECURRING, Product
 from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import NO_CUSTOMER, NO_PRICE, Capture
+from orders.ordering.capture import Capture
+from orders.ordering.chosen import Products
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     INFORMATION_DEADLINE,
@@ -39,12 +40,15 @@ from orders.ordering.domain import (
     ProductOrder,
     ProductOrderItem,
     assembled,
+    customers_of,
     payer,
     product_ids,
 )
+from orders.ordering.handover import as_taken_over, gives_away, taken_over
 from orders.ordering.held import is_promotion
 from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
+from orders.ordering.standing import NO_CUSTOMER, NO_PRICE
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
 
 ORDERS = Counter("svyaz_orders_total", "Product orders that have ended", ["outcome"])
@@ -100,7 +104,8 @@ class Fulfilment:
         if store.awaited_by(unit, order_id) or order.put_off:
             # By now some of it may be there, or gone: the truth is asked for, what was remembered only says that it's
             # worth it.
-            products = with_parts(unit, product_ids(assembled(items)))
+            wanted = assembled(items)
+            products = as_taken_over(unit, order, wanted, with_parts(unit, product_ids(wanted)))
             awaited = self._capture.standing(order, items, products).lacking
             if _came(order, store.awaited_by(unit, order_id), awaited):
                 items, awaited = self._priced_anew(unit, order, items, products, awaited)
@@ -118,7 +123,7 @@ class Fulfilment:
         unit: Unit,
         order: ProductOrder,
         items: Sequence[ProductOrderItem],
-        products: Mapping[str, Product],
+        products: Products,
         lacking: Sequence[str],
     ) -> tuple[Sequence[ProductOrderItem], Sequence[str]]:
         """The items priced for a customer who wasn't known before, and what they lack; what he can't have is lacking
@@ -406,7 +411,9 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
         offering = item.item.product_offering
         charged = []
-        if offering is not None:
+        if gives_away(unit, order, product):
+            charged = _handed_over(told, offering)
+        elif offering is not None:
             kept = {_name_of(price) for price in item.charge}
             fallen = [price for price in product.running_charges if _name_of(price) not in kept]
             charged = told.of(_order_prices(fallen), ChargeType.RECURRING_CHARGE_STOP)
@@ -423,6 +430,10 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
             product.product_characteristic = wanted.product_characteristic
         if wanted is not None and wanted.product_term:
             product.product_term = wanted.product_term
+        if wanted is not None and wanted.place:
+            # One for each role: who moves the router doesn't move where its bill goes.
+            roles = {place.role for place in wanted.place}
+            product.place = (*(place for place in product.place if place.role not in roles), *wanted.place)
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     if action is OrderItemAction.DELETE:
@@ -432,6 +443,26 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     return ()
+
+
+def _handed_over(told: "_Charges", offering: EntityRef | None) -> list[ChargeEvent]:
+    """Makes the product its new customer's: what runs stops for the account and customer that it had, and starts for
+    those that it has from now on. Changes nothing when it raises."""
+    product, order = told.product, told.order
+    former = replace(told, customer_id=next(iter(customers_of(product.related_party)), ""))
+    charged = former.of(_order_prices(product.running_charges), ChargeType.RECURRING_CHARGE_STOP)
+    after = taken_over(order, product)
+    account = payer(order, told.item.item, None)
+    # A product that the catalog doesn't know goes on at the price that it has.
+    prices = told.item.charge if offering is not None else _order_prices(product.running_charges)
+    starts = replace(told, product=after, account=account)
+    charged += starts.of(prices, ChargeType.RECURRING_CHARGE_START, offering)
+    for name in ("agreement", "description", "extensions", "related_party"):
+        setattr(product, name, getattr(after, name))
+    product.billing_account = account
+    product.product_offering = offering or product.product_offering
+    product.product_price = _product_prices(told.item.charge) if offering is not None else after.product_price
+    return charged
 
 
 def _name_of(price: ProductPrice | OrderPrice) -> tuple[str | None, str | None]:
@@ -447,6 +478,9 @@ class _Charges:
     order: ProductOrder
     item: ProductOrderItem
     product: Product
+    # Whose and on what account, where that isn't the order's customer and what the product says.
+    customer_id: str = ""
+    account: EntityRef | None = None
 
     def of(
         self, prices: Sequence[OrderPrice], recurring: ChargeType, offering: EntityRef | None = None
@@ -463,13 +497,13 @@ class _Charges:
             charged.append(
                 ChargeEvent(
                     type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
-                    account=_id(payer(self.order, self.item.item, self.product)),
+                    account=_id(self.account or payer(self.order, self.item.item, self.product)),
                     branch=self.order.branch,
                     occurred_at=self.unit.at,
                     product_id=self.product.id,
                     order_id=self.order.id,
                     order_item_id=self.item.item.id or "",
-                    customer_id=self.order.customer_id,
+                    customer_id=self.customer_id or self.order.customer_id,
                     product_offering_id=_id(offering or self.product.product_offering),
                     product_offering_price_id=_id(price.product_offering_price),
                     amount=amount,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from chassis.products import PriceAlteration, ProductRefOrValue
@@ -158,3 +159,7 @@ class OrderItem(Extensible):
     qualification: tuple[EntityRef, ...] = ()
     quote_item: QuoteItemRef | None = None
     state: ProductOrderItemState | None = None
+    # The template that it comes from: its fulfilment specification is found by it.
+    order_template: str | None = None
+    # Told of it; kept by its row.
+    expected_completion_date: datetime | None = None
