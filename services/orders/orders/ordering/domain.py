@@ -89,6 +89,8 @@ class ProductOrderItem(Aggregate):
     # What taking the order has put into it (see `orders.ordering.capture`): it is done anew when the order is priced
     # anew.
     captured: tuple[str, ...] = ()
+    # Why it comes to nothing, from when that is known: what was done for it is undone before it ends.
+    failure: str | None = None
 
     @property
     def ordering_key(self) -> str:
@@ -138,6 +140,8 @@ class ProductOrder(Aggregate):
     related_party: tuple[RelatedParty, ...] = ()
     state: ProductOrderState | None = None
     coupon: tuple[str, ...] = ()
+    # Since when it would be late for its date, if it goes on as expected.
+    jeopardy_date: datetime | None = None
 
     def check(self, at: datetime) -> None:
         """A new order is acknowledged, whatever state its sender would like. Raises InvalidArgument for another."""
