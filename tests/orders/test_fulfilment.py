@@ -9,9 +9,10 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
 from chassis.types import Money
 from orders.billing.domain import ChargeAlteration
-from orders.ordering.fulfilment import CANCEL, INFORMATION
+from orders.ordering.fulfilment import CANCEL
 from orders.ordering.placing import ADVANCE
 from orders.ordering.store import order_wait
+from orders.ordering.withdrawal import INFORMATION
 from svyaz.orders.v1 import inventory_pb2
 from tests.orders.conftest import ORDER, PRODUCT, Shop, item, state_of
 

@@ -125,6 +125,10 @@ def _redone(old: PlannedItem, new: PlannedItem, tasks: Sequence[FulfilmentTask],
     current = _current(own)
     fresh = {task.name: task for task in replan(new, generation)}
     ids = {task.id: task.name for task in (*own, *fresh.values())}
+
+    def names(task: FulfilmentTask) -> set[str]:
+        return {ids.get(before, before) for before in task.depends_on}
+
     news = touched(old, new)
     undone: dict[str, FulfilmentTask] = {}
     for task in sorted(current.values(), key=lambda one: one.position):
@@ -132,14 +136,14 @@ def _redone(old: PlannedItem, new: PlannedItem, tasks: Sequence[FulfilmentTask],
         again = wanted is None or _concerned(task, wanted, news) or not undone.keys().isdisjoint(task.depends_on)
         if not again and wanted is not None and task.state is _S.PENDING:
             # It hasn't begun, and waits for others now.
-            again = {ids.get(id, id) for id in task.depends_on} != {ids.get(id, id) for id in wanted.depends_on}
+            again = names(task) != names(wanted)
         if again:
             undone[task.id] = task
     kept = {name: task for name, task in current.items() if task.id not in undone}
     made = [task for name, task in fresh.items() if name not in kept]
     stands_for = {fresh[name].id: task.id for name, task in kept.items() if name in fresh}
     for task in made:
-        task.depends_on = tuple(stands_for.get(id, id) for id in task.depends_on)
+        task.depends_on = tuple(stands_for.get(before, before) for before in task.depends_on)
     return Redone(old.order_item_id, tuple(undone.values()), tuple(made))
 
 

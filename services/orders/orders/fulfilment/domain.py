@@ -190,6 +190,17 @@ class FulfilmentTask(Aggregate):
         self._require_held("assigned")
         self.assignee = assignee
 
+    def require_awaited(self, attempt: int) -> None:
+        """Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT unless this attempt is under way."""
+        if self.state is not _S.IN_PROGRESS:
+            raise FailedPrecondition("TASK_CLOSED", f"the task is {str(self.state)!r}: that isn't awaited any more")
+        if attempt != self.attempt:
+            raise FailedPrecondition(
+                "STALE_ATTEMPT",
+                f"the task is at attempt {self.attempt}",
+                violations=[Violation("attempt", f"{attempt} isn't the present one")],
+            )
+
     def _close(self, state: FulfilmentTaskState, at: datetime, by: str, reason: str) -> None:
         if not reason.strip():
             raise InvalidArgument("REQUIRED", "say why", violations=[Violation("reason", "required")])

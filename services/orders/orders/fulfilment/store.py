@@ -60,7 +60,7 @@ _SPECIFICATIONS = "fulfilment specifications"
 
 
 def read_ahead(unit: Unit, order_ids: Sequence[str]) -> None:
-    """Reads the tasks of several orders in one statement; `tasks_of` then finds them in the unit."""
+    """Reads the tasks of several orders in one statement; `tasks_of` then finds them in the unit, which holds them."""
     by_order = _by_order(unit, order_ids)
     for order_id in order_ids:
         unit.known[_TASKS, order_id] = by_order.get(order_id, [])
@@ -95,21 +95,23 @@ def specifications(
     unit: Unit, branch: str, product_specification_ids: Collection[str], actions: Collection[str]
 ) -> list[FulfilmentSpecification]:
     """What a branch's plans may go by, for these product specifications and actions: its own, and everybody's."""
-    wanted = {
-        "branches": sorted({branch, COMMON}),
-        "specifications": sorted({*product_specification_ids, ""}),
-        "actions": sorted(actions),
-    }
-    key = (_SPECIFICATIONS, branch, tuple(wanted["specifications"]), tuple(wanted["actions"]))
-    known: list[FulfilmentSpecification] | None = unit.known.get(key)
-    if known is None:
-        known = unit.known[key] = unit.load(
-            FulfilmentSpecification,
-            "coalesce(product_specification_id, '') = ANY (%(specifications)s) AND action = ANY (%(actions)s)"
-            " AND branch = ANY (%(branches)s) ORDER BY id",
-            wanted,
-        )
-    return known
+    of, to_do = {*product_specification_ids, ""}, set(actions)
+    known = unit.known.get((_SPECIFICATIONS, branch))
+    if known is not None:
+        # Read for several orders together.
+        read_of, read_to_do, found = known
+        if of <= read_of and to_do <= read_to_do:
+            kept: list[FulfilmentSpecification] = found
+            return kept
+    wanted = {"branches": sorted({branch, COMMON}), "specifications": sorted(of), "actions": sorted(to_do)}
+    found = unit.load(
+        FulfilmentSpecification,
+        "coalesce(product_specification_id, '') = ANY (%(specifications)s) AND action = ANY (%(actions)s)"
+        " AND branch = ANY (%(branches)s) ORDER BY id",
+        wanted,
+    )
+    unit.known[_SPECIFICATIONS, branch] = of, to_do, found
+    return found
 
 
 _EXISTING = "coalesce(product_specification_id, '') = %(of)s AND action = %(action)s AND branch = %(branch)s"
@@ -140,3 +142,8 @@ def delete_tasks(unit: Unit, order_id: str) -> None:
 def any_open(tasks: Iterable[FulfilmentTask]) -> bool:
     """Whether something is still to happen to one of the tasks."""
     return any(task.state in OPEN for task in tasks)
+
+
+def forget(unit: Unit, order_id: str) -> None:
+    """Reads the tasks anew when they are next asked for: somebody else may have changed them meanwhile."""
+    unit.known.pop((_TASKS, order_id), None)

@@ -51,18 +51,14 @@ def undo(tasks: Sequence[FulfilmentTask], of: Collection[str | None], *, generat
     wanted: list[FulfilmentTask] = []
     lasting: list[FulfilmentTask] = []
     for task in _of(tasks, of):
-        doubtful = task.state is _S.IN_PROGRESS or task.id in begun
+        can_be = task.spec.compensation is not None
+        # Nobody begins what can't be undone without having said so before.
+        doubtful = task.state is _S.IN_PROGRESS or (can_be and task.id in begun)
         if task.open:
             cancelled.append((task, doubtful))
-        if task.id in undoing or task.spec.no_undo_needed:
-            continue
-        if task.undone_at is None and (doubtful or task.in_doubt or task.state is _S.COMPLETED):
-            # Nobody begins what can't be undone without having said so before.
-            lasts = task.spec.compensation is None and (task.state is not _S.PENDING)
-            if lasts:
-                lasting.append(task)
-            elif task.spec.compensation is not None:
-                wanted.append(task)
+        something = doubtful or task.in_doubt or task.state is _S.COMPLETED
+        if something and task.undone_at is None and task.id not in undoing and not task.spec.no_undo_needed:
+            (wanted if can_be else lasting).append(task)
     return Undoing(cancelled, _compensations(tasks, wanted, generation), lasting)
 
 

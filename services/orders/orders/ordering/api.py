@@ -18,6 +18,7 @@ from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFoun
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
+from orders.fulfilment.store import delete_tasks
 from orders.identity.store import same
 from orders.inventory.store import with_parts
 from orders.ordering import store
@@ -35,10 +36,11 @@ from orders.ordering.domain import (
     check_items,
     product_ids,
 )
-from orders.ordering.fulfilment import CANCEL, PROMISED, give_up, withdraw
+from orders.ordering.fulfilment import CANCEL, PROMISED, give_up
 from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
+from orders.ordering.withdrawal import withdraw
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
@@ -77,6 +79,7 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
         withdraw(unit, order, "deleted")
     for item in store.items_of(unit, order.id):
         unit.delete(item)
+    delete_tasks(unit, order.id)
     unit.session.execute(sa.delete(store.order_receipt).where(store.order_receipt.c.product_order_id == order.id))
 
 
