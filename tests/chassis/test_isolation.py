@@ -40,6 +40,7 @@ from chassis.types import COMMON, Aggregate, new_id
 from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
+from orders.amendment.api import Amendments
 from orders.billing.api import Billing
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
@@ -66,6 +67,7 @@ from svyaz.catalog.v1 import (
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     billing_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
@@ -233,6 +235,7 @@ def _others(name: str, database: Database) -> list[Any]:
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
         (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+        (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
         (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),

@@ -318,6 +318,10 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "DraftTemplateOrder": WRITE_PARTIES | {"service"},
         "PlaceTemplateOrder": WRITE_PARTIES,
     },
+    "svyaz.orders.v1.AmendmentService": {
+        **dict.fromkeys(("GetUndoMap", "GetProductOrderAmendment", "ListProductOrderAmendments"), READ_PARTIES),
+        **dict.fromkeys(("PreviewAmendment", "AmendProductOrder"), WRITE_PARTIES),
+    },
     "svyaz.orders.v1.OrderTrackingService": {
         **dict.fromkeys(("ListOrderEvents", "GetPromisedDateChange", "ListPromisedDateChanges"), READ_PARTIES),
         "MovePromisedDate": WRITE_PARTIES | {"service"},

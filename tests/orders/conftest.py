@@ -30,6 +30,7 @@ from chassis.db import Database
 from chassis.events import acting
 from chassis.server import Registration
 from chassis.timers import Timers, turns
+from orders.amendment.api import Amendments
 from orders.billing.store import charge_event
 from orders.fulfilment.adapters import Adapter, NullProvisioning
 from orders.fulfilment.api import Fulfilments
@@ -54,6 +55,7 @@ from svyaz.catalog.v1 import (
 )
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
@@ -346,6 +348,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
         (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+        (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
         (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),

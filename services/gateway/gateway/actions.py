@@ -42,6 +42,8 @@ from svyaz.customers.v1 import (
     view_pb2_grpc,
 )
 from svyaz.orders.v1 import (
+    amendment_pb2,
+    amendment_pb2_grpc,
     migration_pb2,
     migration_pb2_grpc,
     template_pb2,
@@ -146,6 +148,17 @@ ACTIONS = (
             "ListOrderTemplatesInForce": "What has a name of its own to order by: a move, a change of owner, a porting",
             "DraftTemplateOrder": "The order that a template becomes, and what it would cost",
             "PlaceTemplateOrder": "Places the order that a template becomes",
+        },
+    ),
+    *_of(
+        "orderAmendment",
+        amendment_pb2_grpc.AmendmentServiceStub,
+        amendment_pb2,
+        {
+            "GetUndoMap": "What of an order can still be undone, what that costs, and what can't be",
+            "PreviewAmendment": "What another version of a running order would undo, do again and cost",
+            "AmendProductOrder": "Gives a running order another version, at the cost that is accepted",
+            "ListProductOrderAmendments": "How orders have been changed while they were carried out",
         },
     ),
     *_of(

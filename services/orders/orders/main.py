@@ -16,6 +16,7 @@ from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
+from orders.amendment.api import Amendments
 from orders.billing.api import Billing
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
@@ -40,6 +41,7 @@ from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_g
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
@@ -104,6 +106,7 @@ def main() -> None:
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
             (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+            (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
             (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),

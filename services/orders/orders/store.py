@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
+from orders.amendment import store as amendment
 from orders.billing import store as billing
 from orders.fulfilment import store as fulfilment
 from orders.identity import store as identity
@@ -23,6 +24,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **migration.RESOURCES,
     **template.RESOURCES,
     **tracking.RESOURCES,
+    **amendment.RESOURCES,
 }
 
 for _cls, _resource in RESOURCES.items():

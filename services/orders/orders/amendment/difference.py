@@ -12,6 +12,7 @@ from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import PlannedItem
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FulfilmentTaskState
+from orders.ordering.assessment import begun
 
 _S = FulfilmentTaskState
 # What a task uses that says this in its `input`.
@@ -166,11 +167,6 @@ def _concerned(task: FulfilmentTask, wanted: FulfilmentTask, news: Collection[st
         or not used.isdisjoint(news)
         or (task.system, task.operation) != (wanted.system, wanted.operation)
     )
-
-
-def begun(task: FulfilmentTask) -> bool:
-    """Whether something may be left of the task in its system."""
-    return task.undone_at is None and (task.state in (_S.COMPLETED, _S.IN_PROGRESS, _S.HELD) or bool(task.in_doubt))
 
 
 def _irrevocable(item_id: str, undone: Sequence[FulfilmentTask]) -> Iterator[Violation]:

@@ -17,7 +17,9 @@ from chassis.db import Database, Unit
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
-from chassis.types import new_id
+from chassis.types import Money, new_id
+from orders.amendment.plan import AMENDABLE, AmendmentPlan, amendment_plan, same_offering, unexpanded
+from orders.amendment.steps import amend
 from orders.fulfilment.store import delete_tasks
 from orders.identity.store import same
 from orders.inventory.store import with_parts
@@ -50,6 +52,8 @@ ITEMS = "product_order_item"
 DECISIVE = frozenset({"billing_account", "related_party", "agreement", "channel"})
 # After so long an order that was to be has become one, or won't: coupons are redeemed within half of it.
 PROMISE = timedelta(minutes=2)
+# How often the new version of an order is priced that goes on meanwhile.
+AMENDING_ATTEMPTS = 3
 
 
 def _wanted_items(body: orders_pb2.ProductOrder) -> tuple[OrderItem, ...]:
@@ -229,10 +233,41 @@ class Orders(StandardMethods):
     def UpdateProductOrder(
         self, request: orders_pb2.UpdateProductOrderRequest, context: Any
     ) -> orders_pb2.ProductOrder:
-        """Changes an order; its items only before anything has been done for them."""
+        """Changes an order; its items also while it is carried out, as long as undoing costs nothing."""
+        return self.update(request, ())
+
+    def update(
+        self, request: orders_pb2.UpdateProductOrderRequest, accepted: Sequence[Money]
+    ) -> orders_pb2.ProductOrder:
+        """Changes an order; where it has begun, what is done otherwise is undone, at the cost that is accepted."""
         remembered = self._database.remembered(request, orders_pb2.ProductOrder)
         if remembered is not None:
             return remembered
+        for attempt in range(AMENDING_ATTEMPTS):
+            try:
+                return self._updated(request, accepted)
+            except Aborted as error:
+                # It went on while its new version was priced.
+                if error.reason != "CONFLICT" or request.etag or attempt == AMENDING_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def preview(self, request: orders_pb2.UpdateProductOrderRequest) -> tuple[ProductOrder, Captured, AmendmentPlan]:
+        """What an order's new version comes to; nothing is changed. Raises what `update` would, but for the cost."""
+        paths = list(request.update_mask.paths)
+        wanted = _wanted_items(request.product_order)
+        check_items(wanted)
+        read = self._as_read(request, paths)
+        captured = self._captured(read.wanted, unexpanded(wanted, read.items), read.items)
+        with self._database.unit() as unit:
+            order = unit.get(ProductOrder, request.product_order.id, request.etag)
+            plan = amendment_plan(unit, order, captured)
+            unit.session.expunge_all()
+        return read.wanted, captured, plan
+
+    def _updated(
+        self, request: orders_pb2.UpdateProductOrderRequest, accepted: Sequence[Money]
+    ) -> orders_pb2.ProductOrder:
         paths = list(request.update_mask.paths)
         named = {path.split(".")[0] for path in paths}
         wanted = _wanted_items(request.product_order)
@@ -240,7 +275,8 @@ class Orders(StandardMethods):
             check_items(wanted)
         captured, missing, read = None, None, None
         if ITEMS in named:
-            captured = self._captured(self._as_read(request, paths).wanted, wanted)
+            amended = self._as_read(request, paths)
+            captured = self._captured(amended.wanted, unexpanded(wanted, amended.items), amended.items)
         elif named & DECISIVE:
             read = self._as_read(request, paths)
             products, quantities = self._held(read.wanted, assembled(read.items))
@@ -259,9 +295,12 @@ class Orders(StandardMethods):
             changes = convert.changes(request.product_order, paths, order)
             state = changes.pop("state", None)
             _require_unstarted(order, changes, ITEMS in named)
+            total = "order_total_price" not in changes
             order.revise(changes, unit.at)
-            if captured is not None:
-                keep_anew(unit, order, captured, total="order_total_price" not in changes)
+            if captured is not None and order.state not in UNSTARTED:
+                amend(unit, order, amendment_plan(unit, order, captured), accepted, total=total)
+            elif captured is not None:
+                keep_anew(unit, order, captured, total=total)
                 store.wait_for(unit, order, captured.missing)
                 set_going(unit, order, captured.missing)
             elif order.state in UNSTARTED and changes:
@@ -285,9 +324,17 @@ class Orders(StandardMethods):
         order.revise(changes, self._database.clock.now())
         return _Read(order, items, priced_for)
 
-    def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
+    def _captured(
+        self, order: ProductOrder, wanted: Sequence[OrderItem], before: Sequence[ProductOrderItem] = ()
+    ) -> Captured:
+        # Items of an order that has begun stay with the version that was ordered.
+        begun = order.state not in (None, *UNSTARTED)
         return self._capture.capture(
-            order, wanted, *self._held(order, wanted), orders_before=partial(self._orders_before, order)
+            order,
+            wanted,
+            *self._held(order, wanted),
+            exact=same_offering(wanted, before) if begun else (),
+            orders_before=partial(self._orders_before, order),
         )
 
     def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
@@ -332,8 +379,8 @@ def _hash_of(request: Message) -> bytes | None:
 
 def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:
     changed = {name for name in DECISIVE & changes.keys() if changes[name] != getattr(order, name)}
-    if (new_items or changed) and order.state not in (*UNSTARTED, *FINAL):
-        what = "items" if new_items else " and ".join(sorted(changed))
+    if (changed or (new_items and order.state not in AMENDABLE)) and order.state not in (*UNSTARTED, *FINAL):
+        what = "items" if not changed else " and ".join(sorted(changed))
         raise FailedPrecondition("ORDER_STARTED", f"the {what} of an order that is {str(order.state)!r} can't change")
 
 

@@ -1,7 +1,7 @@
 """Taking an order: what catalog and customers say about it, before anything is written."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -75,13 +75,15 @@ class Capture:
         quantities: Mapping[str, int],
         *,
         exact_version: bool = False,
+        exact: Collection[str] = (),
         charge_one_time: bool = True,
         orders_before: OrdersBefore = lambda _: None,
     ) -> Captured:
         """Validates and prices the order, as what was chosen, for its customer; `quantities`: how many each product of
         a bundle is.
 
-        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time;
+        With `exact_version` by the very offerings that it names, not by the versions of them that are sold at the time
+        (`exact`: only these items);
         without `charge_one_time` only what recurs is charged. `orders_before` counts the customer's earlier orders; it
         is asked when a promotion hangs on it.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
@@ -97,7 +99,10 @@ class Capture:
         buyer = _buyer(order, to_price, products, context)
         before_it = partial(orders_before, buyer.ids or order.customer_ids()[:1])
         price_request = pricing_pb2.PriceRequest(
-            item=[_asked(item, chosen.held_product(item, products), products, exact_version) for _, item in to_price],
+            item=[
+                _asked(item, chosen.held_product(item, products), products, exact_version or (item.id or "") in exact)
+                for _, item in to_price
+            ],
             context=_pricing_context(order, [item for _, item in found], products, buyer),
         )
         priced, selected = None, chosen.Selections()

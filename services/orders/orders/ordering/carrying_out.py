@@ -23,7 +23,7 @@ from orders.ordering import store
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
 from orders.ordering.handover import gives_away, taken_over
 from orders.ordering.held import is_promotion
-from orders.ordering.values import OrderItemAction, OrderPrice
+from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
 def _id(reference: EntityRef | None) -> str:
@@ -86,6 +86,49 @@ def ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Product
         product.product_relationship = (inside,)
         bundle.product = (*bundle.product, ProductRefOrValue(id=product.id, name=product.name))
     return product
+
+
+def begin(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], products: dict[str, Product]) -> None:
+    """Has items go into progress, with the products that they are to become; `products`: those of the items that some
+    of them are inside, by row."""
+    for item in items:
+        item.move(ProductOrderItemState.IN_PROGRESS)
+        if item.item.action is OrderItemAction.ADD:
+            product = ordered_product(order, item, products.get(item.parent_id or ""))
+            unit.add(product)
+            item.product_id = product.id
+        else:
+            item.product_id = item.item.product.id if item.item.product is not None else None
+            found = unit.find(Product, item.product_id) if item.product_id else None
+            if found is None:
+                continue
+            product = found
+        products[item.id] = product
+
+
+# What a product that is to come has of its item.
+_OF_THE_ITEM = (
+    "name",
+    "description",
+    "product_serial_number",
+    "agreement",
+    "place",
+    "product_characteristic",
+    "product_specification",
+    "product_term",
+    "product_offering",
+    "product_price",
+    "billing_account",
+    "extensions",
+)
+
+
+def wanted_otherwise(order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
+    """Has a product that is still to come be what its item wants by now."""
+    anew = ordered_product(order, item, None)
+    for name in _OF_THE_ITEM:
+        if getattr(product, name) != getattr(anew, name):
+            setattr(product, name, getattr(anew, name))
 
 
 def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:

@@ -7,9 +7,10 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import Aggregate, EntityRef, Note, RelatedParty, require_transition
+from chassis.types import Aggregate, EntityRef, Money, Note, RelatedParty, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.values import (
+    AssessedTask,
     OrderItem,
     OrderItemAction,
     OrderPrice,
@@ -282,10 +283,14 @@ class CancelProductOrder(Aggregate):
     requested_cancellation_date: datetime | None = None
     product_order: EntityRef | None = None
     state: TaskState | None = None
+    accepted_cost: tuple[Money, ...] = ()
+    undo_cost: tuple[Money, ...] = ()
+    assessment: tuple[AssessedTask, ...] = ()
 
     def check(self, at: datetime) -> None:
         """A new wish is acknowledged."""
         self.state = TaskState.ACKNOWLEDGED
+        self.undo_cost, self.assessment = (), ()
         self.effective_cancellation_date = None
 
     def move(self, wanted: TaskState, at: datetime) -> None:

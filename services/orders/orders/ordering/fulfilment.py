@@ -10,16 +10,17 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.timers import cancel_timer, set_timer
 from orders.fulfilment.steps import PROVISION, Systems
 from orders.identity.store import merges_changed
-from orders.inventory.domain import Product
 from orders.inventory.store import with_parts
 from orders.ordering import store
+from orders.ordering.assessment import Assessment, worth_telling
 from orders.ordering.capture import Capture
-from orders.ordering.carrying_out import ordered_product
+from orders.ordering.carrying_out import begin
 from orders.ordering.chosen import Products
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     INFORMATION_DEADLINE,
     LOST,
+    UNDER_WAY,
     UNSTARTED,
     CancelProductOrder,
     ProductOrder,
@@ -31,8 +32,8 @@ from orders.ordering.handover import as_taken_over
 from orders.ordering.orchestration import Orchestration
 from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.standing import NO_CUSTOMER, NO_PRICE
-from orders.ordering.values import OrderItemAction, ProductOrderItemState, ProductOrderState, TaskState
-from orders.ordering.withdrawal import INFORMATION, RELEASE, noted, withdraw
+from orders.ordering.values import AssessedTask, ProductOrderItemState, ProductOrderState, TaskState
+from orders.ordering.withdrawal import INFORMATION, RELEASE, assess, noted, withdraw
 
 # The purpose of the timer that carries a cancellation out.
 CANCEL = "cancel"
@@ -42,6 +43,10 @@ PROMISED = "coupons"
 # An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept, and
 # what no event tells of. Looked for after as long again as the order has waited already, within these bounds.
 SOONEST_RECHECK, LATEST_RECHECK = timedelta(minutes=1), timedelta(hours=1)
+
+
+# More tasks than that the undo map tells of.
+MOST_ASSESSED = 200
 
 
 class Fulfilment:
@@ -144,20 +149,7 @@ class Fulfilment:
     def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
         order.move(ProductOrderState.IN_PROGRESS, unit.at)
         cancel_timer(unit, order.id, INFORMATION)
-        products: dict[str, Product] = {}
-        for item in items:
-            item.move(ProductOrderItemState.IN_PROGRESS)
-            if item.item.action is OrderItemAction.ADD:
-                product = ordered_product(order, item, products.get(item.parent_id or ""))
-                unit.add(product)
-                item.product_id = product.id
-            else:
-                item.product_id = item.item.product.id if item.item.product is not None else None
-                found = unit.find(Product, item.product_id) if item.product_id else None
-                if found is None:
-                    continue
-                product = found
-            products[item.id] = product
+        begin(unit, order, items, {})
         set_timer(unit, order.id, PROVISION, unit.at, order.branch)
 
     def give_up_waiting(self, order_id: str, unit: Unit) -> None:
@@ -188,7 +180,9 @@ class Fulfilment:
         try:
             if order is None:
                 raise FailedPrecondition("NOT_FOUND", "the order isn't there any more")
-            withdraw(unit, order, task.cancellation_reason or "cancelled on request")
+            if order.state in UNDER_WAY:
+                _keep_assessment(task, assess(unit, order, store.items_of(unit, order.id), whole=True))
+            withdraw(unit, order, task.cancellation_reason or "cancelled on request", task.accepted_cost)
         except FailedPrecondition as error:
             task.cancellation_reason = f"{task.cancellation_reason or ''} (refused: {error.message})".strip()
             task.move(TaskState.TERMINATED_WITH_ERROR, unit.at)
@@ -202,6 +196,21 @@ class Fulfilment:
         if event.type in ("CustomerCreateEvent", "BillingAccountCreateEvent"):
             for order_id, branch in store.waiting_for(unit, event.aggregate_id):
                 set_timer(unit, order_id, ADVANCE, unit.at, branch)
+
+
+def _keep_assessment(wish: CancelProductOrder, found: Assessment) -> None:
+    """Says in the wish what it finds, as far as it has room."""
+    numbers = {item.id: item.item.id for item in found.items}
+    wish.undo_cost = found.cost
+    wish.assessment = tuple(
+        AssessedTask(
+            order_item_id=numbers.get(entry.task.product_order_item_id or ""),
+            name=entry.task.name,
+            undoable=str(entry.undoable),
+            cost=found.cost_of(entry),
+        )
+        for entry in worth_telling(found.entries)[:MOST_ASSESSED]
+    )
 
 
 def _came(order: ProductOrder, awaited: Sequence[str], lacking: Sequence[str]) -> bool:

@@ -104,7 +104,14 @@ def _some(
 def choices(unit: Unit, branch: str, items: Sequence[PlannedItem]) -> Callable[[PlannedItem], PlannedBy]:
     """What each of the items goes by, as it is specified now."""
     found = fulfilment.specifications(unit, branch, {item.product_specification_id for item in items}, _actions(items))
-    return lambda item: chosen(found, branch, item.product_specification_id, item.action, item.plain_action)
+
+    def choice(item: PlannedItem) -> PlannedBy:
+        if item.plain_action == OrderItemAction.NO_CHANGE:
+            # It is named because others refer to it; nothing is done for it.
+            return PlannedBy()
+        return chosen(found, branch, item.product_specification_id, item.action, item.plain_action)
+
+    return choice
 
 
 def _actions(items: Sequence[PlannedItem]) -> set[str]:

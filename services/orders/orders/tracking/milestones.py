@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from chassis.types import Aggregate
+from orders.amendment.domain import ProductOrderAmendment
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.ordering.values import ProductOrderItemState, ProductOrderState, TaskState
 from orders.tracking.domain import PromisedDateChange, PromiseReason
@@ -99,6 +100,8 @@ def milestones(
             found += _of_item(entry, aggregate)
         elif isinstance(aggregate, PromisedDateChange):
             found += _of_promise(entry, aggregate)
+        elif isinstance(aggregate, ProductOrderAmendment):
+            found.append(OrderEvent(time=entry.time, kind=_K.AMENDED))
         elif isinstance(aggregate, CancelProductOrder):
             found += _of_cancellation(entry, aggregate)
     return found, before

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from chassis import convert
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import EPOCH, Aggregate, new_id
+from orders.amendment.domain import ProductOrderAmendment
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.ordering.store import cancellations_of
 from orders.schema import metadata
 from orders.tracking.domain import PromisedDateChange, PromiseReason
 from orders.tracking.milestones import Logged
-from svyaz.orders.v1 import orders_pb2, tracking_pb2
+from svyaz.orders.v1 import amendment_pb2, orders_pb2, tracking_pb2
 
 promised_date_change = aggregate_table(
     metadata,
@@ -76,6 +77,7 @@ _TOLD: Mapping[str, tuple[type[Aggregate], type[Any]]] = {
     "ProductOrder": (ProductOrder, orders_pb2.ProductOrder),
     "ProductOrderItem": (ProductOrderItem, orders_pb2.OrderedItem),
     "CancelProductOrder": (CancelProductOrder, orders_pb2.CancelProductOrder),
+    "ProductOrderAmendment": (ProductOrderAmendment, amendment_pb2.ProductOrderAmendment),
     "PromisedDateChange": (PromisedDateChange, tracking_pb2.PromisedDateChange),
 }
 _CHANGES = ("Create", "StateChange", "InformationRequired")

@@ -59,8 +59,35 @@ def upgrade() -> None:
     )
     op.create_index("promised_date_change_branch_id", "promised_date_change", ["branch", "id"])
     op.create_index("promised_date_change_product_order_id", "promised_date_change", ["product_order_id", "branch"])
+    op.create_table(
+        "product_order_amendment",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("branch", sa.Text(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("at_type", sa.Text(), nullable=True),
+        sa.Column("at_base_type", sa.Text(), nullable=True),
+        sa.Column("at_schema_location", sa.Text(), nullable=True),
+        sa.Column("extensions", sa.Text(), nullable=True),
+        sa.Column("product_order_id", sa.Text(), nullable=True),
+        sa.Column("added", JSONB(), nullable=True),
+        sa.Column("changed", JSONB(), nullable=True),
+        sa.Column("withdrawn", JSONB(), nullable=True),
+        sa.Column("undone", sa.BigInteger(), nullable=True),
+        sa.Column("done_again", sa.BigInteger(), nullable=True),
+        sa.Column("undo_cost", JSONB(), nullable=True),
+        sa.Column("requested_by", sa.Text(), nullable=True),
+        sa.Column("amended_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("product_order_amendment_branch_id", "product_order_amendment", ["branch", "id"])
+    op.create_index(
+        "product_order_amendment_product_order_id", "product_order_amendment", ["product_order_id", "branch"]
+    )
+    for column in ("accepted_cost", "undo_cost", "assessment"):
+        op.add_column("cancel_product_order", sa.Column(column, JSONB(), nullable=True))
     op.add_column(
         "product_order_item", sa.Column("expected_completion_date", sa.TIMESTAMP(timezone=True), nullable=True)
     )
-    for statement in isolate("promised_date_change"):
-        op.execute(statement)
+    for table in ("promised_date_change", "product_order_amendment"):
+        for statement in isolate(table):
+            op.execute(statement)
