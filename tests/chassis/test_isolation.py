@@ -42,6 +42,8 @@ from customers import store as customers_store
 from orders import store as orders_store
 from orders.amendment.api import Amendments
 from orders.billing.api import Billing
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
@@ -69,6 +71,7 @@ from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     amendment_pb2_grpc,
     billing_pb2_grpc,
+    fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
@@ -239,6 +242,10 @@ def _others(name: str, database: Database) -> list[Any]:
         (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, ("provisioning",), Jobs(database)),
+        ),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,
             Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),

@@ -151,6 +151,9 @@ def test_a_charge_that_billing_could_not_take_fails_its_item_visibly(shop: Shop)
     shop.later(2 * DAY)
     body = {"id": product, "billing_account": {"id": "not an account"}}
     shop.agent(PRODUCT + "UpdateProduct", product=body, update_mask={"paths": ["billing_account"]})
+    shop.later(2 * timedelta(hours=1))
+    # The network is told to withdraw what it has done, which takes as long.
+    assert state_of(shop.get(order.id)) == "IN_PROGRESS"
     shop.later(DAY)
     failed = shop.get(order.id)
     assert state_of(failed) == "FAILED"
