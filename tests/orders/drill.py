@@ -131,8 +131,9 @@ class Floor:
         return str(self.do(take))
 
     def withdraw(self, order_id: str) -> None:
-        """Its customer doesn't want it any more."""
-        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill"))
+        """Its customer doesn't want it any more, whatever undoing costs."""
+        whatever = [Money(unit="KGS", value=Decimal(1_000_000))]
+        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill", whatever))
 
     def round(self) -> bool:
         """Carries out what is due now, and, when nothing is, what is due next; whether there was anything. A replica
@@ -148,7 +149,8 @@ class Floor:
 
     def _wait(self) -> bool:
         next_one = "SELECT min(not_before) FROM timer WHERE purpose IN ('advance', 'provision')"
-        due, now = self.do(lambda unit: (unit.cursor().execute(next_one).fetchone()[0], unit.at))
+        row, now = self.do(lambda unit: (unit.cursor().execute(next_one).fetchone(), unit.at))
+        due = row[0]
         if due is None:
             return False
         self.pass_by(max(due - now, timedelta()) + timedelta(milliseconds=1))
