@@ -12,7 +12,7 @@ from orders.ordering.promising import promised
 from orders.tracking.milestones import OrderEventKind
 from orders.tracking.wording import _EVENTS, _REASONS, _STATES
 from svyaz.orders.v1 import tracking_pb2
-from tests.orders.conftest import Shop, item
+from tests.orders.conftest import ORDER, Shop, item
 from tests.orders.test_fulfilment import DAY, fields
 
 TRACKING = "svyaz.orders.v1.OrderTrackingService/"
@@ -90,9 +90,7 @@ def test_the_pages_of_a_long_story_are_the_story(shop: Shop) -> None:
 
 def test_a_cancellation_is_told(shop: Shop) -> None:
     order = ordered(shop)
-    shop.agent(
-        "svyaz.orders.v1.OrderService/CreateCancelProductOrder", cancel_product_order={"product_order": {"id": order}}
-    )
+    shop.agent(ORDER + "CreateCancelProductOrder", cancel_product_order={"product_order": {"id": order}})
     shop.work()
     assert kinds(events(shop, order)) == ["PLACED", "CANCELLATION_REQUESTED", "ITEM_CANCELLED", "CANCELLED"]
 

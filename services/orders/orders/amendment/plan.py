@@ -18,7 +18,7 @@ from orders.ordering import store
 from orders.ordering.assessment import Assessment, assessed
 from orders.ordering.capture import ITEM_PRICE, ITEM_TOTAL_PRICE, WHOLE, Captured
 from orders.ordering.completion import totals_of
-from orders.ordering.domain import ProductOrder, ProductOrderItem, rows, walk
+from orders.ordering.domain import FINAL, ProductOrder, ProductOrderItem, rows, walk
 from orders.ordering.planning import choices, planned_item
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState
 from orders.ordering.withdrawal import payers
@@ -75,9 +75,11 @@ def settled(row: ProductOrderItem) -> bool:
 def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> AmendmentPlan:
     """What the order's new version comes to at this moment, and until the unit's end.
 
-    Raises FailedPrecondition ORDER_STARTED unless the order is one that can be amended, INFORMATION_REQUIRED for a
+    Raises FailedPrecondition ORDER_CLOSED, ORDER_STARTED for one that is being cancelled, INFORMATION_REQUIRED for a
     version that would have to wait, POINT_OF_NO_RETURN naming items and tasks.
     """
+    if order.state in FINAL:
+        raise FailedPrecondition("ORDER_CLOSED", f"the order is {str(order.state)!r}: it can't change any more")
     if order.state not in AMENDABLE:
         raise FailedPrecondition("ORDER_STARTED", f"the items of an order that is {str(order.state)!r} can't change")
     if captured.missing:
