@@ -36,6 +36,9 @@ from svyaz.orders.v1 import fulfilment_pb2
 SYSTEMS = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
+_NEXT = "SELECT min(not_before) FROM timer WHERE purpose IN ('advance', 'provision')"
+
+
 class Died(Exception):
     """A replica has ended between two lines."""
 
@@ -136,8 +139,7 @@ class Floor:
         self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill", whatever))
 
     def round(self) -> bool:
-        """Carries out what is due now, and, when nothing is, what is due next; whether there was anything. A replica
-        that dies is followed by another."""
+        """Carries out what is due; whether there was anything. A replica that dies is followed by another."""
         claims, _ = self.timers._claim(100)
         for turn in turns(claims):
             try:
@@ -145,16 +147,25 @@ class Floor:
             except Died:
                 # Whoever died holds his claim for a while.
                 self.pass_by(timedelta(seconds=31))
-        return bool(claims) or self._wait()
+        return bool(claims)
 
-    def _wait(self) -> bool:
-        next_one = "SELECT min(not_before) FROM timer WHERE purpose IN ('advance', 'provision')"
-        row, now = self.do(lambda unit: (unit.cursor().execute(next_one).fetchone(), unit.at))
-        due = row[0]
-        if due is None:
-            return False
-        self.pass_by(max(due - now, timedelta()) + timedelta(milliseconds=1))
-        return True
+    def _wait(self, order_id: str) -> bool:
+        """Lets time go by until something is due, and a person try again what is held; whether there was either, before
+        the order's end."""
+
+        def look(unit: Unit) -> timedelta | None:
+            if unit.get(ProductOrder, order_id).state in FINAL:
+                return None
+            (due,) = unit.cursor().execute(_NEXT).fetchone() or (None,)
+            if due is not None:
+                left: timedelta = due - unit.at
+                return max(left, timedelta())
+            return timedelta() if _retry_held(unit, order_id) else None
+
+        pause: timedelta | None = self.do(look)
+        if pause is not None:
+            self.pass_by(pause + timedelta(milliseconds=1))
+        return pause is not None
 
     def pass_by(self, delta: timedelta) -> None:
         """So much time goes by."""
@@ -164,9 +175,9 @@ class Floor:
     def settle(self, order_id: str, rounds: int = 60) -> None:
         """Goes on until the order has ended or nothing happens any more; a person tries what is held again."""
         for _ in range(rounds):
-            if self.state(order_id) in FINAL:
-                return
-            if not self.round() and not self.do(lambda unit: _retry_held(unit, order_id)):
+            while self.round():
+                pass
+            if not self._wait(order_id):
                 return
 
     def state(self, order_id: str) -> ProductOrderState:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from chassis import calls, convert
@@ -31,6 +30,7 @@ from orders.ordering.domain import (
     FINAL,
     UNSTARTED,
     CancelProductOrder,
+    PriceReceipt,
     ProductOrder,
     ProductOrderItem,
     assembled,
@@ -84,7 +84,9 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
     for item in store.items_of(unit, order.id):
         unit.delete(item)
     delete_tasks(unit, order.id)
-    unit.session.execute(sa.delete(store.order_receipt).where(store.order_receipt.c.product_order_id == order.id))
+    receipt = unit.find(PriceReceipt, order.id)
+    if receipt is not None:
+        unit.delete(receipt)
 
 
 @dataclass(frozen=True)
