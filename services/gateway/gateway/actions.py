@@ -148,6 +148,10 @@ ACTIONS = (
         template_pb2,
         {
             "ListOrderTemplatesInForce": "What has a name of its own to order by: a move, a change of owner, a porting",
+            "GetOrderTemplate": "An order template of one's own",
+            "CreateOrderTemplate": "Says what is ordered by a name, with which parameters",
+            "UpdateOrderTemplate": "Changes what is ordered by a name",
+            "DeleteOrderTemplate": "Has the standard template of the name be ordered by again, if there is one",
             "DraftTemplateOrder": "The order that a template becomes, and what it would cost",
             "PlaceTemplateOrder": "Places the order that a template becomes",
         },

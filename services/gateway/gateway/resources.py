@@ -40,14 +40,7 @@ from svyaz.customers.v1 import (
     party_role_pb2,
     party_role_pb2_grpc,
 )
-from svyaz.orders.v1 import (
-    inventory_pb2,
-    inventory_pb2_grpc,
-    orders_pb2,
-    orders_pb2_grpc,
-    template_pb2,
-    template_pb2_grpc,
-)
+from svyaz.orders.v1 import inventory_pb2, inventory_pb2_grpc, orders_pb2, orders_pb2_grpc
 
 GET, LIST, CREATE, UPDATE, DELETE = "Get", "List", "Create", "Update", "Delete"
 EVERY = frozenset({GET, LIST, CREATE, UPDATE, DELETE})
@@ -141,7 +134,6 @@ RESOURCES = (
     Resource(
         _ORDERING, "cancelProductOrder", orders_pb2.CancelProductOrder, orders_pb2_grpc.OrderServiceStub, _NO_CHANGE
     ),
-    Resource(_ORDERING, "orderTemplate", template_pb2.OrderTemplate, template_pb2_grpc.OrderTemplateServiceStub),
     Resource(_CUSTOMER, "customer", customers_pb2.Customer, customers_pb2_grpc.CustomerServiceStub),
     Resource(_PARTY, "individual", party_pb2.Individual, party_pb2_grpc.PartyServiceStub),
     Resource(_PARTY, "organization", party_pb2.Organization, party_pb2_grpc.PartyServiceStub),
