@@ -43,6 +43,8 @@ from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
 from orders.ordering.withdrawal import withdraw
+from orders.tracking.domain import LONGEST_EXPLANATION, PromiseReason
+from orders.tracking.store import keep_move
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
@@ -298,7 +300,7 @@ class Orders(StandardMethods):
             state = changes.pop("state", None)
             _require_unstarted(order, changes, ITEMS in named)
             total = "order_total_price" not in changes
-            order.revise(changes, unit.at)
+            _revise(unit, order, changes)
             if captured is not None and order.state not in UNSTARTED:
                 amend(unit, order, amendment_plan(unit, order, captured), accepted, total=total)
             elif captured is not None:
@@ -377,6 +379,14 @@ def _hash_of(request: Message) -> bytes | None:
     principal = calls.current().principal
     whose = f"{principal.subject} {principal.branch_setting} ".encode()
     return hashlib.sha256(whose + request.SerializeToString(deterministic=True)).digest()
+
+
+def _revise(unit: Unit, order: ProductOrder, changes: Mapping[str, Any]) -> None:
+    """Takes a caller's changes; a promised date that they move is kept with what he says of it."""
+    promised, why = order.expected_completion_date, order.new_words(changes.get("note", ()))
+    order.revise(changes, unit.at)
+    if promised is not None and order.expected_completion_date != promised:
+        keep_move(unit, order, None, promised, PromiseReason.OTHER, why[:LONGEST_EXPLANATION])
 
 
 def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:

@@ -193,10 +193,12 @@ class ProductOrder(Aggregate):
                 "coupons have been redeemed for the customer of the order: another's is another order",
                 violations=[Violation("related_party", "the customer stays")],
             )
-        if rest.get("expected_completion_date", self.expected_completion_date) != self.expected_completion_date:
+        promised = self.expected_completion_date
+        moves = promised is not None and rest.get("expected_completion_date", promised) != promised
+        if moves and not self.new_words(rest.get("note", ())):
             raise FailedPrecondition(
                 "PROMISED",
-                "a promised date moves with a reason only: MovePromisedDate",
+                "a promised date moves with a reason only: MovePromisedDate, or a note that says why",
                 violations=[Violation("expected_completion_date", "moves with a reason only")],
             )
         super().revise(rest, at)
@@ -210,6 +212,11 @@ class ProductOrder(Aggregate):
                     metadata={"from": str(self.state), "to": str(wanted)},
                 )
             self.move(wanted, at)
+
+    def new_words(self, notes: Sequence[Note]) -> str:
+        """What notes say that the order hasn't yet."""
+        known = {note.text for note in self.note}
+        return " ".join(note.text for note in notes if note.text and note.text not in known)
 
     def customer_ids(self) -> tuple[str, ...]:
         """The related parties that may be the customer."""
