@@ -34,6 +34,8 @@ from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.standing import NO_CUSTOMER, NO_PRICE
 from orders.ordering.values import AssessedTask, ProductOrderItemState, ProductOrderState, TaskState
 from orders.ordering.withdrawal import INFORMATION, RELEASE, assess, noted, withdraw
+from orders.tracking.domain import PromiseReason
+from orders.tracking.store import keep_move
 
 # The purpose of the timer that carries a cancellation out.
 CANCEL = "cancel"
@@ -147,8 +149,14 @@ class Fulfilment:
             cancel_timer(unit, order.id, INFORMATION)
 
     def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
+        waited = order.state is ProductOrderState.PENDING
         order.move(ProductOrderState.IN_PROGRESS, unit.at)
         cancel_timer(unit, order.id, INFORMATION)
+        promised = order.expected_completion_date
+        if waited and promised is not None and promised < unit.at:
+            # As long after it begins as it was promised for after it was taken.
+            order.expected_completion_date = unit.at + (promised - (order.order_date or promised))
+            keep_move(unit, order, None, promised, PromiseReason.WAITING_FOR_CUSTOMER)
         begin(unit, order, items, {})
         set_timer(unit, order.id, PROVISION, unit.at, order.branch)
 
