@@ -108,6 +108,9 @@ class ChargeEvent:
     product_offering_id: str
     product_offering_price_id: str
     amount: Money
+    # How a bill calls it, and why there is one, as a code.
+    name: str | None = None
+    reason: str | None = None
     tax_rate: Decimal | None = None
     tax_included_amount: Money | None = None
     recurring_charge_period: str | None = None
@@ -154,6 +157,8 @@ class ChargeEvent:
             "productOfferingId": self.product_offering_id,
             "productOfferingPriceId": self.product_offering_price_id,
             "amount": _money(self.amount),
+            "name": self.name,
+            "reason": self.reason,
             "taxRate": None if self.tax_rate is None else f"{self.tax_rate:f}",
             "taxIncludedAmount": _money(self.tax_included_amount),
             "recurringChargePeriod": self.recurring_charge_period,

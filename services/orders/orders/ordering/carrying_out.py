@@ -20,9 +20,10 @@ from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
 from orders.fulfilment.domain import FulfilmentTask
 from orders.inventory.domain import RECURRING, Product
 from orders.ordering import store
-from orders.ordering.domain import ProductOrder, ProductOrderItem, payer
+from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
+from orders.ordering.handover import gives_away, taken_over
 from orders.ordering.held import is_promotion
-from orders.ordering.values import OrderItemAction, OrderPrice
+from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
 def _id(reference: EntityRef | None) -> str:
@@ -87,6 +88,49 @@ def ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Product
     return product
 
 
+def begin(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], products: dict[str, Product]) -> None:
+    """Has items go into progress, with the products that they are to become; `products`: those of the items that some
+    of them are inside, by row."""
+    for item in items:
+        item.move(ProductOrderItemState.IN_PROGRESS)
+        if item.item.action is OrderItemAction.ADD:
+            product = ordered_product(order, item, products.get(item.parent_id or ""))
+            unit.add(product)
+            item.product_id = product.id
+        else:
+            item.product_id = item.item.product.id if item.item.product is not None else None
+            found = unit.find(Product, item.product_id) if item.product_id else None
+            if found is None:
+                continue
+            product = found
+        products[item.id] = product
+
+
+# What a product that is to come has of its item.
+_OF_THE_ITEM = (
+    "name",
+    "description",
+    "product_serial_number",
+    "agreement",
+    "place",
+    "product_characteristic",
+    "product_specification",
+    "product_term",
+    "product_offering",
+    "product_price",
+    "billing_account",
+    "extensions",
+)
+
+
+def wanted_otherwise(order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
+    """Has a product that is still to come be what its item wants by now."""
+    anew = ordered_product(order, item, None)
+    for name in _OF_THE_ITEM:
+        if getattr(product, name) != getattr(anew, name):
+            setattr(product, name, getattr(anew, name))
+
+
 def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:
     """Changes the product as the item says; the charges that follow from it. Changes nothing when it raises.
 
@@ -103,7 +147,9 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
         offering = item.item.product_offering
         charged = []
-        if offering is not None:
+        if gives_away(unit, order, product):
+            charged = _handed_over(told, offering)
+        elif offering is not None:
             kept = {_name_of(price) for price in item.charge}
             fallen = [price for price in product.running_charges if _name_of(price) not in kept]
             charged = told.of(_order_prices(fallen), ChargeType.RECURRING_CHARGE_STOP)
@@ -120,6 +166,10 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             product.product_characteristic = wanted.product_characteristic
         if wanted is not None and wanted.product_term:
             product.product_term = wanted.product_term
+        if wanted is not None and wanted.place:
+            # One for each role: who moves the router doesn't move where its bill goes.
+            roles = {place.role for place in wanted.place}
+            product.place = (*(place for place in product.place if place.role not in roles), *wanted.place)
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     if action is OrderItemAction.DELETE:
@@ -129,6 +179,26 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     return ()
+
+
+def _handed_over(told: "_Charges", offering: EntityRef | None) -> list[ChargeEvent]:
+    """Makes the product its new customer's: what runs stops for the account and customer that it had, and starts for
+    those that it has from now on. Changes nothing when it raises."""
+    product, order = told.product, told.order
+    former = replace(told, customer_id=next(iter(customers_of(product.related_party)), ""))
+    charged = former.of(_order_prices(product.running_charges), ChargeType.RECURRING_CHARGE_STOP)
+    after = taken_over(order, product)
+    account = payer(order, told.item.item, None)
+    # A product that the catalog doesn't know goes on at the price that it has.
+    prices = told.item.charge if offering is not None else _order_prices(product.running_charges)
+    starts = replace(told, product=after, account=account)
+    charged += starts.of(prices, ChargeType.RECURRING_CHARGE_START, offering)
+    for name in ("agreement", "description", "extensions", "related_party"):
+        setattr(product, name, getattr(after, name))
+    product.billing_account = account
+    product.product_offering = offering or product.product_offering
+    product.product_price = _product_prices(told.item.charge) if offering is not None else after.product_price
+    return charged
 
 
 def _name_of(price: ProductPrice | OrderPrice) -> tuple[str | None, str | None]:
@@ -144,6 +214,9 @@ class _Charges:
     order: ProductOrder
     item: ProductOrderItem
     product: Product
+    # Whose and on what account, where that isn't the order's customer and what the product says.
+    customer_id: str = ""
+    account: EntityRef | None = None
 
     def of(
         self, prices: Sequence[OrderPrice], recurring: ChargeType, offering: EntityRef | None = None
@@ -160,13 +233,13 @@ class _Charges:
             charged.append(
                 ChargeEvent(
                     type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
-                    account=_id(payer(self.order, self.item.item, self.product)),
+                    account=_id(self.account or payer(self.order, self.item.item, self.product)),
                     branch=self.order.branch,
                     occurred_at=self.unit.at,
                     product_id=self.product.id,
                     order_id=self.order.id,
                     order_item_id=self.item.item.id or "",
-                    customer_id=self.order.customer_id,
+                    customer_id=self.customer_id or self.order.customer_id,
                     product_offering_id=_id(offering or self.product.product_offering),
                     product_offering_price_id=_id(price.product_offering_price),
                     amount=amount,
