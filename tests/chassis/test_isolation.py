@@ -42,6 +42,7 @@ from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
 from orders.inventory.api import Inventory
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
@@ -63,7 +64,13 @@ from svyaz.catalog.v1 import (
 )
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2_grpc,
+    inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 from tests.conftest import ServiceDatabase
@@ -223,6 +230,7 @@ def _others(name: str, database: Database) -> list[Any]:
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,

@@ -32,8 +32,10 @@ from chassis.server import Registration
 from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
 from orders.inventory.api import Inventory
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
+from orders.ordering import statuses
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
@@ -48,7 +50,7 @@ from svyaz.catalog.v1 import (
     promotion_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import inventory_pb2_grpc, lifecycle_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -57,6 +59,7 @@ from tests.serving import Caller, customers_database, customers_registrations, s
 
 ORDER = "svyaz.orders.v1.OrderService/"
 PRODUCT = "svyaz.orders.v1.InventoryService/"
+LIFECYCLE = "svyaz.orders.v1.ProductLifecycleService/"
 CUSTOMER = "svyaz.customers.v1.CustomerService/"
 ACCOUNT = "svyaz.customers.v1.AccountService/"
 ACTIVE = catalog_pb2.LIFECYCLE_STATUS_ACTIVE
@@ -323,11 +326,12 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers()},
+        {**fulfilment.timers(), **migrating.timers(), **statuses.timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )

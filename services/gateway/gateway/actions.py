@@ -41,7 +41,7 @@ from svyaz.customers.v1 import (
     view_pb2,
     view_pb2_grpc,
 )
-from svyaz.orders.v1 import migration_pb2, migration_pb2_grpc
+from svyaz.orders.v1 import lifecycle_pb2, lifecycle_pb2_grpc, migration_pb2, migration_pb2_grpc
 
 
 @dataclass(frozen=True)
@@ -127,8 +127,27 @@ ACTIONS = (
             "GetProductMigration": "How far a migration has come",
             "PauseProductMigration": "Takes no further order for a migration",
             "ResumeProductMigration": "Goes on with a migration",
+            "CancelProductMigration": "Takes no further order for a migration, for good",
             "RetryProductMigration": "Tries the products again whose orders failed",
             "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "productLifecycle",
+        lifecycle_pb2_grpc.ProductLifecycleServiceStub,
+        lifecycle_pb2,
+        {
+            "SuspendProduct": "Gives a product a reason not to work, now or for a time to come",
+            "ResumeProduct": "Takes a reason away; the last one lets the product work again",
+            "TerminateProduct": "Orders the end of a product with its parts",
+            "GetProductTree": "A product with all that it bundles, now or at an instant",
+            "ListProductChanges": "What has happened to a product, by whom and by which order",
+            "ListProductPrices": "What a product costs as it was sold, with the receipts",
+            "ReconcileProducts": "Whether the inventory is what the completed orders make of it",
+            "ListSuspensionRules": "What is charged while products are suspended",
+            "CreateSuspensionRule": "Says what is charged while products are suspended",
+            "UpdateSuspensionRule": "Changes what is charged while products are suspended",
+            "DeleteSuspensionRule": "Takes back what was said of charges while products are suspended",
         },
     ),
     *_of(

@@ -23,8 +23,10 @@ from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
 from orders.inventory.api import Inventory
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
+from orders.ordering import statuses
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
@@ -34,7 +36,13 @@ from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2_grpc,
+    inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2_grpc,
+)
 
 SWITCH_SECONDS = 0.001
 
@@ -81,6 +89,7 @@ def main() -> None:
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+            (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
@@ -100,7 +109,7 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers()},
+                {**fulfilment.timers(), **migrating.timers(), **statuses.timers()},
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,

@@ -21,6 +21,7 @@ class Inventory(StandardMethods):
                 Product,
                 inventory_pb2.Product,
                 aliases=same,
+                elsewhere=store.conditions,
                 creating=_check_origin,
                 changed=_check_origin,
                 deleting=lambda unit, product: product.require_deletable(),

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.products import ProductStatus
 from chassis.types import Aggregate, EntityRef, Note, RelatedParty, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.values import (
@@ -60,6 +61,9 @@ UNSTARTED = frozenset({_O.ACKNOWLEDGED, _O.PENDING})
 LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
 # As many as somebody might enter; each is a question to the catalog.
 MOST_COUPONS = 10
+
+# To and fro between these an item that says so changes its product.
+MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 
 # How long an order waits for what its customer has to tell before it is cancelled.
 INFORMATION_DEADLINE = timedelta(days=14)
@@ -265,6 +269,13 @@ class CancelProductOrder(Aggregate):
         self.state = wanted
         if wanted is TaskState.DONE:
             self.effective_cancellation_date = at
+
+
+def status_of(item: OrderItem) -> ProductStatus | None:
+    """What an item makes of its product when it suspends or resumes it."""
+    alone = item.action is OrderItemAction.MODIFY and item.product_offering is None
+    wanted = item.product.status if alone and item.product is not None else None
+    return wanted if wanted in MOVABLE else None
 
 
 def check_coupons(codes: Sequence[str]) -> None:

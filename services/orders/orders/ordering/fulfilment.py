@@ -28,7 +28,7 @@ from orders.billing.store import add_charges
 from orders.identity.store import merges_changed
 from orders.inventory.domain import RECURRING, Product
 from orders.inventory.store import with_parts
-from orders.ordering import store
+from orders.ordering import sold, statuses, store
 from orders.ordering.capture import NO_CUSTOMER, NO_PRICE, Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
@@ -42,10 +42,16 @@ from orders.ordering.domain import (
     payer,
     product_ids,
 )
-from orders.ordering.held import is_promotion
 from orders.ordering.placing import ADVANCE, keep_anew
 from orders.ordering.provisioning import Done, Failed, ProvisioningAdapter, ProvisioningTask, Waiting
-from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState, TaskState
+from orders.ordering.values import (
+    OrderItemAction,
+    OrderPrice,
+    ProductOrderItemState,
+    ProductOrderState,
+    TaskState,
+    is_promotion,
+)
 
 ORDERS = Counter("svyaz_orders_total", "Product orders that have ended", ["outcome"])
 
@@ -219,6 +225,7 @@ class Fulfilment:
             wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
             self._fail(unit, order, item, f"{error.message}: {wrong}" if wrong else error.message)
             return
+        sold.freeze(unit, order, product)
         item.move(ProductOrderItemState.COMPLETED)
         add_charges(unit, charged)
 
@@ -400,19 +407,22 @@ def _carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, produc
     if action is OrderItemAction.ADD:
         charged = told.of(item.charge, ChargeType.RECURRING_CHARGE_START)
         product.move(ProductStatus.ACTIVE, unit.at)
+        statuses.activated(unit, product)
         return charged
     if action is OrderItemAction.MODIFY:
         if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
         offering = item.item.product_offering
-        charged = []
+        charged = statuses.carried_out(unit, order, item, product, _id(payer(order, item.item, product)))
         if offering is not None:
-            kept = {_name_of(price) for price in item.charge}
+            due = statuses.due(unit, product, item.charge, offering)
+            kept = {_name_of(price) for price in due}
             fallen = [price for price in product.running_charges if _name_of(price) not in kept]
             charged = told.of(_order_prices(fallen), ChargeType.RECURRING_CHARGE_STOP)
-            charged += told.of(item.charge, ChargeType.RECURRING_CHARGE_CHANGE, offering)
+            charged += told.of(due, ChargeType.RECURRING_CHARGE_CHANGE, offering)
             product.product_offering = offering
             product.product_price = _product_prices(item.charge)
+            statuses.repriced(unit, product)
         wanted = item.item.product
         if wanted is not None and offering is not None:
             # What the price has gone by, which the next one goes by too.

@@ -6,21 +6,14 @@ from chassis import convert
 from chassis.products import PriceAlteration, ProductPrice
 from chassis.types import EntityRef, Money, Price
 from orders.inventory.domain import Product
+from orders.ordering.values import is_promotion
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import values_pb2
-
-_PROMOTION = "Promotion"
-
-
-def is_promotion(alteration: PriceAlteration) -> bool:
-    """Whether it refers to what was granted beyond the prices, where others refer to a price of the catalog."""
-    reference = alteration.product_offering_price
-    return reference is not None and reference.at_referred_type == _PROMOTION
 
 
 def held_charges(item_id: str, product: Product, parts: Sequence[Product]) -> list[pricing_pb2.HeldCharge]:
     """What recurs of a product and its parts as they were sold; nothing, where no promotion took anything off it."""
-    charges = [(one, price) for one in (product, *parts) for price in one.running_charges]
+    charges = [(one, price) for one in (product, *parts) for price in one.recurring_prices]
     if not any(is_promotion(alteration) for _, price in charges for alteration in price.product_price_alteration):
         return []
     return [_held(item_id, price, None if one is product else one.product_offering) for one, price in charges]
