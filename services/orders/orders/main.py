@@ -23,6 +23,7 @@ from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
 from orders.inventory.api import Inventory
+from orders.inventory.characteristics import Configurator
 from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -33,7 +34,7 @@ from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc, qualification_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
@@ -65,10 +66,12 @@ def main() -> None:
     )
     catalog = channel(settings.addresses["catalog"], tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
+    configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(catalog))
     capture = Capture(
         pricing_pb2_grpc.PricingServiceStub(catalog),
         offerings,
         customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
+        configurator,
     )
     provisioning = NullProvisioning(
         delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
@@ -88,7 +91,7 @@ def main() -> None:
         settings,
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
-            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
             (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
+from chassis.products import ProductStatus
 from orders.inventory.domain import Product
 
 # An order's category says whose idea it was.
@@ -42,7 +43,7 @@ class ProductChange:
     version: int
     at: datetime
     type: str
-    status: object
+    status: ProductStatus | None
     cause: ProductChangeCause
     actor: str
     on_behalf_of: str

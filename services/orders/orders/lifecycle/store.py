@@ -1,11 +1,13 @@
 """What is asked of the log, the orders and the products together."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from chassis import convert
 from chassis.db import Unit, missing
 from chassis.errors import FailedPrecondition
+from chassis.products import PriceReceiptRef, ProductSuspension
 from orders.inventory.domain import Product
 from orders.lifecycle.history import Version
 from orders.ordering.domain import ProductOrder, ProductOrderItem
@@ -45,7 +47,24 @@ def versions(unit: Unit, product_id: str, first: int, most: int) -> list[Version
 
 
 def _product(product_id: str, branch: str, data: bytes) -> Product:
-    return convert.from_message(inventory_pb2.Product.FromString(data), Product, id=product_id, branch=branch)
+    """A product of the log: what no caller may say, and is therefore left out of what is read, is ours there."""
+    message = inventory_pb2.Product.FromString(data)
+    product = convert.from_message(message, Product, id=product_id, branch=branch)
+    product.suspension = tuple(convert.from_message(one, ProductSuspension) for one in message.suspension)
+    product.status_order_id = message.status_order_id or None
+    product.termination_order_id = message.termination_order_id or None
+    product.resting_price = tuple(message.resting_price)
+    product.product_price = tuple(
+        replace(price, receipt=convert.from_message(told.receipt, PriceReceiptRef))
+        if told.HasField("receipt")
+        else price
+        for price, told in zip(product.product_price, message.product_price, strict=True)
+    )
+    return product
+
+
+def _receipt(price: inventory_pb2.ProductPrice) -> PriceReceiptRef:
+    return convert.from_message(price.receipt, PriceReceiptRef)
 
 
 def categories(unit: Unit, order_ids: Collection[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges
 from orders.inventory import suspension
 from orders.inventory.domain import RECURRING, RUNNING, Product
+from orders.inventory.hierarchy import BUNDLED_IN
 from orders.inventory.store import rules_of, with_parts
 from orders.inventory.suspension import Suspensions
 from orders.ordering.capture import Captured
@@ -32,7 +33,6 @@ TURN = "suspension"
 CATEGORY = "lifecycle"
 
 _WISH = (ProductSuspension(reason=SuspensionReason.VOLUNTARY),)
-BUNDLED_IN = "bundledIn"
 
 
 def timers() -> Mapping[str, Callable[[str, Unit], None]]:
