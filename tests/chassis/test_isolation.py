@@ -41,6 +41,8 @@ from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
 from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
@@ -66,6 +68,7 @@ from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     billing_pb2_grpc,
+    fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     lifecycle_pb2_grpc,
     migration_pb2_grpc,
@@ -232,6 +235,10 @@ def _others(name: str, database: Database) -> list[Any]:
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, ("provisioning",), Jobs(database)),
+        ),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,
             Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),

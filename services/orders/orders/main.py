@@ -22,6 +22,10 @@ from orders.billing.sealer import Sealer
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
+from orders.fulfilment.adapters import Adapter, ByEvent, NullProvisioning
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
+from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.inventory.characteristics import Configurator
 from orders.lifecycle.api import ProductLifecycle
@@ -32,13 +36,13 @@ from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
-from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc, qualification_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     billing_pb2_grpc,
+    fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     lifecycle_pb2_grpc,
     migration_pb2_grpc,
@@ -46,6 +50,9 @@ from svyaz.orders.v1 import (
 )
 
 SWITCH_SECONDS = 0.001
+# The systems that there are from the start, none of them real; FULFILMENT_BY_EVENT names those, and others, that listen
+# to the events of their tasks.
+SIMULATED = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
 def main() -> None:
@@ -78,7 +85,13 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
-    fulfilment = Fulfilment(capture, coupons, provisioning)
+    adapters: dict[str, Adapter] = dict.fromkeys(SIMULATED, provisioning)
+    adapters |= {
+        system: ByEvent() for system in filter(None, settings.environment.get("FULFILMENT_BY_EVENT", "").split(","))
+    }
+    systems = Systems(adapters)
+    fulfilment = Fulfilment(capture, coupons, systems)
+    jobs = Jobs(database)
     migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(
@@ -96,6 +109,10 @@ def main() -> None:
             (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
+                fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+                Fulfilments(database, systems.names, jobs),
+            ),
+            (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [customers, launched], service="orders"),
             ),
@@ -112,7 +129,7 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **statuses.timers()},
+                {**fulfilment.timers(), **migrating.timers(), **statuses.timers(), **jobs.timers()},
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,
