@@ -87,7 +87,7 @@ def test_no_product_is_inside_itself_or_in_two_bundles(shop: Shop) -> None:
 def test_what_an_order_has_put_together_is_not_taken_apart_by_hand(shop: Shop) -> None:
     _, _, made = a_bundle(shop)
     other = shop.product(status="PRODUCT_STATUS_ACTIVE")
-    moves = (
+    moves: tuple[tuple[str, dict[str, Any]], ...] = (
         (made["bundle"], {"product": [{"id": made["line"]}]}),
         (made["line"], {"product_relationship": []}),
         (made["line"], {"product_relationship": [{"relationship_type": "bundledIn", "product": {"id": other}}]}),
@@ -125,7 +125,7 @@ def a_configured_offering(shop: Shop) -> str:
                 name="fiber",
                 lifecycle_status=catalog_pb2.LIFECYCLE_STATUS_LAUNCHED,
                 product_offering_price=[shop.price(500)],
-                product_specification={"id": specification.id},
+                product_specification=values_pb2.ProductSpecificationRef(id=specification.id),
             )
         ).id
     )
@@ -377,7 +377,7 @@ def test_lists_are_planned_by_indexes_under_the_policies(shop: Shop) -> None:
         with psycopg.connect(shop.database.engine.url.render_as_string(False).replace("+psycopg", "")) as connection:
             connection.execute("SELECT set_config('svyaz.branches', 'bishkek', true)")
             for statement, parameters in asked:
-                rows = connection.execute(f"EXPLAIN {statement}", parameters).fetchall()  # type: ignore[arg-type]
+                rows = connection.execute(f"EXPLAIN {statement}", parameters).fetchall()
                 plan = "\n".join(row[0] for row in rows)
                 assert index in plan, plan
                 assert "Seq Scan on product" not in plan, plan
