@@ -41,6 +41,7 @@ from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
+from orders.billing.certification import Certification
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
@@ -220,10 +221,14 @@ def _others(name: str, database: Database) -> list[Any]:
         customers_pb2_grpc.CustomerServiceStub(nowhere),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
+    zones = BranchZones.parse("*=UTC")
+    billing = Billing(
+        database, zones, Certification(zones, None), None, customers_pb2_grpc.CustomerServiceStub(nowhere)
+    )
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
-        (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,
             Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),
