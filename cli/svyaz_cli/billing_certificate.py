@@ -82,9 +82,7 @@ def _payload(signed: str, keys: Mapping[str, Any]) -> dict[str, Any]:
         header = jws.get_unverified_header(signed)
         jwk = next((key for key in keys.get("keys", ()) if key.get("kid") == header.get("kid")), None)
         if header.get("typ") != TYPE or jwk is None:
-            raise VerificationError(
-                f"it isn't signed as a certificate by one of the keys, but by {header.get('kid')!r}"
-            )
+            raise VerificationError(f"it is signed by none of the keys, but by {header.get('kid')!r}")
         # The key says by what it is used, not who presents a signature.
         content = jws.decode(signed, PyJWK(jwk).key, algorithms=[str(jwk.get("alg"))])
     except PyJWTError as error:
@@ -155,6 +153,7 @@ def certificate(
     out: Path | None = typer.Option(None, help="Where it is written; else it is printed."),
     keys: bool = typer.Option(False, "--keys", help="Print the public keys (a JSON Web Key Set) instead."),
     anew: bool = typer.Option(False, "--anew", help="Have the day looked at again before."),
+    settled: str = typer.Option("", help="What has become of its discrepancies: they alarm nobody any more."),
     address: str = _ADDRESS,
     token: str = _TOKEN,
 ) -> None:
@@ -165,14 +164,14 @@ def certificate(
         if keys:
             _write(out, [json.dumps(keys_of(ask), indent=2)])
             return
-        if anew:
-            ask("CertifyBillingDay", billing_pb2.CertifyBillingDayRequest(branch=branch, day=day))
+        if anew or settled:
+            ask("CertifyBillingDay", billing_pb2.CertifyBillingDayRequest(branch=branch, day=day, settled=settled))
         _write(out, fetch(ask, branch, day, revision))
 
 
 @_verify.command()
 def check(
-    file: Path = typer.Argument(help="What billing-certificate has written.", exists=True, dir_okay=False),
+    file: Path = typer.Argument(help="What billing-certificate has written."),
     keys: Path | None = typer.Option(
         None, help="The public keys, kept from before; else the platform's are asked for."
     ),

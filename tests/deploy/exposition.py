@@ -25,7 +25,7 @@ LABELS = {
     "consumer": ["orders-0"],
     "outcome": ["handled", "completed", "failed", "delivered"],
     "purpose": ["provision"],
-    "why": ["refused", "overdue", "held"],
+    "why": ["refused", "overdue", "held", "ahead", "hash", "back"],
 }
 
 

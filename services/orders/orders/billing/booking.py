@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 
 MOST = 1_000
+# A refusal has to fit where gRPC puts it.
+_NAMED = 20
 _HASH = re.compile(r"[0-9a-f]{64}")
 # What a refusal is counted as.
 AHEAD, HASH, BACK = "ahead", "hash", "back"
@@ -63,14 +65,14 @@ def check(said: Sequence[Acknowledgement]) -> None:
             wrong.append(Violation(at, "this chain is there twice"))
         seen.add((one.account, one.epoch))
     if wrong:
-        raise InvalidArgument("ACKNOWLEDGEMENT_INVALID", "this acknowledges nothing", violations=wrong)
+        raise InvalidArgument("ACKNOWLEDGEMENT_INVALID", "this acknowledges nothing", violations=wrong[:_NAMED])
 
 
 def news(said: Sequence[Acknowledgement], known: Sequence[Known], reason: str) -> list[tuple[Acknowledgement, Known]]:
     """What wasn't acknowledged before.
 
-    Raises FailedPrecondition ACKNOWLEDGEMENT_REFUSED naming what can't be true, and what goes back without a reason;
-    its metadata count them by AHEAD, HASH and BACK.
+    Raises FailedPrecondition ACKNOWLEDGEMENT_REFUSED naming what can't be true, and what goes back without a reason (the
+    first 20); its metadata count them by AHEAD, HASH and BACK.
     """
     wrong: list[tuple[str, Violation]] = []
     for number, (one, ours) in enumerate(zip(said, known, strict=True)):
@@ -91,7 +93,7 @@ def news(said: Sequence[Acknowledgement], known: Sequence[Known], reason: str) -
         raise FailedPrecondition(
             "ACKNOWLEDGEMENT_REFUSED",
             "; ".join(violation.description for _, violation in wrong[:3]),
-            violations=[violation for _, violation in wrong],
+            violations=[violation for _, violation in wrong[:_NAMED]],
             metadata=counts,
         )
     # Said again it is no news, unless it means that what was said since doesn't hold any more.

@@ -80,7 +80,7 @@ class CertificateMethods:
         day = day_of(request.branch, request.day)
 
         def work(unit: Unit) -> billing_pb2.BillingDayCertificate:
-            self._certification.certify(unit, request.branch, day)
+            self._certification.certify(unit, request.branch, day, request.settled.strip())
             return _found(unit, request.branch, day, 0)
 
         return self._certified.transact(request, billing_pb2.BillingDayCertificate, work)

@@ -63,15 +63,16 @@ class Certification:
         following = certificates.next_look(unit.session, branch)
         set_timer(unit, branch, CERTIFY, max(following or unit.at + SOONEST, unit.at), branch)
 
-    def certify(self, unit: Unit, branch: str, day: date) -> None:
-        """Looks at a day now. Raises FailedPrecondition DAY_OPEN, NO_SIGNING_KEY."""
+    def certify(self, unit: Unit, branch: str, day: date, settled: str = "") -> None:
+        """Looks at a day now; `settled`: what has become of its discrepancies. Raises FailedPrecondition DAY_OPEN,
+        NO_SIGNING_KEY."""
         certificates.open_days(unit, branch, self._zones, self._settle)
         entered = certificates.the_day(unit, branch, day)
         if entered is None or entered.ends_at > unit.at:
             raise FailedPrecondition("DAY_OPEN", f"{day} isn't over in {branch}, or was before its first charge")
-        self._look(unit, entered, asked=True)
+        self._look(unit, entered, asked=True, settled=settled)
 
-    def _look(self, unit: Unit, day: sa.Row[Any], *, asked: bool = False) -> None:
+    def _look(self, unit: Unit, day: sa.Row[Any], *, asked: bool = False, settled: str = "") -> None:
         key = required(self._key)
         start, end = self._zones.bounds(day.branch, day.day)
         subject = Subject(branch=day.branch, day=day.day, zone=self._zones.zone(day.branch).key, start=start, end=end)
@@ -85,12 +86,16 @@ class Certification:
             look.make(before)
         pause = min(SOONEST * 2 ** min(day.looked, 10), LATEST)
         later = unit.at + pause if unit.at < end + WATCHED else None
+        wrong = digests[Part.DISCREPANCY].content
+        if settled:
+            certificates.looked(unit, day.branch, day.day, settled=settled, settled_digest=wrong["digest"])
+        dealt_with = settled or day.settled_digest == wrong["digest"]
         certificates.looked(
             unit,
             day.branch,
             day.day,
             revision=look.revision or day.revision,
-            discrepancies=digests[Part.DISCREPANCY].count,
+            discrepancies=0 if dealt_with else wrong["count"],
             looked=day.looked + 1,
             look_at=later,
         )

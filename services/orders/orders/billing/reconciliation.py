@@ -173,12 +173,13 @@ class Comparison:
     compared: int = 0
 
     def part(self, happened: Iterable[Happened], charged: Iterable[Charged]) -> None:
-        """Compares the happenings and charges of one part; what finds nothing waits for the next."""
+        """Compares the happenings and charges of one part; what finds nothing there waits for the end."""
         # Where a charge has met its cause already: another one there is one too many.
         met: set[_Place] = set()
+        owes: dict[_Place, list[_Owed]] = {}
         for one in happened:
             for owed in _owes(one):
-                self._owed.setdefault(_place_owed(owed), []).append(owed)
+                owes.setdefault(_place_owed(owed), []).append(owed)
         for charge in charged:
             self.compared += 1
             if charge.broken:
@@ -186,13 +187,13 @@ class Comparison:
             elif not charge.sealed:
                 self._found.append(_of(Fault.UNSEALED, charge))
             place = _place_charged(charge)
-            owing = self._owed.get(place)
+            owing = owes.get(place)
             if owing:
                 met.add(place)
                 owed = next((one for one in owing if one.worth == _worth(charge)), owing[0])
                 owing.remove(owed)
                 if not owing:
-                    del self._owed[place]
+                    del owes[place]
                 if owed.worth != _worth(charge) or owed.account not in ("", charge.account):
                     self._found.append(_altered(owed, charge))
             elif place in met:
@@ -200,6 +201,8 @@ class Comparison:
             else:
                 self._charged.setdefault(place, []).append(charge)
                 met.add(place)
+        for place, left in owes.items():
+            self._owed.setdefault(place, []).extend(left)
 
     def discrepancies(self) -> list[Discrepancy]:
         """Everything that doesn't fit, by account, product and charge."""

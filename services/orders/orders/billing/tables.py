@@ -38,13 +38,16 @@ billing_day = sa.Table(
     metadata,
     *_day(),
     sa.Column("revision", sa.Integer, nullable=False),
-    # Of the latest revision.
+    # Of the latest revision, unless they are settled.
     sa.Column("discrepancies", sa.BigInteger, nullable=False),
     # How often it was looked at since it ended.
     sa.Column("looked", sa.Integer, nullable=False),
     # None: never again by itself.
     sa.Column("look_at", sa.TIMESTAMP(timezone=True)),
     sa.Column("ends_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # What has become of the discrepancies with this digest.
+    sa.Column("settled", sa.Text),
+    sa.Column("settled_digest", sa.Text),
     sa.Index("billing_day_look_at", "branch", "look_at", postgresql_where=sa.text("look_at IS NOT NULL")),
     sa.Index("billing_day_discrepant", "branch", "day", postgresql_where=sa.text("discrepancies > 0")),
 )

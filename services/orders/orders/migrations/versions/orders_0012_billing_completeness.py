@@ -80,6 +80,8 @@ def _certificates() -> None:
         sa.Column("looked", sa.Integer, nullable=False),
         sa.Column("look_at", sa.TIMESTAMP(timezone=True)),
         sa.Column("ends_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.Column("settled", sa.Text),
+        sa.Column("settled_digest", sa.Text),
     )
     op.create_index(
         "billing_day_look_at", "billing_day", ["branch", "look_at"], postgresql_where=sa.text("look_at IS NOT NULL")
