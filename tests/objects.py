@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
 from catalog.store import RESOURCES as CATALOG
@@ -72,6 +73,7 @@ class Maker:
             datetime: self._instant,
             Decimal: lambda: Decimal(draw.choice((0, draw.randint(-(10**20), 10**20)))).scaleb(-draw.randint(0, 9)),
             Money: lambda: Money(unit=draw.choice((None, "KGS", "")), value=draw.choice((None, self._amount()))),
+            bytes: lambda: self._encoded(field.message_type),
             bool: lambda: draw.random() < 0.5,
             int: lambda: draw.choice((0, -1, 2**31 - 1, -(2**31), draw.randint(-1000, 1000))),
             # A text without presence can't be told from none when it is empty.
@@ -86,6 +88,13 @@ class Maker:
         if issubclass(kind, StrEnum):
             return draw.choice(list(kind))
         return self.make(kind, field.message_type, depth)
+
+    def _encoded(self, descriptor: Any) -> bytes:
+        message = GetMessageClass(descriptor)()
+        for field in descriptor.fields:
+            if field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+                setattr(message, field.name, self._random.choice(TEXTS))
+        return message.SerializeToString()
 
     def _instant(self) -> datetime:
         draw = self._random

@@ -12,6 +12,7 @@ import httpx
 
 from svyaz_cli.embedded import free_port
 from svyaz_cli.issuer import Issuer
+from svyaz_cli.processes import tail
 from svyaz_cli.services import SERVICES
 
 LOOPBACK = "127.0.0.1"
@@ -99,7 +100,8 @@ class Running:
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers(probe):
             died = [name for name, process in self.processes.items() if process.poll() is not None]
-            assert not died, f"{died} died; the logs are in {self._directory}"
+            ends = [tail(self.log(name)) for name in died]
+            assert not died, f"{died} died; the logs are in {self._directory} and end with:\n" + "\n".join(ends)
             assert time.monotonic() < deadline, f"not ready; the logs are in {self._directory}"
             time.sleep(0.1)
 

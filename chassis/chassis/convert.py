@@ -141,6 +141,9 @@ def _encoder(field: Field, cls: type) -> Convert | None:
             return _timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
             return _money
+        if cls is bytes:
+            # Kept as it came, encoded: so its digest stays what it was.
+            return _message_class(field).FromString
         return _late(lambda: _compiled_encode(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)
@@ -164,6 +167,8 @@ def _decoder(field: Field, cls: type) -> Convert | None:
             return from_timestamp
         if field.message_type.full_name == "svyaz.type.v1.Money":
             return from_money
+        if cls is bytes:
+            return operator.methodcaller("SerializeToString")
         return _late(lambda: _part_decoder(cls, _message_class(field)))
     if field.type == FieldDescriptor.TYPE_ENUM:
         prefix = enum_prefix(field.enum_type)

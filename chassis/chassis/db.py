@@ -330,6 +330,8 @@ class Unit:
         for aggregate, kind in changed:
             resource = self.database.resources[type(aggregate)]
             message = convert.to_message(aggregate, resource.message)
+            if resource.spare is not None and message.ByteSize() > MAX_EVENT_BYTES:
+                message.ClearField(resource.spare)
             rows.append(
                 event_row(
                     aggregate,
@@ -628,9 +630,12 @@ class Database:
             raise missing(cls, id)
         return found
 
-    def rows(self, query: str, ids: Sequence[str]) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT that finds them by `id = ANY (WANTED)`, by the shortest way; JSONB comes as its text."""
-        return self._reader.rows(query, ids, calls.current())
+    def rows(self, query: str, ids: Sequence[str], note: Note | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT that finds them by `id = ANY (WANTED)`, by the shortest way; JSONB comes as its text.
+
+        `note` keeps note of who reads them, in the same statement: it has a part `found`, and `NOTED` after it.
+        """
+        return self._reader.rows(query, ids, calls.current(), note)
 
     def history(self, cls: type[Aggregate], id: str, at: datetime) -> Message:
         """The aggregate's message as it was at the instant; raises NotFound when it wasn't."""

@@ -41,12 +41,9 @@ _QUERY = """
     SELECT {columns} FROM {table}
     WHERE id = (SELECT {wanted} FROM entered)
 """
-# Of the same transaction as the row: whoever is answered is noted. What is set local to the transaction counts when it
-# ends: nobody waits for the disk.
+# Of the same transaction as the row: whoever is answered is noted.
 _NOTED_QUERY = """
-    WITH entered AS MATERIALIZED (
-        SELECT set_config('svyaz.branches', $1, true) AS branches, set_config('synchronous_commit', 'off', true)
-    ), found AS (
+    {entered}, found AS (
         SELECT {columns} FROM {table}
         WHERE id = (SELECT {wanted} FROM entered)
     ), noted AS (
@@ -54,6 +51,8 @@ _NOTED_QUERY = """
     )
     SELECT * FROM found
 """
+# What is set local to the transaction counts when it ends: nobody waits for the disk.
+_ENTERED_NOTING = f"{_ENTERED[:-1]}, set_config('synchronous_commit', 'off', true))"
 _GIVEN = "CASE WHEN branches IS NULL THEN NULL ELSE $2 END"
 _STOOD_FOR = f"coalesce((SELECT {{stands_for}} FROM {{aliases}} WHERE {{id}} = {_GIVEN}), {_GIVEN})"  # noqa: S608
 _WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2::text[] END FROM entered)::text[]"
@@ -61,8 +60,8 @@ _WANTED = "(SELECT CASE WHEN branches IS NULL THEN NULL ELSE $2::text[] END FROM
 
 @dataclass(frozen=True)
 class Note:
-    """How a service keeps note of who reads one kind of aggregate: an INSERT that selects from `found`, the row that is
-    read, and names as `$3`, `$4` … the texts that `values` says; None: this caller's reading isn't noted."""
+    """How a service keeps note of who reads something: an INSERT that selects from `found`, what is read, and names as
+    `$3`, `$4` … the texts that `values` says; None: this caller's reading isn't noted."""
 
     statement: str
     values: Callable[[calls.Call], Sequence[str] | None]
@@ -149,8 +148,8 @@ class Reader:
         notes: Mapping[type[Aggregate], Note],
     ) -> None:
         self._url = url
-        # The statements of `rows`: a few, all of them constants of ours.
-        self._texts: dict[str, bytes] = {}
+        # The statements of `rows`, with what notes them: a few, all of them constants of ours.
+        self._texts: dict[tuple[str, str | None], bytes] = {}
         self._ways = {cls: _way(cls, resource, notes.get(cls)) for cls, resource in resources.items()}
         # The last one used is the next: None stands for one that isn't open (any more).
         self._idle: queue.LifoQueue[_Connection | None] = queue.LifoQueue()
@@ -169,10 +168,7 @@ class Reader:
         if note is None:
             rows = self._rows(way.query, (call.principal.branch_setting, id))
         else:
-            try:
-                rows = self._rows(way.noted_query, (call.principal.branch_setting, id, *note))
-            except psycopg.Error as error:
-                raise Unavailable(NOTHING_NOTED, "nothing is shown that can't be noted") from error
+            rows = self._noted(way.noted_query, (call.principal.branch_setting, id, *note))
         if not rows:
             return None
         message: Any = way.message(rows[0])
@@ -180,15 +176,25 @@ class Reader:
             call.noted.add(message.id)
         return cast(Message, message)
 
-    def rows(self, query: str, ids: Sequence[str], call: calls.Call) -> list[tuple[Any, ...]]:
+    def rows(self, query: str, ids: Sequence[str], call: calls.Call, note: Note | None = None) -> list[tuple[Any, ...]]:
         """The rows of a SELECT that finds them by `= ANY (WANTED)`, as far as the caller may see them.
 
-        JSONB comes as its text. Raises Unavailable.
+        With a note the SELECT has a part `found`, and `NOTED` after it. JSONB comes as its text. Raises Unavailable,
+        ACCESS_LOG_UNAVAILABLE when it can't be noted.
         """
-        text = self._texts.get(query)
+        values = None if note is None else note.values(call)
+        noting = None if note is None or values is None else note.statement
+        text = self._texts.get((query, noting))
         if text is None:
-            text = self._texts[query] = f"{_ENTERED} {query.replace('WANTED', _WANTED)}".encode()
-        return self._rows(text, (call.principal.branch_setting, _text_array(ids)))
+            text = self._texts[query, noting] = _with_note(query, noting).replace("WANTED", _WANTED).encode()
+        parameters = (call.principal.branch_setting, _text_array(ids))
+        return self._rows(text, parameters) if values is None else self._noted(text, (*parameters, *values))
+
+    def _noted(self, query: bytes, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
+        try:
+            return self._rows(query, parameters)
+        except psycopg.Error as error:
+            raise Unavailable(NOTHING_NOTED, "nothing is shown that can't be noted") from error
 
     def _rows(self, query: bytes, parameters: Sequence[str]) -> list[tuple[Any, ...]]:
         try:
@@ -225,6 +231,12 @@ def refused(error: psycopg.DataError) -> InvalidArgument:
     return InvalidArgument(INVALID_VALUE, error.diag.message_primary or str(error))
 
 
+def _with_note(query: str, statement: str | None) -> str:
+    if statement is None:
+        return f"{_ENTERED} {query.replace('NOTED', '')}"
+    return f"{_ENTERED_NOTING} {query.replace('NOTED', f', noted AS ({statement})')}"
+
+
 def _way(cls: type[Aggregate], resource: Resource, note: Note | None) -> _Way:
     columns = resource.table.c
     plan = convert.encoding_plan(cls, resource.message)
@@ -248,13 +260,13 @@ def _way(cls: type[Aggregate], resource: Resource, note: Note | None) -> _Way:
     names = [name for name, *_ in steps] + ["revision"]
     query, noted_query = (
         sql.SQL(template).format(
-            entered=sql.SQL(_ENTERED),
+            entered=sql.SQL(entered),
             columns=sql.SQL(", ").join(map(sql.Identifier, names)),
             table=sql.Identifier(resource.table.name),
             wanted=_wanted(resource),
             note=sql.SQL(note.statement if note is not None else ""),
         )
-        for template in (_QUERY, _NOTED_QUERY)
+        for template, entered in ((_QUERY, _ENTERED), (_NOTED_QUERY, _ENTERED_NOTING))
     )
     return _Way(query.as_string(None).encode(), message, note, noted_query.as_string(None).encode())
 

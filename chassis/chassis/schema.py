@@ -96,6 +96,7 @@ _SCALARS: Mapping[type, sa.types.TypeEngine[Any]] = {
     int: sa.BigInteger(),
     Decimal: sa.Numeric(),
     datetime: sa.TIMESTAMP(timezone=True),
+    bytes: sa.LargeBinary(),
 }
 
 
@@ -370,3 +371,5 @@ class Resource:
     common: bool = False
     # What is read by an id (`Database.read`) may be another's row; what is changed is the id's own.
     alias: Alias | None = None
+    # An attribute that the log does without where an event would be too large with it.
+    spare: str | None = None

@@ -1,11 +1,13 @@
 """The embedded profile's servers: a real PostgreSQL and a real NATS with JetStream, both from wheels, on loopback."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -35,15 +37,55 @@ ACCOUNT = "embedded_postgres"
 _SOCKET_PATH_BYTES = 103
 
 
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as found:
-        found.bind((LOOPBACK, 0))
-        return int(found.getsockname()[1])
-
-
 class StartError(Exception):
     """A server didn't start; the message holds the end of its log."""
+
+
+class _Ports:
+    """Loopback ports of this machine's processes: no two get the same one, and none gets one that an outgoing
+    connection could be given before somebody listens on it."""
+
+    # Above these are the platforms that tests and benches run.
+    _FIRST, _LAST = 10_000, 20_000
+    _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    # Where the system takes the ports of outgoing connections from when it doesn't say (RFC 6335, section 6).
+    _DYNAMIC = 49_152
+
+    def __init__(self) -> None:
+        self._given: set[int] = set()
+        self._locks: IO[bytes] | None = None
+
+    def free(self) -> int:
+        """One that nobody listens on, kept for this process until it ends."""
+        if self._locks is None:
+            self._locks = (Path(tempfile.gettempdir()) / f"svyaz-ports-{os.getuid()}.lock").open("ab")
+        dynamic = int(self._RANGE.read_text().split()[0]) if self._RANGE.exists() else self._DYNAMIC
+        last = max(self._FIRST, min(self._LAST, dynamic))
+        ports = random.sample(range(self._FIRST, last), last - self._FIRST)
+        for port in ports:
+            if port not in self._given and self._take(self._locks, port):
+                self._given.add(port)
+                return port
+        raise StartError(f"every port from {self._FIRST} to {last} is taken")
+
+    @staticmethod
+    def _take(locks: IO[bytes], port: int) -> bool:
+        try:
+            # The byte of the file that has the port's number: it goes with its process.
+            fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            with socket.socket() as found:
+                found.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
+
+
+_ports = _Ports()
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on; no other caller on this machine gets it while this process lives."""
+    return _ports.free()
 
 
 class Postgres:

@@ -546,8 +546,9 @@ def test_lists_are_served_by_an_index_under_the_policy(house: House) -> None:
         if resource.common:
             continue
         with _as_service(house, OURS) as connection:
-            # A table this small would be read whole: the question is whether an index could serve.
-            connection.execute("SET LOCAL enable_seqscan = off")
+            # A table this small would be read whole, and sorted: the question is whether an index could serve.
+            for way in ("seqscan", "bitmapscan", "sort"):
+                connection.execute(f"SET LOCAL enable_{way} = off")
             plan = connection.execute(
                 f"EXPLAIN (VERBOSE) SELECT * FROM {resource.table.name}"  # noqa: S608
                 f" WHERE branch IN ('{OURS}') ORDER BY id LIMIT 10"

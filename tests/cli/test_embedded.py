@@ -36,8 +36,28 @@ time.sleep(60)
 """
 
 
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
 def postgres_in(directory: Path, port: int) -> Postgres:
     return Postgres(directory, port, Secrets(directory), notes=directory / "run", settings=FAST)
+
+
+def test_no_two_processes_get_one_port_nor_one_that_a_connection_could_be_given(tmp_path: Path) -> None:
+    draw = "from svyaz_cli.embedded import free_port; print(*(free_port() for _ in range(2000)), flush=True); input()"
+    with contextlib.ExitStack() as stack:
+        drawing = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", draw], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(2)
+        ]
+        drawn = [[int(port) for port in process.stdout.readline().split()] for process in drawing if process.stdout]
+        for process in drawing:
+            process.communicate("\n")
+    assert len({*drawn[0], *drawn[1]}) == 4_000
+    if EPHEMERAL.exists():
+        assert max(map(max, drawn)) < int(EPHEMERAL.read_text().split()[0])
 
 
 def test_a_database_outlives_the_kill_of_its_starter_and_its_server_does_not(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.errors import Aborted, DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.events import acting
+from chassis.receipts import Receipt, ReceiptStep
 from chassis.types import Money, new_id
 from customers.loyalty import earning, ledger_store, tiers
 from customers.loyalty.books import POINTS, TIER
 from customers.loyalty.charges import Charges
 from customers.loyalty.entries import Book
 from customers.loyalty.events import Earnings
-from customers.loyalty.values import Receipt, Step
 from orders.billing.domain import SOURCE, ChargeEvent, ChargeType, Unsealed, seal_all
 from svyaz.customers.v1 import loyalty_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
@@ -289,9 +289,9 @@ def test_an_event_earns_once_however_often_it_is_reported_and_says_why(
         assert earning.replay(kept)[1] == kept
 
 
-def _step(step: Any) -> Step:
+def _step(step: Any) -> ReceiptStep:
     optional = {name: getattr(step, name) if step.HasField(name) else None for name in ("before", "after", "reason")}
-    return Step(subject=step.subject, action=step.action, rule=step.rule, **optional)
+    return ReceiptStep(subject=step.subject, action=step.action, rule=step.rule, **optional)
 
 
 def test_one_event_told_by_eight_at_a_time_earns_once(admin: Caller, call: Call, database: Database) -> None:

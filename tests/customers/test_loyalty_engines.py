@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.receipts import Receipt
 from chassis.types import Money, TimePeriod
 from customers.loyalty import tiers
 from customers.loyalty.cards import ClubCard, check_digit, new_number, normal_number
@@ -26,7 +27,6 @@ from customers.loyalty.values import (
     PointsCapPeriod,
     PointsFormula,
     PointsRounding,
-    Receipt,
     Rule,
 )
 

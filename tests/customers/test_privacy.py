@@ -28,7 +28,9 @@ from customers.privacy.accesses import AccessLog
 from customers.privacy.heard import redact_again
 from customers.privacy.retention import Retention
 from customers.schema import metadata, rule_under_erasure, rule_under_merge
+from customers.view import store as view_store
 from customers.view.sections import SECTIONS
+from customers.view.store import FEW
 from svyaz.customers.v1 import account_pb2, customers_pb2, party_pb2, privacy_pb2, value_pb2
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
@@ -137,6 +139,17 @@ def test_whoever_looks_at_a_record_is_shown_to_have_looked(agent: Caller, caller
         agent(f"{PRIVACY}ListAccesses", id=known.person.id, limit=1001)
 
 
+@pytest.mark.parametrize("few", [FEW, 1], ids=["found at once", "found in two statements"])
+def test_a_look_at_everything_is_one_look(
+    agent: Caller, known: Known, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(view_store, "FEW", few)
+    shown = agent(VIEW, customer_id=known.customer.id)
+    assert shown.product_order
+    assert shown.billing_account
+    assert [method for method, *_ in looks(agent, known.customer.id)].count("CustomerViewService/GetCustomer360") == 1
+
+
 def test_a_list_logs_each_that_it_showed(agent: Caller, known: Known) -> None:
     listed = agent(f"{PARTY}ListIndividuals", filter=[requests_pb2.Filter(path="id", value=[known.person.id])])
     assert [one.id for one in listed.items] == [known.person.id]
@@ -146,11 +159,15 @@ def test_a_list_logs_each_that_it_showed(agent: Caller, known: Known) -> None:
 def test_what_cannot_be_logged_is_not_shown(agent: Caller, known: Known, owner: psycopg.Connection[Any]) -> None:
     owner.execute("ALTER TABLE access RENAME TO access_away")
     try:
-        with pytest.raises(Unavailable) as refusal:
-            agent(f"{PARTY}GetIndividual", id=known.person.id)
+        for method, asked in (
+            (f"{PARTY}GetIndividual", {"id": known.person.id}),
+            (VIEW, {"customer_id": known.customer.id}),
+        ):
+            with pytest.raises(Unavailable) as refusal:
+                agent(method, **asked)
+            assert refusal.value.reason == "ACCESS_LOG_UNAVAILABLE"
     finally:
         owner.execute("ALTER TABLE access_away RENAME TO access")
-    assert refusal.value.reason == "ACCESS_LOG_UNAVAILABLE"
     assert agent(f"{PARTY}GetIndividual", id=known.person.id).id == known.person.id
 
 

@@ -135,6 +135,9 @@ def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -
     log.tell("ProductOrder", order(f"{c}-order", c))
     item = orders_pb2.OrderedItem(id=f"{c}-item", product_order_id=f"{c}-order")
     log.tell("ProductOrderItem", item)
+    # Of the order, whose id it has.
+    receipt = orders_pb2.PriceReceipt(id=f"{c}-order", digest="a digest")
+    log.tell("PriceReceipt", receipt, version=1)
     # By the party that the customer is, not by the customer.
     log.tell("Product", product(f"{c}-of-party", p))
     advice = recommendation_pb2.QueryProductRecommendation(id=f"{c}-advice", related_party=by(c)[0])
@@ -149,6 +152,7 @@ def test_everything_about_a_customer_is_in_one_answer(log: Log, agent: Caller) -
     assert ids(view.billing_account) == [account.id]
     assert ids(view.product) == [f"{c}-of-party", f"{c}-product"]
     assert (ids(view.product_order), ids(view.ordered_item)) == ([f"{c}-order"], [f"{c}-item"])
+    assert [one.digest for one in view.price_receipt] == ["a digest"]
     assert ids(view.product_recommendation) == [advice.id]
     assert not view.more
 

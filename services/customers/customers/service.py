@@ -41,7 +41,7 @@ from customers.ordering.store import ordering_context
 from customers.party.api import Customers, Parties
 from customers.party.references import Watcher
 from customers.permission.api import Permissions
-from customers.privacy.accesses import AccessLog, notes
+from customers.privacy.accesses import AccessLog, note_of_view, notes
 from customers.privacy.api import Privacy
 from customers.privacy.erasing import timers as erasure_timers
 from customers.privacy.heard import redact_again, watched
@@ -161,7 +161,10 @@ class CustomersService:
             (import_pb2_grpc.add_ImportServiceServicer_to_server, Imports(database)),
             (value_pb2_grpc.add_ValueServiceServicer_to_server, Values(database)),
             (matching_pb2_grpc.add_MatchingServiceServicer_to_server, Matching(database, regions, self._entries)),
-            (view_pb2_grpc.add_CustomerViewServiceServicer_to_server, Customers360(database, afterwards=redact_again)),
+            (
+                view_pb2_grpc.add_CustomerViewServiceServicer_to_server,
+                Customers360(database, afterwards=redact_again, note=note_of_view(database.clock)),
+            ),
             (party_role_pb2_grpc.add_PartyRoleServiceServicer_to_server, PartyRoles(database)),
             (agreement_pb2_grpc.add_AgreementServiceServicer_to_server, Agreements(database, self._deadlines)),
             (document_pb2_grpc.add_DocumentServiceServicer_to_server, self._documents),

@@ -10,7 +10,8 @@ from datetime import datetime
 
 import msgspec
 
-from customers.identity.values import Receipt, ReceiptStep, kept
+from chassis.receipts import ReceiptStep
+from customers.identity.values import Receipt, kept
 
 ENGINE = "customers.identity.survival"
 REVISION = "1"

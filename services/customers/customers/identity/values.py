@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from chassis.receipts import ReceiptStep
 from chassis.types import Json
 
 
@@ -15,18 +16,6 @@ class CustomerMergeState(StrEnum):
 
     ACTIVE = "active"
     UNDONE = "undone"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReceiptStep:
-    """One thing that was compared or decided, and by which rule."""
-
-    subject: str = ""
-    action: str = ""
-    rule: str = ""
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from chassis.convert import to_message
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, NotFound
+from chassis.receipts import Receipt, ReceiptStep
 from chassis.timers import TimerHandler, cancel_timer, set_timer
 from chassis.types import Money, new_id
 from chassis.zones import BranchZones
@@ -32,8 +33,6 @@ from customers.loyalty.values import (
     LotTerms,
     LoyaltyEvent,
     PointsReservationState,
-    Receipt,
-    Step,
     TierBasis,
 )
 from svyaz.type.v1 import receipt_pb2
@@ -155,7 +154,9 @@ class Books:
                 [] if obstacle else [rule.rule() for rule in rules], event, self._facts(opened, rules, event)
             )
             if obstacle:
-                step = Step(subject=event.id, action="MEMBER_REJECTED", reason="MEMBER_NOT_ACTIVE", after=obstacle)
+                step = ReceiptStep(
+                    subject=event.id, action="MEMBER_REJECTED", reason="MEMBER_NOT_ACTIVE", after=obstacle
+                )
                 receipt = replace(receipt, step=(step, *receipt.step))
             else:
                 self._act(opened, event)

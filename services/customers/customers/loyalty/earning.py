@@ -17,7 +17,8 @@ import cel
 import msgspec
 
 from chassis.errors import InvalidArgument, Violation
-from customers.loyalty.values import LoyaltyEvent, PointsCap, PointsCapPeriod, PointsRounding, Receipt, Rule, Step
+from chassis.receipts import Receipt, ReceiptStep
+from customers.loyalty.values import LoyaltyEvent, PointsCap, PointsCapPeriod, PointsRounding, Rule
 
 ENGINE, REVISION = "loyalty.earning", "1"
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -64,7 +65,7 @@ def earn(rules: Sequence[Rule], event: LoyaltyEvent, member: MemberFacts) -> tup
     """The points that each rule grants for the event, and the receipt."""
     ordered = sorted(rules, key=lambda rule: (rule.priority, rule.code, rule.id))
     facts = parse_facts(event.facts)
-    steps: list[Step] = []
+    steps: list[ReceiptStep] = []
     possible = [
         Grant(rule=rule, points=points)
         for rule in ordered
@@ -72,7 +73,7 @@ def earn(rules: Sequence[Rule], event: LoyaltyEvent, member: MemberFacts) -> tup
     ]
     granted = tuple(_chosen(possible, steps))
     steps.extend(
-        Step(subject=event.id, action="POINTS_EARNED", rule=grant.rule.id, after=f"{grant.points:f}")
+        ReceiptStep(subject=event.id, action="POINTS_EARNED", rule=grant.rule.id, after=f"{grant.points:f}")
         for grant in granted
     )
     inputs = _ENCODER.encode(_Inputs(rules=tuple(ordered), event=event, member=member)).decode()
@@ -127,12 +128,14 @@ def _program(text: str) -> Any:
 
 
 def _points(
-    rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member: MemberFacts, steps: list[Step]
+    rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member: MemberFacts, steps: list[ReceiptStep]
 ) -> Decimal:
     obstacle = _obstacle(rule, event, facts, member)
     if obstacle is not None:
         reason, words = obstacle
-        steps.append(Step(subject=event.id, action="RULE_REJECTED", rule=rule.id, reason=reason, after=words or None))
+        steps.append(
+            ReceiptStep(subject=event.id, action="RULE_REJECTED", rule=rule.id, reason=reason, after=words or None)
+        )
         return ZERO
     formula, points = rule.formula, rule.formula.fixed or ZERO
     if formula.basis:
@@ -150,7 +153,7 @@ def _points(
     return _capped(rule, max(rounded, ZERO), event, member, steps)
 
 
-def _capped(rule: Rule, points: Decimal, event: LoyaltyEvent, member: MemberFacts, steps: list[Step]) -> Decimal:
+def _capped(rule: Rule, points: Decimal, event: LoyaltyEvent, member: MemberFacts, steps: list[ReceiptStep]) -> Decimal:
     limits = [(MAX_POINTS, "LIMIT"), (rule.formula.maximum, "MAXIMUM")]
     used = member.used.get(rule.code, {})
     for cap in rule.cap:
@@ -161,7 +164,7 @@ def _capped(rule: Rule, points: Decimal, event: LoyaltyEvent, member: MemberFact
             steps.append(_step(event, "CAPPED", rule, points, limit, name))
             points = limit
     if points == 0:
-        steps.append(Step(subject=event.id, action="RULE_REJECTED", rule=rule.id, reason="NOTHING_TO_EARN"))
+        steps.append(ReceiptStep(subject=event.id, action="RULE_REJECTED", rule=rule.id, reason="NOTHING_TO_EARN"))
     return points
 
 
@@ -189,7 +192,7 @@ def _obstacle(rule: Rule, event: LoyaltyEvent, facts: Mapping[str, Any], member:
     return None if holds is True else ("CONDITION_NOT_MET", "")
 
 
-def _chosen(possible: Sequence[Grant], steps: list[Step]) -> Sequence[Grant]:
+def _chosen(possible: Sequence[Grant], steps: list[ReceiptStep]) -> Sequence[Grant]:
     alone = next((grant for grant in possible if grant.rule.exclusive), None)
     groups: set[str] = set()
     chosen = []
@@ -203,12 +206,16 @@ def _chosen(possible: Sequence[Grant], steps: list[Step]) -> Sequence[Grant]:
             groups.add(group)
             chosen.append(grant)
             continue
-        steps.append(Step(subject=grant.rule.code, action="RULE_REJECTED", rule=grant.rule.id, reason=reason))
+        steps.append(ReceiptStep(subject=grant.rule.code, action="RULE_REJECTED", rule=grant.rule.id, reason=reason))
     return chosen
 
 
-def _step(event: LoyaltyEvent, action: str, rule: Rule, before: Decimal, after: Decimal, reason: str | None) -> Step:
-    return Step(subject=event.id, action=action, rule=rule.id, before=f"{before:f}", after=f"{after:f}", reason=reason)
+def _step(
+    event: LoyaltyEvent, action: str, rule: Rule, before: Decimal, after: Decimal, reason: str | None
+) -> ReceiptStep:
+    return ReceiptStep(
+        subject=event.id, action=action, rule=rule.id, before=f"{before:f}", after=f"{after:f}", reason=reason
+    )
 
 
 def number_of(value: Any) -> Decimal | None:

@@ -14,7 +14,8 @@ from enum import StrEnum
 import msgspec
 
 from chassis.errors import InvalidArgument
-from customers.loyalty.values import LoyaltyTier, Receipt, Step
+from chassis.receipts import Receipt, ReceiptStep
+from customers.loyalty.values import LoyaltyTier
 
 ENGINE, REVISION = "loyalty.tier", "1"
 
@@ -117,8 +118,8 @@ def _decided(inputs: _Inputs) -> TierDecision:
     elif before.tier != current:
         standing, reason = fresh, TierReason.NOT_QUALIFIED
     steps = (
-        Step(subject="qualifying", action="COMPARED", rule=wanted, after=f"{inputs.qualifying:f}"),
-        Step(
+        ReceiptStep(subject="qualifying", action="COMPARED", rule=wanted, after=f"{inputs.qualifying:f}"),
+        ReceiptStep(
             subject="tier",
             action="TIER_CHANGED" if standing.tier != before.tier else "TIER_KEPT",
             rule=standing.tier,

@@ -141,28 +141,6 @@ class Rule:
     reason: str = "EARNED"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
-    """One step of a receipt: what was done about what, by which rule, from what to what, and why."""
-
-    subject: str
-    action: str
-    rule: str = ""
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """How a decision came about: the inputs are the JSON text that taking it again needs."""
-
-    engine: str
-    revision: str
-    inputs: str
-    step: tuple[Step, ...] = ()
-
-
 # Events that tell a price which is charged for itself: only the charge counts as money spent, else it counted twice.
 ORDER_COMPLETED, PRODUCT_ACTIVATED = "order.completed", "product.activated"
 CHARGE_CREATED, CHARGE_STARTED = "charge.created", "charge.started"

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from chassis.convert import from_message, to_message
 from chassis.db import Database, Unit, missing
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.receipts import Receipt
 from chassis.resources import Collection, Conditions, Filters, StandardMethods
 from chassis.types import Aggregate, new_id
 from customers.identity.store import same_customer
@@ -28,7 +29,7 @@ from customers.permission.facts import Decision
 from customers.permission.points import Points
 from customers.permission.policy import PermissionPolicy
 from customers.permission.reservation import Reservations
-from customers.permission.values import DecisionReceipt, DecisionState, MediumKind
+from customers.permission.values import DecisionState, MediumKind
 from svyaz.customers.v1 import permission_pb2 as pb
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
@@ -253,7 +254,7 @@ def _of_customer(table: sa.Table) -> Callable[[Filters], tuple[Filters, Conditio
     return elsewhere
 
 
-def _replayed(receipt: DecisionReceipt) -> tuple[Decision, DecisionReceipt]:
+def _replayed(receipt: Receipt) -> tuple[Decision, Receipt]:
     try:
         return engine.replay(receipt)
     except msgspec.ValidationError as error:

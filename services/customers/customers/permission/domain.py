@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 from zoneinfo import available_timezones
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.receipts import Receipt
 from chassis.types import Aggregate, EntityRef
 from customers.permission.values import (
     BAD_STATES,
     ConsentState,
     ContactRefusal,
-    DecisionReceipt,
     DecisionState,
     LocalInterval,
     MediumKind,
@@ -246,8 +246,8 @@ class ContactDecision(Aggregate):
     refusal: tuple[ContactRefusal, ...] = ()
     policy_id: str | None = None
     policy_version: int | None = None
-    receipt: DecisionReceipt | None = None
-    spend_receipt: DecisionReceipt | None = None
+    receipt: Receipt | None = None
+    spend_receipt: Receipt | None = None
     # SHA-256 of the token, in hexadecimal: who reads the history can't spend.
     token_hash: str | None = None
 
@@ -266,11 +266,11 @@ class ContactDecision(Aggregate):
                 "TOKEN_EXPIRED", "the token can't be spent: its time is over", metadata={"decision": self.id}
             )
 
-    def spend(self, receipt: DecisionReceipt, at: datetime) -> None:
+    def spend(self, receipt: Receipt, at: datetime) -> None:
         """The contact takes place now."""
         self.state, self.contact_at, self.closed_at, self.spend_receipt = DecisionState.SPENT, at, at, receipt
 
-    def revoke(self, refusal: tuple[ContactRefusal, ...], receipt: DecisionReceipt, at: datetime) -> None:
+    def revoke(self, refusal: tuple[ContactRefusal, ...], receipt: Receipt, at: datetime) -> None:
         """Something has come in the way since it was reserved."""
         self.state, self.closed_at, self.spend_receipt = DecisionState.REVOKED, at, receipt
         self.refusal = refusal

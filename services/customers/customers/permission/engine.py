@@ -7,6 +7,7 @@ from itertools import chain
 
 import msgspec
 
+from chassis.receipts import Receipt, ReceiptStep
 from customers.permission import hours
 from customers.permission.facts import Contact, Decision, Facts, Inputs, Medium, Rules
 from customers.permission.values import (
@@ -14,13 +15,11 @@ from customers.permission.values import (
     CapPeriod,
     ChannelRule,
     ContactRefusal,
-    DecisionReceipt,
     FrequencyCap,
     LocalInterval,
     PointState,
     PurposeRule,
     QuietHours,
-    ReceiptStep,
     RejectedMedium,
 )
 
@@ -41,20 +40,20 @@ _CODES = {
 _READ = msgspec.json.Decoder(Inputs)
 
 
-def decide(facts: Facts, rules: Rules, at: datetime) -> tuple[Decision, DecisionReceipt]:
+def decide(facts: Facts, rules: Rules, at: datetime) -> tuple[Decision, Receipt]:
     """The decision for an instant, with its receipt."""
     inputs = Inputs(facts=facts, rules=rules, at=at)
     decision, steps = _Judge(facts, rules, at).judge()
     text = msgspec.json.encode(inputs).decode()
-    return decision, DecisionReceipt(engine=ENGINE, revision=REVISION, inputs=text, step=tuple(steps))
+    return decision, Receipt(engine=ENGINE, revision=REVISION, inputs=text, step=tuple(steps))
 
 
-def read(receipt: DecisionReceipt) -> Inputs:
+def read(receipt: Receipt) -> Inputs:
     """What a decision rests on. Raises msgspec.ValidationError for what no engine wrote."""
     return _READ.decode(receipt.inputs)
 
 
-def replay(receipt: DecisionReceipt) -> tuple[Decision, DecisionReceipt]:
+def replay(receipt: Receipt) -> tuple[Decision, Receipt]:
     """What the engine makes of a receipt's inputs today. Raises msgspec.ValidationError for what no engine wrote."""
     inputs = read(receipt)
     return decide(inputs.facts, inputs.rules, inputs.at)

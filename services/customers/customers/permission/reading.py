@@ -19,9 +19,12 @@ _NEAR = timedelta(days=33)
 
 # Some number that no other lock of ours is seeded with.
 _SEED = 7_200_411_974
-# In one order everywhere: two who want the same two don't wait for each other.
+# In one order everywhere: two who want the same two don't wait for each other. What is read under the lock is looked up
+# by ids and values, the same way whatever these are: to plan it anew each time costs several times what it does itself.
 LOCK = f"""
-    SELECT pg_advisory_xact_lock(hashtextextended(id, {_SEED}))
+    SELECT
+        pg_advisory_xact_lock(hashtextextended(id, {_SEED})),
+        set_config('plan_cache_mode', 'force_generic_plan', true)
     FROM (SELECT DISTINCT unnest(%(ids)s::text[]) AS id ORDER BY 1) AS wanted
 """  # noqa: S608 (a number of our own)
 

@@ -12,13 +12,14 @@ from typing import Any
 from chassis import convert
 from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, NotFound, Violation
+from chassis.receipts import Receipt
 from chassis.types import new_id
 from customers.party.domain import Customer
 from customers.permission import engine, media, reading, store
 from customers.permission.domain import ContactDecision, refuse, required
 from customers.permission.facts import Decision, Facts, Rules
 from customers.permission.policy import PermissionPolicy, PolicyTerms
-from customers.permission.values import DecisionReceipt, DecisionState
+from customers.permission.values import DecisionState
 from svyaz.customers.v1 import permission_pb2
 
 # How far ahead a contact is reserved: nobody knows what the policy will be later.
@@ -52,7 +53,7 @@ class _Judged:
     at: datetime
     terms: PolicyTerms | None
     decision: Decision
-    receipt: DecisionReceipt
+    receipt: Receipt
 
 
 class Reservations:

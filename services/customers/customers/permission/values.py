@@ -151,25 +151,3 @@ class ContactRefusal:
     detail: str | None = None
     until: datetime | None = None
     rejected: tuple[RejectedMedium, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReceiptStep:
-    """One thing that was looked at, by what rule, and what came of it."""
-
-    subject: str
-    action: str
-    rule: str
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecisionReceipt:
-    """How a decision came about. The inputs are a text, so that they stay byte for byte what they were."""
-
-    engine: str
-    revision: str
-    inputs: str
-    step: tuple[ReceiptStep, ...]

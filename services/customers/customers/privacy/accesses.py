@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -59,6 +60,12 @@ _NOTE = """
     INSERT INTO access (record_id, at, id, branch, actor, purpose, method)
     SELECT key, $3::text::timestamptz, $4, branch, $5, $6, $7 FROM found, unnest(ARRAY[{keys}]) AS key WHERE key <> ''
     ON CONFLICT DO NOTHING
+"""
+# For all that is known of a customer: this is one look, at him.
+_NOTE_VIEW = """
+    INSERT INTO access (record_id, at, id, branch, actor, purpose, method)
+    SELECT (WANTED)[1], $3::text::timestamptz, $4, min(branch), $5, $6, $7 FROM found WHERE kind = 'Customer'
+    HAVING count(*) > 0 ON CONFLICT DO NOTHING
 """
 _OF = """
     SELECT id, at, actor, purpose, method, record_id FROM access
@@ -123,19 +130,25 @@ class AccessLog:
 def notes(resources: Mapping[type[Aggregate], Resource], clock: Clock) -> Mapping[type[Aggregate], Note]:
     """For what is about a person and read by its id: its log is written in the statement that reads it."""
 
-    def values(call: calls.Call) -> Sequence[str] | None:
-        return _look(call, clock) if _is_person(call) else None
-
     def statement(message: type[Message]) -> str:
         # What the row is read with: a column that is reckoned from others isn't.
         names = [name for name in NAMES if name in message.DESCRIPTOR.fields_by_name]
         return _NOTE.format(keys=", ".join(f"found.{name}" for name in names))
 
     return {
-        cls: Note(statement(resource.message), values)
+        cls: Note(statement(resource.message), partial(_look_of_person, clock))
         for cls, resource in resources.items()
         if holds_personal(resource.message.DESCRIPTOR)
     }
+
+
+def note_of_view(clock: Clock) -> Note:
+    """For the view: its log is written in the statement that finds what is in it."""
+    return Note(_NOTE_VIEW, partial(_look_of_person, clock))
+
+
+def _look_of_person(clock: Clock, call: calls.Call) -> Sequence[str] | None:
+    return _look(call, clock) if _is_person(call) else None
 
 
 def _is_person(call: calls.Call) -> bool:

@@ -9,6 +9,7 @@ from chassis import calls
 from chassis.convert import from_message, from_timestamp, to_message, to_money
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.receipts import Receipt
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Money, decimal_of, new_id
 from customers.identity.store import members, survivor
@@ -26,7 +27,6 @@ from customers.value.ledger import MOST_LINES, WRITTEN, report
 from customers.value.lifetime import replay
 from customers.value.profitability import LedgerLine, profit_and_loss
 from customers.value.purchase_models import PurchaseModels
-from customers.value.receipts import Receipt
 from customers.value.runs import begin, revalue, value_all
 from customers.value.values import LifetimeWorth, ValuationRunState, ValueModelKind
 from svyaz.customers.v1 import value_pb2

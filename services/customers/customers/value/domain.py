@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.receipts import Receipt
 from chassis.types import COMMON, Aggregate, Money, require_transition
 from customers.value.lifetime import Terms
 from customers.value.profitability import AccountStanding, ProfitAndLoss
-from customers.value.receipts import Receipt
 from customers.value.values import (
     ChurnBand,
     ChurnRisk,

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 
 from chassis.errors import InvalidArgument
+from chassis.receipts import Receipt, ReceiptStep
 from customers.value.purchases import PurchaseHistory, PurchaseModel, SpendModel
-from customers.value.receipts import Receipt, ReceiptStep, inputs_of, malformed, written
+from customers.value.receipts import inputs_of, malformed, written
 
 ENGINE = "customers.lifetime"
 REVISION = "1"

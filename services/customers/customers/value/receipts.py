@@ -2,35 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from chassis.errors import InvalidArgument, Violation
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReceiptStep:
-    """One thing that was done, by what rule, and the figure before and after."""
-
-    subject: str
-    action: str
-    rule: str
-    before: str | None = None
-    after: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Receipt:
-    """How a figure came about; its engine gives the same figure from it again."""
-
-    engine: str
-    revision: str
-    # The text of a JSON object: as a value it would lose its order in the database, and the receipt its bytes.
-    inputs: str
-    step: tuple[ReceiptStep, ...] = ()
+from chassis.receipts import Receipt, ReceiptStep
 
 
 def written(engine: str, revision: str, inputs: Mapping[str, Any], steps: Sequence[ReceiptStep]) -> Receipt:

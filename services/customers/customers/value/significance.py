@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from customers.value.receipts import Receipt, ReceiptStep, written
+from chassis.receipts import Receipt, ReceiptStep
+from customers.value.receipts import written
 from customers.value.values import ValueClassRule
 
 ENGINE = "customers.significance"

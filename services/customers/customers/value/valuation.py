@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.db import Unit
+from chassis.receipts import Receipt, ReceiptStep
 from chassis.types import Characteristic, Money
 from customers.value import store
 from customers.value.churn import ChurnModel, Score
@@ -16,7 +17,7 @@ from customers.value.features import Known, features
 from customers.value.lifetime import DAYS_OF_A_MONTH, Contractual, Purchasing, lifetime_value
 from customers.value.profitability import LedgerLine, profit_and_loss, standings
 from customers.value.purchase_models import PurchaseModels
-from customers.value.receipts import Receipt, ReceiptStep, written
+from customers.value.receipts import written
 from customers.value.significance import UNCLASSIFIED, Floors, Standing, classify
 from customers.value.values import ChurnReason, ChurnRisk, LifetimeWorth, ValueModelKind
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from chassis.receipts import Receipt
 from chassis.types import Money
-from customers.value.receipts import Receipt
 
 
 class ChurnBand(StrEnum):

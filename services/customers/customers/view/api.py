@@ -10,14 +10,14 @@ from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_timestamp, to_timestamp
 from chassis.db import Database, Unit, missing
 from chassis.errors import InvalidArgument, PermissionDenied, Violation
+from chassis.reading import Note
 from customers.party.domain import Customer
 from customers.view import store
 from customers.view.heard import heard_again
 from customers.view.sections import BY_NAME, REFERRING, SECTIONS, section_of, varint
-from customers.view.store import Item, Kinds
+from customers.view.store import CUSTOMER, Item, Kinds
 from svyaz.customers.v1 import view_pb2, view_pb2_grpc
 
-_CUSTOMER = "Customer"
 # One more than is shown tells that there is more.
 _KINDS = Kinds(SECTIONS, REFERRING, max(section.most for section in BY_NAME.values()) + 1)
 
@@ -33,8 +33,9 @@ def _nothing_more(event: ReceivedEvent, unit: Unit) -> None:
 class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
     """All that is known about a customer."""
 
-    def __init__(self, database: Database, *, afterwards: Afterwards = _nothing_more) -> None:
+    def __init__(self, database: Database, *, afterwards: Afterwards = _nothing_more, note: Note | None = None) -> None:
         self._database = database
+        self._note = note
         self._afterwards = afterwards
 
     def GetCustomer360(self, request: view_pb2.GetCustomer360Request, context: Any) -> view_pb2.Customer360:
@@ -42,11 +43,11 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
         now = self._database.clock.now()
         if request.HasField("at"):
             return self._then(request, now)
-        found = store.latest(self._database, request.customer_id, _KINDS)
-        if not any(item.kind == _CUSTOMER for item in found):
+        found = store.latest(self._database, request.customer_id, _KINDS, self._note)
+        if not any(item.kind == CUSTOMER for item in found):
             # So new that its event isn't heard of yet.
             profile = self._database.read(Customer, request.customer_id).SerializeToString()
-            found.append(Item(_CUSTOMER, request.customer_id, False, now, profile, own=True))
+            found.append(Item(CUSTOMER, request.customer_id, False, now, profile, own=True))
         return _view(request.customer_id, now, found)
 
     def _then(self, request: view_pb2.GetCustomer360Request, now: datetime) -> view_pb2.Customer360:
@@ -57,7 +58,7 @@ class Customers360(view_pb2_grpc.CustomerViewServiceServicer):
             )
         with self._database.unit() as unit:
             found = store.then(unit, request.customer_id, _KINDS, at, as_known_then=request.as_known_then)
-        if not any(item.kind == _CUSTOMER for item in found):
+        if not any(item.kind == CUSTOMER for item in found):
             raise missing(Customer, request.customer_id)
         return _view(request.customer_id, at, found)
 

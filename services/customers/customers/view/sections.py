@@ -211,6 +211,12 @@ SECTIONS: Mapping[str, Section] = {
         open=lambda item: item.state not in _DONE,
         most=50,
     ),
+    "PriceReceipt": Section(
+        name="price_receipt",
+        message=orders_pb2.PriceReceipt,
+        # It has the id of its order, which it is about.
+        subjects=_self,
+    ),
     "Agreement": Section(
         name="agreement",
         message=agreement_pb2.Agreement,

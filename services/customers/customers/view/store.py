@@ -6,7 +6,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from chassis import calls
 from chassis.db import Database, Unit
+from chassis.reading import Note
 from customers.identity.store import members_at, members_sql
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
@@ -145,6 +147,7 @@ def forget_unseen(unit: Unit, since: datetime) -> int:
 
 # --- what is asked ---------------------------------------------------------------------------------------------------
 
+CUSTOMER = "Customer"
 # A usual customer's items are fewer: these are found by one look at one index.
 FEW = 200
 
@@ -177,20 +180,23 @@ _THEN = """
         OR %(as_known_now)s AND v.version = 1 AND v.recorded_at > %(at)s AND v.since <= %(at)s
     )
 """
-_ITEM = "v.kind, v.item_id, v.open, v.since, v.data, v.subject_id = v.item_id"
+_ITEM = "v.kind, v.item_id, v.open, v.since, v.data, v.subject_id = v.item_id AS own, v.branch"
+_FOUND = "SELECT kind, item_id, open, since, data, own FROM found"
 _ALL = f"""
-    , {_SUBJECT}
-    SELECT {_ITEM} FROM view_item v WHERE v.subject_id = ANY (ARRAY(SELECT id FROM subject)) AND VALID
-    LIMIT {FEW + 1}
+    , {_SUBJECT}, found AS (
+        SELECT {_ITEM} FROM view_item v WHERE v.subject_id = ANY (ARRAY(SELECT id FROM subject)) AND VALID
+        LIMIT {FEW + 1}
+    ) NOTED {_FOUND}
 """  # noqa: S608 (constants of our own)
 _SOME = f"""
-    , {_SUBJECT}
-    SELECT v.* FROM subject
-    CROSS JOIN unnest(KINDS) AS wanted (kind)
-    CROSS JOIN LATERAL (
-        SELECT {_ITEM} FROM view_item v WHERE v.subject_id = subject.id AND v.kind = wanted.kind AND VALID
-        ORDER BY v.open DESC, v.since DESC, v.item_id DESC LIMIT MOST
-    ) AS v
+    , {_SUBJECT}, found AS (
+        SELECT v.* FROM subject
+        CROSS JOIN unnest(KINDS) AS wanted (kind)
+        CROSS JOIN LATERAL (
+            SELECT {_ITEM} FROM view_item v WHERE v.subject_id = subject.id AND v.kind = wanted.kind AND VALID
+            ORDER BY v.open DESC, v.since DESC, v.item_id DESC LIMIT MOST
+        ) AS v
+    ) NOTED {_FOUND}
 """  # noqa: S608
 _MEMBERS = members_sql("(WANTED)[1]")
 
@@ -218,17 +224,26 @@ class Kinds:
     most: int
 
 
-def latest(database: Database, customer_id: str, kinds: Kinds) -> list[Item]:
-    """What is known now of the customer, under all of its ids; of each kind at least the first ones, in no order."""
-    rows = database.rows(_filled(_ALL, _LATEST, kinds).replace("SAME", _MEMBERS), [customer_id])
+def latest(database: Database, customer_id: str, kinds: Kinds, note: Note | None) -> list[Item]:
+    """What is known now of the customer, under all of its ids; of each kind at least the first ones, in no order.
+
+    `note` keeps note of who reads it, by `found`'s kind and branch, when the customer himself is among it.
+    """
+    rows = database.rows(_filled(_ALL, _LATEST, kinds).replace("SAME", _MEMBERS), [customer_id], note)
     if len(rows) > FEW:
-        rows = database.rows(_filled(_SOME, _LATEST, kinds).replace("SAME", _MEMBERS), [customer_id])
+        noted = any(row[0] == CUSTOMER for row in rows)
+        query = _filled(_SOME, _LATEST, kinds).replace("SAME", _MEMBERS)
+        rows = database.rows(query, [customer_id], None if noted else note)
+    if note is not None and any(row[0] == CUSTOMER for row in rows):
+        calls.current().noted.add(customer_id)
     return _items(rows)
 
 
 def then(unit: Unit, customer_id: str, kinds: Kinds, at: datetime, *, as_known_then: bool) -> list[Item]:
     """The same as it was at the instant, for the customer as whom the merges of then make him."""
-    query = _filled(_SOME, _THEN, kinds).replace("SAME", "%(ids)s::text[]").strip().removeprefix(",")
+    query = (
+        _filled(_SOME, _THEN, kinds).replace("SAME", "%(ids)s::text[]").replace("NOTED", "").strip().removeprefix(",")
+    )
     with unit.cursor() as cursor:
         values = {"ids": list(members_at(unit, customer_id, at)), "at": at, "as_known_now": not as_known_then}
         return _items(cursor.execute(f"WITH {query}", values).fetchall())

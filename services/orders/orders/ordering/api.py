@@ -8,8 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
-
 from chassis import calls, convert
 from chassis.aliases import AliasedCollection
 from chassis.db import Database, Unit
@@ -26,6 +24,7 @@ from orders.ordering.domain import (
     FINAL,
     UNSTARTED,
     CancelProductOrder,
+    PriceReceipt,
     ProductOrder,
     ProductOrderItem,
     assembled,
@@ -74,7 +73,9 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
         withdraw(unit, order, "deleted")
     for item in store.items_of(unit, order.id):
         unit.delete(item)
-    unit.session.execute(sa.delete(store.order_receipt).where(store.order_receipt.c.product_order_id == order.id))
+    receipt = unit.find(PriceReceipt, order.id)
+    if receipt is not None:
+        unit.delete(receipt)
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,14 @@ class ProductOrder(Aggregate):
 
 
 @dataclass(kw_only=True, eq=False)
+class PriceReceipt(Aggregate):
+    """Why an order costs what it costs; its id is the order's. `digest`: SHA-256 of the receipt, in hexadecimal."""
+
+    digest: str | None = None
+    receipt: bytes | None = None
+
+
+@dataclass(kw_only=True, eq=False)
 class CancelProductOrder(Aggregate):
     """The wish to withdraw an order, and what became of it."""
 

@@ -1,5 +1,6 @@
 """Tables of orders, and the questions asked of them."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
@@ -10,7 +11,7 @@ from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, new_id
 from orders.inventory.domain import Product
-from orders.ordering.domain import LOST, CancelProductOrder, ProductOrder, ProductOrderItem
+from orders.ordering.domain import LOST, CancelProductOrder, PriceReceipt, ProductOrder, ProductOrderItem
 from orders.schema import metadata
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
@@ -55,14 +56,7 @@ order_wait = sa.Table(
     sa.Column("branch", sa.Text, nullable=False),
     sa.Index("order_wait_awaited", "awaited"),
 )
-# Why an order costs what it costs.
-order_receipt = sa.Table(
-    "order_receipt",
-    metadata,
-    sa.Column("product_order_id", sa.Text, primary_key=True),
-    sa.Column("branch", sa.Text, nullable=False),
-    sa.Column("receipt", sa.LargeBinary, nullable=False),
-)
+price_receipt = aggregate_table(metadata, "price_receipt", PriceReceipt)
 # Orders that are being taken with coupons: who asks for the same again goes on with the same order, and the uses of one
 # that isn't here any more, and never became an order, have been given back.
 coupon_promise = sa.Table(
@@ -79,6 +73,7 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     ProductOrder: Resource(orders_pb2.ProductOrder, product_order),
     ProductOrderItem: Resource(orders_pb2.OrderedItem, product_order_item),
     CancelProductOrder: Resource(orders_pb2.CancelProductOrder, cancel_product_order),
+    PriceReceipt: Resource(orders_pb2.PriceReceipt, price_receipt, spare="receipt"),
 }
 
 
@@ -88,19 +83,10 @@ def cancellations_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:
     return [row[0] for row in unit.cursor().execute(query, {"orders": list(order_ids)})] if order_ids else []
 
 
-def forget_receipts(unit: Unit, order_ids: Sequence[str]) -> None:
-    """Why these orders cost what they cost isn't known any more: what was asked for is in it. The charges are."""
-    unit.later("DELETE FROM order_receipt WHERE product_order_id = ANY (%(orders)s)", {"orders": list(order_ids)})
-
-
 _WAITS = """
     SELECT product_order_id, awaited FROM order_wait WHERE product_order_id = ANY (%(orders)s) ORDER BY 1, 2
 """
-_RECEIPTS = "SELECT product_order_id, receipt FROM order_receipt WHERE product_order_id = ANY (%(orders)s)"
-_KEEP_RECEIPT = """
-    INSERT INTO order_receipt (product_order_id, branch, receipt) VALUES (%(order)s, %(branch)s, %(receipt)s)
-    ON CONFLICT (product_order_id) DO UPDATE SET receipt = excluded.receipt
-"""
+_RECEIPTS = "SELECT id, receipt FROM price_receipt WHERE id = ANY (%(orders)s)"
 
 
 # More aren't counted: of whoever has so many no promotion asks which one it is.
@@ -281,8 +267,13 @@ def end_promise(unit: Unit, order_id: str) -> str | None:
 
 
 def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) -> None:
-    """Keeps the pricing receipt of an order; a later one replaces it (the event log has both prices)."""
-    unit.later(_KEEP_RECEIPT, {"order": order.id, "branch": order.branch, "receipt": receipt.SerializeToString()})
+    """Keeps the pricing receipt of an order; a later one replaces it (the event log has both)."""
+    encoded = receipt.SerializeToString()
+    kept = None if unit.adds(order) else unit.find(PriceReceipt, order.id)
+    if kept is None:
+        kept = PriceReceipt(id=order.id, branch=order.branch)
+        unit.add(kept)
+    kept.receipt, kept.digest = encoded, hashlib.sha256(encoded).hexdigest()
 
 
 def receipt_of(unit: Unit, order_id: str) -> bytes | None:
