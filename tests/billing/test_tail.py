@@ -25,7 +25,8 @@ from chassis.db import Database
 from chassis.relay import Outgoing
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
-from svyaz_cli.billing_tail import Options, run
+from svyaz_cli.billing_tail import run
+from svyaz_cli.billing_watch import Options
 from tests.billing.books import acting, superuser, write
 from tests.billing.charges import charge
 from tests.billing.conftest import Books

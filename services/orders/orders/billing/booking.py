@@ -71,7 +71,7 @@ def check(said: Sequence[Acknowledgement]) -> None:
 def news(said: Sequence[Acknowledgement], known: Sequence[Known], reason: str) -> list[tuple[Acknowledgement, Known]]:
     """What wasn't acknowledged before.
 
-    Raises FailedPrecondition ACKNOWLEDGEMENT_REFUSED naming what can't be true, and what goes back without a reason (the
+    Raises FailedPrecondition ACKNOWLEDGEMENT_REFUSED naming what can't be true, or goes back without a reason (the
     first 20); its metadata count them by AHEAD, HASH and BACK.
     """
     wrong: list[tuple[str, Violation]] = []
