@@ -41,6 +41,7 @@ from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
+from orders.billing.certification import Certification
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
@@ -230,11 +231,15 @@ def _others(name: str, database: Database) -> list[Any]:
         customers_pb2_grpc.CustomerServiceStub(nowhere),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
+    zones = BranchZones.parse("*=UTC")
+    billing = Billing(
+        database, zones, Certification(zones, None), None, customers_pb2_grpc.CustomerServiceStub(nowhere)
+    )
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
-        (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),
         (
             fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
             Fulfilments(database, ("provisioning",), Jobs(database)),

@@ -330,7 +330,22 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
     "svyaz.orders.v1.BillingService": {
         "ListBillingEvents": READ_BILLING,
-        "GetBillingCertificate": READ_BILLING,
+        **dict.fromkeys(
+            (
+                "GetBillingCertificate",
+                "ListBillingHeads",
+                "ListBillingChains",
+                "GetBillingDayCertificate",
+                "ListBillingDayCertificates",
+                "ListBillingDayCertificateLines",
+                "ListBillingKeys",
+                "GetBillingCredit",
+            ),
+            READ_BILLING,
+        ),
+        "AcknowledgeBillingEvents": frozenset({"billing", "admin"}),
+        "CertifyBillingDay": frozenset({"billing", "sre", "admin"}),
+        "CreateBillingCredit": frozenset({"billing", "admin", "service"}),
         "OpenBillingEpoch": ADMIN,
     },
     "svyaz.orders.v1.FulfilmentService": {

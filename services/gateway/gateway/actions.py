@@ -42,6 +42,8 @@ from svyaz.customers.v1 import (
     view_pb2_grpc,
 )
 from svyaz.orders.v1 import (
+    billing_pb2,
+    billing_pb2_grpc,
     fulfilment_pb2,
     fulfilment_pb2_grpc,
     lifecycle_pb2,
@@ -180,6 +182,23 @@ ACTIONS = (
             "ResumeFulfilmentJob": "Goes on with a job that too many failures have stopped",
             "CancelFulfilmentJob": "Ends a job",
             "ListFulfilmentJobTasks": "What has become of each task of a job",
+        },
+    ),
+    *_of(
+        "billing",
+        billing_pb2_grpc.BillingServiceStub,
+        billing_pb2,
+        {
+            "ListBillingEvents": "Sealed charges again: of a chain, of a branch's day, or of a partition",
+            "ListBillingChains": "How far each chain of charges is, and what billing has booked of it",
+            "AcknowledgeBillingEvents": "Billing says up to where it has booked each chain",
+            "GetBillingDayCertificate": "The signed certificate of a branch's day",
+            "ListBillingDayCertificates": "The certificates of a branch, the latest day first",
+            "ListBillingDayCertificateLines": "What a certificate's digests are made of, line by line",
+            "CertifyBillingDay": "Looks at a day that has ended again, now",
+            "ListBillingKeys": "The public keys of all certificates, as a JSON Web Key Set",
+            "CreateBillingCredit": "Gives an account an amount back, once for each cause",
+            "GetBillingCredit": "The credit of a cause",
         },
     ),
     *_of(

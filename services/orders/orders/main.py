@@ -17,8 +17,10 @@ from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
 from orders.billing.api import Billing
+from orders.billing.certification import Branches, Certification
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
+from orders.billing.signing import SigningKey
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
@@ -73,13 +75,9 @@ def main() -> None:
     )
     catalog = channel(settings.addresses["catalog"], tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
+    buyers = customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens))
     configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(catalog))
-    capture = Capture(
-        pricing_pb2_grpc.PricingServiceStub(catalog),
-        offerings,
-        customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
-        configurator,
-    )
+    capture = Capture(pricing_pb2_grpc.PricingServiceStub(catalog), offerings, buyers, configurator)
     provisioning = NullProvisioning(
         delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
@@ -100,13 +98,19 @@ def main() -> None:
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
+    signing_key = SigningKey.read(settings.environment.get("BILLING_SIGNING_KEY", ""))
+    settle = timedelta(seconds=float(settings.environment.get("BILLING_SETTLE_SECONDS", "1800")))
+    certification = Certification(zones, signing_key, settle=settle)
     server.run(
         settings,
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
             (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
-            (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
+            (
+                billing_pb2_grpc.add_BillingServiceServicer_to_server,
+                Billing(database, zones, certification, signing_key, buyers),
+            ),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
@@ -129,13 +133,20 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **statuses.timers(), **jobs.timers()},
+                {
+                    **fulfilment.timers(),
+                    **migrating.timers(),
+                    **statuses.timers(),
+                    **jobs.timers(),
+                    **certification.timers(),
+                },
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,
             ),
             customers,
             launched,
+            Branches(database),
         ],
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.billing import store as billing
+from orders.billing import tables as billing_tables
 from orders.fulfilment import store as fulfilment
 from orders.identity import store as identity
 from orders.inventory import store as inventory
@@ -12,7 +13,7 @@ from orders.migration import store as migration
 from orders.ordering import store as ordering
 from orders.schema import mapper, metadata
 
-__all__ = ["RESOURCES", "billing", "identity", "metadata"]
+__all__ = ["RESOURCES", "billing", "billing_tables", "identity", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **ordering.RESOURCES,

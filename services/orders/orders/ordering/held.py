@@ -6,9 +6,16 @@ from chassis import convert
 from chassis.products import PriceAlteration, ProductPrice
 from chassis.types import EntityRef, Money, Price
 from orders.inventory.domain import Product
-from orders.ordering.values import is_promotion
 from svyaz.catalog.v1 import pricing_pb2
 from svyaz.type.v1 import values_pb2
+
+_PROMOTION = "Promotion"
+
+
+def is_promotion(alteration: PriceAlteration) -> bool:
+    """Whether it refers to what was granted beyond the prices, where others refer to a price of the catalog."""
+    reference = alteration.product_offering_price
+    return reference is not None and reference.at_referred_type == _PROMOTION
 
 
 def held_charges(item_id: str, product: Product, parts: Sequence[Product]) -> list[pricing_pb2.HeldCharge]:

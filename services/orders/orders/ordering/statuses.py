@@ -14,6 +14,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductPrice, ProductRefOrValue, ProductStatus, ProductSuspension, SuspensionReason
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import EntityRef, TimePeriod, new_id
+from orders.billing.changes import Cause, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges
 from orders.inventory import suspension
@@ -24,9 +25,9 @@ from orders.inventory.suspension import Suspensions
 from orders.ordering.capture import Captured
 from orders.ordering.domain import FINAL, MOVABLE, ProductOrder, ProductOrderItem, status_of, walk
 from orders.ordering.placing import place
-from orders.ordering.resting import Origin, charges_of_suspension
+from orders.ordering.resting import cause_without_order, held
 from orders.ordering.store import items_of, quantity_of
-from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
+from orders.ordering.values import OrderItem, OrderItemAction
 
 # The purpose of the timer of a product whose suspensions begin or end by themselves, and the category of such orders.
 TURN = "suspension"
@@ -61,9 +62,9 @@ def settle(unit: Unit, product: Product, *, but: Collection[str] = ()) -> str:
         one.suspension = holding
         target = ProductStatus.SUSPENDED if suspension.in_force(holding, unit.at) else ProductStatus.ACTIVE
         if target is one.status:
-            before = one.running_charges
+            before = held(one)
             one.resting_price = _resting(unit, one)
-            charged += charges_of_suspension(one, before, one.running_charges, _last_origin(one), unit.at)
+            charged += charges_of(before, held(one), cause_without_order(one, unit.at))
         elif one.id not in but and not _under_way(unit, one):
             wanted[one.id] = target
     add_charges(unit, charged)
@@ -112,12 +113,6 @@ def _resting(unit: Unit, product: Product) -> tuple[str, ...]:
 
 def _offering_id(product: Product) -> str | None:
     return product.product_offering.id if product.product_offering is not None else None
-
-
-def _last_origin(product: Product) -> Origin:
-    """The order by which the product is what it is: of what changes without one of its own."""
-    latest = product.product_order_item[-1] if product.product_order_item else None
-    return Origin((latest.product_order_id or "") if latest else "", (latest.order_item_id or "") if latest else "")
 
 
 def _under_way(unit: Unit, product: Product) -> bool:
@@ -249,10 +244,9 @@ def _reasons(item: OrderItem) -> set[SuspensionReason | None]:
 
 
 def carried_out(
-    unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product, account: str
+    unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product, cause: Cause
 ) -> list[ChargeEvent]:
-    """The network has done what an item says of its product's status: the product is so now. The charges of that;
-    `account` pays where the product names none.
+    """The network has done what an item says of its product's status: the product is so now. The charges of that.
 
     Changes nothing when it raises FailedPrecondition BAD_TRANSITION, InvalidArgument CHARGE_INVALID, INVALID_PERIOD.
     What is wanted by now, and of its parts, is seen to by a further order.
@@ -261,13 +255,12 @@ def carried_out(
     if wanted is None:
         return []
     as_it_was = product.status, product.suspension, product.status_order_id, product.resting_price
-    before = product.running_charges
+    before = held(product)
     try:
         _note(unit, order, item.item, product, wanted)
         product.move(wanted, unit.at)
         product.resting_price = _resting(unit, product)
-        origin = Origin(order.id, item.item.id or "", account)
-        charged = charges_of_suspension(product, before, product.running_charges, origin, unit.at)
+        charged = charges_of(before, held(product), cause)
     except (FailedPrecondition, InvalidArgument):
         product.status, product.suspension, product.status_order_id, product.resting_price = as_it_was
         raise
@@ -298,20 +291,10 @@ def activated(unit: Unit, product: Product) -> None:
             settle(unit, bundle)
 
 
-def due(unit: Unit, product: Product, prices: Sequence[OrderPrice], offering: EntityRef) -> Sequence[OrderPrice]:
-    """Those of its new prices that a product is charged from now on: what rests while it is suspended isn't yet."""
+def resting_with(unit: Unit, product: Product, offering: EntityRef, prices: Sequence[ProductPrice]) -> tuple[str, ...]:
+    """The prices that wouldn't be charged, were the product sold for these."""
     if product.status is not ProductStatus.SUSPENDED or not product.suspension:
-        return prices
-    recurring = [_as_sold(price) for price in prices if price.price_type == RECURRING]
+        return ()
+    recurring = [price for price in prices if price.price_type == RECURRING]
     rules = rules_of(unit, product.branch)
-    resting = suspension.resting(product.suspension, offering.id, recurring, rules, unit.at)
-    return [one for one in prices if one.price_type != RECURRING or suspension.name_of(_as_sold(one)) not in resting]
-
-
-def _as_sold(price: OrderPrice) -> ProductPrice:
-    return ProductPrice(name=price.name, product_offering_price=price.product_offering_price)
-
-
-def repriced(unit: Unit, product: Product) -> None:
-    """Has a suspended product's new prices rest like those before."""
-    product.resting_price = _resting(unit, product)
+    return suspension.resting(product.suspension, offering.id, recurring, rules, unit.at)

@@ -158,12 +158,3 @@ class OrderItem(Extensible):
     qualification: tuple[EntityRef, ...] = ()
     quote_item: QuoteItemRef | None = None
     state: ProductOrderItemState | None = None
-
-
-_PROMOTION = "Promotion"
-
-
-def is_promotion(alteration: PriceAlteration) -> bool:
-    """Whether it refers to what was granted beyond the prices, where others refer to a price of the catalog."""
-    reference = alteration.product_offering_price
-    return reference is not None and reference.at_referred_type == _PROMOTION

@@ -8,7 +8,7 @@ from chassis.db import isolate
 from orders.identity import relations
 
 revision = "orders_0013"
-down_revision = "orders_0008"
+down_revision = "orders_0012"
 branch_labels = None
 depends_on = None
 
