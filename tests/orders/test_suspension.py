@@ -284,8 +284,6 @@ def test_parts_follow_their_bundle_and_do_not_forget_what_is_their_own(shop: Sho
     # Who defrauds goes on owing.
     resumed = [("RecurringChargeResume", amount) for amount in ("100", "300", "70")]
     assert sorted(shop.told(account)[6:]) == sorted(resumed)
-        ("RecurringChargeResume", amount) for amount in ("100", "300", "70")
-    )
     resume(shop, made["option"], "FRAUD")
     shop.work()
     assert set(statuses_of(shop, made).values()) == {"ACTIVE"}
