@@ -1,6 +1,7 @@
 """The way to the external systems that carry tasks out."""
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Protocol
 from chassis.products import ResourceRef
 from chassis.types import Characteristic, Json
 from orders.fulfilment.domain import FulfilmentTask
-from orders.fulfilment.plan import PlannedItem
+from orders.fulfilment.plan import PlannedItem, text_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ _RESERVED: Mapping[str, tuple[str, str, str, int]] = {
 @dataclass
 class NullProvisioning:
     """No system at all: every task is done at once, or `delay` later; tasks for the offerings in `failing` fail, what
-    undoes them doesn't. What is reserved is made up, the same each time that the same task is asked for."""
+    undoes them doesn't. What is reserved is what the item names, or made up, the same whenever the same task asks."""
 
     delay: timedelta = timedelta(0)
     failing: Collection[str] = field(default_factory=frozenset)
@@ -97,8 +98,9 @@ class NullProvisioning:
     def _reserved(task: FulfilmentTask) -> Done:
         name, kind, first, digits = _RESERVED[task.operation]
         number = int(hashlib.sha256(task.id.encode()).hexdigest(), 16) % 10**digits
-        value = f"{first}{number:0{digits}d}"
+        wanted = next((one.value for one in task.input if one.name == name and one.value is not None), None)
+        value = text_of(wanted) if wanted is not None else f"{first}{number:0{digits}d}"
         return Done(
-            (Characteristic(name=name, value_type="string", value=Json(f'"{value}"')),),
+            (Characteristic(name=name, value_type="string", value=Json(json.dumps(value))),),
             (ResourceRef(id=task.id, name=name, value=value, at_referred_type=kind),),
         )

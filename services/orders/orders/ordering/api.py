@@ -76,10 +76,10 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
         withdraw(unit, order, "deleted")
     for item in store.items_of(unit, order.id):
         unit.delete(item)
+    delete_tasks(unit, order.id)
     receipt = unit.find(PriceReceipt, order.id)
     if receipt is not None:
         unit.delete(receipt)
-    delete_tasks(unit, order.id)
 
 
 @dataclass(frozen=True)
