@@ -42,6 +42,8 @@ from customers import store as customers_store
 from orders import store as orders_store
 from orders.billing.api import Billing
 from orders.billing.certification import Certification
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
@@ -64,7 +66,13 @@ from svyaz.catalog.v1 import (
 )
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2_grpc,
+    fulfilment_pb2_grpc,
+    inventory_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2_grpc,
+)
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
 from tests.conftest import ServiceDatabase
@@ -229,6 +237,10 @@ def _others(name: str, database: Database) -> list[Any]:
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, ("provisioning",), Jobs(database)),
+        ),
         (
             migration_pb2_grpc.add_MigrationServiceServicer_to_server,
             Migrations(database, catalog_pb2_grpc.CatalogServiceStub(nowhere)),

@@ -333,6 +333,33 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "CreateBillingCredit": frozenset({"billing", "admin", "service"}),
         "OpenBillingEpoch": ADMIN,
     },
+    "svyaz.orders.v1.FulfilmentService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "FulfilmentSpecification/FulfilmentSpecifications"),
+        **dict.fromkeys(
+            (
+                "GetFulfilmentTask",
+                "ListFulfilmentTasks",
+                "GetFulfilmentJob",
+                "ListFulfilmentJobs",
+                "ListFulfilmentJobTasks",
+            ),
+            READ_CATALOG,
+        ),
+        **dict.fromkeys(("CompleteFulfilmentTask", "FailFulfilmentTask"), frozenset({"service", "admin"})),
+        **dict.fromkeys(
+            (
+                "AssignFulfilmentTask",
+                "RetryFulfilmentTask",
+                "FixFulfilmentTask",
+                "SkipFulfilmentTask",
+                "GiveUpFulfilmentTask",
+                "CreateFulfilmentJob",
+                "ResumeFulfilmentJob",
+                "CancelFulfilmentJob",
+            ),
+            WRITE_PARTIES,
+        ),
+    },
     "svyaz.orders.v1.MigrationService": {
         **dict.fromkeys(("GetProductMigration", "ListProductMigrations", "ListMigratedProducts"), READ_CATALOG),
         **dict.fromkeys(

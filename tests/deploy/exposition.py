@@ -25,6 +25,7 @@ LABELS = {
     "consumer": ["orders-0"],
     "outcome": ["handled", "completed", "failed", "delivered"],
     "purpose": ["provision"],
+    "system": ["provisioning"],
     "why": ["refused", "overdue", "held", "ahead", "hash", "back"],
 }
 

@@ -31,6 +31,10 @@ from chassis.events import acting
 from chassis.server import Registration
 from chassis.timers import Timers, turns
 from orders.billing.store import charge_event
+from orders.fulfilment.adapters import Adapter, NullProvisioning
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
+from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -38,7 +42,6 @@ from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
-from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import (
     catalog_pb2,
@@ -48,7 +51,7 @@ from svyaz.catalog.v1 import (
     promotion_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
-from svyaz.orders.v1 import inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
+from svyaz.orders.v1 import fulfilment_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2, orders_pb2_grpc
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
 from tests.catalog.conftest import Client
@@ -90,6 +93,11 @@ class Shop:
     fulfilment: Fulfilment
     migrating: Migrating
     timers: Timers
+    # The systems by their names, which a test may change.
+    adapters: dict[str, Adapter]
+    admin: Caller
+    # An external system of Bishkek.
+    system: Caller
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     # --- the world around -------------------------------------------------------------------------------------------
@@ -318,16 +326,24 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     )
     provisioning = NullProvisioning()
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(to_catalog))
-    fulfilment = Fulfilment(capture, coupons, provisioning)
+    names = ("provisioning", "resource", "credit", "billing", "delivery")
+    adapters: dict[str, Adapter] = dict.fromkeys(names, provisioning)
+    systems = Systems(adapters)
+    fulfilment = Fulfilment(capture, coupons, systems)
+    jobs = Jobs(database)
     migrating = Migrating(capture, offerings)
     registrations: list[Registration] = [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
+        (
+            fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+            Fulfilments(database, systems.names, jobs),
+        ),
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers()},
+        {**fulfilment.timers(), **migrating.timers(), **jobs.timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )
@@ -350,6 +366,9 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             fulfilment,
             migrating,
             timers,
+            adapters,
+            Caller(channel, issuer.token(["admin"], ["bishkek"], subject="admin")),
+            Caller(channel, issuer.token(["service"], ["bishkek"], subject="network")),
         )
     to_catalog.close()
     to_customers.close()

@@ -20,8 +20,9 @@ from orders.ordering import store
 from orders.ordering.api import Orders
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import MOST_COUPONS, ProductOrder
-from orders.ordering.fulfilment import PROMISED, RELEASE
+from orders.ordering.fulfilment import PROMISED
 from orders.ordering.store import coupon_promise, end_promise, promise
+from orders.ordering.withdrawal import RELEASE
 from svyaz.catalog.v1 import pricing_pb2, promotion_pb2, promotion_pb2_grpc
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import values_pb2

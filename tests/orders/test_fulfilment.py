@@ -9,9 +9,10 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.events import acting
 from chassis.types import Money
 from orders.billing.domain import ChargeAlteration
-from orders.ordering.fulfilment import CANCEL, INFORMATION
+from orders.ordering.fulfilment import CANCEL
 from orders.ordering.placing import ADVANCE
 from orders.ordering.store import order_wait
+from orders.ordering.withdrawal import INFORMATION
 from svyaz.orders.v1 import inventory_pb2
 from tests.orders.conftest import ORDER, PRODUCT, Shop, item, state_of
 
@@ -150,6 +151,9 @@ def test_a_charge_that_billing_could_not_take_fails_its_item_visibly(shop: Shop)
     shop.later(2 * DAY)
     body = {"id": product, "billing_account": {"id": "not an account"}}
     shop.agent(PRODUCT + "UpdateProduct", product=body, update_mask={"paths": ["billing_account"]})
+    shop.later(2 * timedelta(hours=1))
+    # The network is told to withdraw what it has done, which takes as long.
+    assert state_of(shop.get(order.id)) == "IN_PROGRESS"
     shop.later(DAY)
     failed = shop.get(order.id)
     assert state_of(failed) == "FAILED"

@@ -12,13 +12,20 @@ from chassis.products import ProductRefOrValue
 from chassis.types import RelatedParty
 from orders.ordering.domain import (
     ORDER_TRANSITIONS,
+    RELIES_ON,
     ProductOrder,
     ProductOrderItem,
     assembled,
     check_items,
     rows,
 )
-from orders.ordering.values import OrderItem, OrderItemAction, ProductOrderItemState, ProductOrderState
+from orders.ordering.values import (
+    OrderItem,
+    OrderItemAction,
+    OrderItemRelationship,
+    ProductOrderItemState,
+    ProductOrderState,
+)
 
 NOW = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
 ADD = OrderItemAction.ADD
@@ -130,29 +137,45 @@ _I = ProductOrderItemState
         ((_I.COMPLETED, _I.FAILED), ProductOrderState.PARTIAL),
         ((_I.FAILED, _I.FAILED), ProductOrderState.FAILED),
         ((_I.COMPLETED, _I.IN_PROGRESS), ProductOrderState.IN_PROGRESS),
+        ((_I.COMPLETED, _I.PENDING_CANCELLATION), ProductOrderState.IN_PROGRESS),
+        ((_I.COMPLETED, _I.CANCELLED), ProductOrderState.COMPLETED),
+        ((_I.FAILED, _I.CANCELLED), ProductOrderState.FAILED),
+        ((_I.CANCELLED, _I.CANCELLED), ProductOrderState.CANCELLED),
+        ((_I.REJECTED, _I.REJECTED), ProductOrderState.REJECTED),
     ],
 )
 def test_an_order_ends_as_its_items_did(states: tuple[_I, ...], end: ProductOrderState) -> None:
     order = an_order(ProductOrderState.IN_PROGRESS)
     order.conclude([an_item(state, number) for number, state in enumerate(states)], NOW)
     assert order.state is end
-    assert (order.completion_date is None) == (end in (ProductOrderState.FAILED, ProductOrderState.IN_PROGRESS))
+    assert (order.completion_date is not None) == (end in (ProductOrderState.COMPLETED, ProductOrderState.PARTIAL))
 
 
 def test_a_cancellation_takes_the_items_along() -> None:
-    order, items = an_order(ProductOrderState.IN_PROGRESS), [an_item(_I.IN_PROGRESS), an_item(_I.FAILED, 2)]
+    order, items = an_order(ProductOrderState.PENDING), [an_item(_I.PENDING), an_item(_I.PENDING, 2)]
     order.cancel(items, "changed my mind", NOW)
     assert (order.state, order.cancellation_reason) == (ProductOrderState.CANCELLED, "changed my mind")
     assert order.cancellation_date == NOW
-    assert [item.state for item in items] == [_I.CANCELLED, _I.FAILED]
+    assert [item.state for item in items] == [_I.CANCELLED, _I.CANCELLED]
 
 
-def test_nothing_is_cancelled_once_an_item_is_completed() -> None:
-    order, items = an_order(ProductOrderState.IN_PROGRESS), [an_item(_I.COMPLETED), an_item(_I.IN_PROGRESS, 2)]
-    with pytest.raises(FailedPrecondition) as refused:
-        order.cancel(items, "too late", NOW)
-    assert refused.value.reason == "POINT_OF_NO_RETURN"
-    assert (order.state, items[1].state) == (ProductOrderState.IN_PROGRESS, _I.IN_PROGRESS)
+def test_an_order_that_is_being_cancelled_ends_as_cancelled() -> None:
+    order = an_order(ProductOrderState.PENDING_CANCELLATION)
+    assert not order.conclude([an_item(_I.PENDING_CANCELLATION), an_item(_I.FAILED, 2)], NOW)
+    assert order.conclude([an_item(_I.CANCELLED), an_item(_I.FAILED, 2)], NOW)
+    assert (order.state, order.cancellation_date) == (ProductOrderState.CANCELLED, NOW)
+
+
+def test_items_that_rely_on_each_other_are_refused() -> None:
+    def item(id: str, on: str) -> OrderItem:
+        relations = (OrderItemRelationship(id=on, relationship_type=RELIES_ON),)
+        return OrderItem(id=id, action=OrderItemAction.ADD, product_order_item_relationship=relations)
+
+    check_items([item("1", "2"), item("2", "elsewhere")])
+    with pytest.raises(InvalidArgument) as refused:
+        check_items([item("1", "2"), item("2", "3"), item("3", "1")])
+    (violation,) = refused.value.violations
+    assert violation.field.endswith("product_order_item_relationship")
 
 
 def test_the_customer_is_the_party_in_that_role() -> None:

@@ -52,6 +52,11 @@ KINDS = (
     Kind("catalog", "productCatalogManagement", "catalog-manager"),
 )
 _CATALOG = KINDS[-1]
+# How what is sold is fulfilled, by tasks.
+_FULFILMENT = Kind("fulfilmentSpecification", "", "catalog-manager")
+_FULFILMENT_PATH = "/fulfilment/v1/createFulfilmentSpecification"
+# Which has to be there before it can be said how it is fulfilled.
+_FULFILLED = "productSpecification"
 # The rules for contacts, of each branch.
 _POLICY = Kind("permissionPolicy", "", "admin")
 _POLICY_PATH = "/permission/v1/createPermissionPolicy"
@@ -94,7 +99,15 @@ class _Loader:
         for kind in KINDS:
             for thing in _data(kind):
                 self._create(kind, thing)
+            if kind.name == _FULFILLED:
+                self._say_how_it_is_fulfilled()
         return len(self._ids)
+
+    def _say_how_it_is_fulfilled(self) -> None:
+        for specification in _data(_FULFILMENT):
+            key = f"demo@{_FULFILMENT.name}/{specification['key']}"
+            body = {"branch": _EVERY_BRANCH, _FULFILMENT.name: self._resolved(specification["body"])}
+            self._send(_FULFILMENT, _EVERY_BRANCH, "POST", _FULFILMENT_PATH, body, key)
 
     def _create(self, kind: Kind, thing: dict[str, Any]) -> None:
         branch = thing.get("branch", _EVERY_BRANCH)

@@ -41,7 +41,14 @@ from svyaz.customers.v1 import (
     view_pb2,
     view_pb2_grpc,
 )
-from svyaz.orders.v1 import billing_pb2, billing_pb2_grpc, migration_pb2, migration_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2,
+    billing_pb2_grpc,
+    fulfilment_pb2,
+    fulfilment_pb2_grpc,
+    migration_pb2,
+    migration_pb2_grpc,
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,31 @@ ACTIONS = (
             "ListBillingKeys": "The public keys of all certificates, as a JSON Web Key Set",
             "CreateBillingCredit": "Gives an account an amount back, once for each cause",
             "GetBillingCredit": "The credit of a cause",
+        },
+    ),
+    *_of(
+        "fulfilment",
+        fulfilment_pb2_grpc.FulfilmentServiceStub,
+        fulfilment_pb2,
+        {
+            "CreateFulfilmentSpecification": "Says which tasks an item of a product specification takes",
+            "UpdateFulfilmentSpecification": "Changes which tasks it takes, for orders that begin from now on",
+            "DeleteFulfilmentSpecification": "Has it take the tasks again that others take",
+            "ListFulfilmentSpecifications": "Which tasks items of product specifications take",
+            "ListFulfilmentTasks": "The tasks of an order, or the manual queue",
+            "GetFulfilmentTask": "How far a task has come",
+            "CompleteFulfilmentTask": "An external system has done a task",
+            "FailFulfilmentTask": "An external system couldn't do a task",
+            "AssignFulfilmentTask": "Gives a held task to an employee",
+            "RetryFulfilmentTask": "Tries a held task again",
+            "FixFulfilmentTask": "A held task has been done by hand",
+            "SkipFulfilmentTask": "An order goes on without a held task",
+            "GiveUpFulfilmentTask": "A held task won't be done: what was done with it is undone",
+            "CreateFulfilmentJob": "Does the same to many held tasks",
+            "GetFulfilmentJob": "How far a job has come",
+            "ResumeFulfilmentJob": "Goes on with a job that too many failures have stopped",
+            "CancelFulfilmentJob": "Ends a job",
+            "ListFulfilmentJobTasks": "What has become of each task of a job",
         },
     ),
     *_of(

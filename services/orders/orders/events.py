@@ -3,6 +3,8 @@
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.erasures import carry_out
+from orders.fulfilment import store as fulfilment
+from orders.fulfilment.domain import FulfilmentTask
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder, PriceReceipt
 from svyaz.customers.v1 import privacy_pb2
@@ -17,5 +19,6 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     records = [(record.kind, record.id) for record in erasure.record]
     orders = [key for kind, key in records if kind == "ProductOrder"]
     records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
+    records += [(FulfilmentTask.__name__, key) for key in fulfilment.ids_of(unit, orders)]
     records += [(PriceReceipt.__name__, key) for key in orders]
     carry_out(unit, erasure.id, erasure.branch, records)

@@ -24,6 +24,10 @@ from orders.billing.signing import SigningKey
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
+from orders.fulfilment.adapters import Adapter, ByEvent, NullProvisioning
+from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.queue import Jobs
+from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
@@ -31,14 +35,22 @@ from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
-from orders.ordering.provisioning import NullProvisioning
 from orders.store import RESOURCES, metadata
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
-from svyaz.orders.v1 import billing_pb2_grpc, inventory_pb2_grpc, migration_pb2_grpc, orders_pb2_grpc
+from svyaz.orders.v1 import (
+    billing_pb2_grpc,
+    fulfilment_pb2_grpc,
+    inventory_pb2_grpc,
+    migration_pb2_grpc,
+    orders_pb2_grpc,
+)
 
 SWITCH_SECONDS = 0.001
+# The systems that there are from the start, none of them real; FULFILMENT_BY_EVENT names those, and others, that listen
+# to the events of their tasks.
+SIMULATED = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
 def main() -> None:
@@ -66,7 +78,13 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
-    fulfilment = Fulfilment(capture, coupons, provisioning)
+    adapters: dict[str, Adapter] = dict.fromkeys(SIMULATED, provisioning)
+    adapters |= {
+        system: ByEvent() for system in filter(None, settings.environment.get("FULFILMENT_BY_EVENT", "").split(","))
+    }
+    systems = Systems(adapters)
+    fulfilment = Fulfilment(capture, coupons, systems)
+    jobs = Jobs(database)
     migrating = Migrating(capture, offerings)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
     customers = Consumer(
@@ -89,6 +107,10 @@ def main() -> None:
             ),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
+                fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
+                Fulfilments(database, systems.names, jobs),
+            ),
+            (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
                 Operations(database, [customers, launched], service="orders"),
             ),
@@ -105,7 +127,7 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **certification.timers()},
+                {**fulfilment.timers(), **migrating.timers(), **jobs.timers(), **certification.timers()},
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,

@@ -6,6 +6,7 @@ from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.billing import store as billing
 from orders.billing import tables as billing_tables
+from orders.fulfilment import store as fulfilment
 from orders.identity import store as identity
 from orders.inventory import store as inventory
 from orders.migration import store as migration
@@ -14,7 +15,12 @@ from orders.schema import mapper, metadata
 
 __all__ = ["RESOURCES", "billing", "billing_tables", "identity", "metadata"]
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {**ordering.RESOURCES, **inventory.RESOURCES, **migration.RESOURCES}
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    **ordering.RESOURCES,
+    **fulfilment.RESOURCES,
+    **inventory.RESOURCES,
+    **migration.RESOURCES,
+}
 
 for _cls, _resource in RESOURCES.items():
     map_aggregate(mapper, _cls, _resource.table)

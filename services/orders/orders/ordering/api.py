@@ -15,6 +15,7 @@ from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFoun
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
+from orders.fulfilment.store import delete_tasks
 from orders.identity.store import same
 from orders.inventory.store import with_parts
 from orders.ordering import store
@@ -32,9 +33,10 @@ from orders.ordering.domain import (
     check_items,
     product_ids,
 )
-from orders.ordering.fulfilment import CANCEL, PROMISED, give_up, withdraw
+from orders.ordering.fulfilment import CANCEL, PROMISED, give_up
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.values import OrderItem, ProductOrderState
+from orders.ordering.withdrawal import withdraw
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
@@ -73,6 +75,7 @@ def _deleting(unit: Unit, order: ProductOrder) -> None:
         withdraw(unit, order, "deleted")
     for item in store.items_of(unit, order.id):
         unit.delete(item)
+    delete_tasks(unit, order.id)
     receipt = unit.find(PriceReceipt, order.id)
     if receipt is not None:
         unit.delete(receipt)

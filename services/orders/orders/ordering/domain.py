@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -24,8 +25,10 @@ _O, _I, _T = ProductOrderState, ProductOrderItemState, TaskState
 ORDER_TRANSITIONS: Mapping[ProductOrderState, frozenset[ProductOrderState]] = {
     _O.ACKNOWLEDGED: frozenset({_O.IN_PROGRESS, _O.PENDING, _O.REJECTED, _O.CANCELLED, _O.ASSESSING_CANCELLATION}),
     _O.PENDING: frozenset({_O.IN_PROGRESS, _O.ACKNOWLEDGED, _O.REJECTED, _O.CANCELLED, _O.ASSESSING_CANCELLATION}),
-    _O.HELD: frozenset({_O.IN_PROGRESS, _O.FAILED, _O.ASSESSING_CANCELLATION, _O.CANCELLED}),
-    _O.IN_PROGRESS: frozenset({_O.PENDING, _O.HELD, _O.COMPLETED, _O.FAILED, _O.PARTIAL, _O.ASSESSING_CANCELLATION}),
+    _O.HELD: frozenset({_O.IN_PROGRESS, _O.FAILED, _O.REJECTED, _O.ASSESSING_CANCELLATION, _O.CANCELLED}),
+    _O.IN_PROGRESS: frozenset(
+        {_O.PENDING, _O.HELD, _O.COMPLETED, _O.FAILED, _O.PARTIAL, _O.REJECTED, _O.ASSESSING_CANCELLATION}
+    ),
     _O.ASSESSING_CANCELLATION: frozenset({_O.PENDING_CANCELLATION, _O.CANCELLED, _O.IN_PROGRESS, _O.PENDING}),
     _O.PENDING_CANCELLATION: frozenset({_O.CANCELLED}),
     _O.REJECTED: frozenset(),
@@ -37,8 +40,8 @@ ORDER_TRANSITIONS: Mapping[ProductOrderState, frozenset[ProductOrderState]] = {
 ITEM_TRANSITIONS: Mapping[ProductOrderItemState, frozenset[ProductOrderItemState]] = {
     _I.ACKNOWLEDGED: frozenset({_I.IN_PROGRESS, _I.PENDING, _I.REJECTED, _I.CANCELLED}),
     _I.PENDING: frozenset({_I.IN_PROGRESS, _I.ACKNOWLEDGED, _I.REJECTED, _I.CANCELLED}),
-    _I.HELD: frozenset({_I.IN_PROGRESS, _I.FAILED, _I.CANCELLED}),
-    _I.IN_PROGRESS: frozenset({_I.COMPLETED, _I.FAILED, _I.HELD, _I.CANCELLED}),
+    _I.HELD: frozenset({_I.IN_PROGRESS, _I.FAILED, _I.REJECTED, _I.CANCELLED, _I.PENDING_CANCELLATION}),
+    _I.IN_PROGRESS: frozenset({_I.COMPLETED, _I.FAILED, _I.REJECTED, _I.HELD, _I.CANCELLED, _I.PENDING_CANCELLATION}),
     _I.ASSESSING_CANCELLATION: frozenset({_I.PENDING_CANCELLATION, _I.CANCELLED, _I.IN_PROGRESS}),
     _I.PENDING_CANCELLATION: frozenset({_I.CANCELLED}),
     _I.REJECTED: frozenset(),
@@ -56,10 +59,16 @@ FINAL = frozenset(state for state, following in ORDER_TRANSITIONS.items() if not
 # Nothing has been done for the customer yet: the order may still change or be withdrawn.
 UNSTARTED = frozenset({_O.ACKNOWLEDGED, _O.PENDING})
 
+# Its tasks are being carried out, or undone.
+UNDER_WAY = frozenset({_O.IN_PROGRESS, _O.HELD, _O.PENDING_CANCELLATION})
+
 # Nothing came of it, and nothing will.
 LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
 # As many as somebody might enter; each is a question to the catalog.
 MOST_COUPONS = 10
+
+# An item with such a relationship to others is fulfilled after them.
+RELIES_ON = "reliesOn"
 
 # How long an order waits for what its customer has to tell before it is cancelled.
 INFORMATION_DEADLINE = timedelta(days=14)
@@ -84,6 +93,8 @@ class ProductOrderItem(Aggregate):
     # What taking the order has put into it (see `orders.ordering.capture`): it is done anew when the order is priced
     # anew.
     captured: tuple[str, ...] = ()
+    # Why it comes to nothing, from when that is known: what was done for it is undone before it ends.
+    failure: str | None = None
 
     @property
     def ordering_key(self) -> str:
@@ -133,6 +144,8 @@ class ProductOrder(Aggregate):
     related_party: tuple[RelatedParty, ...] = ()
     state: ProductOrderState | None = None
     coupon: tuple[str, ...] = ()
+    # Since when it would be late for its date, if it goes on as expected.
+    jeopardy_date: datetime | None = None
 
     def check(self, at: datetime) -> None:
         """A new order is acknowledged, whatever state its sender would like. Raises InvalidArgument for another."""
@@ -207,33 +220,39 @@ class ProductOrder(Aggregate):
         return start is not None and taken is not None and start > taken
 
     def cancel(self, items: Sequence[ProductOrderItem], reason: str, at: datetime) -> None:
-        """Withdraws the order with all its items, as long as none is done.
-
-        Raises FailedPrecondition POINT_OF_NO_RETURN naming the items that are.
-        """
-        finished = [item.item.id or "" for item in items if item.state is ProductOrderItemState.COMPLETED]
-        if finished:
-            raise FailedPrecondition("POINT_OF_NO_RETURN", f"these items are already completed: {', '.join(finished)}")
-        if self.state is ProductOrderState.IN_PROGRESS:
-            self.move(ProductOrderState.ASSESSING_CANCELLATION, at)
+        """Withdraws an order that nothing has been done for yet, with all its items."""
         self.move(ProductOrderState.CANCELLED, at)
         self.cancellation_reason = self.cancellation_reason or reason
         for item in items:
-            if not item.done:
-                item.move(ProductOrderItemState.CANCELLED)
+            item.move(ProductOrderItemState.CANCELLED)
 
     def conclude(self, items: Sequence[ProductOrderItem], at: datetime) -> bool:
-        """Ends the order once all its items have ended; whether it has."""
+        """Ends the order once all its items have ended; whether it has. Items that were withdrawn don't count, as long
+        as there are others."""
         if not all(item.done for item in items):
             return False
-        completed = [item.state is ProductOrderItemState.COMPLETED for item in items]
-        if all(completed):
+        if self.state is ProductOrderState.HELD:
+            self.move(ProductOrderState.IN_PROGRESS, at)
+        ends = [item.state for item in items if item.state is not ProductOrderItemState.CANCELLED]
+        completed = [end is ProductOrderItemState.COMPLETED for end in ends]
+        if self.state is ProductOrderState.PENDING_CANCELLATION or not ends:
+            if self.state is not ProductOrderState.PENDING_CANCELLATION:
+                self.move(ProductOrderState.ASSESSING_CANCELLATION, at)
+            self.move(ProductOrderState.CANCELLED, at)
+        elif all(completed):
             self.move(ProductOrderState.COMPLETED, at)
         elif any(completed):
             self.move(ProductOrderState.PARTIAL, at)
+        elif all(end is ProductOrderItemState.REJECTED for end in ends):
+            self.move(ProductOrderState.REJECTED, at)
         else:
             self.move(ProductOrderState.FAILED, at)
         return True
+
+    @property
+    def promised(self) -> datetime | None:
+        """By when it is to be carried out: when we have said, else when the customer has asked for."""
+        return self.expected_completion_date or self.requested_completion_date
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE unless the order came to nothing."""
@@ -323,8 +342,27 @@ def check_items(items: Sequence[OrderItem], path: str = "product_order_item") ->
         product_id = item.product.id if item.product is not None else None
         if item.action in (OrderItemAction.MODIFY, OrderItemAction.DELETE) and not product_id:
             found.append(Violation(f"{place}.product.id", f"required to {item.action} a product"))
+    found += _circles(items, path)
     if found:
         raise InvalidArgument("INVALID_ITEMS", "the order's items can't be taken as they are", violations=found)
+
+
+def relies_on(item: OrderItem) -> frozenset[str]:
+    """The ids of the items that are fulfilled before one."""
+    return frozenset(
+        one.id for one in item.product_order_item_relationship if one.relationship_type == RELIES_ON and one.id
+    )
+
+
+def _circles(items: Sequence[OrderItem], path: str) -> Iterator[Violation]:
+    places = {item.id or "": place for place, item in walk(items, path)}
+    graph = {item.id or "": sorted(relies_on(item) - {item.id or ""}) for _, item in walk(items, path)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        place = next(places[one] for one in circle if one in places)
+        yield Violation(f"{place}.product_order_item_relationship", f"relies on itself: {', '.join(circle[1:])}")
 
 
 def walk(items: Iterable[OrderItem], path: str = "product_order_item") -> Iterator[tuple[str, OrderItem]]:

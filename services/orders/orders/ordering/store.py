@@ -12,6 +12,7 @@ from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, new_id
 from orders.inventory.domain import Product
 from orders.ordering.domain import LOST, CancelProductOrder, PriceReceipt, ProductOrder, ProductOrderItem
+from orders.ordering.values import TaskState
 from orders.schema import metadata
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
@@ -83,6 +84,15 @@ def cancellations_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:
     return [row[0] for row in unit.cursor().execute(query, {"orders": list(order_ids)})] if order_ids else []
 
 
+def open_cancellations(unit: Unit, order_id: str) -> list[CancelProductOrder]:
+    """The requests to cancel an order that wait for its end."""
+    return unit.load(
+        CancelProductOrder,
+        "product_order_id = %(order)s AND state = %(state)s ORDER BY id",
+        {"order": order_id, "state": str(TaskState.IN_PROGRESS)},
+    )
+
+
 _WAITS = """
     SELECT product_order_id, awaited FROM order_wait WHERE product_order_id = ANY (%(orders)s) ORDER BY 1, 2
 """
@@ -118,9 +128,9 @@ def orders_before(unit: Unit, order: ProductOrder, customer_ids: Sequence[str]) 
     return int(row[0])
 
 
-def read_ahead(unit: Unit, order_ids: Sequence[str]) -> None:
+def read_ahead(unit: Unit, order_ids: Sequence[str]) -> Mapping[str, Sequence[ProductOrderItem]]:
     """Reads several orders with all that carrying them on asks for, in as many statements as one takes; the functions
-    below, and `unit.find`, then find it in the unit."""
+    below, and `unit.find`, then find it in the unit. The items by their orders."""
     wanted = {"orders": list(order_ids)}
     # Held, since the unit itself lets go of what nobody uses.
     held: list[Aggregate] = list(unit.load(ProductOrder, "id = ANY (%(orders)s)", wanted))
@@ -136,6 +146,7 @@ def read_ahead(unit: Unit, order_ids: Sequence[str]) -> None:
         unit.known[_ITEMS, order_id] = by_order.get(order_id, [])
         unit.known[_RECEIPTS, order_id] = receipts.get(order_id)
         unit.known[_WAITS, order_id] = [what for waiting, what in waits if waiting == order_id]
+    return by_order
 
 
 def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:

@@ -1,0 +1,132 @@
+"""What the plan of an order goes by: its items, as fulfilment sees them, and the specifications for them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+
+from chassis.db import Unit
+from chassis.types import EntityRef, Json
+from orders.fulfilment import store as fulfilment
+from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.plan import PlannedItem, Scope, plan
+from orders.fulfilment.specification import chosen
+from orders.fulfilment.values import PlannedBy
+from orders.inventory.domain import Product
+from orders.ordering.domain import ProductOrder, ProductOrderItem, relies_on
+from orders.ordering.values import OrderItemAction
+
+
+def planned_item(item: ProductOrderItem, held: Product | None, items: Sequence[ProductOrderItem] = ()) -> PlannedItem:
+    """An item as its plan sees it; `held`: its product, whose characteristics it has unless it says others."""
+    wanted = item.item.product
+    characteristics = {
+        one.name: one.value
+        for one in (
+            *(held.product_characteristic if held is not None else ()),
+            *(wanted.product_characteristic if wanted is not None else ()),
+        )
+        if one.name and one.value is not None
+    }
+    place = (wanted.place if wanted is not None else ()) or (held.place if held is not None else ())
+    offering = item.item.product_offering or (held.product_offering if held is not None else None)
+    values: dict[str, Json] = {
+        **characteristics,
+        "quantity": Json(str(1 if item.item.quantity is None else item.item.quantity)),
+        "productOffering": Json(json.dumps(_id(offering))),
+        "billingAccount": Json(json.dumps(_id(item.item.billing_account))),
+    }
+    if place:
+        values["place"] = Json(json.dumps([{"id": one.id, "role": one.role} for one in place], ensure_ascii=False))
+    specification = wanted.product_specification if wanted is not None else None
+    if specification is None and held is not None:
+        specification = held.product_specification
+    return PlannedItem(
+        id=item.id,
+        order_item_id=item.item.id or "",
+        action=str(item.item.action or OrderItemAction.NO_CHANGE),
+        product_specification_id=(specification.id or "") if specification is not None else "",
+        product_offering_id=_id(item.item.product_offering),
+        product_id=item.product_id or "",
+        values=values,
+        relies_on=relied_on(item, items),
+    )
+
+
+def relied_on(item: ProductOrderItem, items: Sequence[ProductOrderItem]) -> tuple[str, ...]:
+    """The rows of the items that are fulfilled before one."""
+    named = relies_on(item.item)
+    return tuple(other.id for other in items if other.item.id in named and other is not item) if named else ()
+
+
+def _id(reference: EntityRef | None) -> str:
+    return (reference.id or "") if reference is not None else ""
+
+
+Held = Callable[[ProductOrderItem], Product | None]
+
+
+def plan_some(
+    unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], held: Held, most: int | None = None
+) -> bool:
+    """Plans items that have no tasks yet, up to so many and those that others rely on first; whether there are more.
+
+    An item whose specification has no tasks is planned again each time, which adds none.
+    """
+    tasks = fulfilment.tasks_of(unit, order.id)
+    planned = {task.product_order_item_id for task in tasks}
+    left = [item for item in items if not item.done and item.id not in planned]
+    if not left:
+        return False
+    chosen_ones, more = _some(left, items, most)
+    wanted = [planned_item(item, held(item), items) for item in chosen_ones]
+    choice = choices(unit, order.branch, wanted)
+    fulfilment.add(unit, order.id, plan(Scope(order.id, order.branch), wanted, choice, tasks))
+    return more
+
+
+def _some(
+    left: Sequence[ProductOrderItem], items: Sequence[ProductOrderItem], most: int | None
+) -> tuple[list[ProductOrderItem], bool]:
+    if most is None or len(left) <= most:
+        return list(left), False
+    waiting = {item.id for item in left}
+    found: dict[str, ProductOrderItem] = {}
+    while len(found) < most:
+        ready = [
+            item
+            for item in left
+            if item.id not in found and not any(on in waiting and on not in found for on in relied_on(item, items))
+        ]
+        found.update((item.id, item) for item in ready[: most - len(found)])
+    return list(found.values()), True
+
+
+def choices(unit: Unit, branch: str, items: Sequence[PlannedItem]) -> Callable[[PlannedItem], PlannedBy]:
+    """What each of the items goes by, as it is specified now."""
+    found = fulfilment.specifications(
+        unit, branch, {item.product_specification_id for item in items}, {item.action for item in items}
+    )
+    return lambda item: chosen(found, branch, item.product_specification_id, item.action)
+
+
+def specified_for(items_by_order: Mapping[str, Sequence[ProductOrderItem]]) -> tuple[set[str], set[str]]:
+    """The product specifications and actions of the items of several orders, as far as the items say them."""
+    items = [item for items in items_by_order.values() for item in items]
+    specifications = {
+        wanted.product_specification.id or ""
+        for item in items
+        if (wanted := item.item.product) is not None and wanted.product_specification is not None
+    }
+    return specifications, {str(item.item.action or OrderItemAction.NO_CHANGE) for item in items}
+
+
+def results(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> list[FulfilmentTask]:
+    """The tasks of an item that have given back what its product is to know."""
+    return [
+        task
+        for task in tasks
+        if task.product_order_item_id == item.id
+        and task.done
+        and not task.compensating
+        and task.undone_at is None
+        and (task.result or task.resource)
+    ]
