@@ -45,6 +45,7 @@ from orders.billing.certification import Certification
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
@@ -70,6 +71,7 @@ from svyaz.orders.v1 import (
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
 )
@@ -236,6 +238,7 @@ def _others(name: str, database: Database) -> list[Any]:
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),
         (
             fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,

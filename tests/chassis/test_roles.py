@@ -313,6 +313,21 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "CreateCancelProductOrder": WRITE_PARTIES,
     },
     "svyaz.orders.v1.InventoryService": standard(READ_PARTIES, WRITE_PARTIES, "Product/Products"),
+    "svyaz.orders.v1.ProductLifecycleService": {
+        **dict.fromkeys(
+            (
+                "SuspendProduct",
+                "ResumeProduct",
+                "TerminateProduct",
+                "GetProductTree",
+                "ListProductChanges",
+                "ListProductPrices",
+            ),
+            READ_PARTIES,
+        ),
+        "ReconcileProducts": frozenset({"sre", "admin"}),
+        **standard(READ_CATALOG, WRITE_CATALOG, "SuspensionRule/SuspensionRules"),
+    },
     "svyaz.orders.v1.BillingService": {
         "ListBillingEvents": READ_BILLING,
         **dict.fromkeys(
@@ -368,6 +383,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
                 "StartProductMigration",
                 "PauseProductMigration",
                 "ResumeProductMigration",
+                "CancelProductMigration",
                 "RetryProductMigration",
             ),
             WRITE_CATALOG,

@@ -29,20 +29,24 @@ from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
+from orders.inventory.characteristics import Configurator
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
+from orders.ordering import statuses
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.store import RESOURCES, metadata
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc, qualification_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
 )
@@ -72,7 +76,8 @@ def main() -> None:
     catalog = channel(settings.addresses["catalog"], tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
     buyers = customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens))
-    capture = Capture(pricing_pb2_grpc.PricingServiceStub(catalog), offerings, buyers)
+    configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(catalog))
+    capture = Capture(pricing_pb2_grpc.PricingServiceStub(catalog), offerings, buyers, configurator)
     provisioning = NullProvisioning(
         delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
@@ -100,7 +105,8 @@ def main() -> None:
         settings,
         [
             (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
-            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
+            (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
             (
                 billing_pb2_grpc.add_BillingServiceServicer_to_server,
                 Billing(database, zones, certification, signing_key, buyers),
@@ -127,7 +133,13 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **jobs.timers(), **certification.timers()},
+                {
+                    **fulfilment.timers(),
+                    **migrating.timers(),
+                    **statuses.timers(),
+                    **jobs.timers(),
+                    **certification.timers(),
+                },
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,

@@ -8,7 +8,7 @@ than passed over; one that was never charged, since the product came from elsewh
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -36,10 +36,14 @@ class Held:
     prices: Sequence[ProductPrice] = ()
     offering_id: str = ""
     characteristics: Sequence[Characteristic] = ()
+    # Those of its prices that rest while it is suspended, by id or name; None: all that aren't sold otherwise.
+    resting: Collection[str] | None = None
 
     def rests(self, price: ProductPrice) -> bool:
         """Whether the price isn't charged now, because the product is suspended."""
-        return self.status is _P.SUSPENDED and not _goes_on(price, self.characteristics)
+        if self.status is not _P.SUSPENDED or _goes_on(price, self.characteristics):
+            return False
+        return self.resting is None or name_of(price)[0] in self.resting
 
 
 @dataclass(frozen=True, kw_only=True)

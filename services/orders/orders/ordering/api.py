@@ -35,6 +35,7 @@ from orders.ordering.domain import (
 )
 from orders.ordering.fulfilment import CANCEL, PROMISED, give_up
 from orders.ordering.placing import keep_anew, place, set_going
+from orders.ordering.statuses import require_possible
 from orders.ordering.values import OrderItem, ProductOrderState
 from orders.ordering.withdrawal import withdraw
 from svyaz.orders.v1 import orders_pb2
@@ -266,8 +267,10 @@ class Orders(StandardMethods):
         return _Read(order, items, priced_for)
 
     def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
+        products, quantities = self._held(wanted)
+        require_possible(wanted, products, self._database.clock.now())
         return self._capture.capture(
-            order, wanted, *self._held(wanted), orders_before=partial(self._orders_before, order)
+            order, wanted, products, quantities, orders_before=partial(self._orders_before, order)
         )
 
     def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
