@@ -157,7 +157,8 @@ class Floor:
                 return None
             (due,) = unit.cursor().execute(_NEXT).fetchone() or (None,)
             if due is not None:
-                return max(due - unit.at, timedelta())
+                left: timedelta = due - unit.at
+                return max(left, timedelta())
             return timedelta() if _retry_held(unit, order_id) else None
 
         pause: timedelta | None = self.do(look)
