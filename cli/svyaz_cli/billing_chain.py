@@ -149,7 +149,7 @@ class ChainVerifier:
         heads = ledger.heads(account)
         head = heads.get(event.epoch)
         if head is not None and event.sequence <= head.sequence:
-            yield self._again(event, ledger.hash_at(account, event.epoch, event.sequence), fetched=fetched)
+            yield from self._again(event, ledger.hash_at(account, event.epoch, event.sequence), fetched=fetched)
             return
         if event.epoch < max(heads, default=0):
             yield _superseded(event)
@@ -157,7 +157,7 @@ class ChainVerifier:
         waiting = ledger.waiting(account)
         known = waiting.get((event.epoch, event.sequence))
         if known is not None:
-            yield self._again(event, known.event.hash, fetched=fetched)
+            yield from self._again(event, known.event.hash, fetched=fetched)
             return
         if fetched:
             ledger.fetch(event)
@@ -211,12 +211,16 @@ class ChainVerifier:
             ledger.unwait(account, *key)
             yield from self._take(event, heads)
 
-    def _again(self, event: Event, known: str | None, *, fetched: bool) -> Finding:
-        if known == event.hash:
-            if not fetched and self._ledger.arrive(event):
-                return _finding(Verdict.LATE, event, "it had been fetched from the log")
-            return _finding(Verdict.DUPLICATE, event, "")
-        return _finding(Verdict.FORK, event, f"another event has this place: {known}")
+    def _again(self, event: Event, known: str | None, *, fetched: bool) -> Iterator[Finding]:
+        if known != event.hash:
+            yield _finding(Verdict.FORK, event, f"another event has this place: {known}")
+        elif fetched:
+            # Whoever asks the log for some gets those between them, too.
+            return
+        elif self._ledger.arrive(event):
+            yield _finding(Verdict.LATE, event, "it had been fetched from the log")
+        else:
+            yield _finding(Verdict.DUPLICATE, event, "")
 
     def _follows(self, event: Event, heads: Mapping[int, Link]) -> bool:
         """Whether everything before the event is here, so that its links can be checked."""
