@@ -232,8 +232,10 @@ def test_too_many_refusals_pause_it_and_one_resume_counts(shop: Shop) -> None:
         with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
             shop.timers._handlers[DEAL](job, unit)
             unit.flush()
-            timer = sa.table("timer", sa.column("aggregate_id"), sa.column("due"))
-            due = unit.session.scalar(sa.select(timer.c.due).where(timer.c.aggregate_id == job))
+            timer = sa.table("timer", sa.column("aggregate_id"), sa.column("purpose"), sa.column("due"))
+            due = unit.session.scalar(
+                sa.select(timer.c.due).where(timer.c.aggregate_id == job, timer.c.purpose == DEAL)
+            )
             assert due == unit.at + timedelta(seconds=0.25)
         assert seen(shop, job).progress.ordered == taken
     shop.admin(BULK + "PauseBulkOrder", id=job)

@@ -9,16 +9,17 @@ from chassis.timers import set_timer
 from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
-from orders.fulfilment.plan import PlannedItem, next_tasks, stuck
+from orders.fulfilment.plan import PlannedItem, ends, next_tasks, stuck
 from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import Product
-from orders.ordering import store
+from orders.ordering import sold, store
 from orders.ordering.carrying_out import carried_out, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
 from orders.ordering.planning import plan_some, planned_item, results, specified_for
+from orders.ordering.promising import promised
 from orders.ordering.values import OrderItemAction, ProductOrderItemState, ProductOrderState
 from orders.ordering.withdrawal import ended, noted, take_back
 
@@ -74,11 +75,15 @@ class _Step:
         turn = Turn(ITEMS_AT_ONCE)
         turn.again = plan_some(unit, order, self._items, self._held, ITEMS_AT_ONCE)
         self._go_on(turn)
-        while turn.moved:
+        # What has ended may let others begin; what has failed is undone by new tasks.
+        while turn.moved or (turn.left and next_tasks(self._tasks)):
             turn.moved = False
             self._go_on(turn)
-        if self._concluded(turn):
+        if self._concluded():
             return
+        turn.again = turn.again or bool(next_tasks(self._tasks))
+        if not turn.again:
+            self._promise()
         self._show_what_is_held()
         late = look(unit, order, self._tasks)
         due = [at for at in (next_due(self._tasks), late, unit.at if turn.again else None) if at is not None]
@@ -100,6 +105,17 @@ class _Step:
         if row.id not in self._seen:
             self._seen[row.id] = planned_item(row, self._held(row), self._items)
         return self._seen[row.id]
+
+    def _promise(self) -> None:
+        """Promises the order, where nobody has yet, for when its plan will have been carried out."""
+        if self._order.expected_completion_date is None and self._order.state in (
+            ProductOrderState.IN_PROGRESS,
+            ProductOrderState.HELD,
+        ):
+            lasts = ends(self._tasks, self._unit.at) - self._unit.at
+            self._order.expected_completion_date = promised(
+                self._unit.at, self._order.requested_completion_date, lasts or None
+            )
 
     # --- what fails --------------------------------------------------------------------------------------------------
 
@@ -174,6 +190,7 @@ class _Step:
             self._fail([item], f"{error.message}: {wrong}" if wrong else error.message)
             return
         with_results(product, results(self._tasks, item))
+        sold.freeze(unit, order, product)
         if item.state is _I.HELD:
             item.move(_I.IN_PROGRESS)
         item.move(_I.COMPLETED)
@@ -201,7 +218,7 @@ class _Step:
             for task in self._tasks
         )
 
-    def _concluded(self, turn: Turn) -> bool:
+    def _concluded(self) -> bool:
         unit, order = self._unit, self._order
         if not all(item.done for item in self._items):
             return False
@@ -209,7 +226,6 @@ class _Step:
             # Nothing is left that the whole order's tasks were for.
             take_back(unit, order, {None})
         if fulfilment.any_open(self._tasks):
-            turn.again = turn.again or bool(next_tasks(self._tasks))
             return False
         lasting = [task.name for task in self._tasks if task.product_order_item_id is None and task.to_undo]
         if order.state is not None and order.conclude(self._items, unit.at):
