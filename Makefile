@@ -89,7 +89,7 @@ baseline: setup ## renews what later protos are compared with; part of a release
 	cd protos && buf build --exclude-source-info --output baseline.binpb
 
 .PHONY: bench
-bench: setup ## measures beside a baseline: NAME=rpc|access|orders|pricing|relay|import|json|growth|pricing_catalog|import_catalog|search|dedupe|permission|value|view360|timeline
+bench: setup ## measures beside a baseline: NAME=rpc|access|orders|pricing|relay|import|json|growth|pricing_catalog|import_catalog|search|dedupe|permission|value|view360|timeline|orders_mix
 	python -m tests.bench.$(NAME) $(ARGS)
 
 .PHONY: ctk

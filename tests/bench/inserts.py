@@ -11,6 +11,7 @@ import psycopg
 # order, item, receipt, with an event and an outbox row each, and a timer.
 ROWS = 10
 METHOD = "/bench.Inserts/Insert"
+READ = "/bench.Inserts/Read"
 
 
 class _Handler(grpc.GenericRpcHandler):
@@ -33,11 +34,18 @@ class _Handler(grpc.GenericRpcHandler):
         connection.commit()
         return request
 
+    def _read(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        connection = self._connection()
+        row = connection.execute("SELECT body FROM bench_row WHERE id = %s", (int(request),)).fetchone()
+        connection.commit()
+        return row[0] if row is not None else b""  # type: ignore[return-value]
+
     def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
-        """Inserts what it is sent."""
-        if details.method != METHOD:
+        """Inserts what it is sent, or reads the row of which it is sent the number."""
+        method = {METHOD: self._insert, READ: self._read}.get(details.method)
+        if method is None:
             return None
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self._insert)
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(method)
         return handler
 
 

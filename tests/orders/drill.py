@@ -140,8 +140,9 @@ class Floor:
         return str(self.do(take))
 
     def withdraw(self, order_id: str) -> None:
-        """Its customer doesn't want it any more."""
-        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill"))
+        """Its customer doesn't want it any more, whatever undoing costs."""
+        whatever = [Money(unit="KGS", value=Decimal(1_000_000))]
+        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill", whatever))
 
     def round(self) -> bool:
         """Carries out what is due; whether there was anything. A replica that dies is followed by another."""

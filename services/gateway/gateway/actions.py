@@ -41,7 +41,22 @@ from svyaz.customers.v1 import (
     view_pb2,
     view_pb2_grpc,
 )
-from svyaz.orders.v1 import fulfilment_pb2, fulfilment_pb2_grpc, migration_pb2, migration_pb2_grpc
+from svyaz.orders.v1 import (
+    amendment_pb2,
+    amendment_pb2_grpc,
+    billing_pb2,
+    billing_pb2_grpc,
+    fulfilment_pb2,
+    fulfilment_pb2_grpc,
+    lifecycle_pb2,
+    lifecycle_pb2_grpc,
+    migration_pb2,
+    migration_pb2_grpc,
+    template_pb2,
+    template_pb2_grpc,
+    tracking_pb2,
+    tracking_pb2_grpc,
+)
 
 
 @dataclass(frozen=True)
@@ -127,8 +142,62 @@ ACTIONS = (
             "GetProductMigration": "How far a migration has come",
             "PauseProductMigration": "Takes no further order for a migration",
             "ResumeProductMigration": "Goes on with a migration",
+            "CancelProductMigration": "Takes no further order for a migration, for good",
             "RetryProductMigration": "Tries the products again whose orders failed",
             "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "orderTemplate",
+        template_pb2_grpc.OrderTemplateServiceStub,
+        template_pb2,
+        {
+            "ListOrderTemplatesInForce": "What has a name of its own to order by: a move, a change of owner, a porting",
+            "GetOrderTemplate": "An order template of one's own",
+            "CreateOrderTemplate": "Says what is ordered by a name, with which parameters",
+            "UpdateOrderTemplate": "Changes what is ordered by a name",
+            "DeleteOrderTemplate": "Has the standard template of the name be ordered by again, if there is one",
+            "DraftTemplateOrder": "The order that a template becomes, and what it would cost",
+            "PlaceTemplateOrder": "Places the order that a template becomes",
+        },
+    ),
+    *_of(
+        "orderAmendment",
+        amendment_pb2_grpc.AmendmentServiceStub,
+        amendment_pb2,
+        {
+            "GetUndoMap": "What of an order can still be undone, what that costs, and what can't be",
+            "PreviewAmendment": "What another version of a running order would undo, do again and cost",
+            "AmendProductOrder": "Gives a running order another version, at the cost that is accepted",
+            "ListProductOrderAmendments": "How orders have been changed while they were carried out",
+        },
+    ),
+    *_of(
+        "orderTracking",
+        tracking_pb2_grpc.OrderTrackingServiceStub,
+        tracking_pb2,
+        {
+            "ListOrderEvents": "How an order goes, as its customer and whoever speaks with him see it",
+            "MovePromisedDate": "Promises another date, with a reason that the customer reads",
+            "ListPromisedDateChanges": "Each time that a promised date was moved, by whom and why",
+        },
+    ),
+    *_of(
+        "productLifecycle",
+        lifecycle_pb2_grpc.ProductLifecycleServiceStub,
+        lifecycle_pb2,
+        {
+            "SuspendProduct": "Gives a product a reason not to work, now or for a time to come",
+            "ResumeProduct": "Takes a reason away; the last one lets the product work again",
+            "TerminateProduct": "Orders the end of a product with its parts",
+            "GetProductTree": "A product with all that it bundles, now or at an instant",
+            "ListProductChanges": "What has happened to a product, by whom and by which order",
+            "ListProductPrices": "What a product costs as it was sold, with the receipts",
+            "ReconcileProducts": "Whether the inventory is what the completed orders make of it",
+            "ListSuspensionRules": "What is charged while products are suspended",
+            "CreateSuspensionRule": "Says what is charged while products are suspended",
+            "UpdateSuspensionRule": "Changes what is charged while products are suspended",
+            "DeleteSuspensionRule": "Takes back what was said of charges while products are suspended",
         },
     ),
     *_of(
@@ -154,6 +223,23 @@ ACTIONS = (
             "ResumeFulfilmentJob": "Goes on with a job that too many failures have stopped",
             "CancelFulfilmentJob": "Ends a job",
             "ListFulfilmentJobTasks": "What has become of each task of a job",
+        },
+    ),
+    *_of(
+        "billing",
+        billing_pb2_grpc.BillingServiceStub,
+        billing_pb2,
+        {
+            "ListBillingEvents": "Sealed charges again: of a chain, of a branch's day, or of a partition",
+            "ListBillingChains": "How far each chain of charges is, and what billing has booked of it",
+            "AcknowledgeBillingEvents": "Billing says up to where it has booked each chain",
+            "GetBillingDayCertificate": "The signed certificate of a branch's day",
+            "ListBillingDayCertificates": "The certificates of a branch, the latest day first",
+            "ListBillingDayCertificateLines": "What a certificate's digests are made of, line by line",
+            "CertifyBillingDay": "Looks at a day that has ended again, now",
+            "ListBillingKeys": "The public keys of all certificates, as a JSON Web Key Set",
+            "CreateBillingCredit": "Gives an account an amount back, once for each cause",
+            "GetBillingCredit": "The credit of a cause",
         },
     ),
     *_of(
