@@ -32,6 +32,33 @@ class ProductStatus(StrEnum):
     ABORTED = "aborted "
 
 
+class SuspensionReason(StrEnum):
+    """Why a product doesn't work for a time: by the subscriber's wish, or by the operator's."""
+
+    VOLUNTARY = "voluntary"
+    DEBT = "debt"
+    FRAUD = "fraud"
+    REGULATORY = "regulatory"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProductSuspension(Extensible):
+    """One of the reasons for which a product doesn't work; of a part, `inherited_from` the bundle that it is in."""
+
+    reason: SuspensionReason | None = None
+    valid_for: TimePeriod | None = None
+    inherited_from: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceReceiptRef:
+    """The order whose receipt explains a price, and the hex SHA-256 of that receipt as it was then."""
+
+    product_order_id: str | None = None
+    digest: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgreementItemRef(Extensible):
     """A reference to an item of an agreement."""
@@ -96,6 +123,9 @@ class ProductPrice(Extensible):
     price: Price | None = None
     product_offering_price: EntityRef | None = None
     product_price_alteration: tuple[PriceAlteration, ...] = ()
+    # As it was sold: why it is what it is, and since when.
+    receipt: PriceReceiptRef | None = None
+    valid_for: TimePeriod | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,4 +186,5 @@ class ProductRefOrValue(Extensible):
     realizing_service: tuple[EntityRef, ...] = ()
     related_party: tuple[RelatedParty, ...] = ()
     status: ProductStatus | None = None
+    suspension: tuple[ProductSuspension, ...] = ()
     at_referred_type: str | None = None

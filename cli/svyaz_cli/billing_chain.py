@@ -32,6 +32,10 @@ class Verdict(StrEnum):
     EARLY = "early"
     # Taken before: the very same event.
     DUPLICATE = "duplicate"
+    # Came after one that follows it, soon enough to be taken in its place.
+    REORDERED = "reordered"
+    # Came after it had been fetched from the log.
+    LATE = "late"
     # Lost by a restore: charges that the restored system doesn't know, and won't repeat under this number.
     SUPERSEDED = "superseded"
     # Its content isn't what its hash says.
@@ -120,6 +124,12 @@ class Ledger(Protocol):
     def accounts_waiting(self, before: float) -> list[str]:
         """The accounts with an event that waits since before the instant."""
 
+    def fetch(self, event: Event) -> None:
+        """Remembers that an event was taken from the log, since it hadn't come."""
+
+    def arrive(self, event: Event) -> bool:
+        """Whether the event was taken from the log and comes for the first time; it has come then."""
+
 
 class ChainVerifier:
     """Takes events in any order and says what each is; accepts those of an account strictly in their order."""
@@ -128,8 +138,9 @@ class ChainVerifier:
         self._ledger = ledger
         self._source = source
 
-    def feed(self, event: Event, now: float) -> Iterator[Finding]:
-        """The verdict on the event, followed by those on the events that waited for it."""
+    def feed(self, event: Event, now: float, *, fetched: bool = False) -> Iterator[Finding]:
+        """The verdict on the event, followed by those on the events that waited for it. `fetched`: it comes from the
+        log, not from the stream."""
         wrong = altered(event) or ("" if event.source == self._source else f"it isn't from {self._source}")
         if wrong:
             yield _finding(Verdict.ALTERED, event, wrong)
@@ -138,7 +149,7 @@ class ChainVerifier:
         heads = ledger.heads(account)
         head = heads.get(event.epoch)
         if head is not None and event.sequence <= head.sequence:
-            yield self._again(event, ledger.hash_at(account, event.epoch, event.sequence))
+            yield from self._again(event, ledger.hash_at(account, event.epoch, event.sequence), fetched=fetched)
             return
         if event.epoch < max(heads, default=0):
             yield _superseded(event)
@@ -146,8 +157,12 @@ class ChainVerifier:
         waiting = ledger.waiting(account)
         known = waiting.get((event.epoch, event.sequence))
         if known is not None:
-            yield self._again(event, known.event.hash)
+            yield from self._again(event, known.event.hash, fetched=fetched)
             return
+        if fetched:
+            ledger.fetch(event)
+        elif any(key > (event.epoch, event.sequence) for key in waiting):
+            yield _finding(Verdict.REORDERED, event, "it came after one that follows it")
         if not self._follows(event, heads):
             ledger.wait(event, now)
             yield _finding(Verdict.EARLY, event, "")
@@ -196,10 +211,16 @@ class ChainVerifier:
             ledger.unwait(account, *key)
             yield from self._take(event, heads)
 
-    def _again(self, event: Event, known: str | None) -> Finding:
-        if known == event.hash:
-            return _finding(Verdict.DUPLICATE, event, "")
-        return _finding(Verdict.FORK, event, f"another event has this place: {known}")
+    def _again(self, event: Event, known: str | None, *, fetched: bool) -> Iterator[Finding]:
+        if known != event.hash:
+            yield _finding(Verdict.FORK, event, f"another event has this place: {known}")
+        elif fetched:
+            # Whoever asks the log for some gets those between them, too.
+            return
+        elif self._ledger.arrive(event):
+            yield _finding(Verdict.LATE, event, "it had been fetched from the log")
+        else:
+            yield _finding(Verdict.DUPLICATE, event, "")
 
     def _follows(self, event: Event, heads: Mapping[int, Link]) -> bool:
         """Whether everything before the event is here, so that its links can be checked."""

@@ -50,14 +50,19 @@ class LostError(Exception):
 class Reader:
     """The messages of the stream in their order from a position on, over whatever happens to the server."""
 
-    def __init__(self, client: Client, state: State) -> None:
+    def __init__(self, client: Client, state: State, stream: str = STREAM) -> None:
         self._client = client
         self._state = state
+        self._name = stream
         self._subscription: Subscription | None = None
         # Names this very stream: one that is made anew counts from 1 again.
         self._stream = ""
         self._delivered = 0
         self._heard = 0.0
+        # What the stream had when it turned out to be another, or to have lost its end, may have been read before.
+        self._again_until = 0
+        # When (time.monotonic()) there was last nothing that we hadn't read.
+        self.caught_up = float("-inf")
         # Since when (time.monotonic()) nothing but heartbeats has come.
         self.quiet_since = time.monotonic()
 
@@ -77,22 +82,29 @@ class Reader:
             await asyncio.sleep(RETRY_SECONDS)
             return []
 
+    def again(self, message: Msg) -> bool:
+        """Whether the message may have been read before, since the stream isn't what it was."""
+        return message.metadata.sequence.stream <= self._again_until
+
     def done(self, message: Msg) -> None:
         """The message has been dealt with."""
         self._state.advance(self._stream, message.metadata.sequence.stream)
 
     async def _open(self) -> None:
         jetstream = self._client.jetstream(timeout=2)
-        info = await jetstream.stream_info(STREAM)
+        info = await jetstream.stream_info(self._name)
         self._stream = str(info.created)
         position = self._state.position(self._stream)
+        if self._state.knows_another(self._stream):
+            self._again_until = info.state.last_seq
         if position > info.state.last_seq:
             # The server has lost its newest messages and uses their numbers again; what we know is recognised.
             position = 0
+            self._again_until = info.state.last_seq
         inbox = self._client.new_inbox()
         self._subscription = await self._client.subscribe(inbox)
         await jetstream.add_consumer(
-            STREAM,
+            self._name,
             ConsumerConfig(
                 deliver_subject=inbox,
                 deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -126,6 +138,8 @@ class Reader:
                 raise LostError
             self._delivered = delivered
             self.quiet_since = self._heard
+            if not message.metadata.num_pending:
+                self.caught_up = self._heard
             messages.append(message)
         if not messages and time.monotonic() - self._heard > SILENCE_SECONDS:
             raise LostError
@@ -142,6 +156,9 @@ class Reader:
         last = headers.get("Nats-Last-Consumer")
         if last is not None and int(last) != self._delivered:
             raise LostError
+        if last is not None and not stalled:
+            # The server beats when it has nothing to send.
+            self.caught_up = self._heard
 
     async def _drop(self) -> None:
         if self._subscription is not None:

@@ -1,7 +1,7 @@
 """What the reference consumer remembers: a SQLite file that changes only by whole batches."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from svyaz_cli.billing_chain import Event, Finding, Link, Waiting
@@ -16,6 +16,11 @@ CREATE TABLE IF NOT EXISTS head (account TEXT, epoch INTEGER, sequence INTEGER N
 CREATE TABLE IF NOT EXISTS early (account TEXT, epoch INTEGER, sequence INTEGER, since REAL NOT NULL, id TEXT NOT NULL,
     type TEXT NOT NULL, source TEXT NOT NULL, previous_hash TEXT NOT NULL, hash TEXT NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (account, epoch, sequence));
+CREATE TABLE IF NOT EXISTS fetched (account TEXT, epoch INTEGER, sequence INTEGER,
+    PRIMARY KEY (account, epoch, sequence)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unacknowledged (account TEXT, epoch INTEGER,
+    PRIMARY KEY (account, epoch)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS compared (only INTEGER PRIMARY KEY CHECK (only = 1), next TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fault (number INTEGER PRIMARY KEY, verdict TEXT NOT NULL, account TEXT NOT NULL,
     epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 """
@@ -97,6 +102,7 @@ class State:
             " ON CONFLICT (account, epoch) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash",
             place,
         )
+        self._connection.execute("INSERT OR IGNORE INTO unacknowledged (account, epoch) VALUES (?, ?)", place[:2])
         if event.account in self._heads:
             self._heads[event.account][event.epoch] = Link(event.sequence, event.hash)
 
@@ -142,7 +148,53 @@ class State:
             account for account, early in self._early.items() if any(item.since <= before for item in early.values())
         ]
 
+    def fetch(self, event: Event) -> None:
+        """Remembers that an event was taken from the log."""
+        self._begin()
+        place = (event.account, event.epoch, event.sequence)
+        self._connection.execute("INSERT OR IGNORE INTO fetched (account, epoch, sequence) VALUES (?, ?, ?)", place)
+
+    def arrive(self, event: Event) -> bool:
+        """Whether the event was taken from the log and comes for the first time."""
+        self._begin()
+        place = (event.account, event.epoch, event.sequence)
+        deleted = self._connection.execute(
+            "DELETE FROM fetched WHERE account = ? AND epoch = ? AND sequence = ?", place
+        )
+        return deleted.rowcount > 0
+
+    # --- what is acknowledged, and compared with the log ---
+
+    def unacknowledged(self, limit: int) -> list[tuple[str, int, int, str]]:
+        """(account, epoch, sequence, hash) of chains whose end wasn't acknowledged yet."""
+        return self._connection.execute(
+            "SELECT account, epoch, sequence, hash FROM unacknowledged JOIN head USING (account, epoch)"
+            " ORDER BY account, epoch LIMIT ?",
+            (limit,),
+        ).fetchall()
+
+    def acknowledged(self, chains: Iterable[tuple[str, int]]) -> None:
+        """What was taken of these chains is acknowledged."""
+        self._begin()
+        self._connection.executemany("DELETE FROM unacknowledged WHERE account = ? AND epoch = ?", chains)
+
+    @property
+    def compared(self) -> str:
+        """Up to where the log was compared with what was taken; empty: not yet."""
+        row = self._connection.execute("SELECT next FROM compared").fetchone()
+        return "" if row is None else str(row[0])
+
+    @compared.setter
+    def compared(self, following: str) -> None:
+        self._begin()
+        self._connection.execute("INSERT OR REPLACE INTO compared (only, next) VALUES (1, ?)", (following,))
+
     # --- the stream ---
+
+    def knows_another(self, stream: str) -> bool:
+        """Whether another stream than this has been read."""
+        row = self._connection.execute("SELECT 1 FROM position WHERE stream <> ?", (stream,)).fetchone()
+        return row is not None
 
     def position(self, stream: str) -> int:
         """The last message read of the stream (named by its creation, as a new one counts anew); 0: none."""

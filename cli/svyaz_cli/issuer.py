@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from svyaz_cli.secrets import write_private
@@ -67,3 +67,15 @@ class Issuer:
         keys = {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": ALGORITHM}]}
         self.keys_file.write_text(json.dumps(keys, indent=2))
         write_private(self.key_file, pem.decode())
+
+
+def billing_key(directory: Path) -> Path:
+    """The file of a key of its own for the certificates of billing, made when there is none."""
+    file = directory.absolute() / "billing.pem"
+    if not file.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        write_private(file, pem.decode())
+    return file

@@ -10,6 +10,8 @@ from typer.core import TyperGroup
 # Commands whose modules are imported when they are called: what they need (gRPC, NATS) takes a second to load.
 _ELSEWHERE = {
     "billing-tail": "billing_tail",
+    "billing-certificate": "billing_certificate",
+    "billing-verify": "billing_certificate",
     "consumers": "operations",
     "parked": "operations",
     "hub": "hub",

@@ -26,6 +26,7 @@ from chassis.telemetry import JsonFormatter
 from svyaz_cli import demo, external
 from svyaz_cli.embedded import LOOPBACK, Nats, Postgres, StartError
 from svyaz_cli.home import Home
+from svyaz_cli.issuer import billing_key
 from svyaz_cli.processes import Process, stop_leftovers, tail, write_note
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import (
@@ -229,6 +230,9 @@ class Platform:
             **self._connections,
             **os.environ,
             **self._issuer.environment,
+            "BILLING_SIGNING_KEY": os.environ.get(
+                "BILLING_SIGNING_KEY", str(billing_key(self._home.directory / "issuer"))
+            ),
             "SVYAZ_SERVICE": service.name,
             "HOST": LOOPBACK,
             "PORT": str(ports[service.name]),

@@ -237,6 +237,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 objective("billing_unsent_age_seconds"),
             ),
         ),
+        Panel(
+            title="Charges: the oldest that billing has not booked",
+            unit="s",
+            lines=(
+                (f"max(svyaz_billing_oldest_unacknowledged_seconds{{{NAMESPACE}}})", "oldest"),
+                objective("billing_unacknowledged_age_seconds"),
+            ),
+        ),
+        Panel(
+            title="Charges that do not fit what was ordered, by the days' certificates",
+            unit="none",
+            lines=((f"max(svyaz_billing_discrepancies{{{NAMESPACE}}})", "discrepancies"),),
+        ),
     ),
 }
 

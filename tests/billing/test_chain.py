@@ -144,7 +144,12 @@ def test_an_event_that_continues_another_chain_is_a_fork_wherever_it_comes() -> 
     real, forged = chain(A, 3), chain(A, 3)
     assert [f.verdict for f in verified([real[0], forged[1]])] == [Verdict.ACCEPTED, Verdict.FORK]
     late = verified([forged[1], real[0], real[1], real[2]])
-    assert verdicts(late) == {Verdict.EARLY: 1, Verdict.FORK: 1, Verdict.ACCEPTED: 3}
+    assert verdicts(late) == {
+        Verdict.EARLY: 1,
+        Verdict.REORDERED: 1,
+        Verdict.FORK: 1,
+        Verdict.ACCEPTED: 3,
+    }
 
 
 def test_an_event_of_another_source_is_no_event() -> None:
@@ -186,7 +191,7 @@ def test_epochs_are_followed_in_whatever_order_they_come(data: st.DataObject) ->
     sealed = [*old, *middle, *new]
     findings = verified(data.draw(st.permutations(sealed)))
     assert accepted(findings) == [(event.epoch, event.sequence) for event in sealed]
-    assert set(verdicts(findings)) <= {Verdict.ACCEPTED, Verdict.EARLY}
+    assert set(verdicts(findings)) <= {Verdict.ACCEPTED, Verdict.EARLY, Verdict.REORDERED}
 
 
 def test_what_a_restore_lost_is_superseded_whether_it_was_taken_or_comes_late() -> None:
@@ -244,6 +249,7 @@ def test_what_is_remembered_outlives_the_process(tmp_path: object) -> None:
     assert [f.verdict for f in verifier.feed(events[0], 6.0)] == [Verdict.DUPLICATE]
     assert verifier.overdue(5.5) == [A]
     assert [(f.verdict, f.sequence) for f in verifier.feed(events[1], 6.0)] == [
+        (Verdict.REORDERED, 2),
         (Verdict.ACCEPTED, 2),
         (Verdict.ACCEPTED, 3),
     ]

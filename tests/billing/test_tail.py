@@ -25,7 +25,8 @@ from chassis.db import Database
 from chassis.relay import Outgoing
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
-from svyaz_cli.billing_tail import Options, run
+from svyaz_cli.billing_tail import run
+from svyaz_cli.billing_watch import Options
 from tests.billing.books import acting, superuser, write
 from tests.billing.charges import charge
 from tests.billing.conftest import Books
@@ -152,7 +153,8 @@ def test_repeated_and_reordered_events_are_told_once_in_order(teller: Teller, ta
     assert status == 0
     assert sorted(places(lines)) == [*every("a", 6), *every("b", 6)]
     assert [place for place in places(lines) if place[0] == "a"] == every("a", 6)
-    assert {line["verdict"] for line in lines} == {"accepted"}
+    assert {line["verdict"] for line in lines} == {"accepted", "duplicate", "reordered"}
+    assert len([line for line in lines if line["verdict"] == "duplicate"]) == 5
 
 
 def test_a_dropped_event_is_named_after_the_time_out_and_fetched(teller: Teller, tails: Tails) -> None:
@@ -180,12 +182,13 @@ def test_a_delayed_event_is_waited_for(teller: Teller, tails: Tails) -> None:
     first = json.loads(process.stdout.readline())
     time.sleep(0.5)
     teller.publish([items[1]])
-    lines = [first, *(json.loads(process.stdout.readline()) for _ in range(2))]
+    told, *lines = [json.loads(process.stdout.readline()) for _ in range(3)]
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == ""
     process.communicate(timeout=10)
     assert process.returncode == 0
-    assert [(line["sequence"], line["fetched"]) for line in lines] == [(1, False), (2, False), (3, False)]
+    assert (told["verdict"], told["fault"], told["sequence"]) == ("reordered", False, 2)
+    assert [(line["sequence"], line["fetched"]) for line in (first, *lines)] == [(1, False), (2, False), (3, False)]
 
 
 def test_events_dropped_at_the_end_of_a_chain_are_known_from_its_certificate(teller: Teller, tails: Tails) -> None:

@@ -42,9 +42,11 @@ from customers import store as customers_store
 from orders import store as orders_store
 from orders.amendment.api import Amendments
 from orders.billing.api import Billing
+from orders.billing.certification import Certification
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.inventory.api import Inventory
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
@@ -73,6 +75,7 @@ from svyaz.orders.v1 import (
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
     template_pb2_grpc,
@@ -235,13 +238,18 @@ def _others(name: str, database: Database) -> list[Any]:
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
     orders = Orders(database, capture, coupons)
+    zones = BranchZones.parse("*=UTC")
+    billing = Billing(
+        database, zones, Certification(zones, None), None, customers_pb2_grpc.CustomerServiceStub(nowhere)
+    )
     return [
         (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
         (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
         (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
         (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
-        (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, BranchZones.parse("*=UTC"))),
+        (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
+        (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),
         (
             fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
             Fulfilments(database, ("provisioning",), Jobs(database)),

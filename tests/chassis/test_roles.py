@@ -327,9 +327,39 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "MovePromisedDate": WRITE_PARTIES | {"service"},
     },
     "svyaz.orders.v1.InventoryService": standard(READ_PARTIES, WRITE_PARTIES, "Product/Products"),
+    "svyaz.orders.v1.ProductLifecycleService": {
+        **dict.fromkeys(
+            (
+                "SuspendProduct",
+                "ResumeProduct",
+                "TerminateProduct",
+                "GetProductTree",
+                "ListProductChanges",
+                "ListProductPrices",
+            ),
+            READ_PARTIES,
+        ),
+        "ReconcileProducts": frozenset({"sre", "admin"}),
+        **standard(READ_CATALOG, WRITE_CATALOG, "SuspensionRule/SuspensionRules"),
+    },
     "svyaz.orders.v1.BillingService": {
         "ListBillingEvents": READ_BILLING,
-        "GetBillingCertificate": READ_BILLING,
+        **dict.fromkeys(
+            (
+                "GetBillingCertificate",
+                "ListBillingHeads",
+                "ListBillingChains",
+                "GetBillingDayCertificate",
+                "ListBillingDayCertificates",
+                "ListBillingDayCertificateLines",
+                "ListBillingKeys",
+                "GetBillingCredit",
+            ),
+            READ_BILLING,
+        ),
+        "AcknowledgeBillingEvents": frozenset({"billing", "admin"}),
+        "CertifyBillingDay": frozenset({"billing", "sre", "admin"}),
+        "CreateBillingCredit": frozenset({"billing", "admin", "service"}),
         "OpenBillingEpoch": ADMIN,
     },
     "svyaz.orders.v1.FulfilmentService": {
@@ -367,6 +397,7 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
                 "StartProductMigration",
                 "PauseProductMigration",
                 "ResumeProductMigration",
+                "CancelProductMigration",
                 "RetryProductMigration",
             ),
             WRITE_CATALOG,

@@ -26,7 +26,7 @@ LABELS = {
     "outcome": ["handled", "completed", "failed", "delivered"],
     "purpose": ["provision"],
     "system": ["provisioning"],
-    "why": ["refused", "overdue", "held"],
+    "why": ["refused", "overdue", "held", "ahead", "hash", "back"],
 }
 
 

@@ -13,8 +13,9 @@ from psycopg import sql
 
 from svyaz.customers.v1 import privacy_pb2
 from svyaz_cli.billing_chain import ChainVerifier, Verdict
+from svyaz_cli.billing_log import RemoteLog
 from svyaz_cli.billing_state import State
-from svyaz_cli.billing_tail import SOURCE, Log
+from svyaz_cli.billing_watch import SOURCE
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import POSTGRES_OFFSET
 from svyaz_cli.view import SOURCES, rebuild_view
@@ -134,7 +135,7 @@ def charges(platform: RunningPlatform, account: str) -> list[tuple[Any, ...]]:
 
 def verified(platform: RunningPlatform, state: Path, account: str) -> list[str]:
     """The hashes of the chain, as billing's reference consumer verifies it: nothing missing, doubled or altered."""
-    log = Log(platform.address("orders"), lambda: platform.token("billing", "*"))
+    log = RemoteLog(platform.address("orders"), lambda: platform.token("billing", "*"))
     with closing(log), closing(State(state)) as kept:
         verifier = ChainVerifier(kept, SOURCE)
         events = log.events(account, 1, 1, 1_000)

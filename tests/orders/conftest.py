@@ -20,7 +20,7 @@ from catalog.product.api import CatalogItems
 from catalog.promotion.api import Promotions, PromotionsOnPrices
 from catalog.promotion.domain import ApprovalThresholds
 from catalog.publication.guards import Guards
-from catalog.qualification.api import SaleGuard
+from catalog.qualification.api import Qualifications, SaleGuard
 from chassis import clients
 from chassis.auth import token_source
 from chassis.clock import Clock
@@ -37,8 +37,11 @@ from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
+from orders.inventory.characteristics import Configurator
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
+from orders.ordering import statuses
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
@@ -52,12 +55,14 @@ from svyaz.catalog.v1 import (
     pricing_pb2_grpc,
     pricing_rules_pb2_grpc,
     promotion_pb2_grpc,
+    qualification_pb2_grpc,
 )
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import (
     amendment_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2,
     orders_pb2_grpc,
@@ -72,6 +77,7 @@ from tests.serving import Caller, customers_database, customers_registrations, s
 
 ORDER = "svyaz.orders.v1.OrderService/"
 PRODUCT = "svyaz.orders.v1.InventoryService/"
+LIFECYCLE = "svyaz.orders.v1.ProductLifecycleService/"
 CUSTOMER = "svyaz.customers.v1.CustomerService/"
 ACCOUNT = "svyaz.customers.v1.AccountService/"
 ACTIVE = catalog_pb2.LIFECYCLE_STATUS_ACTIVE
@@ -110,6 +116,8 @@ class Shop:
     admin: Caller
     # An external system of Bishkek.
     system: Caller
+    # The superuser's, who writes past the service.
+    admin_url: str
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     # --- the world around -------------------------------------------------------------------------------------------
@@ -304,6 +312,10 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
                         PricingRules(wares, Guards()),
                     ),
                     (
+                        qualification_pb2_grpc.add_QualificationServiceServicer_to_server,
+                        Qualifications(wares),
+                    ),
+                    (
                         promotion_pb2_grpc.add_PromotionServiceServicer_to_server,
                         Promotions(wares, ApprovalThresholds(Decimal(100), {"KGS": Decimal(1000)})),
                     ),
@@ -326,15 +338,18 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
 @pytest.fixture
 def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Issuer, tmp_path: Path) -> Iterator[Shop]:
     offset = tmp_path / "offset"
-    database = Database(database_for("orders").url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
+    place = database_for("orders")
+    database = Database(place.url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
     tokens = token_source(world.settings)
     to_catalog = clients.channel(world.settings.addresses["catalog"], tokens)
     to_customers = clients.channel(world.settings.addresses["customers"], tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(to_catalog)
+    configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(to_catalog))
     capture = Capture(
         pricing_pb2_grpc.PricingServiceStub(to_catalog),
         offerings,
         customers_pb2_grpc.CustomerServiceStub(to_customers),
+        configurator,
     )
     provisioning = NullProvisioning()
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(to_catalog))
@@ -350,7 +365,8 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
         (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
         (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
-        (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
+        (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
+        (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
         (
             fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
@@ -359,7 +375,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     ]
     timers = Timers(
         database,
-        {**fulfilment.timers(), **migrating.timers(), **jobs.timers()},
+        {**fulfilment.timers(), **migrating.timers(), **statuses.timers(), **jobs.timers()},
         service="orders",
         read_ahead=fulfilment.read_ahead,
     )
@@ -385,6 +401,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
             adapters,
             Caller(channel, issuer.token(["admin"], ["bishkek"], subject="admin")),
             Caller(channel, issuer.token(["service"], ["bishkek"], subject="network")),
+            place.admin_url,
         )
     to_catalog.close()
     to_customers.close()

@@ -77,8 +77,12 @@ def test_what_billing_has_been_told_of_a_product_changes_by_an_order_only() -> N
             product.revise(change, NOW)
         assert refused.value.reason == "CHARGED"
     same = {"billing_account": EntityRef(id="a"), "start_date": NOW, "product_order_item": product.product_order_item}
-    product.revise({**same, "name": "mine", "status": ProductStatus.SUSPENDED}, NOW)
-    assert (product.name, product.status) == ("mine", ProductStatus.SUSPENDED)
+    product.revise({**same, "name": "mine", "status": ProductStatus.ACTIVE}, NOW)
+    assert product.name == "mine"
+    # The network has to be told.
+    with pytest.raises(FailedPrecondition) as refused:
+        product.revise({"status": ProductStatus.SUSPENDED}, NOW)
+    assert refused.value.reason == "BY_ORDER"
 
 
 def test_what_is_being_ordered_begins_when_the_order_says_so() -> None:

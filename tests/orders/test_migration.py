@@ -11,6 +11,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Permis
 from chassis.events import acting
 from orders.migration import steps
 from orders.migration.domain import ProductMigration
+from orders.store import metadata
 from svyaz.catalog.v1 import catalog_pb2
 from svyaz.orders.v1 import inventory_pb2, migration_pb2
 from svyaz.type.v1 import requests_pb2, values_pb2
@@ -597,3 +598,118 @@ def test_migrations_are_found_by_the_offerings_that_they_are_from(shop: Shop) ->
     assert found("NE", old) == {theirs}
     assert found("REGEX", f"^{old}$") == {ours}
     assert found("EQ", new) == set()
+
+
+# --- pace, failures, cancellation ------------------------------------------------------------------------------------
+
+
+def failing_half(shop: Shop, old: str, count: int) -> None:
+    """Subscribers of whom every second has an account that the new offering can't be paid from."""
+    for number in range(count):
+        customer, account = shop.customer()
+        shop.product(
+            status="PRODUCT_STATUS_ACTIVE",
+            product_offering={"id": old},
+            billing_account={"id": shop.account(customer, "USD") if number % 2 else account},
+            related_party=[{"id": customer, "role": "customer"}],
+        )
+
+
+def test_a_migration_in_which_too_much_fails_pauses_and_may_be_resumed_or_retried(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    failing_half(shop, old, 8)
+    with pytest.raises(InvalidArgument):
+        migrate(shop, old, new, most_failures=0)
+    migration = migrate(shop, old, new, most_failures=3)
+    shop.work()
+    assert state(shop, migration) == "PAUSED"
+    paused = seen(shop, migration)
+    assert "4 products failed" in paused.status_reason
+    assert (paused.progress.failed, paused.progress.ordered, paused.progress.looked_through) == (4, 4, True)
+    shop.manager(MIGRATION + "ResumeProductMigration", id=migration)
+    work(shop)
+    # What is known by now doesn't pause it again.
+    assert (state(shop, migration), seen(shop, migration).progress.failed) == ("COMPLETED", 4)
+    shop.manager(MIGRATION + "RetryProductMigration", id=migration)
+    assert seen(shop, migration).progress.waiting == 4
+    work(shop)
+    assert (state(shop, migration), seen(shop, migration).progress.failed) == ("PAUSED", 4)
+    shop.manager(MIGRATION + "RetryProductMigration", id=migration)
+    work(shop)
+    done = seen(shop, migration).progress
+    assert (state(shop, migration), done.total, done.completed, done.failed) == ("PAUSED", 8, 4, 4)
+
+
+def test_a_cancelled_migration_takes_no_order_more_and_waits_for_those_that_it_has_taken(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 2)
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    held = [subscribed(shop, old)[1] for _ in range(5)]
+    shop.provisioning.delay = timedelta(hours=1)
+    migration = migrate(shop, old, new)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        shop.migrating.step(migration, unit)
+    shop.manager(MIGRATION + "CancelProductMigration", id=migration)
+    shop.later(timedelta(seconds=2))
+    under_way = seen(shop, migration)
+    assert (under_way.progress.ordered, under_way.progress.skipped) == (2, 3)
+    assert not under_way.HasField("completed_at")
+    shop.later(timedelta(hours=2))
+    shop.later(timedelta(seconds=2))
+    over = seen(shop, migration)
+    assert (state(shop, migration), over.HasField("completed_at")) == ("CANCELLED", True)
+    assert (over.progress.completed, over.progress.skipped) == (2, 3)
+    assert {row.reason for row in rows(shop, migration, state=["MIGRATED_PRODUCT_STATE_SKIPPED"])} == {
+        "the migration was cancelled"
+    }
+    assert [offering_of(shop, product) for product in held].count(new) == 2
+    for verb in ("Resume", "Retry", "Cancel", "Pause"):
+        with pytest.raises(FailedPrecondition) as refused:
+            shop.manager(MIGRATION + f"{verb}ProductMigration", id=migration)
+        assert refused.value.reason == "BAD_TRANSITION"
+
+
+def test_a_migration_says_how_fast_it_goes_and_when_it_will_be_over(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "ORDERS_AT_ONCE", 3)
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    for _ in range(9):
+        subscribed(shop, old)
+    migration = migrate(shop, old, new)
+
+    def step() -> None:
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            shop.migrating.step(migration, unit)
+
+    step()
+    assert not seen(shop, migration).progress.HasField("per_second")
+    shop.offset.write_text("30")
+    for order in orders_of(shop, migration):
+        for purpose in ("advance", "provision"):
+            with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+                shop.fulfilment.timers()[purpose](order.id, unit)
+    step()
+    found = seen(shop, migration).progress
+    assert found.completed == 3
+    assert found.per_second == pytest.approx(0.1, rel=0.05)
+    left = found.expected_completion.ToDatetime(UTC) - shop.database.clock.now()
+    assert left.total_seconds() == pytest.approx(60, rel=0.1)
+    assert (found.total, found.waiting, found.ordered) == (9, 3, 3)
+
+
+def test_what_is_counted_is_what_there_is(shop: Shop) -> None:
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    failing_half(shop, old, 4)
+    migration = migrate(shop, old, new)
+    work(shop)
+    with acting("orders", "test"), shop.database.unit() as unit:
+        moved = metadata.tables["migrated_product"]
+        there = unit.session.execute(
+            sa.select(moved.c.state, sa.func.count()).where(moved.c.migration_id == migration).group_by(moved.c.state)
+        )
+        counted = {str(name): number for name, number in there}
+    progress = seen(shop, migration).progress
+    assert counted == {"completed": progress.completed, "failed": progress.failed}
+    assert sum(counted.values()) == progress.total == 4

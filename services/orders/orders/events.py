@@ -22,6 +22,6 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     orders = [key for kind, key in records if kind == "ProductOrder"]
     records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
     records += [(PromisedDateChange.__name__, key) for key in changes_of(unit, orders)]
-    records += [(FulfilmentTask.__name__, key) for key in fulfilment.ids_of(unit, orders)]
     records += [(PriceReceipt.__name__, key) for key in orders]
+    records += [(FulfilmentTask.__name__, key) for key in fulfilment.ids_of(unit, orders)]
     carry_out(unit, erasure.id, erasure.branch, records)

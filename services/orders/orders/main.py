@@ -18,8 +18,10 @@ from chassis.timers import Timers
 from chassis.zones import BranchZones
 from orders.amendment.api import Amendments
 from orders.billing.api import Billing
+from orders.billing.certification import Branches, Certification
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
+from orders.billing.signing import SigningKey
 from orders.billing.store import SEALED
 from orders.billing.witness import Witness
 from orders.events import person_erased
@@ -28,8 +30,11 @@ from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
+from orders.inventory.characteristics import Configurator
+from orders.lifecycle.api import ProductLifecycle
 from orders.migration.api import Migrations
 from orders.migration.steps import Migrating
+from orders.ordering import statuses
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
@@ -37,7 +42,7 @@ from orders.ordering.fulfilment import Fulfilment
 from orders.store import RESOURCES, metadata
 from orders.template.api import OrderTemplates
 from orders.tracking.api import Tracking
-from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc
+from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc, qualification_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
@@ -45,6 +50,7 @@ from svyaz.orders.v1 import (
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
+    lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
     template_pb2_grpc,
@@ -75,11 +81,9 @@ def main() -> None:
     )
     catalog = channel(settings.addresses["catalog"], tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(catalog)
-    capture = Capture(
-        pricing_pb2_grpc.PricingServiceStub(catalog),
-        offerings,
-        customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens)),
-    )
+    buyers = customers_pb2_grpc.CustomerServiceStub(channel(settings.addresses["customers"], tokens))
+    configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(catalog))
+    capture = Capture(pricing_pb2_grpc.PricingServiceStub(catalog), offerings, buyers, configurator)
     provisioning = NullProvisioning(
         delay=timedelta(seconds=float(settings.environment.get("NULL_PROVISIONING_DELAY_SECONDS", "0"))),
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
@@ -101,6 +105,9 @@ def main() -> None:
     orders = Orders(database, capture, coupons)
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
+    signing_key = SigningKey.read(settings.environment.get("BILLING_SIGNING_KEY", ""))
+    settle = timedelta(seconds=float(settings.environment.get("BILLING_SETTLE_SECONDS", "1800")))
+    certification = Certification(zones, signing_key, settle=settle)
     server.run(
         settings,
         [
@@ -108,8 +115,12 @@ def main() -> None:
             (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
             (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
             (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
-            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
-            (billing_pb2_grpc.add_BillingServiceServicer_to_server, Billing(database, zones)),
+            (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
+            (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
+            (
+                billing_pb2_grpc.add_BillingServiceServicer_to_server,
+                Billing(database, zones, certification, signing_key, buyers),
+            ),
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
@@ -132,13 +143,20 @@ def main() -> None:
             # waits for its network wants more.
             Timers(
                 database,
-                {**fulfilment.timers(), **migrating.timers(), **jobs.timers()},
+                {
+                    **fulfilment.timers(),
+                    **migrating.timers(),
+                    **statuses.timers(),
+                    **jobs.timers(),
+                    **certification.timers(),
+                },
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,
             ),
             customers,
             launched,
+            Branches(database),
         ],
     )
 

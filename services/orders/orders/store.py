@@ -6,6 +6,7 @@ from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.amendment import store as amendment
 from orders.billing import store as billing
+from orders.billing import tables as billing_tables
 from orders.fulfilment import store as fulfilment
 from orders.identity import store as identity
 from orders.inventory import store as inventory
@@ -15,7 +16,7 @@ from orders.schema import mapper, metadata
 from orders.template import store as template
 from orders.tracking import store as tracking
 
-__all__ = ["RESOURCES", "billing", "identity", "metadata"]
+__all__ = ["RESOURCES", "billing", "billing_tables", "identity", "metadata"]
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     **ordering.RESOURCES,

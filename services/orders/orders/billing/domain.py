@@ -43,6 +43,14 @@ class ChargeType(StrEnum):
     RECURRING_CHARGE_START = "RecurringChargeStartEvent"
     RECURRING_CHARGE_CHANGE = "RecurringChargeChangeEvent"
     RECURRING_CHARGE_STOP = "RecurringChargeStopEvent"
+    # Between these two it isn't charged.
+    RECURRING_CHARGE_SUSPEND = "RecurringChargeSuspendEvent"
+    RECURRING_CHARGE_RESUME = "RecurringChargeResumeEvent"
+    # What an account gets: amounts of these are negative.
+    CREDIT_CREATE = "CreditCreateEvent"
+    DISCOUNT_CREATE = "DiscountCreateEvent"
+    POINTS_REDEMPTION = "PointsRedemptionEvent"
+    CHARGE_CORRECTION = "ChargeCorrectionEvent"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +119,11 @@ class ChargeEvent:
     # How a bill calls it, and why there is one, as a code.
     name: str | None = None
     reason: str | None = None
+    # What brought it about when no order did: `slaCredit/` and the id of the breach.
+    cause: str | None = None
+    # The event of the charge that it is set against.
+    charge_id: str | None = None
+    points: int | None = None
     tax_rate: Decimal | None = None
     tax_included_amount: Money | None = None
     recurring_charge_period: str | None = None
@@ -150,15 +163,18 @@ class ChargeEvent:
             "account": self.account,
             "branch": self.branch,
             "occurredAt": _instant(self.occurred_at),
-            "productId": self.product_id,
-            "productOrderId": self.order_id,
-            "productOrderItemId": self.order_item_id,
-            "customerId": self.customer_id,
-            "productOfferingId": self.product_offering_id,
-            "productOfferingPriceId": self.product_offering_price_id,
+            "productId": self.product_id or None,
+            "productOrderId": self.order_id or None,
+            "productOrderItemId": self.order_item_id or None,
+            "customerId": self.customer_id or None,
+            "productOfferingId": self.product_offering_id or None,
+            "productOfferingPriceId": self.product_offering_price_id or None,
             "amount": _money(self.amount),
             "name": self.name,
             "reason": self.reason,
+            "cause": self.cause,
+            "chargeId": self.charge_id,
+            "points": self.points,
             "taxRate": None if self.tax_rate is None else f"{self.tax_rate:f}",
             "taxIncludedAmount": _money(self.tax_included_amount),
             "recurringChargePeriod": self.recurring_charge_period,
@@ -263,7 +279,8 @@ class Growth:
 class Certificate:
     """How far a chain has come, or how much of it occurred on a day. `last_hash` is the hash at `last_sequence`.
 
-    `unsealed`: committed but not yet in a chain; `unsent`: sealed but not yet acknowledged by the stream.
+    `unsealed`: committed but not yet in a chain; `unsent`: sealed but not yet acknowledged by the stream;
+    `unacknowledged`: sealed but not yet by billing.
     """
 
     account: str
@@ -274,6 +291,7 @@ class Certificate:
     last_hash: str = ""
     unsealed: int = 0
     unsent: int = 0
+    unacknowledged: int = 0
 
 
 def chain_hash(previous_hash: str, data: bytes) -> str:

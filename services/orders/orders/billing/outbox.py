@@ -13,7 +13,8 @@ from chassis.cloudevents import MESSAGE_ID, message_id, subject_of
 from chassis.db import Database
 from chassis.events import acting
 from chassis.relay import Outgoing
-from orders.billing import store
+from orders.billing import acknowledgements, certificates, store
+from orders.billing.certification import uncertified_seconds
 from orders.billing.domain import SOURCE
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,13 @@ UNSEALED = Gauge("svyaz_billing_unsealed", "Charges committed but not yet in a c
 STRANGE = Gauge("svyaz_billing_strange", "Charges that are never sealed: their account is another branch's")
 UNSENT = Gauge("svyaz_billing_unsent", "Charges in a chain but not yet acknowledged by the stream")
 OLDEST = Gauge("svyaz_billing_oldest_unsent_seconds", "Age of the oldest charge that billing hasn't got")
+UNACKNOWLEDGED = Gauge("svyaz_billing_unacknowledged", "Charges in a chain that billing hasn't acknowledged")
+OLDEST_UNACKNOWLEDGED = Gauge(
+    "svyaz_billing_oldest_unacknowledged_seconds", "Age of the oldest charge that billing hasn't acknowledged"
+)
+DISCREPANCIES = Gauge("svyaz_billing_discrepancies", "What certificates name as wrong, each day's latest revision")
+UNCERTIFIED = Gauge("svyaz_billing_uncertified_seconds", "Since when the oldest day without a certificate is over")
+_OURS = (STRANGE, UNSEALED, UNSENT, OLDEST, UNACKNOWLEDGED, OLDEST_UNACKNOWLEDGED, DISCREPANCIES, UNCERTIFIED)
 
 STREAM = "BILLING"
 # A billing system that was away for longer fetches what it missed by ListBillingEvents.
@@ -63,6 +71,8 @@ class BillingOutbox:
         """Also what isn't sealed yet: the sealer couldn't tell that it has died. Exact up to 100,000 charges each."""
         with acting("orders", "billing-relay"), self._database.unit() as unit:
             waiting = store.backlog(unit.session)
+            lag = acknowledgements.lag(unit.session)
+            discrepancies, uncertified = certificates.state(unit.session)
         age = (unit.at - waiting.oldest).total_seconds() if waiting.oldest else 0.0
         if waiting.strange:
             log.error(
@@ -72,11 +82,15 @@ class BillingOutbox:
         UNSEALED.set(waiting.unsealed)
         UNSENT.set(waiting.unsent)
         OLDEST.set(max(0.0, age))
+        UNACKNOWLEDGED.set(lag.unacknowledged)
+        OLDEST_UNACKNOWLEDGED.set(max(0.0, (unit.at - lag.oldest).total_seconds()) if lag.oldest else 0.0)
+        DISCREPANCIES.set(discrepancies)
+        UNCERTIFIED.set(uncertified_seconds(uncertified, unit.at))
         telemetry.OUTBOX_BLOCKED.labels("billing").set(len(blocked))
 
     def forget(self) -> None:
         """Nothing is known here any more: somebody else tells."""
-        for gauge in (STRANGE, UNSEALED, UNSENT, OLDEST, telemetry.OUTBOX_BLOCKED.labels("billing")):
+        for gauge in (*_OURS, telemetry.OUTBOX_BLOCKED.labels("billing")):
             gauge.set(0)
 
 

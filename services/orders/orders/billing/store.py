@@ -53,6 +53,13 @@ charge_event = sa.Table(
         postgresql_where=sa.text("position IS NOT NULL AND sent_at IS NULL"),
     ),
     sa.Index("charge_event_branch_day", "branch", "occurred_at"),
+    # Replays, and what a consumer compares itself with.
+    sa.Index(
+        "charge_event_partition_position",
+        "partition",
+        "position",
+        postgresql_where=sa.text("position IS NOT NULL"),
+    ),
 )
 billing_chain = sa.Table(
     "billing_chain",
@@ -381,16 +388,26 @@ _CHAINS = sa.text(
     """
     SELECT CAST(:account AS text) AS account, epoch, CAST(sum(count) AS bigint) AS count,
         CASE WHEN sum(count) > 0 THEN 1 ELSE 0 END AS first_sequence, max(last_sequence) AS last_sequence,
-        max(last_hash) AS last_hash, CAST(sum(unsealed) AS bigint) AS unsealed, CAST(sum(unsent) AS bigint) AS unsent
+        max(last_hash) AS last_hash, CAST(sum(unsealed) AS bigint) AS unsealed, CAST(sum(unsent) AS bigint) AS unsent,
+        CAST(sum(unacknowledged) AS bigint) AS unacknowledged
     FROM (
-        SELECT epoch, count, last_sequence, last_hash, 0 AS unsealed, 0 AS unsent
-        FROM billing_chain WHERE account = :account
+        SELECT chain.epoch, count, last_sequence, last_hash, 0 AS unsealed, 0 AS unsent,
+            CASE
+                WHEN booked.epoch > chain.epoch THEN 0
+                WHEN booked.epoch = chain.epoch THEN last_sequence - booked.sequence
+                ELSE last_sequence
+            END AS unacknowledged
+        FROM billing_chain AS chain
+        LEFT JOIN LATERAL (
+            SELECT epoch, sequence FROM billing_acknowledgement WHERE account = :account ORDER BY epoch DESC LIMIT 1
+        ) AS booked ON true
+        WHERE chain.account = :account
         UNION ALL
-        SELECT :present, 0, 0, '', count(*), 0
+        SELECT :present, 0, 0, '', count(*), 0, 0
         -- Without an epoch there is no sequence; as the second column of the chain's index it leads straight to them.
         FROM charge_event WHERE account = :account AND epoch IS NULL AND sequence IS NULL HAVING count(*) > 0
         UNION ALL
-        SELECT epoch, 0, 0, '', 0, count(*)
+        SELECT epoch, 0, 0, '', 0, count(*), 0
         FROM charge_event WHERE account = :account AND position IS NOT NULL AND sent_at IS NULL GROUP BY epoch
     ) AS part
     GROUP BY epoch ORDER BY epoch
@@ -402,8 +419,15 @@ _DAY = sa.text(
         coalesce(min(sequence), 0) AS first_sequence, coalesce(max(sequence), 0) AS last_sequence,
         coalesce((array_agg(hash ORDER BY sequence DESC) FILTER (WHERE sequence IS NOT NULL))[1], '') AS last_hash,
         count(*) FILTER (WHERE sequence IS NULL) AS unsealed,
-        count(*) FILTER (WHERE position IS NOT NULL AND sent_at IS NULL) AS unsent
+        count(*) FILTER (WHERE position IS NOT NULL AND sent_at IS NULL) AS unsent,
+        count(*) FILTER (
+            WHERE sequence IS NOT NULL AND (booked_epoch IS NULL OR (epoch, sequence) > (booked_epoch, booked_sequence))
+        ) AS unacknowledged
     FROM charge_event
+    LEFT JOIN LATERAL (
+        SELECT booked.epoch AS booked_epoch, booked.sequence AS booked_sequence FROM billing_acknowledgement AS booked
+        WHERE booked.account = charge_event.account ORDER BY booked.epoch DESC LIMIT 1
+    ) AS booked ON true
     WHERE branch = :branch AND occurred_at >= :start AND occurred_at < :end
         AND (CAST(:account AS text) = '' OR account = :account) AND account >= :after_account
     GROUP BY account, coalesce(epoch, :epoch)

@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from chassis.errors import FailedPrecondition
+from chassis.errors import FailedPrecondition, Violation
 from chassis.products import (
     AgreementItemRef,
     ProductPrice,
     ProductRefOrValue,
     ProductRelationship,
     ProductStatus,
+    ProductSuspension,
     ProductTerm,
     RelatedPlaceRefOrValue,
     RelatedProductOrderItem,
     ResourceRef,
+    SuspensionReason,
 )
 from chassis.types import (
     Aggregate,
@@ -25,6 +27,7 @@ from chassis.types import (
     RelatedParty,
     require_transition,
 )
+from orders.inventory import suspension
 
 TRANSITIONS: Mapping[ProductStatus, frozenset[ProductStatus]] = {
     ProductStatus.CREATED: frozenset(
@@ -44,6 +47,8 @@ RECURRING = "recurring"
 CHARGED = ("billing_account", "product_price")
 # What only orders say of what one of them has made, or is making: by it discounts are found again, and counted.
 ORDERED = ("product_order_item", "start_date")
+# Between these the network goes to and fro.
+_SUSPENDING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 # Between its activation and its end a product is charged for.
 RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
 _COMING_OR_RUNNING = RUNNING | {ProductStatus.PENDING_ACTIVE}
@@ -82,12 +87,20 @@ class Product(Aggregate):
     realizing_service: tuple[EntityRef, ...] = ()
     related_party: tuple[RelatedParty, ...] = ()
     status: ProductStatus | None = None
+    suspension: tuple[ProductSuspension, ...] = ()
+    # The order by which the network suspends or resumes it at present.
+    status_order_id: str | None = None
+    termination_order_id: str | None = None
+    # The recurring prices that billing has been told not to charge while it is suspended, by id or name.
+    resting_price: tuple[str, ...] = ()
 
     def check(self, at: datetime) -> None:
         """A product that begins as active has begun now, unless it says when."""
         self.status = self.status or ProductStatus.CREATED
         if self.status is ProductStatus.ACTIVE and self.start_date is None:
             self.start_date = at
+        if self.status is ProductStatus.SUSPENDED:
+            self.suspension = (suspension.wish(SuspensionReason.VOLUNTARY, at, None, None),)
 
     @property
     def part_ids(self) -> tuple[str, ...]:
@@ -95,8 +108,8 @@ class Product(Aggregate):
         return tuple(part.id for part in self.product if part.id)
 
     @property
-    def running_charges(self) -> tuple[ProductPrice, ...]:
-        """The prices that recur as long as the product runs."""
+    def recurring_prices(self) -> tuple[ProductPrice, ...]:
+        """The prices that recur as long as the product runs, charged or not at present."""
         if self.status not in RUNNING:
             return ()
         return tuple(
@@ -107,6 +120,13 @@ class Product(Aggregate):
             and price.price.duty_free_amount is not None
             and price.price.duty_free_amount.value is not None
         )
+
+    @property
+    def running_charges(self) -> tuple[ProductPrice, ...]:
+        """The recurring prices that are charged: while it is suspended, without those that rest."""
+        if not self.resting_price:
+            return self.recurring_prices
+        return tuple(price for price in self.recurring_prices if suspension.name_of(price) not in self.resting_price)
 
     def move(self, wanted: ProductStatus, at: datetime) -> None:
         """Goes to another state; raises FailedPrecondition BAD_TRANSITION naming both."""
@@ -119,6 +139,8 @@ class Product(Aggregate):
             self.start_date = at
         if wanted is ProductStatus.TERMINATED:
             self.termination_date = self.termination_date or at
+        if not TRANSITIONS[wanted]:
+            self.suspension, self.status_order_id, self.resting_price = (), None, ()
 
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes; the state moves by the table.
@@ -128,17 +150,44 @@ class Product(Aggregate):
         """
         wanted = changes.get("status")
         rest = {name: value for name, value in changes.items() if name != "status"}
-        if self.running_charges and wanted is ProductStatus.TERMINATED:
+        if self.recurring_prices and wanted is ProductStatus.TERMINATED:
             raise FailedPrecondition("CHARGED", "recurring charges of the product run: order its deletion")
         if self.product_order_item:
             settled: tuple[str, ...] = ORDERED if self.status in _COMING_OR_RUNNING else ()
-            settled += CHARGED if self.running_charges else ()
+            settled += CHARGED if self.recurring_prices else ()
             told = [name for name in settled if rest.get(name, getattr(self, name)) != getattr(self, name)]
             if told:
                 raise FailedPrecondition("CHARGED", f"{', '.join(told)}: of a charged product only an order changes it")
         super().revise(rest, at)
-        if wanted is not None:
+        if wanted is not None and wanted is not self.status and {wanted, self.status} == _SUSPENDING:
+            self._suspend_by_hand(wanted, at)
+        elif wanted is not None:
             self.move(wanted, at)
+
+    def _suspend_by_hand(self, wanted: ProductStatus, at: datetime) -> None:
+        """Notes what is so of a product that no order of ours has made; raises FailedPrecondition BY_ORDER of another,
+        STILL_SUSPENDED when there are reasons beside the subscriber's own wish."""
+        if self.product_order_item:
+            raise FailedPrecondition(
+                "BY_ORDER",
+                f"the network makes it {str(wanted)!r}: order it, or use SuspendProduct and ResumeProduct",
+                violations=[Violation("status", "by an order only")],
+            )
+        if wanted is ProductStatus.SUSPENDED:
+            own = suspension.wish(SuspensionReason.VOLUNTARY, at, None, None)
+            self.suspension = suspension.with_reason(self.suspension, own, at)
+        else:
+            self.suspension = tuple(one for one in self.suspension if one.reason is not SuspensionReason.VOLUNTARY)
+            self.require_resumable(at)
+        self.move(wanted, at)
+
+    def require_resumable(self, at: datetime) -> None:
+        """Raises FailedPrecondition STILL_SUSPENDED naming the reasons that hold."""
+        held = suspension.in_force(self.suspension, at)
+        if held:
+            reasons = ", ".join(dict.fromkeys(str(one.reason) for one in held))
+            why = f"it stays suspended: {reasons}"
+            raise FailedPrecondition("STILL_SUSPENDED", why, violations=[Violation("status", why)])
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE for a product that has worked."""

@@ -1,18 +1,56 @@
 """The table of products, and the questions asked of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
+from chassis.aliases import EQUALS
 from chassis.db import Resource, Unit, aggregate_table
+from chassis.resources import Conditions, Filters
 from chassis.types import Aggregate
+from orders.identity import relations
 from orders.inventory.domain import Product
+from orders.inventory.suspension import SuspensionRule
 from orders.schema import metadata
-from svyaz.orders.v1 import inventory_pb2
+from svyaz.orders.v1 import inventory_pb2, lifecycle_pb2
 
-product = aggregate_table(metadata, "product", Product)
+_RULES = "suspension rules"
 
-RESOURCES: Mapping[type[Aggregate], Resource] = {Product: Resource(inventory_pb2.Product, product)}
+
+# Columns rather than indexes of expressions, which row-level security would keep from being used.
+product = aggregate_table(
+    metadata,
+    "product",
+    Product,
+    sa.Column("product_offering_id", sa.Text, sa.Computed("product_offering ->> 'id'", persisted=True)),
+    sa.Index("product_product_offering_id", "product_offering_id", "id"),
+    sa.Index("product_status", "branch", "status", "id"),
+    relations.index("product"),
+)
+suspension_rule = aggregate_table(metadata, "suspension_rule", SuspensionRule)
+
+RESOURCES: Mapping[type[Aggregate], Resource] = {
+    Product: Resource(inventory_pb2.Product, product),
+    SuspensionRule: Resource(lifecycle_pb2.SuspensionRule, suspension_rule),
+}
+
+
+def conditions(filters: Filters) -> tuple[Filters, Conditions]:
+    """The filters as they are, and what finds the products by an index where they say whose or of what they are."""
+    offerings = [
+        product.c.product_offering_id.in_(list(one.value))
+        for one in filters
+        if one.path == "product_offering.id" and one.operator in EQUALS and one.value and "\0" not in "".join(one.value)
+    ]
+    return filters, [*relations.conditions(product, filters), *offerings]
+
+
+def rules_of(unit: Unit, branch: str) -> Sequence[SuspensionRule]:
+    """What the branch says of charges while products are suspended; read once in a transaction."""
+    if (_RULES, branch) not in unit.known:
+        unit.known[_RULES, branch] = unit.load(SuspensionRule, "branch = %(branch)s", {"branch": branch})
+    known: Sequence[SuspensionRule] = unit.known[_RULES, branch]
+    return known
 
 
 # The orders themselves are the ordering's.

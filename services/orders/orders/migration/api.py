@@ -1,11 +1,11 @@
 """What can be asked of migrations."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chassis import calls, clients
-from chassis.convert import enum_prefix, from_timestamp, to_message
+from chassis.convert import enum_prefix, from_timestamp, to_message, to_timestamp
 from chassis.db import Database, Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
@@ -19,12 +19,15 @@ from svyaz.orders.v1 import migration_pb2
 from svyaz.type.v1 import requests_pb2
 
 MOST_PRODUCTS = 1000
+# Nobody plans beyond a year, in seconds; and an instant ends somewhere.
+_LONGEST = 365 * 86400
 _PREFIX = enum_prefix(migration_pb2.MigratedProductState.DESCRIPTOR)
 
 
 def _replies(unit: Unit, migrations: Sequence[ProductMigration]) -> Sequence[migration_pb2.ProductMigration]:
     # One that has just been asked for has found nothing yet, and its unit has looked at nothing.
-    counted = store.progress(unit, [one.id for one in migrations if not unit.adds(one)])
+    known = [one.id for one in migrations if not unit.adds(one)]
+    counted, paces = store.progress(unit, known), store.paces(unit, known)
     messages = []
     for migration in migrations:
         message = to_message(migration, migration_pb2.ProductMigration)
@@ -32,6 +35,14 @@ def _replies(unit: Unit, migrations: Sequence[ProductMigration]) -> Sequence[mig
         message.progress.total = sum(states.values())
         for state, count in states.items():
             setattr(message.progress, state.value, count)
+        pace = paces.get(migration.id, store.Pace())
+        message.progress.looked_through = pace.looked_through
+        if pace.per_second is not None:
+            message.progress.per_second = pace.per_second
+        left = message.progress.waiting + message.progress.ordered
+        if left and pace.per_second and migration.state is MigrationState.IN_PROGRESS:
+            seconds = min(left / pace.per_second, _LONGEST)
+            message.progress.expected_completion.CopyFrom(to_timestamp(unit.at + timedelta(seconds=seconds)))
         messages.append(message)
     return messages
 
@@ -61,6 +72,7 @@ class Migrations(StandardMethods):
             "to_offering": request.to_offering or None,
             "start_at": at,
             "charge_one_time": request.charge_one_time,
+            "most_failures": request.most_failures if request.HasField("most_failures") else None,
             "requested_by": calls.current().principal.subject,
         }
         now = self._database.clock.now()
@@ -144,20 +156,35 @@ class Migrations(StandardMethods):
             if migration.state is not MigrationState.PAUSED:
                 raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't paused")
             migration.resume(unit.at)
+            store.begin_pace(unit, migration)
             go_on(unit, migration)
 
         return self._change(request, resume)
 
+    def CancelProductMigration(
+        self, request: migration_pb2.ProductMigrationRequest, context: Any
+    ) -> migration_pb2.ProductMigration:
+        """Takes no further order for good; raises FailedPrecondition BAD_TRANSITION."""
+
+        def cancel(unit: Unit, migration: ProductMigration) -> None:
+            migration.move(MigrationState.CANCELLED, unit.at, f"cancelled by {unit.call.principal.subject}")
+            set_timer(unit, migration.id, MIGRATE, unit.at, migration.branch)
+
+        return self._change(request, cancel)
+
     def RetryProductMigration(
         self, request: migration_pb2.ProductMigrationRequest, context: Any
     ) -> migration_pb2.ProductMigration:
-        """Tries again those that failed, and looks for new ones; raises FailedPrecondition BAD_TRANSITION."""
+        """Tries again those that failed, and looks for new ones, when it is over or paused; raises FailedPrecondition
+        BAD_TRANSITION."""
 
         def retry(unit: Unit, migration: ProductMigration) -> None:
-            if migration.state is not MigrationState.COMPLETED:
-                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't over yet")
+            if migration.state not in (MigrationState.COMPLETED, MigrationState.PAUSED) or not migration.started_at:
+                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} has failed nowhere")
             store.try_again(unit, migration)
             store.begin_scan(unit, migration)
+            unit.flush()
+            store.begin_pace(unit, migration)
             migration.move(MigrationState.IN_PROGRESS, unit.at)
             set_timer(unit, migration.id, MIGRATE, unit.at, migration.branch)
 

@@ -21,6 +21,7 @@ class MigrationState(StrEnum):
     IN_PROGRESS = "inProgress"
     PAUSED = "paused"
     COMPLETED = "completed"
+    CANCELLED = "cancelled"
 
 
 class MigratedProductState(StrEnum):
@@ -35,11 +36,12 @@ class MigratedProductState(StrEnum):
 
 _S = MigrationState
 TRANSITIONS: Mapping[MigrationState, frozenset[MigrationState]] = {
-    _S.ACKNOWLEDGED: frozenset({_S.IN_PROGRESS, _S.PAUSED}),
-    _S.IN_PROGRESS: frozenset({_S.PAUSED, _S.COMPLETED}),
-    _S.PAUSED: frozenset({_S.IN_PROGRESS, _S.ACKNOWLEDGED}),
+    _S.ACKNOWLEDGED: frozenset({_S.IN_PROGRESS, _S.PAUSED, _S.CANCELLED}),
+    _S.IN_PROGRESS: frozenset({_S.PAUSED, _S.COMPLETED, _S.CANCELLED}),
+    _S.PAUSED: frozenset({_S.IN_PROGRESS, _S.ACKNOWLEDGED, _S.CANCELLED}),
     # Products that failed may be tried again.
     _S.COMPLETED: frozenset({_S.IN_PROGRESS}),
+    _S.CANCELLED: frozenset(),
 }
 # An order can change those; one that is about to begin or to end is left alone.
 MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
@@ -65,6 +67,8 @@ class ProductMigration(Aggregate):
     approved_by: str | None = None
     # What one person asked for begins when another has started it.
     awaits_approval: bool | None = None
+    # After so many failures since it was begun, resumed or retried it pauses by itself.
+    most_failures: int | None = None
     state: MigrationState | None = None
     start_at: datetime | None = None
     started_at: datetime | None = None
@@ -72,7 +76,7 @@ class ProductMigration(Aggregate):
     status_reason: str | None = None
 
     def check(self, at: datetime) -> None:
-        """A new migration begins at its time. Raises InvalidArgument SAME_OFFERING, REQUIRED."""
+        """A new migration begins at its time. Raises InvalidArgument SAME_OFFERING, REQUIRED, OUT_OF_RANGE."""
         missing = [name for name in ("from_offering", "to_offering") if not getattr(self, name)]
         if missing and not (self.series and self.to_offering):
             violations = [Violation(name, "required") for name in missing]
@@ -80,6 +84,9 @@ class ProductMigration(Aggregate):
         if self.to_offering in self.from_offering:
             violations = [Violation("from_offering", "is the new offering too")]
             raise InvalidArgument("SAME_OFFERING", "products can't go to where they are", violations=violations)
+        if self.most_failures is not None and self.most_failures < 1:
+            violations = [Violation("most_failures", "must be 1 or more")]
+            raise InvalidArgument("OUT_OF_RANGE", "it would never begin", violations=violations)
         self.state = MigrationState.ACKNOWLEDGED
         self.start_at = self.start_at or at
 
@@ -106,6 +113,22 @@ class ProductMigration(Aggregate):
         """Goes on where it was paused; raises FailedPrecondition BAD_TRANSITION."""
         begun = self.started_at is not None
         self.move(MigrationState.IN_PROGRESS if begun else MigrationState.ACKNOWLEDGED, at)
+
+    def fails_too_often(self, failures: int, at: datetime) -> bool:
+        """Whether it pauses after so many failures; then it does."""
+        if self.state is not MigrationState.IN_PROGRESS or self.most_failures is None or failures < self.most_failures:
+            return False
+        self.move(MigrationState.PAUSED, at, f"{failures} products failed: see why, then resume or retry it")
+        return True
+
+    def wound_up(self, at: datetime) -> None:
+        """One that has been cancelled has nothing under way any more."""
+        self.completed_at = at
+
+    @property
+    def winding_up(self) -> bool:
+        """Whether it has been cancelled, and its last orders haven't ended yet."""
+        return self.state is MigrationState.CANCELLED and self.completed_at is None
 
     @property
     def running(self) -> bool:

@@ -1,5 +1,6 @@
 """How a migration goes on by itself, and how the launch of a version that promises one begins it."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -46,6 +47,8 @@ class Migrating:
     def step(self, migration_id: str, unit: Unit) -> None:
         """Finds some products, takes some orders, sees which have ended."""
         migration = unit.find(ProductMigration, migration_id)
+        if migration is not None and migration.winding_up:
+            self._wind_up(unit, migration)
         if migration is None or not migration.running:
             return
         if migration.state is MigrationState.ACKNOWLEDGED:
@@ -53,9 +56,15 @@ class Migrating:
         store.settle(unit, migration)
         looked_through, found = store.scan(unit, migration, LOOKED_AT_ONCE)
         room = min(ORDERS_AT_ONCE, UNDER_WAY - store.under_way(unit, migration))
-        for product_id in store.waiting(unit, migration, room):
-            self._take_order(unit, migration, product_id)
+        moved: Counter[tuple[str, MigratedProductState]] = Counter()
+        for product_id, branch in store.waiting(unit, migration, room):
+            became = self._take_order(unit, migration, product_id)
+            moved[branch, _S.WAITING] -= 1
+            moved[branch, became] += 1
+        store.count(unit, migration, moved)
         unit.flush()
+        if migration.fails_too_often(store.keep_pace(unit, migration), unit.at):
+            return
         waiting, ordered = (store.any_in(unit, migration, state) for state in (_S.WAITING, _S.ORDERED))
         left = waiting or ordered
         if looked_through and not left and found:
@@ -68,11 +77,24 @@ class Migrating:
             busy = not looked_through or (waiting and room == ORDERS_AT_ONCE)
             set_timer(unit, migration.id, MIGRATE, unit.at if busy else unit.at + PAUSE, migration.branch)
 
+    def _wind_up(self, unit: Unit, migration: ProductMigration) -> None:
+        """Skips what isn't ordered yet, and waits for the orders that are under way."""
+        store.settle(unit, migration)
+        store.skip_waiting(unit, migration, LOOKED_AT_ONCE, "the migration was cancelled")
+        unit.flush()
+        if store.any_in(unit, migration, _S.WAITING):
+            set_timer(unit, migration.id, MIGRATE, unit.at, migration.branch)
+        elif store.any_in(unit, migration, _S.ORDERED):
+            set_timer(unit, migration.id, MIGRATE, unit.at + PAUSE, migration.branch)
+        else:
+            migration.wound_up(unit.at)
+
     def _begin(self, unit: Unit, migration: ProductMigration) -> None:
         if migration.series and not migration.from_offering:
             migration.from_offering = self._older_versions(migration.series, migration.to_offering or "")
         migration.move(MigrationState.IN_PROGRESS, unit.at)
         store.begin_scan(unit, migration)
+        store.begin_pace(unit, migration)
 
     def _older_versions(self, series: str, new: str) -> tuple[str, ...]:
         """The other versions of the series that begin before the new one."""
@@ -93,14 +115,15 @@ class Migrating:
             )
         )
 
-    def _take_order(self, unit: Unit, migration: ProductMigration, product_id: str) -> None:
-        """Takes the order that moves a product, or keeps why it can't be: that of one doesn't keep the others."""
+    def _take_order(self, unit: Unit, migration: ProductMigration, product_id: str) -> MigratedProductState:
+        """Takes the order that moves a product, or keeps why it can't be: that of one doesn't keep the others; what
+        has become of it."""
         products = with_parts(unit, [product_id])
         product = products.get(product_id)
         why = obstacle(product, migration.from_offering)
         if product is None or why is not None:
             store.mark(unit, migration, product_id, _S.SKIPPED, reason=why)
-            return
+            return _S.SKIPPED
         order, item = order_for(migration, product, quantity_of(unit, product), id=new_id())
         try:
             captured = self._capture.capture(
@@ -116,11 +139,12 @@ class Migrating:
             violations = "; ".join(f"{one.field} {one.description}" for one in refusal.violations)
             reason = f"{refusal.reason}: {refusal.message}" + (f" ({violations})" if violations else "")
             store.mark(unit, migration, product_id, _S.FAILED, reason=reason)
-            return
+            return _S.FAILED
         order.check(unit.at)
         unit.add(order)
         place(unit, order, captured)
         store.mark(unit, migration, product_id, _S.ORDERED, order_id=order.id)
+        return _S.ORDERED
 
     def catalog_changed(self, event: ReceivedEvent, unit: Unit) -> None:
         """Begins, at its time, the migration that a version promises which has just been launched.

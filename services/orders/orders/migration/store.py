@@ -1,6 +1,9 @@
 """Tables of migrations, and the questions asked of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,6 +38,27 @@ migration_scan = sa.Table(
     sa.Column("branch", sa.Text, nullable=False),
     sa.Column("after", sa.Text, nullable=False),
     sa.Column("found", sa.BigInteger, nullable=False),
+    sa.Column("looked_through", sa.Boolean, nullable=False),
+)
+# How many of a branch are in which state, kept up with them: to count a million is too slow for who looks every second.
+migration_progress = sa.Table(
+    "migration_progress",
+    metadata,
+    sa.Column("migration_id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, primary_key=True),
+    sa.Column("state", EnumText(MigratedProductState), primary_key=True),
+    sa.Column("count", sa.BigInteger, nullable=False),
+)
+# How fast it goes: since an instant, with so many that had ended by then, and how many failures had been taken note of.
+migration_pace = sa.Table(
+    "migration_pace",
+    metadata,
+    sa.Column("migration_id", sa.Text, primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("since", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("ended", sa.BigInteger, nullable=False),
+    sa.Column("per_second", sa.Float),
+    sa.Column("failures_known", sa.BigInteger, nullable=False),
 )
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
@@ -46,24 +70,50 @@ _W = MigratedProductState.WAITING
 
 def begin_scan(unit: Unit, migration: ProductMigration) -> None:
     """Looks through the inventory from its first product, when it is next looked through."""
-    row = {"migration_id": migration.id, "branch": migration.branch, "after": "", "found": 0}
+    row = {"migration_id": migration.id, "branch": migration.branch, "after": "", "found": 0, "looked_through": False}
     unit.session.execute(sa.delete(migration_scan).where(migration_scan.c.migration_id == migration.id))
     unit.session.execute(sa.insert(migration_scan).values(row))
 
 
-# The products after one, in the order of their ids; those of them that are to be moved are kept. A statement of its own
-# for each part of the inventory: none of them takes long, however large that is.
+_COUNT = """
+    INSERT INTO migration_progress (migration_id, branch, state, count)
+    VALUES (%(migration)s, %(branch)s, %(state)s, %(count)s)
+    ON CONFLICT (migration_id, branch, state) DO UPDATE SET count = migration_progress.count + excluded.count
+"""
+
+
+def count(unit: Unit, migration: ProductMigration, moved: Mapping[tuple[str, MigratedProductState], int]) -> None:
+    """So many more (or less) of a branch are in a state."""
+    rows = [
+        {"migration": migration.id, "branch": branch, "state": state.value, "count": number}
+        for (branch, state), number in sorted(moved.items())
+        if number
+    ]
+    if rows:
+        unit.later(_COUNT, *rows)
+
+
+# The products after one, in the order of their ids, that are of the offerings; those of them that are to be moved are
+# kept. A statement of its own for each part of them: none takes long, however large the inventory is.
 _SCAN = """
     WITH looked AS MATERIALIZED (
-        SELECT id, branch, status, product_offering FROM product
-        WHERE id > %(after)s AND (%(branch)s = '*' OR branch = %(branch)s)
-        ORDER BY id LIMIT %(most)s
+        SELECT found.id, found.branch, found.status
+        FROM unnest(%(offerings)s::text[]) AS offering (id) CROSS JOIN LATERAL (
+            SELECT id, branch, status FROM product
+            WHERE product_offering_id = offering.id AND id > %(after)s
+                AND (%(branch)s = '*' OR branch = %(branch)s)
+            ORDER BY id LIMIT %(most)s
+        ) AS found
+        ORDER BY found.id LIMIT %(most)s
     ), added AS (
         INSERT INTO migrated_product (migration_id, product_id, branch, state)
-        SELECT %(migration)s, id, branch, %(waiting)s FROM looked
-        WHERE product_offering ->> 'id' = ANY (%(offerings)s) AND status = ANY (%(statuses)s)
+        SELECT %(migration)s, id, branch, %(waiting)s FROM looked WHERE status = ANY (%(statuses)s)
         ON CONFLICT DO NOTHING
-        RETURNING 1
+        RETURNING branch
+    ), counted AS (
+        INSERT INTO migration_progress (migration_id, branch, state, count)
+        SELECT %(migration)s, branch, %(waiting)s, count(*) FROM added GROUP BY branch
+        ON CONFLICT (migration_id, branch, state) DO UPDATE SET count = migration_progress.count + excluded.count
     )
     SELECT (SELECT count(*) FROM looked), (SELECT max(id) FROM looked), (SELECT count(*) FROM added)
 """
@@ -73,7 +123,7 @@ def scan(unit: Unit, migration: ProductMigration, most: int) -> tuple[bool, int]
     """Looks through the next products of the inventory; whether that was the last of them, and how many have been found
     since the first."""
     at = unit.session.execute(
-        sa.select(migration_scan.c.after, migration_scan.c.found)
+        sa.select(migration_scan.c.after, migration_scan.c.found, migration_scan.c.looked_through)
         .where(migration_scan.c.migration_id == migration.id)
         .with_for_update()
     ).one()
@@ -91,26 +141,55 @@ def scan(unit: Unit, migration: ProductMigration, most: int) -> tuple[bool, int]
             },
         )
         looked, last, added = cursor.fetchone() or (0, None, 0)
+    values: dict[str, Any] = {"found": at.found + added, "looked_through": looked < most}
     if last is not None:
+        values["after"] = last
+    if (at.found, at.looked_through, at.after) != (values["found"], values["looked_through"], last or at.after):
         unit.session.execute(
-            sa.update(migration_scan)
-            .where(migration_scan.c.migration_id == migration.id)
-            .values(after=last, found=at.found + added)
+            sa.update(migration_scan).where(migration_scan.c.migration_id == migration.id).values(values)
         )
     return looked < most, at.found + added
 
 
-def waiting(unit: Unit, migration: ProductMigration, most: int) -> list[str]:
-    """The next products whose order is to be taken."""
+def waiting(unit: Unit, migration: ProductMigration, most: int) -> list[tuple[str, str]]:
+    """(id, branch) of the next products whose order is to be taken."""
     columns = migrated_product.c
-    rows = unit.session.scalars(
-        sa.select(columns.product_id)
+    rows = unit.session.execute(
+        sa.select(columns.product_id, columns.branch)
         .where(columns.migration_id == migration.id, columns.state == _W)
         .order_by(columns.product_id)
         .limit(most)
         .with_for_update(skip_locked=True)
     )
-    return list(rows)
+    return [(row.product_id, row.branch) for row in rows]
+
+
+_SKIP = """
+    WITH next AS (
+        SELECT product_id FROM migrated_product WHERE migration_id = %(migration)s AND state = %(waiting)s
+        ORDER BY product_id LIMIT %(most)s FOR UPDATE
+    ), changed AS (
+        UPDATE migrated_product SET state = %(skipped)s, reason = %(reason)s FROM next
+        WHERE migration_id = %(migration)s AND migrated_product.product_id = next.product_id
+        RETURNING branch
+    )
+    SELECT branch, count(*) FROM changed GROUP BY branch
+"""
+
+
+def skip_waiting(unit: Unit, migration: ProductMigration, most: int, reason: str) -> None:
+    """Skips the next of those whose order hasn't been taken."""
+    values = {
+        "migration": migration.id,
+        "waiting": _W.value,
+        "skipped": MigratedProductState.SKIPPED.value,
+        "most": most,
+        "reason": reason,
+    }
+    moved: dict[tuple[str, MigratedProductState], int] = {}
+    for branch, number in unit.cursor().execute(_SKIP, values).fetchall():
+        moved[branch, _W], moved[branch, MigratedProductState.SKIPPED] = -number, number
+    count(unit, migration, moved)
 
 
 def mark(
@@ -154,53 +233,127 @@ def settle(unit: Unit, migration: ProductMigration) -> None:
     """Takes over how the orders of the migration have ended; looks at those only that are under way."""
     columns = migrated_product.c
     rows = unit.session.execute(
-        sa.select(columns.product_order_id, columns.product_id).where(
+        sa.select(columns.product_order_id, columns.product_id, columns.branch).where(
             columns.migration_id == migration.id, columns.state == MigratedProductState.ORDERED
         )
     )
-    open_orders: dict[str, str] = {row.product_order_id: row.product_id for row in rows}
-    ended: dict[ProductOrderState, list[str]] = {}
+    open_orders: dict[str, tuple[str, str]] = {row.product_order_id: (row.product_id, row.branch) for row in rows}
+    ended: dict[ProductOrderState, list[tuple[str, str]]] = {}
+    moved: Counter[tuple[str, MigratedProductState]] = Counter()
     for order_id, state in unit.session.execute(
         sa.select(product_order.c.id, product_order.c.state).where(
             product_order.c.id.in_(list(open_orders)), product_order.c.state.in_(list(OUTCOMES))
         )
     ):
         ended.setdefault(state, []).append(open_orders[order_id])
-    for state, product_ids in ended.items():
+    for state, found in ended.items():
         outcome = OUTCOMES[state]
+        for _, branch in found:
+            moved[branch, MigratedProductState.ORDERED] -= 1
+            moved[branch, outcome] += 1
         unit.session.execute(
             sa.update(migrated_product)
-            .where(columns.migration_id == migration.id, columns.product_id.in_(product_ids))
+            .where(columns.migration_id == migration.id, columns.product_id.in_([key for key, _ in found]))
             .values(
                 state=outcome,
                 reason=None if outcome is MigratedProductState.COMPLETED else f"its order is {state}",
             )
         )
+    count(unit, migration, moved)
+
+
+_TRY_AGAIN = """
+    WITH changed AS (
+        UPDATE migrated_product SET state = %(waiting)s, product_order_id = NULL, reason = NULL
+        WHERE migration_id = %(migration)s AND state = %(failed)s
+        RETURNING branch
+    )
+    SELECT branch, count(*) FROM changed GROUP BY branch
+"""
 
 
 def try_again(unit: Unit, migration: ProductMigration) -> int:
     """Lets those that failed wait for their turn again; how many they are."""
-    columns = migrated_product.c
-    changed: Any = unit.session.execute(
-        sa.update(migrated_product)
-        .where(columns.migration_id == migration.id, columns.state == MigratedProductState.FAILED)
-        .values(state=_W, product_order_id=None, reason=None)
-    )
-    return int(changed.rowcount)
+    values = {"migration": migration.id, "waiting": _W.value, "failed": MigratedProductState.FAILED.value}
+    found = unit.cursor().execute(_TRY_AGAIN, values).fetchall()
+    moved: dict[tuple[str, MigratedProductState], int] = {}
+    for branch, number in found:
+        moved[branch, MigratedProductState.FAILED], moved[branch, _W] = -number, number
+    count(unit, migration, moved)
+    return sum(number for _, number in found)
 
 
 def progress(unit: Unit, ids: Iterable[str]) -> dict[str, dict[MigratedProductState, int]]:
     """How many products of each migration are in which state, as far as the caller may see them."""
-    columns = migrated_product.c
+    columns = migration_progress.c
     rows = unit.session.execute(
-        sa.select(columns.migration_id, columns.state, sa.func.count())
+        sa.select(columns.migration_id, columns.state, sa.func.sum(columns.count))
         .where(columns.migration_id.in_(list(ids)))
         .group_by(columns.migration_id, columns.state)
     )
     found: dict[str, dict[MigratedProductState, int]] = {}
-    for migration_id, state, count in rows:
-        found.setdefault(migration_id, {})[state] = count
+    for migration_id, state, number in rows:
+        found.setdefault(migration_id, {})[state] = int(number)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a migration goes (products per second; None: not known yet), and whether all of them have been found."""
+
+    per_second: float | None = None
+    looked_through: bool = False
+
+
+def paces(unit: Unit, ids: Iterable[str]) -> dict[str, Pace]:
+    """The paces of migrations that have begun."""
+    scans, paces = migration_scan.c, migration_pace.c
+    rows = unit.session.execute(
+        sa.select(scans.migration_id, paces.per_second, scans.looked_through)
+        .outerjoin_from(migration_scan, migration_pace, paces.migration_id == scans.migration_id)
+        .where(scans.migration_id.in_(list(ids)))
+    )
+    return {row.migration_id: Pace(row.per_second, row.looked_through) for row in rows}
+
+
+_PACE = """
+    INSERT INTO migration_pace (migration_id, branch, since, ended, failures_known)
+    VALUES (%(migration)s, %(branch)s, %(at)s, %(ended)s, %(failed)s)
+    ON CONFLICT (migration_id) DO UPDATE SET
+        since = excluded.since, ended = excluded.ended, per_second = NULL, failures_known = excluded.failures_known
+"""
+_ENDED = (MigratedProductState.COMPLETED, MigratedProductState.FAILED)
+# Over so long it is measured how fast it goes.
+MEASURED = timedelta(seconds=30)
+
+
+def begin_pace(unit: Unit, migration: ProductMigration) -> None:
+    """Counts failures, and measures how fast it goes, from now on."""
+    counted = progress(unit, [migration.id]).get(migration.id, {})
+    values = {
+        "migration": migration.id,
+        "branch": migration.branch,
+        "at": unit.at,
+        "ended": sum(counted.get(state, 0) for state in _ENDED),
+        "failed": counted.get(MigratedProductState.FAILED, 0),
+    }
+    unit.later(_PACE, values)
+
+
+def keep_pace(unit: Unit, migration: ProductMigration) -> int:
+    """Measures how fast it goes, now and then; how many have failed since that was begun."""
+    counted = progress(unit, [migration.id]).get(migration.id, {})
+    columns = migration_pace.c
+    own = columns.migration_id == migration.id
+    known = unit.session.execute(sa.select(columns.since, columns.ended, columns.failures_known).where(own)).first()
+    if known is None:
+        begin_pace(unit, migration)
+        return 0
+    lasted, ended = unit.at - known.since, sum(counted.get(state, 0) for state in _ENDED)
+    if lasted >= MEASURED:
+        rate = max(0, ended - known.ended) / lasted.total_seconds()
+        unit.session.execute(sa.update(migration_pace).where(own).values(since=unit.at, ended=ended, per_second=rate))
+    return counted.get(MigratedProductState.FAILED, 0) - int(known.failures_known)
 
 
 def products(

@@ -41,6 +41,7 @@ from orders.ordering.domain import (
 from orders.ordering.fulfilment import CANCEL, PROMISED, give_up
 from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import keep_anew, place, set_going
+from orders.ordering.statuses import require_possible
 from orders.ordering.values import OrderItem, ProductOrderState
 from orders.ordering.withdrawal import withdraw
 from orders.tracking.domain import LONGEST_EXPLANATION, PromiseReason
@@ -331,12 +332,15 @@ class Orders(StandardMethods):
     def _captured(
         self, order: ProductOrder, wanted: Sequence[OrderItem], before: Sequence[ProductOrderItem] = ()
     ) -> Captured:
+        products, quantities = self._held(order, wanted)
+        require_possible(wanted, products, self._database.clock.now())
         # Items of an order that has begun stay with the version that was ordered.
         begun = order.state not in (None, *UNSTARTED)
         return self._capture.capture(
             order,
             wanted,
-            *self._held(order, wanted),
+            products,
+            quantities,
             exact=same_offering(wanted, before) if begun else (),
             orders_before=partial(self._orders_before, order),
         )

@@ -9,6 +9,7 @@ from chassis import clients, convert
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.products import ProductRefOrValue
 from chassis.types import EntityRef
+from orders.inventory.characteristics import Configurator
 from orders.inventory.domain import RECURRING, Product
 from orders.ordering import chosen
 from orders.ordering.completion import Completion, names_its_parts, total_of, totals_of
@@ -59,10 +60,12 @@ class Capture:
         pricing: pricing_pb2_grpc.PricingServiceStub,
         catalog: catalog_pb2_grpc.CatalogServiceStub,
         customers: customers_pb2_grpc.CustomerServiceStub,
+        configurator: Configurator | None = None,
     ) -> None:
         self._pricing = pricing
         self._catalog = catalog
         self._customers = customers
+        self._configurator = configurator
         # Whether the last price compared how many orders the customer had before: then the next one will, most likely,
         # and is told at once.
         self._orders_compared = False
@@ -87,9 +90,9 @@ class Capture:
         without `charge_one_time` only what recurs is charged. `orders_before` counts the customer's earlier orders; it
         is asked when a promotion hangs on it.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
-        BUNDLED_SELECTION, AGREEMENTS_DIFFER; FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with
-        the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of
-        the coupons.
+        BUNDLED_SELECTION, AGREEMENTS_DIFFER, CONFIGURATION; FailedPrecondition OFFERING_NOT_SELLABLE,
+        OFFERING_NOT_ELIGIBLE; all with the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED,
+        COUPON_NOT_APPLICABLE with those of the coupons.
         """
         found = list(walk(items))
         to_price = [
@@ -116,6 +119,7 @@ class Capture:
                 )
             except DomainError as error:
                 raise _at_items(error, [path for path, _ in to_price]) from error
+        self._check_configured(found, products)
         receipt = priced.receipt if priced is not None and priced.HasField("receipt") else None
         require_granted(order, receipt)
         expansion = Completion(items, priced, products, selected.series, charge_one_time, buyer)
@@ -132,6 +136,19 @@ class Capture:
             missing=standing.missing,
             customer_ids=buyer.ids,
         )
+
+    def _check_configured(self, found: Sequence[tuple[str, OrderItem]], products: Products) -> None:
+        """Raises InvalidArgument CONFIGURATION for characteristics that the specification doesn't allow."""
+        wrong: list[Violation] = []
+        for path, item in found:
+            stated = item.product.product_characteristic if item.product is not None else ()
+            product = _product(item, products)
+            offering = item.product_offering or (product.product_offering if product is not None else None)
+            if stated and self._configurator is not None and offering and offering.id and item.action in _PRICED:
+                place = f"{path}.product.product_characteristic"
+                wrong += self._configurator.violations(offering.id, stated, place)
+        if wrong:
+            raise InvalidArgument("CONFIGURATION", wrong[0].description, violations=wrong)
 
     def recapture(
         self,

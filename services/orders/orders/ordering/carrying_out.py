@@ -1,9 +1,7 @@
 """What becomes of a product when an item is carried out, and what billing is told of it."""
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from decimal import Decimal
+from dataclasses import replace
 
 from chassis.convert import merge_json
 from chassis.db import Unit
@@ -16,13 +14,15 @@ from chassis.products import (
     RelatedProductOrderItem,
 )
 from chassis.types import EntityRef, new_id
-from orders.billing.domain import ChargeAlteration, ChargeEvent, ChargeType
+from orders.billing.changes import Cause, Held, charges_of
+from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
-from orders.inventory.domain import RECURRING, Product
-from orders.ordering import store
+from orders.inventory.domain import Product
+from orders.ordering import statuses, store
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
 from orders.ordering.handover import gives_away, taken_over
-from orders.ordering.held import is_promotion
+from orders.ordering.resting import cause_of, held
+from orders.ordering.sold import digest_of
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
@@ -137,25 +137,28 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
     Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it, InvalidArgument CHARGE_INVALID.
     """
     action = item.item.action
-    told = _Charges(unit, order, item, product)
+    before, receipt = held(product), store.receipt_of(unit, order.id)
+    cause = cause_of(order, item, product, digest_of(receipt) if receipt else None, unit.at)
     if action is OrderItemAction.ADD:
-        charged = told.of(item.charge, ChargeType.RECURRING_CHARGE_START)
+        after = replace(before, status=ProductStatus.ACTIVE, prices=_product_prices(item.charge))
+        charged = charges_of(before, after, cause)
         product.move(ProductStatus.ACTIVE, unit.at)
+        statuses.activated(unit, product)
         return charged
     if action is OrderItemAction.MODIFY:
         if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
         offering = item.item.product_offering
-        charged = []
+        charged = statuses.carried_out(unit, order, item, product, cause)
         if gives_away(unit, order, product):
-            charged = _handed_over(told, offering)
+            charged = [*charged, *_handed_over(unit, order, item, product, cause)]
         elif offering is not None:
-            kept = {_name_of(price) for price in item.charge}
-            fallen = [price for price in product.running_charges if _name_of(price) not in kept]
-            charged = told.of(_order_prices(fallen), ChargeType.RECURRING_CHARGE_STOP)
-            charged += told.of(item.charge, ChargeType.RECURRING_CHARGE_CHANGE, offering)
+            prices = _product_prices(item.charge)
+            resting = statuses.resting_with(unit, product, offering, prices)
+            after = replace(before, prices=prices, offering_id=offering.id or "", resting=resting)
+            charged = charges_of(before, after, cause, priced=True)
             product.product_offering = offering
-            product.product_price = _product_prices(item.charge)
+            product.product_price, product.resting_price = prices, resting
         wanted = item.item.product
         if wanted is not None and offering is not None:
             # What the price has gone by, which the next one goes by too.
@@ -173,7 +176,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     if action is OrderItemAction.DELETE:
-        charged = told.of(_order_prices(product.running_charges), ChargeType.RECURRING_CHARGE_STOP)
+        charged = charges_of(before, replace(before, status=ProductStatus.TERMINATED), cause)
         product.move(ProductStatus.PENDING_TERMINATE, unit.at)
         product.move(ProductStatus.TERMINATED, unit.at)
         product.product_order_item = (*product.product_order_item, _origin(order, item))
@@ -181,108 +184,32 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
     return ()
 
 
-def _handed_over(told: "_Charges", offering: EntityRef | None) -> list[ChargeEvent]:
+def _handed_over(
+    unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product, cause: Cause
+) -> list[ChargeEvent]:
     """Makes the product its new customer's: what runs stops for the account and customer that it had, and starts for
     those that it has from now on. Changes nothing when it raises."""
-    product, order = told.product, told.order
-    former = replace(told, customer_id=next(iter(customers_of(product.related_party)), ""))
-    charged = former.of(_order_prices(product.running_charges), ChargeType.RECURRING_CHARGE_STOP)
+    former = held(product)
+    given_up = replace(cause, customer_id=next(iter(customers_of(product.related_party)), ""))
+    charged = charges_of(former, replace(former, status=ProductStatus.TERMINATED), given_up)
     after = taken_over(order, product)
-    account = payer(order, told.item.item, None)
-    # A product that the catalog doesn't know goes on at the price that it has.
-    prices = told.item.charge if offering is not None else _order_prices(product.running_charges)
-    starts = replace(told, product=after, account=account)
-    charged += starts.of(prices, ChargeType.RECURRING_CHARGE_START, offering)
+    account = payer(order, item.item, None)
+    ordered = item.item.product_offering
+    if ordered is not None:
+        prices = due = _product_prices(item.charge)
+        resting = statuses.resting_with(unit, product, ordered, prices)
+    else:
+        # A product that the catalog doesn't know goes on at the price that it has; what was due once isn't again.
+        prices, resting = after.product_price, product.resting_price
+        due = tuple(replace(price, product_price_alteration=()) for price in product.running_charges)
+    offering = ordered or product.product_offering
+    begun = replace(former, prices=due, offering_id=_id(offering), resting=resting)
+    charged += charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
     for name in ("agreement", "description", "extensions", "related_party"):
         setattr(product, name, getattr(after, name))
-    product.billing_account = account
-    product.product_offering = offering or product.product_offering
-    product.product_price = _product_prices(told.item.charge) if offering is not None else after.product_price
+    product.billing_account, product.product_offering = account, offering
+    product.product_price, product.resting_price = prices, resting
     return charged
-
-
-def _name_of(price: ProductPrice | OrderPrice) -> tuple[str | None, str | None]:
-    """What makes two prices of a product the same charge: the offering's price, or a name where there is none."""
-    return _id(price.product_offering_price) or price.name, price.recurring_charge_period
-
-
-@dataclass(frozen=True)
-class _Charges:
-    """The charges that an item brings about for its product."""
-
-    unit: Unit
-    order: ProductOrder
-    item: ProductOrderItem
-    product: Product
-    # Whose and on what account, where that isn't the order's customer and what the product says.
-    customer_id: str = ""
-    account: EntityRef | None = None
-
-    def of(
-        self, prices: Sequence[OrderPrice], recurring: ChargeType, offering: EntityRef | None = None
-    ) -> list[ChargeEvent]:
-        """What billing is told of the prices; raises InvalidArgument CHARGE_INVALID."""
-        receipt = store.receipt_of(self.unit, self.order.id) if prices else None
-        charged: list[ChargeEvent] = []
-        for price in prices:
-            amount = price.price.duty_free_amount if price.price is not None else None
-            if amount is None or price.price is None or amount.value is None:
-                continue
-            alterations = _alterations(price)
-            altered = sum((one.amount.value or Decimal() for one in alterations), Decimal())
-            charged.append(
-                ChargeEvent(
-                    type=recurring if price.price_type == RECURRING else ChargeType.CHARGE_CREATE,
-                    account=_id(self.account or payer(self.order, self.item.item, self.product)),
-                    branch=self.order.branch,
-                    occurred_at=self.unit.at,
-                    product_id=self.product.id,
-                    order_id=self.order.id,
-                    order_item_id=self.item.item.id or "",
-                    customer_id=self.customer_id or self.order.customer_id,
-                    product_offering_id=_id(offering or self.product.product_offering),
-                    product_offering_price_id=_id(price.product_offering_price),
-                    amount=amount,
-                    tax_rate=price.price.tax_rate,
-                    tax_included_amount=price.price.tax_included_amount,
-                    recurring_charge_period=price.recurring_charge_period,
-                    receipt_digest=hashlib.sha256(receipt).hexdigest() if receipt else None,
-                    list_amount=replace(amount, value=amount.value - altered) if alterations else None,
-                    alteration=alterations,
-                )
-            )
-        return charged
-
-
-def _order_prices(prices: Sequence[ProductPrice]) -> list[OrderPrice]:
-    return [
-        OrderPrice(
-            name=price.name,
-            price_type=price.price_type,
-            recurring_charge_period=price.recurring_charge_period,
-            price=price.price,
-            product_offering_price=price.product_offering_price,
-        )
-        for price in prices
-    ]
-
-
-def _alterations(price: OrderPrice) -> tuple[ChargeAlteration, ...]:
-    return tuple(
-        ChargeAlteration(
-            name=alteration.name,
-            product_offering_price_id="" if is_promotion(alteration) else _id(alteration.product_offering_price),
-            promotion_id=_id(alteration.product_offering_price) if is_promotion(alteration) else "",
-            percentage=alteration.price.percentage,
-            amount=alteration.price.duty_free_amount,
-            duration=alteration.application_duration,
-            # Without units of its own it lasts for so many of the charge's periods.
-            units=alteration.unit_of_measure or price.recurring_charge_period,
-            valid_for=alteration.valid_for,
-        )
-        for alteration in price.price_alteration
-        if alteration.price is not None and alteration.price.duty_free_amount is not None
-    )
 
 
 def with_results(product: Product, tasks: Sequence[FulfilmentTask]) -> None:

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.products import ProductStatus
 from chassis.types import Aggregate, EntityRef, Money, Note, RelatedParty, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.values import (
@@ -70,6 +71,8 @@ MOST_COUPONS = 10
 
 # The role of who gives his products away to the order's customer.
 TRANSFEROR = "transferor"
+# To and fro between these an item that says so changes its product.
+MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 
 # An item with such a relationship to others is fulfilled after them.
 RELIES_ON = "reliesOn"
@@ -315,6 +318,13 @@ class CancelProductOrder(Aggregate):
         self.state = wanted
         if wanted is TaskState.DONE:
             self.effective_cancellation_date = at
+
+
+def status_of(item: OrderItem) -> ProductStatus | None:
+    """What an item makes of its product when it suspends or resumes it."""
+    alone = item.action is OrderItemAction.MODIFY and item.product_offering is None
+    wanted = item.product.status if alone and item.product is not None else None
+    return wanted if wanted in MOVABLE else None
 
 
 def check_coupons(codes: Sequence[str]) -> None:

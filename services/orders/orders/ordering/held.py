@@ -20,7 +20,7 @@ def is_promotion(alteration: PriceAlteration) -> bool:
 
 def held_charges(item_id: str, product: Product, parts: Sequence[Product]) -> list[pricing_pb2.HeldCharge]:
     """What recurs of a product and its parts as they were sold; nothing, where no promotion took anything off it."""
-    charges = [(one, price) for one in (product, *parts) for price in one.running_charges]
+    charges = [(one, price) for one in (product, *parts) for price in one.recurring_prices]
     if not any(is_promotion(alteration) for _, price in charges for alteration in price.product_price_alteration):
         return []
     return [_held(item_id, price, None if one is product else one.product_offering) for one, price in charges]

@@ -14,7 +14,7 @@ from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import Product
-from orders.ordering import store
+from orders.ordering import sold, store
 from orders.ordering.carrying_out import carried_out, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
@@ -75,11 +75,13 @@ class _Step:
         turn = Turn(ITEMS_AT_ONCE)
         turn.again = plan_some(unit, order, self._items, self._held, ITEMS_AT_ONCE)
         self._go_on(turn)
-        while turn.moved:
+        # What has ended may let others begin; what has failed is undone by new tasks.
+        while turn.moved or (turn.left and next_tasks(self._tasks)):
             turn.moved = False
             self._go_on(turn)
-        if self._concluded(turn):
+        if self._concluded():
             return
+        turn.again = turn.again or bool(next_tasks(self._tasks))
         if not turn.again:
             self._promise()
         self._show_what_is_held()
@@ -188,6 +190,7 @@ class _Step:
             self._fail([item], f"{error.message}: {wrong}" if wrong else error.message)
             return
         with_results(product, results(self._tasks, item))
+        sold.freeze(unit, order, product)
         if item.state is _I.HELD:
             item.move(_I.IN_PROGRESS)
         item.move(_I.COMPLETED)
@@ -215,7 +218,7 @@ class _Step:
             for task in self._tasks
         )
 
-    def _concluded(self, turn: Turn) -> bool:
+    def _concluded(self) -> bool:
         unit, order = self._unit, self._order
         if not all(item.done for item in self._items):
             return False
@@ -223,7 +226,6 @@ class _Step:
             # Nothing is left that the whole order's tasks were for.
             take_back(unit, order, {None})
         if fulfilment.any_open(self._tasks):
-            turn.again = turn.again or bool(next_tasks(self._tasks))
             return False
         lasting = [task.name for task in self._tasks if task.product_order_item_id is None and task.to_undo]
         if order.state is not None and order.conclude(self._items, unit.at):

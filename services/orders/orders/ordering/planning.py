@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 
 from chassis.db import Unit
+from chassis.products import ProductStatus
 from chassis.types import EntityRef, Json
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
@@ -11,8 +12,14 @@ from orders.fulfilment.plan import PlannedItem, Scope, plan
 from orders.fulfilment.specification import chosen
 from orders.fulfilment.values import PlannedBy
 from orders.inventory.domain import Product
-from orders.ordering.domain import ProductOrder, ProductOrderItem, relies_on
+from orders.ordering.domain import ProductOrder, ProductOrderItem, relies_on, status_of
 from orders.ordering.values import OrderItemAction
+
+# By what the tasks of an item are specified that only suspends or resumes its product.
+_STATUS_ACTIONS: Mapping[ProductStatus | None, str] = {
+    ProductStatus.SUSPENDED: "suspend",
+    ProductStatus.ACTIVE: "resume",
+}
 
 
 def planned_item(item: ProductOrderItem, held: Product | None, items: Sequence[ProductOrderItem] = ()) -> PlannedItem:
@@ -42,7 +49,9 @@ def planned_item(item: ProductOrderItem, held: Product | None, items: Sequence[P
     return PlannedItem(
         id=item.id,
         order_item_id=item.item.id or "",
-        action=item.item.order_template or str(item.item.action or OrderItemAction.NO_CHANGE),
+        action=item.item.order_template
+        or _STATUS_ACTIONS.get(status_of(item.item))
+        or str(item.item.action or OrderItemAction.NO_CHANGE),
         plain_action=str(item.item.action or OrderItemAction.NO_CHANGE),
         product_specification_id=(specification.id or "") if specification is not None else "",
         product_offering_id=_id(item.item.product_offering),

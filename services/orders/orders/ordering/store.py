@@ -10,6 +10,7 @@ from chassis import queries
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, new_id
+from orders.identity import relations
 from orders.inventory.domain import Product
 from orders.ordering.domain import LOST, CancelProductOrder, PriceReceipt, ProductOrder, ProductOrderItem
 from orders.ordering.values import TaskState
@@ -33,6 +34,7 @@ product_order = aggregate_table(
     sa.Column("customer_id", sa.Text, sa.Computed(_CUSTOMER, persisted=True)),
     # Without the state, so that an order goes from one to the next without a write to any index.
     sa.Index("product_order_customer_id", "customer_id", "branch"),
+    relations.index("product_order"),
 )
 product_order_item = aggregate_table(
     metadata,
@@ -183,7 +185,8 @@ def items_by_order(unit: Unit, order_ids: Sequence[str]) -> dict[str, list[Produ
 def conditions_on_items(
     filters: Sequence[requests_pb2.Filter],
 ) -> tuple[Sequence[requests_pb2.Filter], list[sa.ColumnElement[bool]]]:
-    """The filters that aren't about items, and the conditions of those that are: one item must fulfil them together.
+    """The filters that aren't about items, and the conditions of those that are: one item must fulfil them together;
+    with what finds the orders by an index, where there is one.
 
     Raises InvalidArgument naming the path of a malformed one.
     """
@@ -202,7 +205,8 @@ def conditions_on_items(
         inner.operator = condition.operator
         inner.value.extend(condition.value)
         by_depth.setdefault(depth > 1, []).append(inner)
-    return others, [_has_item(inside, conditions) for inside, conditions in by_depth.items()]
+    with_items = [_has_item(inside, conditions) for inside, conditions in by_depth.items()]
+    return others, [*relations.conditions(product_order, others), *with_items]
 
 
 def _has_item(inside: bool, conditions: Sequence[requests_pb2.Filter]) -> sa.ColumnElement[bool]:
