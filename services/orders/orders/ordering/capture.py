@@ -146,7 +146,11 @@ class Capture:
             offering = item.product_offering or (product.product_offering if product is not None else None)
             if stated and self._configurator is not None and offering and offering.id and item.action in _PRICED:
                 place = f"{path}.product.product_characteristic"
-                wrong += self._configurator.violations(offering.id, stated, place)
+                if item.order_template:
+                    # Beside them a template says what only the tasks have to know: from whom a number comes, and when.
+                    names = self._configurator.declared(offering.id, stated)
+                    stated = tuple(one for one in stated if one.name in names)
+                wrong += self._configurator.violations(offering.id, stated, place) if stated else ()
         if wrong:
             raise InvalidArgument("CONFIGURATION", wrong[0].description, violations=wrong)
 
