@@ -251,3 +251,58 @@ def test_every_example_of_a_change_changes_what_it_names_and_nothing_else(
             untouched.pop(moving, None)
         assert not lost(untouched, shown), example
         specs[APIS[folder]].check(example.resource[0].upper() + example.resource[1:], answer.json())
+
+
+# --- what the files answer -------------------------------------------------------------------------------------------
+
+
+def answers(directory: Path, folder: str, resource: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The resources in the files' answers, each with the name of its example."""
+    for _, path, kind, _, name in json.loads((directory / folder / "INDEX.json").read_text()):
+        if kind.startswith("response") and path.split("/")[1] == resource:
+            body = json.loads((directory / folder / f"{name}.json").read_text())
+            for one in body if isinstance(body, list) else [body]:
+                yield name, one
+
+
+def test_every_product_of_the_files_answers_is_answered_as_given(
+    api: Api, world: World, specs: dict[str, Spec], shared: Path
+) -> None:
+    found = list(answers(shared / "tmf" / "examples", "TMF637_ProductInventory", "product"))
+    assert len(found) == 13
+    for name, body in found:
+        given = world.settled(created("product", body))
+        made = api.post(PATHS["product"], given)
+        assert made.status_code == 201, f"{name}: {made.text}"
+        shown = api.get(made.headers["Location"]).json()
+        assert not lost(given, shown), name
+        specs["productInventory"].check("Product", shown)
+
+
+def test_the_fields_that_an_example_selects_are_those_that_are_answered(api: Api, world: World, shared: Path) -> None:
+    example = "RetrieveProductByListwithFieldsSelection_response"
+    found = answers(shared / "tmf" / "examples", "TMF637_ProductInventory", "product")
+    given = [world.settled(created("product", body)) for name, body in found if name == example]
+    wanted = {api.post(PATHS["product"], body).json()["id"]: body for body in given}
+    selected = set(given[0]) - {"id", "href", "@type"}
+    query = {"status": "suspended", "fields": ",".join(sorted(selected)), "limit": "1000"}
+    offerings = {body["productOffering"]["id"] for body in given}
+    for offering in offerings:
+        listed = api.get(PATHS["product"], params={**query, "productOffering.id": offering}).json()
+        ours = [one for one in listed if one["id"] in wanted]
+        assert len(ours) == sum(body["productOffering"]["id"] == offering for body in given)
+        for one in ours:
+            assert set(one) == set(given[0])
+            assert not lost(wanted[one["id"]], one)
+
+
+def test_every_new_order_of_the_files_is_answered_in_the_states_of_its_answer(
+    api: Api, world: World, shared: Path
+) -> None:
+    directory = shared / "tmf" / "examples" / "TMF622_ProductOrder"
+    for name in ("CreateProductOrder1", "CreateProductOrder2", "CreateProductOrder_with_intent_specification"):
+        sent, answer = (json.loads((directory / f"{name}_{kind}.json").read_text()) for kind in ("request", "response"))
+        made = api.post(PATHS["productOrder"], world.settled(created("productOrder", sent))).json()
+        assert made["state"] == answer["state"], name
+        states = [(one["id"], one["action"], one["state"]) for one in made["productOrderItem"]]
+        assert states == [(one["id"], one["action"], one["state"]) for one in answer["productOrderItem"]], name

@@ -22,8 +22,10 @@ from orders.fulfilment.adapters import Done, Failed, Outcome, Sent, Waiting
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import retry
 from orders.fulfilment.plan import PlannedItem
+from orders.fulfilment.queue import Jobs
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import Systems, go_on
+from orders.fulfilment.store import tasks_of
 from orders.fulfilment.values import FulfilmentTaskState
 from orders.ordering.domain import FINAL, ProductOrder, ProductOrderItem
 from orders.ordering.fulfilment import Fulfilment
@@ -36,7 +38,7 @@ from svyaz.orders.v1 import fulfilment_pb2
 SYSTEMS = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
-_NEXT = "SELECT min(not_before) FROM timer WHERE purpose IN ('advance', 'provision')"
+_NEXT = "SELECT min(not_before) FROM timer"
 
 
 class Died(Exception):
@@ -53,6 +55,9 @@ class World:
     answered: dict[tuple[str, int], Outcome] = field(default_factory=dict)
     # Task name → how it fails the first time that it is asked.
     faults: dict[str, str] = field(default_factory=dict)
+    # The names of the tasks that it refuses each time, and of those that it says something of later.
+    refusing: set[str] = field(default_factory=set)
+    by_event: set[str] = field(default_factory=set)
     # So many answers are given; then everybody has to wait.
     patience: int | None = None
 
@@ -63,7 +68,9 @@ class World:
             return self.answered[asked]
         if self.patience is not None and len(self.answered) >= self.patience:
             return Waiting(timedelta(seconds=1))
-        fault = self.faults.pop(task.name, "")
+        if task.name in self.by_event:
+            return Sent()
+        fault = "refuse" if task.name in self.refusing else self.faults.pop(task.name, "")
         if fault in ("refuse", "busy"):
             self.answered[asked] = Failed("not now", retryable=fault == "busy")
             return self.answered[asked]
@@ -89,13 +96,13 @@ class Floor:
     """Ordering on a database, with time and timers in the test's hands."""
 
     def __init__(self, url: str, offset: Path, world: Any) -> None:
-        self._offset = offset
+        self.url, self.offset = url, offset
         self.database = Database(url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
         # Neither catalog nor customers is asked once an order has been taken.
         fulfilment = Fulfilment(cast(Any, None), cast(Any, None), Systems(dict.fromkeys(SYSTEMS, world)))
-        self.timers = Timers(
-            self.database, fulfilment.timers(), service="orders", read_ahead=fulfilment.read_ahead, workers=1
-        )
+        self.jobs = Jobs(self.database)
+        handlers = {**fulfilment.timers(), **self.jobs.timers()}
+        self.timers = Timers(self.database, handlers, service="orders", read_ahead=fulfilment.read_ahead, workers=1)
 
     def do(self, work: Callable[[Unit], Any]) -> Any:
         """Something in a transaction."""
@@ -157,8 +164,8 @@ class Floor:
                 return None
             (due,) = unit.cursor().execute(_NEXT).fetchone() or (None,)
             if due is not None:
-                left: timedelta = due - unit.at
-                return max(left, timedelta())
+                pause: timedelta = max(due - unit.at, timedelta())
+                return pause
             return timedelta() if _retry_held(unit, order_id) else None
 
         pause: timedelta | None = self.do(look)
@@ -166,18 +173,37 @@ class Floor:
             self.pass_by(pause + timedelta(milliseconds=1))
         return pause is not None
 
+    def next_due(self) -> timedelta:
+        """In how long something is due again; a killed replica's claim is part of that."""
+
+        def look(unit: Unit) -> timedelta:
+            (due,) = unit.cursor().execute(_NEXT).fetchone() or (None,)
+            return timedelta(seconds=1) if due is None else max(due - unit.at, timedelta()) + timedelta(milliseconds=1)
+
+        pause: timedelta = self.do(look)
+        return pause
+
     def pass_by(self, delta: timedelta) -> None:
         """So much time goes by."""
-        before = float(self._offset.read_text()) if self._offset.exists() else 0.0
-        self._offset.write_text(str(before + delta.total_seconds()))
+        before = float(self.offset.read_text()) if self.offset.exists() else 0.0
+        self.offset.write_text(str(before + delta.total_seconds()))
+
+    def work(self) -> None:
+        """Carries out everything that is due now."""
+        while self.round():
+            pass
 
     def settle(self, order_id: str, rounds: int = 60) -> None:
         """Goes on until the order has ended or nothing happens any more; a person tries what is held again."""
         for _ in range(rounds):
-            while self.round():
-                pass
+            self.work()
             if not self._wait(order_id):
                 return
+
+    def tasks(self, order_id: str) -> list[FulfilmentTask]:
+        """The order's tasks, in their places."""
+        found: list[FulfilmentTask] = self.do(lambda unit: tasks_of(unit, order_id))
+        return found
 
     def state(self, order_id: str) -> ProductOrderState:
         """Where the order is."""

@@ -1,5 +1,7 @@
 """The drill: every step of every plan fails once, and so does what undoes it; each end is whole or nothing."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,8 +9,8 @@ import pytest
 
 from chassis.db import Unit
 from chassis.products import ProductStatus
-from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.specification import PROVISION_TASK
+from orders.fulfilment.store import tasks_of
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState, TaskSpecification
 from orders.inventory.domain import Product
 from orders.ordering.domain import ProductOrder
@@ -51,7 +53,7 @@ def check_the_end(ground: Floor, world: World, order_id: str) -> ProductOrderSta
     def look(unit: Unit) -> ProductOrderState:
         order = unit.get(ProductOrder, order_id)
         (item,) = items_of(unit, order_id)
-        tasks = unit.load(FulfilmentTask, "product_order_id = %(order)s ORDER BY position", {"order": order_id})
+        tasks = tasks_of(unit, order_id)
         product = unit.get(Product, item.product_id or "")
         query = "SELECT count(*) FROM charge_event WHERE draft::jsonb ->> 'productOrderId' = %(order)s"
         row = unit.cursor().execute(query, {"order": order_id}).fetchone()
@@ -102,6 +104,29 @@ def test_every_step_fails_once(floor: tuple[Floor, World], plan: str) -> None:
             rejected = lost and policy is FailurePolicy.REJECT
             expected = ProductOrderState.REJECTED if rejected else ProductOrderState.FAILED
             assert state is (expected if lost else ProductOrderState.COMPLETED), (task.name, fault)
+
+
+def test_replicas_are_killed_at_every_answer(floor: tuple[Floor, World], tmp_path: Path) -> None:
+    ground, world, withdrawn = order_on(floor, "mobile-line")
+    # Credit check and resources are done, the activation isn't.
+    world.patience = 3
+    while len(world.answered) < 3:
+        ground.round()
+    ground.withdraw(withdrawn)
+    wanted = ground.order("mobile-line")
+    deeds = tmp_path / "deeds"
+    deeds.touch()
+    command = [sys.executable, "-m", "tests.orders.dying", ground.url, str(ground.offset), str(deeds)]
+    ended = subprocess.run([*command, withdrawn, wanted], check=True, capture_output=True, text=True, timeout=100)
+    assert int(ended.stdout) > 4, "so many were killed"
+    assert [ground.state(one) for one in (withdrawn, wanted)] == ["cancelled", "completed"]
+    done = deeds.read_text().splitlines()
+    # Each was done once, however many have asked for it.
+    assert len(done) == len(set(done)) == 3 + 5
+    for order_id, stands in ((withdrawn, set()), (wanted, {"number", "sim", "activate", "confirm"})):
+        tasks = ground.tasks(order_id)
+        assert not [task.name for task in tasks if task.open]
+        assert {task.name for task in tasks if task.to_undo and not task.spec.no_undo_needed} == stands
 
 
 @pytest.mark.parametrize("plan", PLANS)

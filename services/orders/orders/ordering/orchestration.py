@@ -74,11 +74,13 @@ class _Step:
         turn = Turn(ITEMS_AT_ONCE)
         turn.again = plan_some(unit, order, self._items, self._held, ITEMS_AT_ONCE)
         self._go_on(turn)
-        while turn.moved:
+        # What has ended may let others begin; what has failed is undone by new tasks.
+        while turn.moved or (turn.left and next_tasks(self._tasks)):
             turn.moved = False
             self._go_on(turn)
-        if self._concluded(turn):
+        if self._concluded():
             return
+        turn.again = turn.again or bool(next_tasks(self._tasks))
         self._show_what_is_held()
         late = look(unit, order, self._tasks)
         due = [at for at in (next_due(self._tasks), late, unit.at if turn.again else None) if at is not None]
@@ -202,7 +204,7 @@ class _Step:
             for task in self._tasks
         )
 
-    def _concluded(self, turn: Turn) -> bool:
+    def _concluded(self) -> bool:
         unit, order = self._unit, self._order
         if not all(item.done for item in self._items):
             return False
@@ -210,7 +212,6 @@ class _Step:
             # Nothing is left that the whole order's tasks were for.
             take_back(unit, order, {None})
         if fulfilment.any_open(self._tasks):
-            turn.again = turn.again or bool(next_tasks(self._tasks))
             return False
         lasting = [task.name for task in self._tasks if task.product_order_item_id is None and task.to_undo]
         if order.state is not None and order.conclude(self._items, unit.at):
