@@ -40,6 +40,7 @@ from chassis.types import COMMON, Aggregate, new_id
 from chassis.zones import BranchZones
 from customers import store as customers_store
 from orders import store as orders_store
+from orders.amendment.api import Amendments
 from orders.billing.api import Billing
 from orders.billing.certification import Certification
 from orders.fulfilment.api import Fulfilments
@@ -50,6 +51,8 @@ from orders.migration.api import Migrations
 from orders.ordering.api import Orders
 from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
+from orders.template.api import OrderTemplates
+from orders.tracking.api import Tracking
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,
     entitlement_pb2_grpc,
@@ -68,12 +71,15 @@ from svyaz.catalog.v1 import (
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
+    template_pb2_grpc,
+    tracking_pb2_grpc,
 )
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.issuer import Issuer
@@ -231,12 +237,16 @@ def _others(name: str, database: Database) -> list[Any]:
         customers_pb2_grpc.CustomerServiceStub(nowhere),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(nowhere))
+    orders = Orders(database, capture, coupons)
     zones = BranchZones.parse("*=UTC")
     billing = Billing(
         database, zones, Certification(zones, None), None, customers_pb2_grpc.CustomerServiceStub(nowhere)
     )
     return [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
+        (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+        (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
+        (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database)),
         (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (billing_pb2_grpc.add_BillingServiceServicer_to_server, billing),

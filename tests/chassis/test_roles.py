@@ -312,6 +312,20 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
         "ListCancelProductOrders": READ_PARTIES,
         "CreateCancelProductOrder": WRITE_PARTIES,
     },
+    "svyaz.orders.v1.OrderTemplateService": {
+        **standard(READ_CATALOG, WRITE_CATALOG, "OrderTemplate/OrderTemplates"),
+        "ListOrderTemplatesInForce": READ_CATALOG,
+        "DraftTemplateOrder": WRITE_PARTIES | {"service"},
+        "PlaceTemplateOrder": WRITE_PARTIES,
+    },
+    "svyaz.orders.v1.AmendmentService": {
+        **dict.fromkeys(("GetUndoMap", "GetProductOrderAmendment", "ListProductOrderAmendments"), READ_PARTIES),
+        **dict.fromkeys(("PreviewAmendment", "AmendProductOrder"), WRITE_PARTIES),
+    },
+    "svyaz.orders.v1.OrderTrackingService": {
+        **dict.fromkeys(("ListOrderEvents", "GetPromisedDateChange", "ListPromisedDateChanges"), READ_PARTIES),
+        "MovePromisedDate": WRITE_PARTIES | {"service"},
+    },
     "svyaz.orders.v1.InventoryService": standard(READ_PARTIES, WRITE_PARTIES, "Product/Products"),
     "svyaz.orders.v1.ProductLifecycleService": {
         **dict.fromkeys(

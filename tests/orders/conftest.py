@@ -30,6 +30,7 @@ from chassis.db import Database
 from chassis.events import acting
 from chassis.server import Registration
 from chassis.timers import Timers, turns
+from orders.amendment.api import Amendments
 from orders.billing.store import charge_event
 from orders.fulfilment.adapters import Adapter, NullProvisioning
 from orders.fulfilment.api import Fulfilments
@@ -46,6 +47,8 @@ from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.store import RESOURCES, metadata
+from orders.template.api import OrderTemplates
+from orders.tracking.api import Tracking
 from svyaz.catalog.v1 import (
     catalog_pb2,
     catalog_pb2_grpc,
@@ -56,12 +59,15 @@ from svyaz.catalog.v1 import (
 )
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2,
     orders_pb2_grpc,
+    template_pb2_grpc,
+    tracking_pb2_grpc,
 )
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.issuer import Issuer
@@ -353,8 +359,12 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     fulfilment = Fulfilment(capture, coupons, systems)
     jobs = Jobs(database)
     migrating = Migrating(capture, offerings)
+    orders = Orders(database, capture, coupons)
     registrations: list[Registration] = [
-        (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
+        (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
+        (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+        (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
+        (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
         (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
         (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
         (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),

@@ -9,14 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
-from google.protobuf.json_format import ParseDict
-
 from chassis.clock import Clock
 from chassis.convert import from_message
 from chassis.db import Database, Unit
 from chassis.events import acting
 from chassis.products import ProductRefOrValue, ResourceRef
 from chassis.timers import Timers, set_timer, turns
+from chassis.tmfjson import Dialect, parse
 from chassis.types import Characteristic, EntityRef, Json, Money, Price, ProductSpecificationRef, new_id
 from orders.fulfilment.adapters import Done, Failed, Outcome, Sent, Waiting
 from orders.fulfilment.domain import FulfilmentTask
@@ -141,8 +140,9 @@ class Floor:
         return str(self.do(take))
 
     def withdraw(self, order_id: str) -> None:
-        """Its customer doesn't want it any more."""
-        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill"))
+        """Its customer doesn't want it any more, whatever undoing costs."""
+        whatever = [Money(unit="KGS", value=Decimal(1_000_000))]
+        self.do(lambda unit: withdraw(unit, unit.get(ProductOrder, order_id), "drill", whatever))
 
     def round(self) -> bool:
         """Carries out what is due; whether there was anything. A replica that dies is followed by another."""
@@ -249,18 +249,7 @@ def demo_specifications() -> list[FulfilmentSpecification]:
     data = json.loads(files("svyaz_cli.demo").joinpath("data", "fulfilmentSpecification.json").read_text("utf-8"))
     made = []
     for one in data:
-        body = _as_protobuf(one["body"])
-        message = ParseDict(body, fulfilment_pb2.FulfilmentSpecification())
-        made.append(from_message(message, FulfilmentSpecification, id=new_id(), branch="*"))
+        body = parse(json.dumps(one["body"]).encode())
+        read = Dialect().message(fulfilment_pb2.FulfilmentSpecification, body, strict=True)
+        made.append(from_message(read, FulfilmentSpecification, id=new_id(), branch="*"))
     return [one for one in made if one.action == "add"]
-
-
-def _as_protobuf(value: Any, name: str = "") -> Any:
-    """The dialect's JSON as protobuf's own."""
-    if name == "onFailure":
-        return f"FAILURE_POLICY_{value.upper()}"
-    if name == "undoCost":
-        return {"unit": value["unit"], "units": value["value"]}
-    if isinstance(value, dict):
-        return {key: _as_protobuf(one, key) for key, one in value.items()}
-    return [_as_protobuf(one) for one in value] if isinstance(value, list) else value

@@ -55,7 +55,11 @@ def check_the_end(ground: Floor, world: World, order_id: str) -> ProductOrderSta
         (item,) = items_of(unit, order_id)
         tasks = tasks_of(unit, order_id)
         product = unit.get(Product, item.product_id or "")
-        query = "SELECT count(*) FROM charge_event WHERE draft::jsonb ->> 'productOrderId' = %(order)s"
+        # What undoing costs is charged by itself.
+        query = """
+            SELECT count(*) FROM charge_event
+            WHERE draft::jsonb ->> 'productOrderId' = %(order)s AND draft::jsonb ->> 'reason' IS DISTINCT FROM 'undo'
+        """
         row = unit.cursor().execute(query, {"order": order_id}).fetchone()
         charges = row[0] if row is not None else 0
         assert not [task.name for task in tasks if task.open], "no task is open when its order has ended"

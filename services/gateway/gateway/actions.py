@@ -42,6 +42,8 @@ from svyaz.customers.v1 import (
     view_pb2_grpc,
 )
 from svyaz.orders.v1 import (
+    amendment_pb2,
+    amendment_pb2_grpc,
     billing_pb2,
     billing_pb2_grpc,
     fulfilment_pb2,
@@ -50,6 +52,10 @@ from svyaz.orders.v1 import (
     lifecycle_pb2_grpc,
     migration_pb2,
     migration_pb2_grpc,
+    template_pb2,
+    template_pb2_grpc,
+    tracking_pb2,
+    tracking_pb2_grpc,
 )
 
 
@@ -139,6 +145,41 @@ ACTIONS = (
             "CancelProductMigration": "Takes no further order for a migration, for good",
             "RetryProductMigration": "Tries the products again whose orders failed",
             "ListMigratedProducts": "What has become of each product of a migration",
+        },
+    ),
+    *_of(
+        "orderTemplate",
+        template_pb2_grpc.OrderTemplateServiceStub,
+        template_pb2,
+        {
+            "ListOrderTemplatesInForce": "What has a name of its own to order by: a move, a change of owner, a porting",
+            "GetOrderTemplate": "An order template of one's own",
+            "CreateOrderTemplate": "Says what is ordered by a name, with which parameters",
+            "UpdateOrderTemplate": "Changes what is ordered by a name",
+            "DeleteOrderTemplate": "Has the standard template of the name be ordered by again, if there is one",
+            "DraftTemplateOrder": "The order that a template becomes, and what it would cost",
+            "PlaceTemplateOrder": "Places the order that a template becomes",
+        },
+    ),
+    *_of(
+        "orderAmendment",
+        amendment_pb2_grpc.AmendmentServiceStub,
+        amendment_pb2,
+        {
+            "GetUndoMap": "What of an order can still be undone, what that costs, and what can't be",
+            "PreviewAmendment": "What another version of a running order would undo, do again and cost",
+            "AmendProductOrder": "Gives a running order another version, at the cost that is accepted",
+            "ListProductOrderAmendments": "How orders have been changed while they were carried out",
+        },
+    ),
+    *_of(
+        "orderTracking",
+        tracking_pb2_grpc.OrderTrackingServiceStub,
+        tracking_pb2,
+        {
+            "ListOrderEvents": "How an order goes, as its customer and whoever speaks with him see it",
+            "MovePromisedDate": "Promises another date, with a reason that the customer reads",
+            "ListPromisedDateChanges": "Each time that a promised date was moved, by whom and why",
         },
     ),
     *_of(

@@ -7,6 +7,8 @@ from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder, PriceReceipt
+from orders.tracking.domain import PromisedDateChange
+from orders.tracking.store import changes_of
 from svyaz.customers.v1 import privacy_pb2
 
 
@@ -19,6 +21,7 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     records = [(record.kind, record.id) for record in erasure.record]
     orders = [key for kind, key in records if kind == "ProductOrder"]
     records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
+    records += [(PromisedDateChange.__name__, key) for key in changes_of(unit, orders)]
     records += [(PriceReceipt.__name__, key) for key in orders]
     records += [(FulfilmentTask.__name__, key) for key in fulfilment.ids_of(unit, orders)]
     carry_out(unit, erasure.id, erasure.branch, records)

@@ -16,6 +16,7 @@ from chassis.parking import all_of
 from chassis.relay import EventOutbox, Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
+from orders.amendment.api import Amendments
 from orders.billing.api import Billing
 from orders.billing.certification import Branches, Certification
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
@@ -39,16 +40,21 @@ from orders.ordering.capture import Capture
 from orders.ordering.coupons import Coupons
 from orders.ordering.fulfilment import Fulfilment
 from orders.store import RESOURCES, metadata
+from orders.template.api import OrderTemplates
+from orders.tracking.api import Tracking
 from svyaz.catalog.v1 import catalog_pb2_grpc, pricing_pb2_grpc, promotion_pb2_grpc, qualification_pb2_grpc
 from svyaz.customers.v1 import customers_pb2_grpc
 from svyaz.operations.v1 import operations_pb2_grpc
 from svyaz.orders.v1 import (
+    amendment_pb2_grpc,
     billing_pb2_grpc,
     fulfilment_pb2_grpc,
     inventory_pb2_grpc,
     lifecycle_pb2_grpc,
     migration_pb2_grpc,
     orders_pb2_grpc,
+    template_pb2_grpc,
+    tracking_pb2_grpc,
 )
 
 SWITCH_SECONDS = 0.001
@@ -96,6 +102,7 @@ def main() -> None:
         database, bus, all_of(fulfilment.customers_changed, person_erased), service="orders", source="customers"
     )
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
+    orders = Orders(database, capture, coupons)
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
     signing_key = SigningKey.read(settings.environment.get("BILLING_SIGNING_KEY", ""))
@@ -104,7 +111,10 @@ def main() -> None:
     server.run(
         settings,
         [
-            (orders_pb2_grpc.add_OrderServiceServicer_to_server, Orders(database, capture, coupons)),
+            (orders_pb2_grpc.add_OrderServiceServicer_to_server, orders),
+            (template_pb2_grpc.add_OrderTemplateServiceServicer_to_server, OrderTemplates(database, orders)),
+            (amendment_pb2_grpc.add_AmendmentServiceServicer_to_server, Amendments(database, orders)),
+            (tracking_pb2_grpc.add_OrderTrackingServiceServicer_to_server, Tracking(database)),
             (inventory_pb2_grpc.add_InventoryServiceServicer_to_server, Inventory(database, configurator)),
             (lifecycle_pb2_grpc.add_ProductLifecycleServiceServicer_to_server, ProductLifecycle(database)),
             (

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from chassis.db import Resource, map_aggregate
 from chassis.types import Aggregate
+from orders.amendment import store as amendment
 from orders.billing import store as billing
 from orders.billing import tables as billing_tables
 from orders.fulfilment import store as fulfilment
@@ -12,6 +13,8 @@ from orders.inventory import store as inventory
 from orders.migration import store as migration
 from orders.ordering import store as ordering
 from orders.schema import mapper, metadata
+from orders.template import store as template
+from orders.tracking import store as tracking
 
 __all__ = ["RESOURCES", "billing", "billing_tables", "identity", "metadata"]
 
@@ -20,6 +23,9 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
     **fulfilment.RESOURCES,
     **inventory.RESOURCES,
     **migration.RESOURCES,
+    **template.RESOURCES,
+    **tracking.RESOURCES,
+    **amendment.RESOURCES,
 }
 
 for _cls, _resource in RESOURCES.items():

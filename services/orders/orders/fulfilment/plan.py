@@ -22,6 +22,8 @@ class PlannedItem:
     order_item_id: str
     # What it does to its product, or the name of an order template.
     action: str
+    # What it does, where nothing is specified for the template.
+    plain_action: str = ""
     product_specification_id: str = ""
     product_offering_id: str = ""
     product_id: str = ""
@@ -152,11 +154,14 @@ def _task(
 def told(task: FulfilmentTask, item: PlannedItem | None, tasks: Iterable[FulfilmentTask]) -> list[Characteristic]:
     """What a task's system is told: what its specification names of the item, or else of what tasks of the same item
     or of the whole order have given back."""
+    every = list(tasks)
+    # What has been taken back, or is being, is given to nobody any more.
+    undone = {one.compensates for one in every if one.compensating}
     given = {
         one.name: one
-        for done in tasks
+        for done in every
         if done.done and done.product_order_item_id in (task.product_order_item_id, None)
-        for one in done.result
+        for one in (() if done.id in undone else done.result)
     }
     known: list[Characteristic] = []
     for name in task.spec.input:

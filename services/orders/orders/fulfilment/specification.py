@@ -19,6 +19,8 @@ PROVISION_TASK = TaskSpecification(
     name="provision",
     system="provisioning",
     operation="provision",
+    # It is told of the whole item.
+    input=("*",),
     compensation=Compensation(operation="withdraw"),
     on_failure=FailurePolicy.COMPENSATE,
 )
@@ -65,17 +67,18 @@ class FulfilmentSpecification(Aggregate):
 
 
 def chosen(
-    specifications: Sequence[FulfilmentSpecification], branch: str, product_specification_id: str, action: str
+    specifications: Sequence[FulfilmentSpecification], branch: str, product_specification_id: str, *actions: str
 ) -> PlannedBy:
-    """What an item goes by: its product specification's own before one for all, then its branch's before all's."""
+    """What an item goes by: what is said for the first of its actions goes before what is for the next, its product
+    specification's own before one for all, its branch's before everybody's."""
 
-    def rank(one: FulfilmentSpecification) -> tuple[bool, bool]:
-        return one.product_specification_id is not None, one.branch == branch
+    def rank(one: FulfilmentSpecification) -> tuple[int, bool, bool]:
+        return -actions.index(one.action or ""), one.product_specification_id is not None, one.branch == branch
 
     fitting = [
         one
         for one in specifications
-        if one.action == action and one.product_specification_id in (None, product_specification_id or None)
+        if one.action in actions and one.product_specification_id in (None, product_specification_id or None)
     ]
     return max(fitting, key=rank).planned_by if fitting else BUILT_IN
 

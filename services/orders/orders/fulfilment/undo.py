@@ -39,8 +39,15 @@ def irrevocable(tasks: Sequence[FulfilmentTask], of: Collection[str | None]) -> 
     ]
 
 
-def undo(tasks: Sequence[FulfilmentTask], of: Collection[str | None], *, generation: int = 0) -> Undoing:
-    """What undoes the tasks of these items (None: of the whole order), in reverse order of their dependencies.
+def undo(
+    tasks: Sequence[FulfilmentTask],
+    of: Collection[str | None],
+    *,
+    generation: int = 0,
+    only: Collection[str] | None = None,
+) -> Undoing:
+    """What undoes the tasks of these items (None: of the whole order), in reverse order of their dependencies; `only`
+    those of these ids.
 
     A pending task whose turn has come may have been asked for by somebody who died before he could say so: it is
     undone as one that was begun. What is being undone already is left to that.
@@ -51,6 +58,8 @@ def undo(tasks: Sequence[FulfilmentTask], of: Collection[str | None], *, generat
     wanted: list[FulfilmentTask] = []
     lasting: list[FulfilmentTask] = []
     for task in _of(tasks, of):
+        if only is not None and task.id not in only:
+            continue
         can_be = task.spec.compensation is not None
         # Nobody begins what can't be undone without having said so before.
         doubtful = task.state is _S.IN_PROGRESS or (can_be and task.id in begun)

@@ -8,18 +8,23 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from google.protobuf.message import Message
+
 from chassis import calls, convert
 from chassis.aliases import AliasedCollection
 from chassis.db import Database, Unit
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
-from chassis.types import new_id
+from chassis.types import Money, new_id
+from orders.amendment.plan import AMENDABLE, AmendmentPlan, amendment_plan, same_offering, unexpanded
+from orders.amendment.steps import amend
 from orders.fulfilment.store import delete_tasks
 from orders.identity.store import same
 from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import Capture, Captured, Products
+from orders.ordering.capture import Capture, Captured
+from orders.ordering.chosen import Products
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     FINAL,
@@ -34,10 +39,13 @@ from orders.ordering.domain import (
     product_ids,
 )
 from orders.ordering.fulfilment import CANCEL, PROMISED, give_up
+from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import keep_anew, place, set_going
 from orders.ordering.statuses import require_possible
 from orders.ordering.values import OrderItem, ProductOrderState
 from orders.ordering.withdrawal import withdraw
+from orders.tracking.domain import LONGEST_EXPLANATION, PromiseReason
+from orders.tracking.store import keep_move
 from svyaz.orders.v1 import orders_pb2
 from svyaz.type.v1 import receipt_pb2, requests_pb2
 
@@ -47,6 +55,8 @@ ITEMS = "product_order_item"
 DECISIVE = frozenset({"billing_account", "related_party", "agreement", "channel"})
 # After so long an order that was to be has become one, or won't: coupons are redeemed within half of it.
 PROMISE = timedelta(minutes=2)
+# How often the new version of an order is priced that goes on meanwhile.
+AMENDING_ATTEMPTS = 3
 
 
 def _wanted_items(body: orders_pb2.ProductOrder) -> tuple[OrderItem, ...]:
@@ -151,30 +161,48 @@ class Orders(StandardMethods):
     ) -> orders_pb2.ProductOrder:
         """Takes an order: validated, priced, durable; it goes on by itself."""
         remembered = self._database.remembered(request, orders_pb2.ProductOrder)
-        if remembered is not None:
-            return remembered
-        self._orders.require(request.product_order, [ITEMS])
-        branch = self._database.branch_for_create(ProductOrder, request.branch)
-        wanted = _wanted_items(request.product_order)
+        return remembered if remembered is not None else self.take(request, request.branch, request.product_order)
+
+    def take(self, request: Message, branch: str, body: orders_pb2.ProductOrder) -> orders_pb2.ProductOrder:
+        """Takes the order that a request asks for, once; the request itself may be of another kind."""
+        self._orders.require(body, [ITEMS])
+        branch = self._database.branch_for_create(ProductOrder, branch)
+        wanted = _wanted_items(body)
         check_items(wanted)
-        if request.product_order.coupon:
-            return self._create_with_coupons(request, branch, wanted)
-        captured = self._captured(_wanted(request, new_id(), branch), wanted)
+        check_transferor(_wanted(body, "", branch))
+        if body.coupon:
+            return self._take_with_coupons(request, branch, body, wanted)
+        captured = self._captured(_wanted(body, new_id(), branch), wanted)
 
         def work(unit: Unit) -> orders_pb2.ProductOrder:
-            return _taken(unit, _wanted(request, new_id(), branch), captured)
+            return _taken(unit, _wanted(body, new_id(), branch), captured)
 
         return self._database.transact(request, orders_pb2.ProductOrder, work)
 
-    def _create_with_coupons(
-        self, request: orders_pb2.CreateProductOrderRequest, branch: str, wanted: Sequence[OrderItem]
+    def draft(self, branch: str, body: orders_pb2.ProductOrder) -> tuple[orders_pb2.ProductOrder, Captured]:
+        """The order as it would be kept, and what was found for it; nothing is."""
+        branch = self._database.branch_for_create(ProductOrder, branch)
+        wanted = _wanted_items(body)
+        check_items(wanted)
+        order = _wanted(body, "", branch)
+        check_transferor(order)
+        captured = self._captured(order, wanted)
+        order.order_total_price = order.order_total_price or captured.total
+        message = convert.to_message(order, orders_pb2.ProductOrder)
+        message.product_order_item.extend(
+            convert.to_message(item, orders_pb2.ProductOrderItem) for item in captured.items
+        )
+        return message, captured
+
+    def _take_with_coupons(
+        self, request: Message, branch: str, body: orders_pb2.ProductOrder, wanted: Sequence[OrderItem]
     ) -> orders_pb2.ProductOrder:
         """Redeems the coupons before the order is kept, and promises before that to see what became of it: whoever
         dies on the way leaves a timer that gives them back, and the same request goes on with the same order.
 
         Raises Unavailable COUPONS_GIVEN_BACK when that took so long that the promise has been kept meanwhile.
         """
-        check_coupons(request.product_order.coupon)
+        check_coupons(body.coupon)
         until = time.monotonic() + PROMISE.total_seconds() / 2
         with self._database.unit() as unit:
             order_id = store.promise(unit, branch, _hash_of(request))
@@ -189,10 +217,10 @@ class Orders(StandardMethods):
                 raise Unavailable(
                     "COUPONS_GIVEN_BACK", "the order has been taken by another, or too late: send it again"
                 )
-            return _taken(unit, _wanted(request, order_id, branch), captured)
+            return _taken(unit, _wanted(body, order_id, branch), captured)
 
         try:
-            order = _wanted(request, order_id, branch)
+            order = _wanted(body, order_id, branch)
             captured = self._captured(order, wanted)
             self._coupons.redeem(order, captured.customer_ids, until)
             return self._database.transact(request, orders_pb2.ProductOrder, work)
@@ -210,10 +238,41 @@ class Orders(StandardMethods):
     def UpdateProductOrder(
         self, request: orders_pb2.UpdateProductOrderRequest, context: Any
     ) -> orders_pb2.ProductOrder:
-        """Changes an order; its items only before anything has been done for them."""
+        """Changes an order; its items also while it is carried out, as long as undoing costs nothing."""
+        return self.update(request, ())
+
+    def update(
+        self, request: orders_pb2.UpdateProductOrderRequest, accepted: Sequence[Money]
+    ) -> orders_pb2.ProductOrder:
+        """Changes an order; where it has begun, what is done otherwise is undone, at the cost that is accepted."""
         remembered = self._database.remembered(request, orders_pb2.ProductOrder)
         if remembered is not None:
             return remembered
+        for attempt in range(AMENDING_ATTEMPTS):
+            try:
+                return self._updated(request, accepted)
+            except Aborted as error:
+                # It went on while its new version was priced.
+                if error.reason != "CONFLICT" or request.etag or attempt == AMENDING_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def preview(self, request: orders_pb2.UpdateProductOrderRequest) -> tuple[ProductOrder, Captured, AmendmentPlan]:
+        """What an order's new version comes to; nothing is changed. Raises what `update` would, but for the cost."""
+        paths = list(request.update_mask.paths)
+        wanted = _wanted_items(request.product_order)
+        check_items(wanted)
+        read = self._as_read(request, paths)
+        captured = self._captured(read.wanted, unexpanded(wanted, read.items), read.items)
+        with self._database.unit() as unit:
+            order = unit.get(ProductOrder, request.product_order.id, request.etag)
+            plan = amendment_plan(unit, order, captured)
+            unit.session.expunge_all()
+        return read.wanted, captured, plan
+
+    def _updated(
+        self, request: orders_pb2.UpdateProductOrderRequest, accepted: Sequence[Money]
+    ) -> orders_pb2.ProductOrder:
         paths = list(request.update_mask.paths)
         named = {path.split(".")[0] for path in paths}
         wanted = _wanted_items(request.product_order)
@@ -221,10 +280,11 @@ class Orders(StandardMethods):
             check_items(wanted)
         captured, missing, read = None, None, None
         if ITEMS in named:
-            captured = self._captured(self._as_read(request, paths).wanted, wanted)
+            amended = self._as_read(request, paths)
+            captured = self._captured(amended.wanted, unexpanded(wanted, amended.items), amended.items)
         elif named & DECISIVE:
             read = self._as_read(request, paths)
-            products, quantities = self._held(assembled(read.items))
+            products, quantities = self._held(read.wanted, assembled(read.items))
             if read.priced_for != read.wanted.priced_for and read.wanted.state in UNSTARTED:
                 before = partial(self._orders_before, read.wanted)
                 captured = self._capture.recapture(read.wanted, read.items, products, quantities, before)
@@ -240,9 +300,12 @@ class Orders(StandardMethods):
             changes = convert.changes(request.product_order, paths, order)
             state = changes.pop("state", None)
             _require_unstarted(order, changes, ITEMS in named)
-            order.revise(changes, unit.at)
-            if captured is not None:
-                keep_anew(unit, order, captured, total="order_total_price" not in changes)
+            total = "order_total_price" not in changes
+            _revise(unit, order, changes)
+            if captured is not None and order.state not in UNSTARTED:
+                amend(unit, order, amendment_plan(unit, order, captured), accepted, total=total)
+            elif captured is not None:
+                keep_anew(unit, order, captured, total=total)
                 store.wait_for(unit, order, captured.missing)
                 set_going(unit, order, captured.missing)
             elif order.state in UNSTARTED and changes:
@@ -266,24 +329,33 @@ class Orders(StandardMethods):
         order.revise(changes, self._database.clock.now())
         return _Read(order, items, priced_for)
 
-    def _captured(self, order: ProductOrder, wanted: Sequence[OrderItem]) -> Captured:
-        products, quantities = self._held(wanted)
+    def _captured(
+        self, order: ProductOrder, wanted: Sequence[OrderItem], before: Sequence[ProductOrderItem] = ()
+    ) -> Captured:
+        products, quantities = self._held(order, wanted)
         require_possible(wanted, products, self._database.clock.now())
+        # Items of an order that has begun stay with the version that was ordered.
+        begun = order.state not in (None, *UNSTARTED)
         return self._capture.capture(
-            order, wanted, products, quantities, orders_before=partial(self._orders_before, order)
+            order,
+            wanted,
+            products,
+            quantities,
+            exact=same_offering(wanted, before) if begun else (),
+            orders_before=partial(self._orders_before, order),
         )
 
     def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:
         with self._database.unit() as unit:
             return store.orders_before(unit, order, customer_ids)
 
-    def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
+    def _held(self, order: ProductOrder, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         """The products that the items name, and how many those of bundles are."""
         wanted = product_ids(items)
         if not wanted:
             return {}, {}
         with self._database.unit() as unit:
-            products = with_parts(unit, wanted)
+            products = as_taken_over(unit, order, items, with_parts(unit, wanted))
             return products, store.quantities(unit, products)
 
     @staticmethod
@@ -294,8 +366,8 @@ class Orders(StandardMethods):
             order.revise({"state": state}, unit.at)
 
 
-def _wanted(request: orders_pb2.CreateProductOrderRequest, order_id: str, branch: str) -> ProductOrder:
-    return convert.from_message(request.product_order, ProductOrder, id=order_id, branch=branch)
+def _wanted(body: orders_pb2.ProductOrder, order_id: str, branch: str) -> ProductOrder:
+    return convert.from_message(body, ProductOrder, id=order_id, branch=branch)
 
 
 def _taken(unit: Unit, order: ProductOrder, captured: Captured) -> orders_pb2.ProductOrder:
@@ -304,19 +376,27 @@ def _taken(unit: Unit, order: ProductOrder, captured: Captured) -> orders_pb2.Pr
     return composed(order, place(unit, order, captured))
 
 
-def _hash_of(request: orders_pb2.CreateProductOrderRequest) -> bytes | None:
+def _hash_of(request: Message) -> bytes | None:
     """What is the same when the caller sends the request again; None: that can't be told."""
-    if not request.request_id:
+    if not getattr(request, "request_id", ""):
         return None
     principal = calls.current().principal
     whose = f"{principal.subject} {principal.branch_setting} ".encode()
     return hashlib.sha256(whose + request.SerializeToString(deterministic=True)).digest()
 
 
+def _revise(unit: Unit, order: ProductOrder, changes: Mapping[str, Any]) -> None:
+    """Takes a caller's changes; a promised date that they move is kept with what he says of it."""
+    promised, why = order.expected_completion_date, order.new_words(changes.get("note", ()))
+    order.revise(changes, unit.at)
+    if promised is not None and order.expected_completion_date != promised:
+        keep_move(unit, order, None, promised, PromiseReason.OTHER, why[:LONGEST_EXPLANATION])
+
+
 def _require_unstarted(order: ProductOrder, changes: Mapping[str, Any], new_items: bool) -> None:
     changed = {name for name in DECISIVE & changes.keys() if changes[name] != getattr(order, name)}
-    if (new_items or changed) and order.state not in (*UNSTARTED, *FINAL):
-        what = "items" if new_items else " and ".join(sorted(changed))
+    if (changed or (new_items and order.state not in AMENDABLE)) and order.state not in (*UNSTARTED, *FINAL):
+        what = "items" if not changed else " and ".join(sorted(changed))
         raise FailedPrecondition("ORDER_STARTED", f"the {what} of an order that is {str(order.state)!r} can't change")
 
 

@@ -14,15 +14,16 @@ from chassis.products import (
     RelatedProductOrderItem,
 )
 from chassis.types import EntityRef, new_id
-from orders.billing.changes import charges_of
+from orders.billing.changes import Cause, Held, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
 from orders.inventory.domain import Product
 from orders.ordering import statuses, store
-from orders.ordering.domain import ProductOrder, ProductOrderItem, payer
+from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
+from orders.ordering.handover import gives_away, taken_over
 from orders.ordering.resting import cause_of, held
 from orders.ordering.sold import digest_of
-from orders.ordering.values import OrderItemAction, OrderPrice
+from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
 def _id(reference: EntityRef | None) -> str:
@@ -87,6 +88,49 @@ def ordered_product(order: ProductOrder, item: ProductOrderItem, bundle: Product
     return product
 
 
+def begin(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], products: dict[str, Product]) -> None:
+    """Has items go into progress, with the products that they are to become; `products`: those of the items that some
+    of them are inside, by row."""
+    for item in items:
+        item.move(ProductOrderItemState.IN_PROGRESS)
+        if item.item.action is OrderItemAction.ADD:
+            product = ordered_product(order, item, products.get(item.parent_id or ""))
+            unit.add(product)
+            item.product_id = product.id
+        else:
+            item.product_id = item.item.product.id if item.item.product is not None else None
+            found = unit.find(Product, item.product_id) if item.product_id else None
+            if found is None:
+                continue
+            product = found
+        products[item.id] = product
+
+
+# What a product that is to come has of its item.
+_OF_THE_ITEM = (
+    "name",
+    "description",
+    "product_serial_number",
+    "agreement",
+    "place",
+    "product_characteristic",
+    "product_specification",
+    "product_term",
+    "product_offering",
+    "product_price",
+    "billing_account",
+    "extensions",
+)
+
+
+def wanted_otherwise(order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
+    """Has a product that is still to come be what its item wants by now."""
+    anew = ordered_product(order, item, None)
+    for name in _OF_THE_ITEM:
+        if getattr(product, name) != getattr(anew, name):
+            setattr(product, name, getattr(anew, name))
+
+
 def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:
     """Changes the product as the item says; the charges that follow from it. Changes nothing when it raises.
 
@@ -106,7 +150,9 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
         offering = item.item.product_offering
         charged = statuses.carried_out(unit, order, item, product, cause)
-        if offering is not None:
+        if gives_away(unit, order, product):
+            charged = [*charged, *_handed_over(unit, order, item, product, cause)]
+        elif offering is not None:
             prices = _product_prices(item.charge)
             resting = statuses.resting_with(unit, product, offering, prices)
             after = replace(before, prices=prices, offering_id=offering.id or "", resting=resting)
@@ -123,6 +169,10 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             product.product_characteristic = wanted.product_characteristic
         if wanted is not None and wanted.product_term:
             product.product_term = wanted.product_term
+        if wanted is not None and wanted.place:
+            # One for each role: who moves the router doesn't move where its bill goes.
+            roles = {place.role for place in wanted.place}
+            product.place = (*(place for place in product.place if place.role not in roles), *wanted.place)
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     if action is OrderItemAction.DELETE:
@@ -132,6 +182,34 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     return ()
+
+
+def _handed_over(
+    unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product, cause: Cause
+) -> list[ChargeEvent]:
+    """Makes the product its new customer's: what runs stops for the account and customer that it had, and starts for
+    those that it has from now on. Changes nothing when it raises."""
+    former = held(product)
+    given_up = replace(cause, customer_id=next(iter(customers_of(product.related_party)), ""))
+    charged = charges_of(former, replace(former, status=ProductStatus.TERMINATED), given_up)
+    after = taken_over(order, product)
+    account = payer(order, item.item, None)
+    ordered = item.item.product_offering
+    if ordered is not None:
+        prices = due = _product_prices(item.charge)
+        resting = statuses.resting_with(unit, product, ordered, prices)
+    else:
+        # A product that the catalog doesn't know goes on at the price that it has; what was due once isn't again.
+        prices, resting = after.product_price, product.resting_price
+        due = tuple(replace(price, product_price_alteration=()) for price in product.running_charges)
+    offering = ordered or product.product_offering
+    begun = replace(former, prices=due, offering_id=_id(offering), resting=resting)
+    charged += charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
+    for name in ("agreement", "description", "extensions", "related_party"):
+        setattr(product, name, getattr(after, name))
+    product.billing_account, product.product_offering = account, offering
+    product.product_price, product.resting_price = prices, resting
+    return charged
 
 
 def with_results(product: Product, tasks: Sequence[FulfilmentTask]) -> None:

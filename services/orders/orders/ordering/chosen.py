@@ -15,6 +15,26 @@ from svyaz.type.v1 import requests_pb2
 # Where the inventory knows what segment a product was sold to: an attribute that TMF637 lacks, named as in TMF620.
 _MARKET_SEGMENT = "marketSegment"
 
+# Products by id: those that an order's items name, with what these bundle.
+Products = Mapping[str, Product]
+
+
+def held_product(item: OrderItem, products: Products) -> Product | None:
+    """The product that the item changes or ends."""
+    return products.get(item.product.id or "") if item.product is not None else None
+
+
+def holds(item: OrderItem, products: Products) -> bool:
+    """Whether the item changes a product within its offering: it stays with the version that was bought."""
+    product = held_product(item, products)
+    wanted = item.product_offering.id if item.product_offering is not None else None
+    return product is not None and wanted is not None and offering_id(product) == wanted
+
+
+def offering_id(product: Product) -> str | None:
+    """What the product is of."""
+    return product.product_offering.id if product.product_offering is not None else None
+
 
 def characteristics(item: OrderItem, product: Product | None) -> Sequence[Characteristic]:
     """The item's: they take the place of all that the product had; without any, the product's."""

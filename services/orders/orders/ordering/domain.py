@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductStatus
-from chassis.types import Aggregate, EntityRef, Note, RelatedParty, require_transition
+from chassis.types import Aggregate, EntityRef, Money, Note, RelatedParty, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.values import (
+    AssessedTask,
     OrderItem,
     OrderItemAction,
     OrderPrice,
@@ -68,6 +69,8 @@ LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
 # As many as somebody might enter; each is a question to the catalog.
 MOST_COUPONS = 10
 
+# The role of who gives his products away to the order's customer.
+TRANSFEROR = "transferor"
 # To and fro between these an item that says so changes its product.
 MOVABLE = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 
@@ -94,6 +97,8 @@ class ProductOrderItem(Aggregate):
     item: OrderItem
     # What it costs for its whole quantity, by the catalog: this is what billing gets, whatever the item itself says.
     charge: tuple[OrderPrice, ...] = ()
+    # When it is promised to be done.
+    expected_completion_date: datetime | None = None
     # What taking the order has put into it (see `orders.ordering.capture`): it is done anew when the order is priced
     # anew.
     captured: tuple[str, ...] = ()
@@ -175,8 +180,8 @@ class ProductOrder(Aggregate):
     def revise(self, changes: Mapping[str, Any], at: datetime) -> None:
         """Takes a caller's changes while the order is open. Only a cancellation may be asked for as a state.
 
-        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION, COUPON_REDEEMED for another customer than the one who
-        has redeemed the coupons.
+        Raises FailedPrecondition ORDER_CLOSED, BAD_TRANSITION, PROMISED, COUPON_REDEEMED for another customer than the
+        one who has redeemed the coupons.
         """
         wanted = changes.get("state")
         rest = {name: value for name, value in changes.items() if name != "state"}
@@ -191,6 +196,14 @@ class ProductOrder(Aggregate):
                 "coupons have been redeemed for the customer of the order: another's is another order",
                 violations=[Violation("related_party", "the customer stays")],
             )
+        promised = self.expected_completion_date
+        moves = promised is not None and rest.get("expected_completion_date", promised) != promised
+        if moves and not self.new_words(rest.get("note", ())):
+            raise FailedPrecondition(
+                "PROMISED",
+                "a promised date moves with a reason only: MovePromisedDate, or a note that says why",
+                violations=[Violation("expected_completion_date", "moves with a reason only")],
+            )
         super().revise(rest, at)
         if wanted is not None and wanted is not self.state:
             assert self.state is not None
@@ -202,6 +215,11 @@ class ProductOrder(Aggregate):
                     metadata={"from": str(self.state), "to": str(wanted)},
                 )
             self.move(wanted, at)
+
+    def new_words(self, notes: Sequence[Note]) -> str:
+        """What notes say that the order hasn't yet."""
+        known = {note.text for note in self.note}
+        return " ".join(note.text for note in notes if note.text and note.text not in known)
 
     def customer_ids(self) -> tuple[str, ...]:
         """The related parties that may be the customer."""
@@ -283,10 +301,14 @@ class CancelProductOrder(Aggregate):
     requested_cancellation_date: datetime | None = None
     product_order: EntityRef | None = None
     state: TaskState | None = None
+    accepted_cost: tuple[Money, ...] = ()
+    undo_cost: tuple[Money, ...] = ()
+    assessment: tuple[AssessedTask, ...] = ()
 
     def check(self, at: datetime) -> None:
         """A new wish is acknowledged."""
         self.state = TaskState.ACKNOWLEDGED
+        self.undo_cost, self.assessment = (), ()
         self.effective_cancellation_date = None
 
     def move(self, wanted: TaskState, at: datetime) -> None:
@@ -318,8 +340,15 @@ def check_coupons(codes: Sequence[str]) -> None:
 def customers_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:
     """The parties that may be the customer: those in that role, else those referred to as one."""
     named = [party for party in parties if (party.role or "").lower() == "customer"]
-    named = named or [party for party in parties if party.at_referred_type == "Customer"]
+    named = named or [
+        party for party in parties if party.at_referred_type == "Customer" and (party.role or "").lower() != TRANSFEROR
+    ]
     return tuple(party.id for party in named if party.id)
+
+
+def transferors_of(parties: Sequence[RelatedParty]) -> tuple[str, ...]:
+    """Whose products go to the order's customer, where the order changes them."""
+    return tuple(party.id for party in parties if (party.role or "").lower() == TRANSFEROR and party.id)
 
 
 def payer(order: ProductOrder, item: OrderItem, product: Product | None) -> EntityRef | None:
@@ -395,7 +424,7 @@ def rows(order: ProductOrder, items: Iterable[OrderItem], ids: Iterator[str]) ->
             product_order_id=order.id,
             position=len(result),
             parent_id=parent,
-            item=replace(item, product_order_item=(), state=None),
+            item=replace(item, product_order_item=(), state=None, expected_completion_date=None),
         )
         result.append(row)
         for inner in item.product_order_item:
@@ -416,6 +445,11 @@ def assembled(
 
     def build(row: ProductOrderItem) -> OrderItem:
         nested = tuple(build(below) for below in inner.get(row.id, ()))
-        return replace(wanted(row), product_order_item=nested, state=row.state)
+        return replace(
+            wanted(row),
+            product_order_item=nested,
+            state=row.state,
+            expected_completion_date=row.expected_completion_date,
+        )
 
     return tuple(build(row) for row in inner.get(None, ()))

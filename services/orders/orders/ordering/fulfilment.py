@@ -1,6 +1,6 @@
 """How an order goes on by itself: timers and events move it from acknowledged to its end, a step per transaction."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -10,15 +10,17 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.timers import cancel_timer, set_timer
 from orders.fulfilment.steps import PROVISION, Systems
 from orders.identity.store import merges_changed
-from orders.inventory.domain import Product
 from orders.inventory.store import with_parts
 from orders.ordering import store
-from orders.ordering.capture import NO_CUSTOMER, NO_PRICE, Capture
-from orders.ordering.carrying_out import ordered_product
+from orders.ordering.assessment import Assessment, worth_telling
+from orders.ordering.capture import Capture
+from orders.ordering.carrying_out import begin
+from orders.ordering.chosen import Products
 from orders.ordering.coupons import Coupons
 from orders.ordering.domain import (
     INFORMATION_DEADLINE,
     LOST,
+    UNDER_WAY,
     UNSTARTED,
     CancelProductOrder,
     ProductOrder,
@@ -26,10 +28,14 @@ from orders.ordering.domain import (
     assembled,
     product_ids,
 )
+from orders.ordering.handover import as_taken_over
 from orders.ordering.orchestration import Orchestration
 from orders.ordering.placing import ADVANCE, keep_anew
-from orders.ordering.values import OrderItemAction, ProductOrderItemState, ProductOrderState, TaskState
-from orders.ordering.withdrawal import INFORMATION, RELEASE, noted, withdraw
+from orders.ordering.standing import NO_CUSTOMER, NO_PRICE
+from orders.ordering.values import AssessedTask, ProductOrderItemState, ProductOrderState, TaskState
+from orders.ordering.withdrawal import INFORMATION, RELEASE, assess, noted, withdraw
+from orders.tracking.domain import PromiseReason
+from orders.tracking.store import keep_move
 
 # The purpose of the timer that carries a cancellation out.
 CANCEL = "cancel"
@@ -39,6 +45,10 @@ PROMISED = "coupons"
 # An awaited customer usually shows itself by its event; this finds one whose event came before the order was kept, and
 # what no event tells of. Looked for after as long again as the order has waited already, within these bounds.
 SOONEST_RECHECK, LATEST_RECHECK = timedelta(minutes=1), timedelta(hours=1)
+
+
+# More tasks than that the undo map tells of.
+MOST_ASSESSED = 200
 
 
 class Fulfilment:
@@ -78,7 +88,8 @@ class Fulfilment:
         if store.awaited_by(unit, order_id) or order.put_off:
             # By now some of it may be there, or gone: the truth is asked for, what was remembered only says that it's
             # worth it.
-            products = with_parts(unit, product_ids(assembled(items)))
+            wanted = assembled(items)
+            products = as_taken_over(unit, order, wanted, with_parts(unit, product_ids(wanted)))
             awaited = self._capture.standing(order, items, products).lacking
             if _came(order, store.awaited_by(unit, order_id), awaited):
                 items, awaited = self._priced_anew(unit, order, items, products, awaited)
@@ -96,7 +107,7 @@ class Fulfilment:
         unit: Unit,
         order: ProductOrder,
         items: Sequence[ProductOrderItem],
-        products: Mapping[str, Product],
+        products: Products,
         lacking: Sequence[str],
     ) -> tuple[Sequence[ProductOrderItem], Sequence[str]]:
         """The items priced for a customer who wasn't known before, and what they lack; what he can't have is lacking
@@ -138,22 +149,15 @@ class Fulfilment:
             cancel_timer(unit, order.id, INFORMATION)
 
     def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
+        waited = order.state is ProductOrderState.PENDING
         order.move(ProductOrderState.IN_PROGRESS, unit.at)
         cancel_timer(unit, order.id, INFORMATION)
-        products: dict[str, Product] = {}
-        for item in items:
-            item.move(ProductOrderItemState.IN_PROGRESS)
-            if item.item.action is OrderItemAction.ADD:
-                product = ordered_product(order, item, products.get(item.parent_id or ""))
-                unit.add(product)
-                item.product_id = product.id
-            else:
-                item.product_id = item.item.product.id if item.item.product is not None else None
-                found = unit.find(Product, item.product_id) if item.product_id else None
-                if found is None:
-                    continue
-                product = found
-            products[item.id] = product
+        promised = order.expected_completion_date
+        if waited and promised is not None and promised < unit.at:
+            # As long after it begins as it was promised for after it was taken.
+            order.expected_completion_date = unit.at + (promised - (order.order_date or promised))
+            keep_move(unit, order, None, promised, PromiseReason.WAITING_FOR_CUSTOMER)
+        begin(unit, order, items, {})
         set_timer(unit, order.id, PROVISION, unit.at, order.branch)
 
     def give_up_waiting(self, order_id: str, unit: Unit) -> None:
@@ -184,7 +188,9 @@ class Fulfilment:
         try:
             if order is None:
                 raise FailedPrecondition("NOT_FOUND", "the order isn't there any more")
-            withdraw(unit, order, task.cancellation_reason or "cancelled on request")
+            if order.state in UNDER_WAY:
+                _keep_assessment(task, assess(unit, order, store.items_of(unit, order.id), whole=True))
+            withdraw(unit, order, task.cancellation_reason or "cancelled on request", task.accepted_cost)
         except FailedPrecondition as error:
             task.cancellation_reason = f"{task.cancellation_reason or ''} (refused: {error.message})".strip()
             task.move(TaskState.TERMINATED_WITH_ERROR, unit.at)
@@ -198,6 +204,21 @@ class Fulfilment:
         if event.type in ("CustomerCreateEvent", "BillingAccountCreateEvent"):
             for order_id, branch in store.waiting_for(unit, event.aggregate_id):
                 set_timer(unit, order_id, ADVANCE, unit.at, branch)
+
+
+def _keep_assessment(wish: CancelProductOrder, found: Assessment) -> None:
+    """Says in the wish what it finds, as far as it has room."""
+    numbers = {item.id: item.item.id for item in found.items}
+    wish.undo_cost = found.cost
+    wish.assessment = tuple(
+        AssessedTask(
+            order_item_id=numbers.get(entry.task.product_order_item_id or ""),
+            name=entry.task.name,
+            undoable=str(entry.undoable),
+            cost=found.cost_of(entry),
+        )
+        for entry in worth_telling(found.entries)[:MOST_ASSESSED]
+    )
 
 
 def _came(order: ProductOrder, awaited: Sequence[str], lacking: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from chassis.timers import set_timer
 from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
-from orders.fulfilment.plan import PlannedItem, next_tasks, stuck
+from orders.fulfilment.plan import PlannedItem, ends, next_tasks, stuck
 from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
@@ -19,6 +19,7 @@ from orders.ordering.carrying_out import carried_out, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
 from orders.ordering.planning import plan_some, planned_item, results, specified_for
+from orders.ordering.promising import promised
 from orders.ordering.values import OrderItemAction, ProductOrderItemState, ProductOrderState
 from orders.ordering.withdrawal import ended, noted, take_back
 
@@ -81,6 +82,8 @@ class _Step:
         if self._concluded():
             return
         turn.again = turn.again or bool(next_tasks(self._tasks))
+        if not turn.again:
+            self._promise()
         self._show_what_is_held()
         late = look(unit, order, self._tasks)
         due = [at for at in (next_due(self._tasks), late, unit.at if turn.again else None) if at is not None]
@@ -102,6 +105,17 @@ class _Step:
         if row.id not in self._seen:
             self._seen[row.id] = planned_item(row, self._held(row), self._items)
         return self._seen[row.id]
+
+    def _promise(self) -> None:
+        """Promises the order, where nobody has yet, for when its plan will have been carried out."""
+        if self._order.expected_completion_date is None and self._order.state in (
+            ProductOrderState.IN_PROGRESS,
+            ProductOrderState.HELD,
+        ):
+            lasts = ends(self._tasks, self._unit.at) - self._unit.at
+            self._order.expected_completion_date = promised(
+                self._unit.at, self._order.requested_completion_date, lasts or None
+            )
 
     # --- what fails --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from chassis.types import new_id
 from orders.ordering import store
 from orders.ordering.capture import Captured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, rows
+from orders.ordering.promising import promised
 from orders.ordering.values import ProductOrderItemState, ProductOrderState
 
 # The purpose of the timer that carries an order on.
@@ -21,6 +22,9 @@ def _ids() -> Iterator[str]:
 
 def place(unit: Unit, order: ProductOrder, captured: Captured) -> list[ProductOrderItem]:
     """Adds the items, what is missing and the receipt, and sets the order going."""
+    if order.expected_completion_date is None:
+        begins = max(unit.at, order.requested_start_date or unit.at)
+        order.expected_completion_date = promised(begins, order.requested_completion_date, None)
     items = _keep(unit, order, captured)
     store.wait_for(unit, order, captured.missing)
     set_going(unit, order, captured.missing)

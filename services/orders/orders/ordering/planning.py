@@ -49,7 +49,10 @@ def planned_item(item: ProductOrderItem, held: Product | None, items: Sequence[P
     return PlannedItem(
         id=item.id,
         order_item_id=item.item.id or "",
-        action=_STATUS_ACTIONS.get(status_of(item.item)) or str(item.item.action or OrderItemAction.NO_CHANGE),
+        action=item.item.order_template
+        or _STATUS_ACTIONS.get(status_of(item.item))
+        or str(item.item.action or OrderItemAction.NO_CHANGE),
+        plain_action=str(item.item.action or OrderItemAction.NO_CHANGE),
         product_specification_id=(specification.id or "") if specification is not None else "",
         product_offering_id=_id(item.item.product_offering),
         product_id=item.product_id or "",
@@ -109,10 +112,19 @@ def _some(
 
 def choices(unit: Unit, branch: str, items: Sequence[PlannedItem]) -> Callable[[PlannedItem], PlannedBy]:
     """What each of the items goes by, as it is specified now."""
-    found = fulfilment.specifications(
-        unit, branch, {item.product_specification_id for item in items}, {item.action for item in items}
-    )
-    return lambda item: chosen(found, branch, item.product_specification_id, item.action)
+    found = fulfilment.specifications(unit, branch, {item.product_specification_id for item in items}, _actions(items))
+
+    def choice(item: PlannedItem) -> PlannedBy:
+        if item.plain_action == OrderItemAction.NO_CHANGE:
+            # It is named because others refer to it; nothing is done for it.
+            return PlannedBy()
+        return chosen(found, branch, item.product_specification_id, item.action, item.plain_action)
+
+    return choice
+
+
+def _actions(items: Sequence[PlannedItem]) -> set[str]:
+    return {action for item in items for action in (item.action, item.plain_action)}
 
 
 def specified_for(items_by_order: Mapping[str, Sequence[ProductOrderItem]]) -> tuple[set[str], set[str]]:
@@ -123,7 +135,8 @@ def specified_for(items_by_order: Mapping[str, Sequence[ProductOrderItem]]) -> t
         for item in items
         if (wanted := item.item.product) is not None and wanted.product_specification is not None
     }
-    return specifications, {str(item.item.action or OrderItemAction.NO_CHANGE) for item in items}
+    actions = {str(item.item.action or OrderItemAction.NO_CHANGE) for item in items}
+    return specifications, actions | {item.item.order_template for item in items if item.item.order_template}
 
 
 def results(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> list[FulfilmentTask]:

@@ -157,6 +157,11 @@ def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
     return known if known is not None else items_by_order(unit, [order_id]).get(order_id, [])
 
 
+def forget_items(unit: Unit, order_id: str) -> None:
+    """Reads the items anew when they are next asked for: there are others."""
+    unit.known.pop((_ITEMS, order_id), None)
+
+
 def delete_items(unit: Unit, order: ProductOrder) -> None:
     """Deletes what is going to be replaced."""
     for item in items_of(unit, order.id):

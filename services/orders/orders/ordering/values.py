@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from chassis.products import PriceAlteration, ProductRefOrValue
-from chassis.types import EntityRef, Extensible, Price, Quantity
+from chassis.types import EntityRef, Extensible, Money, Price, Quantity
 
 
 class ProductOrderState(StrEnum):
@@ -56,6 +57,16 @@ class TaskState(StrEnum):
     TERMINATED_WITH_ERROR = "terminatedWithError"
     IN_PROGRESS = "inProgress"
     DONE = "done"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AssessedTask:
+    """A task of an order, as its cancellation finds it; `undoable`: see `orders.fulfilment.undo.Undoable`."""
+
+    order_item_id: str | None = None
+    name: str | None = None
+    undoable: str | None = None
+    cost: Money | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,3 +169,7 @@ class OrderItem(Extensible):
     qualification: tuple[EntityRef, ...] = ()
     quote_item: QuoteItemRef | None = None
     state: ProductOrderItemState | None = None
+    # The template that it comes from: its fulfilment specification is found by it.
+    order_template: str | None = None
+    # Told of it; kept by its row.
+    expected_completion_date: datetime | None = None

@@ -1,21 +1,23 @@
 """Withdrawing orders and items: at once before anything has been done for them, else by undoing what has been."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 
 from prometheus_client import Counter
 
 from chassis import telemetry
 from chassis.db import Unit
-from chassis.errors import FailedPrecondition, Violation
 from chassis.timers import cancel_timer, set_timer
-from chassis.types import Note, new_id
+from chassis.types import EntityRef, Money, Note, new_id
+from orders.billing.domain import ChargeEvent, ChargeType
+from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.steps import PROVISION, lock
-from orders.fulfilment.undo import irrevocable, undo
+from orders.fulfilment.undo import UndoEntry, undo
 from orders.inventory.domain import Product
 from orders.ordering import store
-from orders.ordering.domain import LOST, UNSTARTED, ProductOrder, ProductOrderItem
+from orders.ordering.assessment import Assessment, assessed, check_accepted
+from orders.ordering.domain import LOST, UNSTARTED, ProductOrder, ProductOrderItem, payer
 from orders.ordering.placing import ADVANCE
 from orders.ordering.planning import plan_some
 from orders.ordering.values import ProductOrderItemState, ProductOrderState, TaskState
@@ -26,21 +28,26 @@ telemetry.begin_at_zero(ORDERS, ("completed", "failed", "partial", "cancelled", 
 # The purposes of the timers of orders, beside those that carry them on.
 INFORMATION = "information"
 RELEASE = "release coupons"
+# Why a charge for undoing something is there.
+UNDO = "undo"
 
 
-def withdraw(unit: Unit, order: ProductOrder, reason: str) -> None:
+def withdraw(unit: Unit, order: ProductOrder, reason: str, accepted: Sequence[Money] = ()) -> None:
     """Cancels an order: at once when nothing has been done for it; else it is `pendingCancellation` until all that was
-    done is undone. Raises FailedPrecondition POINT_OF_NO_RETURN naming items and tasks, BAD_TRANSITION."""
+    done is undone, which is charged as far as that has been accepted.
+
+    Raises FailedPrecondition POINT_OF_NO_RETURN naming items and tasks, COST_NOT_ACCEPTED, BAD_TRANSITION.
+    """
     if order.state in (ProductOrderState.IN_PROGRESS, ProductOrderState.HELD):
-        # From now on the step that is being made, if any, has been made.
-        lock(unit, order.id)
-        fulfilment.forget(unit, order.id)
         items = store.items_of(unit, order.id)
-        _require_revocable(unit, order, items)
+        found = assess(unit, order, items, whole=True)
+        found.check()
+        check_accepted(found.cost, accepted)
         order.move(ProductOrderState.ASSESSING_CANCELLATION, unit.at)
         unit.flush()
         order.move(ProductOrderState.PENDING_CANCELLATION, unit.at)
         order.cancellation_reason = order.cancellation_reason or reason
+        charge_undoing(unit, order, found.charged)
         withdraw_items(unit, order, [item for item in items if not item.done], reason)
         return
     if order.state not in UNSTARTED:
@@ -59,9 +66,7 @@ def withdraw_items(unit: Unit, order: ProductOrder, items: Sequence[ProductOrder
 
     Raises FailedPrecondition POINT_OF_NO_RETURN naming those that can't be withdrawn any more; then nothing is changed.
     """
-    lock(unit, order.id)
-    fulfilment.forget(unit, order.id)
-    _require_revocable(unit, order, items)
+    assess(unit, order, items, whole=False).check()
     # What isn't planned yet may have been begun by a step that died before it could say so.
     plan_some(unit, order, items, lambda item: unit.find(Product, item.product_id) if item.product_id else None)
     for item in items:
@@ -72,23 +77,52 @@ def withdraw_items(unit: Unit, order: ProductOrder, items: Sequence[ProductOrder
     set_timer(unit, order.id, PROVISION, unit.at, order.branch)
 
 
-def _require_revocable(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
-    """Raises FailedPrecondition POINT_OF_NO_RETURN naming the items that are completed, and the tasks by which others,
-    or the whole order, can't be withdrawn."""
-    numbers = {item.id: item.item.id or "" for item in items}
-    found = [
-        Violation(f"product_order_item[{item.item.id}]", "is completed already")
-        for item in items
-        if item.state is ProductOrderItemState.COMPLETED
-    ]
-    tasks = fulfilment.tasks_of(unit, order.id)
-    for task in irrevocable(tasks, set(numbers)):
-        number = numbers[task.product_order_item_id or ""]
-        found.append(Violation(f"product_order_item[{number}]", f"is beyond {task.name!r} ({str(task.state)!r})"))
-    found += [Violation("product_order", f"is beyond {task.name!r}") for task in irrevocable(tasks, {None})]
-    if found:
-        why = "; ".join(f"{one.field} {one.description}" for one in found)
-        raise FailedPrecondition("POINT_OF_NO_RETURN", f"it can't be withdrawn any more: {why}", violations=found)
+def assess(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], *, whole: bool) -> Assessment:
+    """What withdrawing the items comes to, once the step that is being made, if any, has been made."""
+    lock(unit, order.id)
+    fulfilment.forget(unit, order.id)
+    return assessed(items, fulfilment.tasks_of(unit, order.id), payers(unit, order, items), whole=whole)
+
+
+def payers(unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> dict[str | None, EntityRef | None]:
+    """Who pays for each item, by its row, and (None) for what is done for the whole order."""
+    ids = [item.product_id for item in items if item.product_id]
+    held = {one.id: one for one in unit.load(Product, "id = ANY (%(ids)s)", {"ids": ids})} if ids else {}
+    found: dict[str | None, EntityRef | None] = {None: order.billing_account}
+    for item in items:
+        found[item.id] = payer(order, item.item, held.get(item.product_id or ""))
+    return found
+
+
+def charge_undoing(unit: Unit, order: ProductOrder, entries: Iterable[UndoEntry]) -> None:
+    """Charges what undoing these tasks costs, each to who pays for its item; the cost has been accepted."""
+    rows = {item.id: item for item in store.items_of(unit, order.id)}
+    pays = payers(unit, order, list(rows.values()))
+    charges = []
+    for entry in entries:
+        row = rows.get(entry.task.product_order_item_id or "")
+        account = pays.get(row.id if row is not None else None)
+        if entry.cost is None or account is None:
+            continue
+        offering = row.item.product_offering if row is not None else None
+        charges.append(
+            ChargeEvent(
+                type=ChargeType.CHARGE_CREATE,
+                account=account.id or "",
+                branch=order.branch,
+                occurred_at=unit.at,
+                product_id=(row.product_id or "") if row is not None else "",
+                order_id=order.id,
+                order_item_id=(row.item.id or "") if row is not None else "",
+                customer_id=order.customer_id,
+                product_offering_id=(offering.id or "") if offering is not None else "",
+                product_offering_price_id="",
+                amount=entry.cost,
+                name=f"undo {entry.task.name}",
+                reason=UNDO,
+            )
+        )
+    add_charges(unit, charges)
 
 
 def take_back(unit: Unit, order: ProductOrder, of: Collection[str | None]) -> None:

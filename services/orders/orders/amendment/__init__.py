@@ -1,0 +1,1 @@
+"""Changing and withdrawing orders that are being carried out."""

@@ -1,0 +1,1 @@
+"""Orders that have a name of their own among customers."""

@@ -1,0 +1,1 @@
+"""How an order goes, as its customer sees it: milestones and promised dates."""
