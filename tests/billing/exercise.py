@@ -10,12 +10,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nats as nats_client
+from nats.js.errors import NotFoundError
+
 from chassis.db import Database
-from orders.billing.outbox import BillingOutbox
+from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from tests.billing.books import write
 from tests.billing.charges import charge
@@ -125,8 +129,6 @@ def exercise(
 
 def send(database: Database, url: str) -> None:
     """What sealer and relay do."""
-    import nats as nats_client
-
     Sealer(database).seal_batch()
     outbox = BillingOutbox(database)
 
@@ -139,3 +141,12 @@ def send(database: Database, url: str) -> None:
         return [item.id for item in items]
 
     outbox.exchange(asyncio.run(publish()), 0, 0, set(), set())
+
+
+async def empty(url: str) -> None:
+    """Makes the stream BILLING anew."""
+    client = await nats_client.connect(url)
+    with suppress(NotFoundError):
+        await client.jetstream().delete_stream(STREAM)
+    await client.jetstream().add_stream(billing_stream())
+    await client.close()

@@ -12,7 +12,7 @@ from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.products import ProductPrice, ProductStatus
 from chassis.types import EntityRef, Money, Price, new_id
-from orders.billing.changes import Cause, Held, charges_of
+from orders.billing.changes import Cause, Held, charges_of, name_of
 from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges
 from orders.inventory.domain import Product
@@ -112,6 +112,7 @@ class Operator:
             product = unit.get(Product, product_id)
             before = held(product)
             product.move(S.ACTIVE if resume else S.SUSPENDED, unit.at)
+            product.resting_price = () if resume else tuple(name_of(one)[0] for one in product.recurring_prices)
             add_charges(unit, meddle(charges_of(before, held(product), self._cause(product, unit, "", ""))))
 
     def _carry_out(
@@ -165,7 +166,12 @@ class Operator:
 
 
 def held(product: Product) -> Held:
-    return Held(status=product.status, prices=product.product_price, characteristics=product.product_characteristic)
+    return Held(
+        status=product.status,
+        prices=product.product_price,
+        characteristics=product.product_characteristic,
+        resting=product.resting_price,
+    )
 
 
 def dearer(charges: list[ChargeEvent]) -> list[ChargeEvent]:

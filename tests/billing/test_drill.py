@@ -6,20 +6,16 @@ import json
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import nats as nats_client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nats.js.errors import NotFoundError
 
 from chassis.db import Database
 from orders.billing import acknowledgements
-from orders.billing.outbox import STREAM, billing_stream
 from svyaz_cli.billing_chain import Event
 from svyaz_cli.billing_log import Head
 from svyaz_cli.billing_state import State
@@ -28,7 +24,7 @@ from tests.billing.books import acting
 from tests.billing.charges import chain, corrupted
 from tests.billing.conftest import Books
 from tests.billing.drill import Fault, Schedule, falsely, reported, schedule
-from tests.billing.exercise import exercise
+from tests.billing.exercise import empty, exercise
 
 TIMEOUT = 30.0
 # What the issue asks for: of a fault's message everything is known a minute later.
@@ -151,14 +147,7 @@ def test_a_drill_without_faults_reports_none() -> None:
 def test_over_nats_every_fault_of_a_proxy_is_reported_by_its_kind_and_none_falsely(
     database: Database, books: Books, nats: Mapping[str, str], tmp_path: Path
 ) -> None:
-    async def empty() -> None:
-        client = await nats_client.connect(nats["orders"])
-        with suppress(NotFoundError):
-            await client.jetstream().delete_stream(STREAM)
-        await client.jetstream().add_stream(billing_stream())
-        await client.close()
-
-    asyncio.run(empty())
+    asyncio.run(empty(nats["orders"]))
     environment = {
         **os.environ,
         "NATS_URL": nats["billing"],

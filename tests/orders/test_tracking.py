@@ -1,5 +1,6 @@
 """What a customer sees of his order: its milestones, and promised dates that move with a reason only."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from chassis.convert import from_timestamp, to_timestamp
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.types import EPOCH
+from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.values import FulfilmentTaskState, Milestone, TaskSpecification
 from orders.ordering.promising import promised
-from orders.tracking.milestones import OrderEventKind
-from orders.tracking.wording import _EVENTS, _REASONS, _STATES
+from orders.tracking.milestones import Logged, OrderEventKind, milestones
+from orders.tracking.wording import _EVENTS, _REASONS, _STATES, said
 from svyaz.orders.v1 import tracking_pb2
 from tests.orders.conftest import ORDER, Shop, item
 from tests.orders.test_fulfilment import DAY, fields
@@ -117,11 +120,14 @@ def test_a_promised_date_moves_with_a_reason_which_is_kept(shop: Shop) -> None:
     told = events(shop, order)
     assert kinds(told) == ["PLACED", "PROMISE_MOVED", "PROMISE_MOVED"]
     assert told.event[1].words == "The promised date has changed: A day off"
-    said = told.event[2]
-    assert said.words == (
+    moved_again = told.event[2]
+    assert moved_again.words == (
         "The promised date has changed: equipment has to be delivered first. The router is at the customs"
     )
-    assert (from_timestamp(said.previous_promised_date), from_timestamp(said.promised_date)) == (wanted, wanted + DAY)
+    assert (from_timestamp(moved_again.previous_promised_date), from_timestamp(moved_again.promised_date)) == (
+        wanted,
+        wanted + DAY,
+    )
     assert from_timestamp(told.event[0].promised_date) == wanted - HOUR
     condition = {"path": "product_order_id", "operator": "OPERATOR_EQ", "value": [order]}
     kept = shop.agent(TRACKING + "ListPromisedDateChanges", filter=[condition]).items[0]
@@ -163,6 +169,25 @@ def test_a_date_is_promised_for_when_it_is_wanted_if_it_can_be_done_by_then() ->
     assert promised(EPOCH, EPOCH - DAY, timedelta(hours=4)) == EPOCH + timedelta(hours=4)
     assert promised(EPOCH, EPOCH + DAY, timedelta(hours=4)) == EPOCH + DAY
     assert promised(EPOCH, None, timedelta(hours=4)) == EPOCH + timedelta(hours=4)
+
+
+def test_of_tasks_only_those_with_words_are_told() -> None:
+    spec = TaskSpecification(
+        name="ship",
+        milestone=(
+            Milestone(language="en", words="The router is on its way"),
+            Milestone(language="ru", words="Роутер в пути"),
+        ),
+    )
+    task = FulfilmentTask(
+        id="t", branch="b", product_order_id="o", order_item_id="1", specification=spec, reason="vendor 7 late"
+    )
+    pending, silent = replace(task), replace(task, specification=None, state=FulfilmentTaskState.COMPLETED)
+    done = replace(task, state=FulfilmentTaskState.COMPLETED)
+    log = [Logged(EPOCH, "Create", pending), Logged(EPOCH, "StateChange", silent), Logged(EPOCH, "StateChange", done)]
+    (event,), _ = milestones(log, None)
+    assert (event.kind, event.order_item_id) == (OrderEventKind.MILESTONE, "1")
+    assert [said(event, place) for place in (0, 1)] == ["The router is on its way", "Роутер в пути"]
 
 
 def test_everything_that_may_happen_has_words_in_every_language() -> None:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,24 +114,25 @@ def lists(database: Database, size: int, sample: list[tuple[str, str]], times: i
         assert ask(branch, related_party__id=customer).items
 
     timed("by customer", size, of_customer, times)
+
+    def of_offering(branch: str, number: int) -> None:
+        ask(branch, product_offering__id=f"offering-{number + 1}")
+
+    def of_many(branch: str, number: int) -> None:
+        ask(branch, product_offering__id="offering-0")
+
+    def suspended(branch: str, number: int) -> None:
+        ask(branch, status="suspended")
+
+    def suspended_of_offering(branch: str, number: int) -> None:
+        ask(branch, status="suspended", product_offering__id=f"offering-{number + 1}")
+
+    def active(branch: str, number: int) -> None:
+        ask(branch, status="active")
+
     for branch in (BRANCHES[0], BRANCHES[-1]):
-        timed(
-            f"by offering, {branch}", size, lambda n, b=branch: ask(b, product_offering__id=f"offering-{n + 1}"), times
-        )
-        timed(
-            f"by the offering of many, {branch}",
-            size,
-            lambda n, b=branch: ask(b, product_offering__id="offering-0"),
-            times,
-        )
-        timed(f"suspended ones, {branch}", size, lambda n, b=branch: ask(b, status="suspended"), times)
-        timed(
-            f"suspended ones of an offering, {branch}",
-            size,
-            lambda n, b=branch: ask(b, status="suspended", product_offering__id=f"offering-{n + 1}"),
-            times,
-        )
-        timed(f"active ones, {branch}", size, lambda n, b=branch: ask(b, status="active"), times)
+        for what in (of_offering, of_many, suspended, suspended_of_offering, active):
+            timed(f"{what.__name__}, {branch}", size, partial(what, branch), times)
 
 
 @contextmanager
@@ -169,7 +171,7 @@ def migration(database: Database, size: int, times: int) -> None:
             waiting = migrations.waiting(unit, moving, ORDERS_AT_ONCE)
             for product_id, _ in waiting:
                 migrations.mark(unit, moving, product_id, MigratedProductState.SKIPPED, reason="studied")
-            moved = {}
+            moved: dict[tuple[str, MigratedProductState], int] = {}
             for _, branch in waiting:
                 moved[branch, MigratedProductState.WAITING] = moved.get((branch, MigratedProductState.WAITING), 0) - 1
                 moved[branch, MigratedProductState.SKIPPED] = moved.get((branch, MigratedProductState.SKIPPED), 0) + 1

@@ -7,7 +7,7 @@ writes charges: the two agree, or one of them is wrong. What it expects of what 
 * an item that modifies one and names an offering: likewise, what recurs as a change; and a stop of each recurring price
   that the product had and the item hasn't.
 * an item that deletes one: a stop of each recurring price that the product had.
-* a product that is suspended or resumed: of each recurring price that rests meanwhile.
+* a product that becomes another: of each recurring price that begins to rest or no longer does.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -66,18 +66,15 @@ class Completed:
     priced: bool
     prices: Sequence[Price] = ()
     had: Sequence[Price] = ()
-    # Where the product was suspended before and stays so: what rests of the new prices, and what rested of the old.
-    resting: Sequence[Price] = ()
-    rested: Sequence[Price] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """A product that was suspended (or resumed): these prices rest from then on (or are charged again)."""
+    """A product of which these prices rest from then on (or are charged again)."""
 
     product_id: str
     account: str
-    suspended: bool
+    resting: bool
     prices: Sequence[Price] = ()
 
 
@@ -227,7 +224,7 @@ def _owes(happened: Happened) -> Iterator[_Owed]:
         return
     if isinstance(happened, Changed):
         for price in happened.prices:
-            kind = SUSPEND if happened.suspended else RESUME
+            kind = SUSPEND if happened.resting else RESUME
             yield _Owed(
                 kind, happened.account, happened.product_id, "", "", price.key, _amount(price.value, price.unit)
             )
@@ -254,8 +251,6 @@ def _of_item(item: Completed) -> Iterator[tuple[str, Price]]:
         kept = {price.key for price in item.prices}
         yield from ((STOP, price) for key, price in recurring.items() if key not in kept)
         yield from ((CHANGE if price.kind == RECURRING else ONCE, price) for price in item.prices)
-        rested = {price.key for price in item.rested}
-        yield from ((SUSPEND, price) for price in item.resting if price.key not in rested)
 
 
 def _place_owed(owed: _Owed) -> _Place:

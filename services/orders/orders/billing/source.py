@@ -24,10 +24,8 @@ _ACTIONS = {
     orders_pb2.ORDER_ITEM_ACTION_MODIFY: "modify",
     orders_pb2.ORDER_ITEM_ACTION_DELETE: "delete",
 }
-_RUNNING = frozenset({inventory_pb2.PRODUCT_STATUS_ACTIVE, inventory_pb2.PRODUCT_STATUS_SUSPENDED})
 _SUSPENDED = inventory_pb2.PRODUCT_STATUS_SUSPENDED
-_ACTIVE = inventory_pb2.PRODUCT_STATUS_ACTIVE
-_AFTER_SUSPENSION = frozenset({_ACTIVE, _SUSPENDED, inventory_pb2.PRODUCT_STATUS_PENDING_TERMINATE})
+_RUNNING = frozenset({inventory_pb2.PRODUCT_STATUS_ACTIVE, _SUSPENDED, inventory_pb2.PRODUCT_STATUS_PENDING_TERMINATE})
 # Said once by whoever sold it: which prices go on while a product is suspended.
 _GOES_ON = "chargedWhileSuspended"
 
@@ -116,7 +114,7 @@ def happened(unit: Unit, branch: str, start: datetime, end: datetime) -> list[Ha
         item = orders_pb2.OrderedItem.FromString(row.data)
         if item.state == orders_pb2.PRODUCT_ORDER_ITEM_STATE_COMPLETED:
             completed.append((row.time, item))
-    changed = [place for place, products in story.after.items() if products[-1].status in _AFTER_SUSPENSION]
+    changed = [place for place, products in story.after.items() if products[-1].status in _RUNNING]
     wanted = {*changed, *((item.product_id, at) for at, item in completed if item.product_id)}
     story.before.update(_products_before(unit.session, sorted(wanted)))
     found: list[Happened] = [fact for at, item in completed for fact in story.completed(at, item)]
@@ -194,13 +192,10 @@ class _Story:
         product = after[-1] if after else before
         had = self._now.get(place)
         if had is None:
-            running = before is not None and before.status in _AFTER_SUSPENSION
+            running = before is not None and before.status in _RUNNING
             had = _prices(before.product_price) if before is not None and running else []
         prices = _prices(item.charge)
         priced = action == "add" or (action == "modify" and item.item.HasField("product_offering"))
-        still = (
-            before is not None and before.status == _SUSPENDED and product is not None and product.status == _SUSPENDED
-        )
         if priced:
             self._priced.add(place)
         yield Completed(
@@ -212,26 +207,26 @@ class _Story:
             priced=priced,
             prices=prices,
             had=had,
-            resting=_resting(prices, product) if still else (),
-            rested=_resting(had, before) if still else (),
         )
         self._now[place] = prices if priced else had
 
     def changed(self, product_id: str, at: datetime) -> Iterator[Changed]:
-        """What it means that a product was suspended, or isn't any more; once its items were looked at."""
+        """Which prices begin to rest, and which no longer do; once the product's items were looked at."""
         place = (product_id, at)
         before, after = self.before.get(place), self.after[place][-1]
-        if before is None or before.status not in _RUNNING:
-            return
-        was, is_now = before.status == _SUSPENDED, after.status == _SUSPENDED
-        if was == is_now:
-            return
-        prices = _prices(after.product_price if place in self._priced else before.product_price)
-        resting = _resting(prices, after if is_now else before)
-        if not is_now:
-            known = {price.key for price in _prices(before.product_price)}
-            resting = [price for price in resting if price.key in known]
-        yield Changed(product_id=product_id, account=after.billing_account.id, suspended=is_now, prices=resting)
+        running = before is not None and before.status in _RUNNING
+        had = _prices(before.product_price) if before is not None and running else []
+        rested = {price.key for price in _resting(had, before)} if running else set()
+        # What falls away has stopped.
+        prices = _prices(after.product_price) if place in self._priced else had
+        rest = _resting(prices, after)
+        resting = {price.key for price in rest}
+        begins = [price for price in rest if price.key not in rested]
+        ends = [price for price in prices if price.key in rested - resting]
+        for resting_now, found in ((True, begins), (False, ends)):
+            if found:
+                account = after.billing_account.id
+                yield Changed(product_id=product_id, account=account, resting=resting_now, prices=found)
 
 
 def _prices(prices: Sequence[_Priced]) -> list[Price]:
@@ -248,9 +243,11 @@ def _prices(prices: Sequence[_Priced]) -> list[Price]:
 
 
 def _resting(prices: Sequence[Price], product: inventory_pb2.Product | None) -> list[Price]:
-    """Of these the ones that rest while the product is suspended."""
+    """Of these the ones that aren't charged as the product is."""
+    if product is None or product.status != _SUSPENDED:
+        return []
     named: list[Any] = []
-    for characteristic in product.product_characteristic if product is not None else ():
+    for characteristic in product.product_characteristic:
         if characteristic.name == _GOES_ON and characteristic.value:
             value = json.loads(characteristic.value)
             named += value if isinstance(value, list) else [value]
@@ -258,5 +255,7 @@ def _resting(prices: Sequence[Price], product: inventory_pb2.Product | None) -> 
     return [
         price
         for price in prices
-        if price.kind == RECURRING and goes_on.isdisjoint({"true", price.id or "true", price.name or "true"})
+        if price.kind == RECURRING
+        and goes_on.isdisjoint({"true", price.id or "true", price.name or "true"})
+        and (price.id or price.name) in product.resting_price
     ]

@@ -108,6 +108,10 @@ def _wrong(tasks: Sequence[TaskSpecification]) -> Iterator[Violation]:
                 yield Violation(f"{path}.depends_on[{number}]", f"there is no task {needed!r}")
             elif task.of_order and not before.of_order:
                 yield Violation(f"{path}.depends_on[{number}]", f"{needed!r} isn't of the whole order, as this is")
+        for number, milestone in enumerate(task.milestone):
+            for name in ("language", "words"):
+                if not getattr(milestone, name):
+                    yield Violation(f"{path}.milestone[{number}].{name}", "required")
         yield from _wrong_ends(task, path)
         yield from _wrong_times(task, path)
     yield from _cycles(tasks, names)

@@ -76,6 +76,14 @@ class Compensation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Milestone:
+    """What the customer reads when a task is done, in one language."""
+
+    language: str | None = None
+    words: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpecification:
     """One task of a plan, before there is a plan."""
 
@@ -94,6 +102,7 @@ class TaskSpecification:
     retry: RetryPolicy | None = None
     on_failure: FailurePolicy | None = None
     of_order: bool | None = None
+    milestone: tuple[Milestone, ...] = ()
 
     @property
     def expected(self) -> timedelta:

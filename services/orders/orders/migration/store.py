@@ -29,6 +29,9 @@ migrated_product = sa.Table(
     sa.Column("product_order_id", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Index("migrated_product_state", "migration_id", "state", "product_id"),
+    # What a step asks for, whatever the statistics were when it was planned: at first all are waiting.
+    sa.Index("migrated_product_waiting", "migration_id", "product_id", postgresql_where=sa.text("state = 'waiting'")),
+    sa.Index("migrated_product_ordered", "migration_id", postgresql_where=sa.text("state = 'ordered'")),
 )
 # How far the inventory has been looked through, and how many were found on this way through it.
 migration_scan = sa.Table(
@@ -66,6 +69,11 @@ RESOURCES: Mapping[type[Aggregate], Resource] = {
 }
 
 _W = MigratedProductState.WAITING
+
+
+def _is(state: MigratedProductState) -> sa.ColumnElement[bool]:
+    """That a product is in a state, said so that the plan knows which."""
+    return migrated_product.c.state == sa.literal_column(f"'{state.value}'")
 
 
 def begin_scan(unit: Unit, migration: ProductMigration) -> None:
@@ -156,7 +164,7 @@ def waiting(unit: Unit, migration: ProductMigration, most: int) -> list[tuple[st
     columns = migrated_product.c
     rows = unit.session.execute(
         sa.select(columns.product_id, columns.branch)
-        .where(columns.migration_id == migration.id, columns.state == _W)
+        .where(columns.migration_id == migration.id, _is(_W))
         .order_by(columns.product_id)
         .limit(most)
         .with_for_update(skip_locked=True)
@@ -166,7 +174,7 @@ def waiting(unit: Unit, migration: ProductMigration, most: int) -> list[tuple[st
 
 _SKIP = """
     WITH next AS (
-        SELECT product_id FROM migrated_product WHERE migration_id = %(migration)s AND state = %(waiting)s
+        SELECT product_id FROM migrated_product WHERE migration_id = %(migration)s AND state = 'waiting'
         ORDER BY product_id LIMIT %(most)s FOR UPDATE
     ), changed AS (
         UPDATE migrated_product SET state = %(skipped)s, reason = %(reason)s FROM next
@@ -181,7 +189,6 @@ def skip_waiting(unit: Unit, migration: ProductMigration, most: int, reason: str
     """Skips the next of those whose order hasn't been taken."""
     values = {
         "migration": migration.id,
-        "waiting": _W.value,
         "skipped": MigratedProductState.SKIPPED.value,
         "most": most,
         "reason": reason,
@@ -214,9 +221,7 @@ def under_way(unit: Unit, migration: ProductMigration) -> int:
     columns = migrated_product.c
     return int(
         unit.session.scalar(
-            sa.select(sa.func.count()).where(
-                columns.migration_id == migration.id, columns.state == MigratedProductState.ORDERED
-            )
+            sa.select(sa.func.count()).where(columns.migration_id == migration.id, _is(MigratedProductState.ORDERED))
         )
         or 0
     )
@@ -225,7 +230,7 @@ def under_way(unit: Unit, migration: ProductMigration) -> int:
 def any_in(unit: Unit, migration: ProductMigration, state: MigratedProductState) -> bool:
     """Whether a product of the migration is in that state."""
     columns = migrated_product.c
-    there = sa.exists().where(columns.migration_id == migration.id, columns.state == state)
+    there = sa.exists().where(columns.migration_id == migration.id, _is(state))
     return bool(unit.session.scalar(sa.select(there)))
 
 
@@ -234,7 +239,7 @@ def settle(unit: Unit, migration: ProductMigration) -> None:
     columns = migrated_product.c
     rows = unit.session.execute(
         sa.select(columns.product_order_id, columns.product_id, columns.branch).where(
-            columns.migration_id == migration.id, columns.state == MigratedProductState.ORDERED
+            columns.migration_id == migration.id, _is(MigratedProductState.ORDERED)
         )
     )
     open_orders: dict[str, tuple[str, str]] = {row.product_order_id: (row.product_id, row.branch) for row in rows}

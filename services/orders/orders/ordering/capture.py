@@ -137,16 +137,20 @@ class Capture:
             customer_ids=buyer.ids,
         )
 
-    def _check_configured(self, found: Sequence[tuple[str, OrderItem]], products: Products) -> None:
+    def _check_configured(self, found: Sequence[tuple[str, OrderItem]], products: chosen.Products) -> None:
         """Raises InvalidArgument CONFIGURATION for characteristics that the specification doesn't allow."""
         wrong: list[Violation] = []
         for path, item in found:
             stated = item.product.product_characteristic if item.product is not None else ()
-            product = _product(item, products)
+            product = chosen.held_product(item, products)
             offering = item.product_offering or (product.product_offering if product is not None else None)
             if stated and self._configurator is not None and offering and offering.id and item.action in _PRICED:
                 place = f"{path}.product.product_characteristic"
-                wrong += self._configurator.violations(offering.id, stated, place)
+                if item.order_template:
+                    # Beside them a template says what only the tasks have to know: from whom a number comes, and when.
+                    names = self._configurator.declared(offering.id, stated)
+                    stated = tuple(one for one in stated if one.name in names)
+                wrong += self._configurator.violations(offering.id, stated, place) if stated else ()
         if wrong:
             raise InvalidArgument("CONFIGURATION", wrong[0].description, violations=wrong)
 

@@ -5,12 +5,14 @@ promised and why that has changed. Nothing of how it is done, by whom, or of any
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from chassis.types import Aggregate
 from orders.amendment.domain import ProductOrderAmendment
+from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.values import FulfilmentTaskState
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.ordering.values import ProductOrderItemState, ProductOrderState, TaskState
 from orders.tracking.domain import PromisedDateChange, PromiseReason
@@ -83,6 +85,8 @@ class OrderEvent:
     promised_date: datetime | None = None
     previous_promised_date: datetime | None = None
     reason: PromiseReason | None = None
+    # What a milestone is called, by language.
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 def milestones(
@@ -100,6 +104,8 @@ def milestones(
             found += _of_item(entry, aggregate)
         elif isinstance(aggregate, PromisedDateChange):
             found += _of_promise(entry, aggregate)
+        elif isinstance(aggregate, FulfilmentTask):
+            found += _of_task(entry, aggregate)
         elif isinstance(aggregate, ProductOrderAmendment):
             found.append(OrderEvent(time=entry.time, kind=_K.AMENDED))
         elif isinstance(aggregate, CancelProductOrder):
@@ -132,6 +138,13 @@ def _of_item(entry: Logged, row: ProductOrderItem) -> Iterator[OrderEvent]:
     kind = _OF_ITEMS.get(row.state)
     if kind is not None and entry.change == "StateChange":
         yield OrderEvent(time=entry.time, kind=kind, order_item_id=row.item.id or "", name=name_of(row))
+
+
+def _of_task(entry: Logged, task: FulfilmentTask) -> Iterator[OrderEvent]:
+    """A task is its specification's business; its customer is told what that has words for."""
+    words = {(one.language or "").lower(): one.words or "" for one in task.spec.milestone}
+    if words and task.state is FulfilmentTaskState.COMPLETED and task.undone_at is None and not task.compensating:
+        yield OrderEvent(time=entry.time, kind=_K.MILESTONE, order_item_id=task.order_item_id or "", words=words)
 
 
 def _of_promise(entry: Logged, change: PromisedDateChange) -> Iterator[OrderEvent]:

@@ -11,12 +11,13 @@ from chassis import convert
 from chassis.db import Resource, Unit, aggregate_table
 from chassis.types import EPOCH, Aggregate, new_id
 from orders.amendment.domain import ProductOrderAmendment
+from orders.fulfilment.domain import FulfilmentTask
 from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.ordering.store import cancellations_of
 from orders.schema import metadata
 from orders.tracking.domain import PromisedDateChange, PromiseReason
 from orders.tracking.milestones import Logged
-from svyaz.orders.v1 import amendment_pb2, orders_pb2, tracking_pb2
+from svyaz.orders.v1 import amendment_pb2, fulfilment_pb2, orders_pb2, tracking_pb2
 
 promised_date_change = aggregate_table(
     metadata,
@@ -77,6 +78,7 @@ _TOLD: Mapping[str, tuple[type[Aggregate], type[Any]]] = {
     "ProductOrder": (ProductOrder, orders_pb2.ProductOrder),
     "ProductOrderItem": (ProductOrderItem, orders_pb2.OrderedItem),
     "CancelProductOrder": (CancelProductOrder, orders_pb2.CancelProductOrder),
+    "FulfilmentTask": (FulfilmentTask, fulfilment_pb2.FulfilmentTask),
     "ProductOrderAmendment": (ProductOrderAmendment, amendment_pb2.ProductOrderAmendment),
     "PromisedDateChange": (PromisedDateChange, tracking_pb2.PromisedDateChange),
 }

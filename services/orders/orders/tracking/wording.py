@@ -76,6 +76,9 @@ def place_of(language: str) -> int:
 
 def said(event: OrderEvent, place: int) -> str:
     """The event in words."""
+    if event.kind is _K.MILESTONE:
+        # In whatever language there is, rather than none.
+        return event.words.get(LANGUAGES[place]) or next(iter(event.words.values()), "")
     name = event.name or f"{_ITEM[place]} {event.order_item_id}".strip()
     words = _EVENTS[event.kind][place].format(name=name)
     why = [_REASONS[event.reason][place] if event.reason is not None else "", event.explanation]

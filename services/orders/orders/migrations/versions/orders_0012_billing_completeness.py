@@ -6,7 +6,7 @@ from alembic import op
 from chassis.db import isolate
 
 revision = "orders_0012"
-down_revision = "orders_0008"
+down_revision = "orders_0009"
 branch_labels = None
 depends_on = "billing_0001"
 

@@ -71,6 +71,18 @@ def upgrade() -> None:
         sa.Column("failures_known", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("migration_id"),
     )
+    op.create_index(
+        "migrated_product_waiting",
+        "migrated_product",
+        ["migration_id", "product_id"],
+        postgresql_where=sa.text("state = 'waiting'"),
+    )
+    op.create_index(
+        "migrated_product_ordered",
+        "migrated_product",
+        ["migration_id"],
+        postgresql_where=sa.text("state = 'ordered'"),
+    )
     op.execute(
         "INSERT INTO migration_progress (migration_id, branch, state, count)"
         " SELECT migration_id, branch, state, count(*) FROM migrated_product GROUP BY 1, 2, 3"
