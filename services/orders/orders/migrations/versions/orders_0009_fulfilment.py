@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
 
-revision = "orders_0008"
-down_revision = "orders_0014"
+revision = "orders_0009"
+down_revision = "orders_0008"
 branch_labels = None
 depends_on = None
 

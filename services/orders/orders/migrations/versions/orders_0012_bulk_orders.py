@@ -6,8 +6,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from chassis.db import isolate
 
-revision = "orders_0011"
-down_revision = "orders_0010"
+revision = "orders_0012"
+down_revision = "orders_0011"
 branch_labels = None
 depends_on = None
 

@@ -7,8 +7,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 from orders.identity import relations
 
-revision = "orders_0013"
-down_revision = "orders_0012"
+revision = "orders_0014"
+down_revision = "orders_0013"
 branch_labels = None
 depends_on = None
 

@@ -5,8 +5,8 @@ from alembic import op
 
 from chassis.db import isolate
 
-revision = "orders_0012"
-down_revision = "orders_0009"
+revision = "orders_0013"
+down_revision = "orders_0012"
 branch_labels = None
 depends_on = "billing_0001"
 
