@@ -69,7 +69,7 @@ def test_whatever_orders_do_to_products_is_charged_as_the_log_says(shop: Shop) -
     shop.completed(customer, account, item("1", "DELETE", None, products[large].id))
     credit(shop, **breach(account))
     told = {kind for kind, _ in shop.told(account)}
-    assert {"RecurringChargeSuspendEvent", "RecurringChargeResumeEvent", "CreditCreateEvent"} <= told
+    assert {"RecurringChargeSuspend", "RecurringChargeResume", "CreditCreate"} <= told
     compared, wrong = discrepancies(shop)
     assert compared == len(shop.charges(account))
     assert wrong == []
