@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import isolate
 
 revision = "orders_0010"
-down_revision = "orders_0008"
+down_revision = "orders_0013"
 branch_labels = None
 depends_on = None
 
