@@ -11,7 +11,8 @@ from orders.cart.domain import ShoppingCart, walk
 from orders.cart.quoting import Quote, order_item, whole
 from orders.cart.values import CartItem, CartProblem
 from orders.inventory.store import with_parts
-from orders.ordering.capture import Capture, Captured, Products
+from orders.ordering.capture import Capture, Captured
+from orders.ordering.chosen import Products
 from orders.ordering.domain import ProductOrder, check_items, product_ids
 from orders.ordering.store import orders_before, quantities
 from orders.ordering.values import OrderItem
