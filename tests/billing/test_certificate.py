@@ -148,7 +148,9 @@ def test_a_day_whose_charges_fit_is_certified_row_by_row(operator: Operator, off
 
 
 @pytest.mark.parametrize(
-    ("meddle", "fault"), [(forgotten, "missing"), (twice, "duplicate"), (dearer, "altered")], ids=lambda it: str(it)
+    ("meddle", "fault"),
+    [(forgotten, "missing"), (twice, "duplicate"), (dearer, "altered")],
+    ids=("forgotten", "twice", "dearer"),
 )
 def test_each_kind_of_change_that_is_charged_wrongly_is_named(
     operator: Operator, office: Office, meddle: Callable[..., Any], fault: str
