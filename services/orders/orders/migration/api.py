@@ -38,7 +38,7 @@ def _replies(unit: Unit, migrations: Sequence[ProductMigration]) -> Sequence[mig
         pace = paces.get(migration.id, store.Pace())
         message.progress.looked_through = pace.looked_through
         if pace.per_second is not None:
-            message.progress.per_second = pace.per_second
+            message.progress.per_second = f"{pace.per_second:.3f}"
         left = message.progress.waiting + message.progress.ordered
         if left and pace.per_second and migration.state is MigrationState.IN_PROGRESS:
             seconds = min(left / pace.per_second, _LONGEST)
