@@ -45,6 +45,13 @@ def _in_cart(value: dict[str, Json]) -> dict[str, Json]:
     return {key: item for key, item in value.items() if key not in ("itemPrice", "itemTotalPrice")}
 
 
+def _related_product(value: dict[str, Json]) -> dict[str, Json]:
+    """v5 names the product beside the kind of the relationship; in v4 it is an object of its own, and required."""
+    reference = {key: value[key] for key in ("id", "href", "name") if key in value}
+    outer = {key: item for key, item in value.items() if key not in reference}
+    return {**outer, "product": reference} if "product" not in value else value
+
+
 # Attributes of any object: v5's name → v4's name, and how each of its values is reshaped.
 ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]] | None]] = {
     "relatedParty": ("relatedParty", _party),
@@ -52,6 +59,7 @@ ATTRIBUTES: Mapping[str, tuple[str, Callable[[dict[str, Json]], dict[str, Json]]
     "channel": ("channel", _flat("channel")),
     "place": ("place", _flat("place")),
     "contactMedium": ("contactMedium", _medium),
+    "productRelationship": ("productRelationship", _related_product),
     "cartItem": ("cartItem", _in_cart),
     "charSpecRelationship": ("productSpecCharRelationship", None),
     "characteristicValueSpecification": ("productSpecCharacteristicValue", None),
