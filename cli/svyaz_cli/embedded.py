@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -52,21 +52,25 @@ class _Ports:
     _DYNAMIC = 49_152
 
     def __init__(self) -> None:
-        self._given: set[int] = set()
         self._locks: IO[bytes] | None = None
+        self._candidates: Iterator[int] = iter(())
 
     def free(self) -> int:
         """One that nobody listens on, kept for this process until it ends."""
         if self._locks is None:
             self._locks = (Path(tempfile.gettempdir()) / f"svyaz-ports-{os.getuid()}.lock").open("ab")
-        dynamic = int(self._RANGE.read_text().split()[0]) if self._RANGE.exists() else self._DYNAMIC
-        last = max(self._FIRST, min(self._LAST, dynamic))
-        ports = random.sample(range(self._FIRST, last), last - self._FIRST)
-        for port in ports:
-            if port not in self._given and self._take(self._locks, port):
-                self._given.add(port)
+            self._candidates = self._shuffled()
+        for port in self._candidates:
+            if self._take(self._locks, port):
                 return port
-        raise StartError(f"every port from {self._FIRST} to {last} is taken")
+        raise StartError(f"every port from {self._FIRST} on is taken")
+
+    def _shuffled(self) -> Iterator[int]:
+        """Each once, from those that no connection is given: this process has had those that came before."""
+        dynamic = int(self._RANGE.read_text().split()[0]) if self._RANGE.exists() else self._DYNAMIC
+        ports = list(range(self._FIRST, max(self._FIRST, min(self._LAST, dynamic))))
+        random.shuffle(ports)
+        return iter(ports)
 
     @staticmethod
     def _take(locks: IO[bytes], port: int) -> bool:
