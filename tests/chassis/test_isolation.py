@@ -367,6 +367,8 @@ def test_no_method_shows_or_changes_anything_of_theirs(house: House) -> None:
     before = rows_of_theirs(house)
     called = 0
     for path, method in house.methods():
+        # A list is asked for in one way, whatever is guessed.
+        asked: set[bytes] = set()
         # Never the mark itself: what we say may be said to us.
         for number, guess in enumerate((*house.their_ids.values(), "Ours")):
             # Each guess without a branch and with one of these, each of these with many guesses.
@@ -374,7 +376,9 @@ def test_no_method_shows_or_changes_anything_of_theirs(house: House) -> None:
             for branch in ("", named) if "branch" in method.input_type.fields_by_name else ("",):
                 request = filled(method.input_type, guess)
                 _branch_is(request, branch)
-                assert not shows(house, path, request), path
+                if (said := request.SerializeToString(deterministic=True)) not in asked:
+                    assert not shows(house, path, request), path
+                asked.add(said)
             called += 1
         assert not shows(house, path, GetMessageClass(method.input_type)()), path
     assert called > 10
