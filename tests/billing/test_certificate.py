@@ -196,7 +196,8 @@ def test_bytes_that_somebody_changed_in_the_database_are_named(
     office.book()
     with psycopg.connect(superuser(place)) as connection:
         connection.execute(
-            "UPDATE charge_event SET data = convert_to(replace(convert_from(data, 'UTF8'), '\"499\"', '\"99\"'), 'UTF8')"
+            "UPDATE charge_event SET data = convert_to("
+            """replace(convert_from(data, 'UTF8'), '"499"', '"99"'), 'UTF8')"""
             " WHERE sequence = 2"
         )
     told = office.close_the_day()
