@@ -18,7 +18,7 @@ from tests.bench.figures import report
 from tests.people import population
 
 SIZE = 1_000_000
-# Of the issue, on two processors.
+# On two processors.
 MOST_SECONDS = 300.0
 LEAST = 0.99
 

@@ -27,7 +27,7 @@ from tests.billing.drill import Fault, Schedule, falsely, reported, schedule
 from tests.billing.exercise import empty, exercise
 
 TIMEOUT = 30.0
-# What the issue asks for: of a fault's message everything is known a minute later.
+# What is promised: of a fault's message everything is known a minute later.
 MINUTE = 60.0
 
 
