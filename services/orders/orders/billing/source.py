@@ -181,6 +181,8 @@ class _Story:
     # What a product costs in the middle of a transaction that changes it more than once.
     _now: dict[tuple[str, datetime], list[Price]] = field(default_factory=dict)
     _priced: set[tuple[str, datetime]] = field(default_factory=set)
+    # Those that have become another customer's: what rests for him begins to.
+    _given: set[tuple[str, datetime]] = field(default_factory=set)
 
     def completed(self, at: datetime, item: orders_pb2.OrderedItem) -> Iterator[Completed]:
         """What an item that was completed means."""
@@ -198,15 +200,22 @@ class _Story:
         priced = action == "add" or (action == "modify" and item.item.HasField("product_offering"))
         if priced:
             self._priced.add(place)
+        account, taker = product.billing_account.id if product is not None else "", None
+        if action == "modify" and before is not None and product is not None and _changes_hands(before, product):
+            self._given.add(place)
+            account, taker = before.billing_account.id, account
+            if not priced:
+                prices = [price for price in _prices(product.product_price) if price.kind == RECURRING]
         yield Completed(
             order_id=item.product_order_id,
             item_id=item.item.id,
             action=action,
             product_id=item.product_id,
-            account=product.billing_account.id if product is not None else "",
+            account=account,
             priced=priced,
             prices=prices,
             had=had,
+            taker=taker,
         )
         self._now[place] = prices if priced else had
 
@@ -216,7 +225,8 @@ class _Story:
         before, after = self.before.get(place), self.after[place][-1]
         running = before is not None and before.status in _RUNNING
         had = _prices(before.product_price) if before is not None and running else []
-        rested = {price.key for price in _resting(had, before)} if running else set()
+        known = running and place not in self._given
+        rested = {price.key for price in _resting(had, before)} if known else set()
         # What falls away has stopped.
         prices = _prices(after.product_price) if place in self._priced else had
         rest = _resting(prices, after)
@@ -227,6 +237,12 @@ class _Story:
             if found:
                 account = after.billing_account.id
                 yield Changed(product_id=product_id, account=account, resting=resting_now, prices=found)
+
+
+def _changes_hands(before: inventory_pb2.Product, after: inventory_pb2.Product) -> bool:
+    """Whether an item has made it another customer's: no other changes whose it is, or which account pays for it."""
+    former, present = ({party.id for party in one.related_party} for one in (before, after))
+    return former != present or before.billing_account.id not in ("", after.billing_account.id)
 
 
 def _prices(prices: Sequence[_Priced]) -> list[Price]:
