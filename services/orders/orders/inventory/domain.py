@@ -53,6 +53,8 @@ ORDERED = ("product_order_item", "start_date")
 _SUSPENDING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 # Between its activation and its end a product is charged for.
 RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
+# It may still be charged for.
+COMING = frozenset({ProductStatus.CREATED, ProductStatus.PENDING_ACTIVE})
 _COMING_OR_RUNNING = RUNNING | {ProductStatus.PENDING_ACTIVE}
 
 # A product that has never worked may be forgotten; what has been used or charged stays in the books.
@@ -170,10 +172,8 @@ class Product(Aggregate):
             self.move(wanted, at)
 
     def _require_by_hand(self, wanted: ProductStatus) -> None:
-        """Raises FailedPrecondition BY_ORDER for a product that an order has made or is making, BAD_TRANSITION."""
-        assert self.status is not None
-        require_transition("a product", TRANSITIONS, self.status, wanted)
-        if self.product_order_item and self.status in _COMING_OR_RUNNING:
+        """Raises FailedPrecondition BY_ORDER for a product that an order has made or is making."""
+        if self.product_order_item and self.status in RUNNING | COMING:
             raise FailedPrecondition(
                 "BY_ORDER",
                 f"the network makes it {str(wanted)!r}: order it, or use SuspendProduct, ResumeProduct and"
@@ -199,6 +199,11 @@ class Product(Aggregate):
             reasons = ", ".join(dict.fromkeys(str(one.reason) for one in held))
             why = f"it stays suspended: {reasons}"
             raise FailedPrecondition("STILL_SUSPENDED", why, violations=[Violation("status", why)])
+
+    def require_coming(self) -> None:
+        """Raises FailedPrecondition BAD_TRANSITION for one that has begun, or been given up, already."""
+        if self.status not in COMING:
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(self.status)!r} can't begin")
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE for a product that has worked."""
