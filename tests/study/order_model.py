@@ -23,9 +23,7 @@ from tests.servers import FAST
 def provisioned(admin_url: str) -> tuple[str, str]:
     """The URLs of a database of orders: the service's, and the superuser's."""
     migrate.provision(admin_url, "orders", password="study", owner_password="study")
-    owner = migrate.login_url(
-        admin_url, user=migrate.owner_of("orders"), password="study", database="orders"
-    )
+    owner = migrate.login_url(admin_url, user=migrate.owner_of("orders"), password="study", database="orders")
     migrate.upgrade("orders", owner, "orders")
     service = migrate.login_url(admin_url, user="orders", password="study", database="orders")
     return service, migrate.database_url(admin_url, "orders")
