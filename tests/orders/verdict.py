@@ -330,7 +330,7 @@ def _check_own_comparisons(office: Office) -> None:
     while True:
         request = lifecycle_pb2.ReconcileProductsRequest(after=after)
         told = office.ask(office.lifecycle, "ReconcileProducts", request)
-        assert not told.items
+        assert not told.items, list(told.items)
         after = told.next
         if not after:
             return

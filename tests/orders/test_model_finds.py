@@ -1,4 +1,4 @@
-"""Wishes that come while an order is failing: they are noted, and seen to."""
+"""What the model has found, each by itself."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -87,3 +87,12 @@ def test_who_is_suspended_again_while_a_refused_order_is_being_undone_is_after_t
     suspend(office, line, "FRAUD")
     go_on(office)
     assert status(office, line) == "suspended"
+
+
+def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "line S"))
+    # The credit check.
+    work(office, "refuse")
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("rejected",)]
+    request = lifecycle_pb2.ReconcileProductsRequest()
+    assert list(office.ask(office.lifecycle, "ReconcileProducts", request).items) == []
