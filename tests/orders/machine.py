@@ -69,11 +69,9 @@ class Ordering(RuleBasedStateMachine):
         # Wishes to cancel that aren't answered yet.
         self.wishes: dict[str, str] = {}
         self.skipped: set[str] = set()
-        # Dropped by an amendment though they were failing already, or wanted by nobody any more.
+        # Dropped by an amendment when they were failing already.
         self.dropped: set[tuple[str, str]] = set()
-        # Cancelled on its customer's wish, at this cost.
         self._numbers = itertools.count(1)
-        self.ended: list[tuple[str, str, str]] = []
 
     @initialize()
     def begin(self) -> None:
