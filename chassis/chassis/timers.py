@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,8 +32,9 @@ ReadAhead = Callable[[str, Sequence[str], Unit], None]
 POLL_SECONDS = 1.0
 SHORTEST_PAUSE = 0.01
 DEBOUNCE_SECONDS = 0.003
-# Timers taken at a time, per worker; the same number for each purpose, so that a flood of one holds up no other.
-QUEUED = 16
+# Timers of each purpose taken at a time, per worker: a flood of one purpose holds up no other. Not a share of what
+# there are hands for, which would be one or two where there are many purposes, of which most have nothing due.
+QUEUED = 8
 # Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
 TURN, TURN_SECONDS = 8, 0.04
@@ -54,12 +55,31 @@ _SET = """
         due = excluded.due, generation = timer.generation + 1, branch = excluded.branch, attempts = 0,
         last_error = NULL, not_before = excluded.not_before
 """
+# Whoever carries it out meanwhile is waited for: his deletion leaves room for a new one.
+_SET_BY = """
+    INSERT INTO timer (aggregate_id, purpose, due, generation, branch, attempts, not_before)
+    VALUES (%(aggregate_id)s, %(purpose)s, %(due)s, 1, %(branch)s, 0, %(due)s)
+    ON CONFLICT (aggregate_id, purpose) DO UPDATE SET
+        due = least(timer.due, excluded.due),
+        generation = timer.generation + (excluded.due < timer.due)::int,
+        not_before = CASE WHEN excluded.due < timer.due THEN excluded.due ELSE timer.not_before END
+"""
 _CANCEL = "DELETE FROM timer WHERE aggregate_id = %(aggregate_id)s AND purpose = %(purpose)s"
 
 
 def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
     """Sets the aggregate's timer for the purpose in the unit's transaction, instead of one that is set already."""
-    unit.later(_SET, {"aggregate_id": aggregate_id, "purpose": purpose, "due": due, "branch": branch})
+    _write(_SET, unit, aggregate_id, purpose, due, branch)
+
+
+def set_timer_by(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
+    """Sets the aggregate's timer for the purpose unless it is due by then already: what is asked for many times in a
+    while is done once, and not put off by each time."""
+    _write(_SET_BY, unit, aggregate_id, purpose, due, branch)
+
+
+def _write(statement: str, unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
+    unit.later(statement, {"aggregate_id": aggregate_id, "purpose": purpose, "due": due, "branch": branch})
     if (due - unit.at).total_seconds() < POLL_SECONDS:
         unit.after_commit(partial(unit.database.wake, _TOPIC))
 
@@ -111,7 +131,8 @@ class Timers:
         self._service = service
         self._table = bus_tables(database.metadata).timer
         self._workers = workers
-        # Looked for only then, so that under load there is more than one for each purpose.
+        # With no more than these still to be carried out we look again: nobody waits for the look, and under load it
+        # finds enough for whole turns.
         self._enough = workers * QUEUED // 2
         self._executor: ThreadPoolExecutor | None = None
         self._wake = threading.Event()
@@ -133,7 +154,8 @@ class Timers:
 
     def stop(self) -> None:
         """Lets the handlers that run end."""
-        self._stopping = True
+        with self._lock:
+            self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -156,26 +178,31 @@ class Timers:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
         # Before the count: who ends after it sees that he is waited for.
         self._short = True
-        free = self._free()
-        if free < self._enough:
+        if self._running > self._enough:
             return POLL_SECONDS
-        claims, pause = self._claim(max(1, free // max(1, len(self._handlers))))
+        claims, pause = self._claim(self._workers * QUEUED)
         self._short = pause == 0
+        with self._lock:
+            self._running += len(claims)
         for turn in turns(claims):
-            with self._lock:
-                self._running += len(turn)
-            executor.submit(self._handle, turn).add_done_callback(partial(self._ended, len(turn)))
+            executor.submit(self._take, executor, turn)
         self._measure()
         return pause
 
-    def _ended(self, count: int, _: "Future[None]") -> None:
-        with self._lock:
-            self._running -= count
-        if self._short and self._free() >= self._enough:
+    def _take(self, executor: ThreadPoolExecutor, turn: Sequence[_Claim]) -> None:
+        """Carries out what of a turn goes into a transaction; the rest queues up again, behind the other purposes."""
+        left: Sequence[_Claim] = ()
+        try:
+            left = self._handle(turn)
+        finally:
+            with self._lock:
+                if self._stopping:
+                    left = ()
+                self._running -= len(turn) - len(left)
+                if left:
+                    executor.submit(self._take, executor, left)
+        if self._short and self._running <= self._enough:
             self._wake.set()
-
-    def _free(self) -> int:
-        return self._workers * QUEUED - self._running
 
     def _claim(self, batch: int) -> tuple[list[_Claim], float]:
         """Takes what is due, for everybody else out of the way for a while; and after how many seconds to look again.
@@ -198,21 +225,21 @@ class Timers:
         # Never longer than a second: another replica may set one, or somebody move the clock.
         return claims, min(max(float((first - now).total_seconds()), SHORTEST_PAUSE), POLL_SECONDS)
 
-    def _handle(self, turn: Sequence[_Claim]) -> None:
-        left = turn
-        while left and not self._stopping:
-            begun = attempt(partial(self._in_transaction, left))
-            if not isinstance(begun, Failure):
-                left = left[begun:]
-            elif len(left) == 1 or begun.kind is Kind.OUTAGE:
-                for claim in left:
-                    self._failed(claim, begun)
-                return
-            else:
-                # A failure takes everything of its transaction with it: one by one, only the bad one is put off.
-                for claim in left:
-                    self._handle([claim])
-                return
+    def _handle(self, turn: Sequence[_Claim]) -> Sequence[_Claim]:
+        """Carries out the first timers of a turn; those that are left."""
+        if self._stopping:
+            return turn
+        begun = attempt(partial(self._in_transaction, turn))
+        if not isinstance(begun, Failure):
+            return turn[begun:]
+        if len(turn) == 1 or begun.kind is Kind.OUTAGE:
+            for claim in turn:
+                self._failed(claim, begun)
+        else:
+            # A failure takes everything of its transaction with it: one by one, only the bad one is put off.
+            for claim in turn:
+                self._handle([claim])
+        return ()
 
     def _failed(self, claim: _Claim, failure: Failure) -> None:
         failed = attempt(lambda: self._put_off(claim, failure))

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.events import acting
-from chassis.timers import TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, turns
+from chassis.timers import TURN, TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, set_timer_by, turns
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
@@ -57,9 +57,9 @@ def put(database: Database, *aggregates: str, seconds: float = 0.0, purpose: str
 
 
 @contextmanager
-def running(database: Database, **handlers: TimerHandler) -> Iterator[Timers]:
+def running(database: Database, workers: int = 4, **handlers: TimerHandler) -> Iterator[Timers]:
     """Timers that run."""
-    timers = Timers(database, handlers, service=things.SERVICE)
+    timers = Timers(database, handlers, service=things.SERVICE, workers=workers)
     timers.start()
     yield timers
     timers.stop()
@@ -91,6 +91,41 @@ def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> 
     assert [row.generation for row in rows(database)] == [2]
 
 
+def test_what_is_asked_for_again_and_again_is_neither_done_twice_nor_put_off(database: Database, fired: Fired) -> None:
+    due = database.clock.now() + timedelta(seconds=0.5)
+    with acting(things.SERVICE, "test", things.BRANCH), database.unit() as unit:
+        for seconds in (3600, 0, 1800):
+            set_timer_by(unit, "thing", "remind", due + timedelta(seconds=seconds), things.BRANCH)
+    assert [(row.due, row.not_before) for row in rows(database)] == [(due, due)]
+    with running(database, remind=fired):
+        things.eventually(lambda: fired.all() == [(things.BRANCH, "thing")])
+    assert rows(database) == []
+
+
+def test_what_is_asked_for_while_it_is_being_done_is_done_again(database: Database, fired: Fired) -> None:
+    put(database, "thing")
+    begun, asked = threading.Event(), threading.Event()
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        unit.flush()
+        begun.set()
+        asked.wait(0.5)
+        fired(aggregate_id, unit)
+
+    def ask() -> None:
+        begun.wait(5)
+        with acting(things.SERVICE, "test", things.BRANCH), database.unit() as unit:
+            set_timer_by(unit, "thing", "remind", unit.at, things.BRANCH)
+        asked.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with running(database, remind=fire):
+        asking.join()
+        things.eventually(lambda: len(fired.all()) == 2)
+    assert rows(database) == []
+
+
 def test_a_timer_that_was_taken_and_then_set_anew_or_cancelled_does_nothing(database: Database, fired: Fired) -> None:
     put(database, "moved", "cancelled", "cancelled-and-set")
     timers = Timers(database, {"remind": fired}, service=things.SERVICE)
@@ -118,6 +153,23 @@ def test_many_runners_never_run_one_timer_twice(
     for other in others:
         other.close()
     assert sorted(aggregate for _, aggregate in fired.all()) == names
+
+
+def test_many_purposes_do_not_make_turns_short(database: Database) -> None:
+    put(database, *(f"due {number}" for number in range(TURN)))
+    read: list[int] = []
+    others = {f"purpose {number}": lambda aggregate_id, unit: None for number in range(40)}
+    timers = Timers(
+        database,
+        {**others, "remind": lambda aggregate_id, unit: None},
+        service=things.SERVICE,
+        workers=1,
+        read_ahead=lambda purpose, ids, unit: read.append(len(ids)),
+    )
+    timers.start()
+    things.eventually(lambda: rows(database) == [])
+    timers.stop()
+    assert read == [TURN]
 
 
 def test_one_timer_claimed_twice_is_handled_once(database: Database, fired: Fired) -> None:
@@ -224,8 +276,22 @@ def test_a_transaction_that_lasts_takes_no_further_timers(database: Database) ->
         transactions.append(str(unit.session.scalar(sa.text("SELECT pg_current_xact_id()"))))
         time.sleep(TURN_SECONDS * 1.1)
 
-    timers = Timers(database, {"remind": fire}, service=things.SERVICE)
-    for turn in turns(timers._claim(10)[0]):
-        timers._handle(turn)
+    with running(database, remind=fire):
+        things.eventually(lambda: rows(database) == [])
     assert len(transactions) == len(set(transactions)) == 3
-    assert rows(database) == []
+
+
+def test_a_purpose_that_takes_its_time_lets_others_in_between(database: Database) -> None:
+    put(database, *(f"slow {number}" for number in range(6)))
+    order: list[str] = []
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        if not order:
+            put(database, "quick", purpose="answer")
+        order.append(aggregate_id)
+        time.sleep(TURN_SECONDS * 1.1)
+
+    with running(database, workers=1, remind=fire, answer=lambda aggregate_id, unit: order.append(aggregate_id)):
+        things.eventually(lambda: rows(database) == [])
+    assert order.index("quick") < 5
+    assert len(order) == 7
