@@ -44,6 +44,11 @@ _ACTIONS = {"add": "ADD", "modify": "MODIFY", "delete": "DELETE", "noChange": "N
 _NAMES = {getattr(orders_pb2, f"ORDER_ITEM_ACTION_{name}"): action for action, name in _ACTIONS.items()}
 
 
+def must(so: bool, refused: DomainError) -> None:
+    """What is refused otherwise is a failure."""
+    assert so, refused
+
+
 def step(work: Callable[..., None]) -> Callable[..., None]:
     """What is broken by a rule isn't looked at any more in the end."""
 
@@ -177,8 +182,8 @@ class Ordering(RuleBasedStateMachine):
             made = self.call(self.office.orders, "CreateProductOrder", request, chop=chop, late=late, again=again)
         except FailedPrecondition as refused:
             held = [self.book.products[one.product] for one in items if one.status == "active"]
-            assert refused.reason == "STILL_SUSPENDED", refused
-            assert any(self.book.reasons(one, self.office.clock.at) - {"voluntary"} for one in held), refused
+            must(refused.reason == "STILL_SUSPENDED", refused)
+            must(any(self.book.reasons(one, self.office.clock.at) - {"voluntary"} for one in held), refused)
             return
         everything = self.expanded(items, made.product_order_item)
         known = Order(made.id, everything, items, of_stranger=stranger)
@@ -295,7 +300,7 @@ class Ordering(RuleBasedStateMachine):
                 self.call(self.office.fulfilments, method, request, chop=chop)
             except DomainError as refused:
                 # Whoever asked may have died before he could write down that he had.
-                assert refused.reason in ("TASK_CLOSED", "STALE_ATTEMPT", "BAD_ATTEMPT", "NOT_FOUND"), refused
+                must(refused.reason in ("TASK_CLOSED", "STALE_ATTEMPT", "BAD_ATTEMPT", "NOT_FOUND"), refused)
 
     # --- people ------------------------------------------------------------------------------------------------------
 
@@ -324,8 +329,8 @@ class Ordering(RuleBasedStateMachine):
         try:
             self.call(self.office.fulfilments, f"{how}FulfilmentTask", request, chop=chop)
         except FailedPrecondition as refused:
-            assert how == "GiveUp", refused
-            assert refused.reason == ("BAD_TRANSITION" if compensates else "POINT_OF_NO_RETURN"), refused
+            must(how == "GiveUp", refused)
+            must(refused.reason == ("BAD_TRANSITION" if compensates else "POINT_OF_NO_RETURN"), refused)
             return
         if how == "Skip":
             self.skipped.add(key)
@@ -373,7 +378,7 @@ class Ordering(RuleBasedStateMachine):
                 cost = sum(one.units for one in preview.undo_cost)
             told = self.call(self.office.amendments, "AmendProductOrder", request, chop=chop, late=late, again=again)
         except Aborted as refused:
-            assert stale, refused
+            must(stale, refused)
             assert self.digest(order.id) == seen
             return
         except FailedPrecondition as refused:
@@ -551,8 +556,8 @@ class Ordering(RuleBasedStateMachine):
         try:
             self.call(self.office.lifecycle, "ResumeProduct", request, chop=chop, late=late, again=again)
         except FailedPrecondition as refused:
-            assert not lasting, refused
-            assert refused.reason == "NOT_SUSPENDED"
+            must(not lasting, refused)
+            must(refused.reason == "NOT_SUSPENDED", refused)
             return
         assert lasting, "there was nothing to resume"
         del product.reasons[reason]
@@ -591,7 +596,7 @@ class Ordering(RuleBasedStateMachine):
                 self.office.ask(self.office.lifecycle, method, request)
             except FailedPrecondition as refused:
                 # By what isn't committed yet the product may have ended, or been resumed.
-                assert refused.reason in ("NOT_SUSPENDED", "BAD_TRANSITION"), refused
+                must(refused.reason in ("NOT_SUSPENDED", "BAD_TRANSITION"), refused)
             else:
                 if what == "suspend":
                     product.reasons[_FIRST] = Suspension(self.office.clock.at)
@@ -741,4 +746,3 @@ def part(told: Any, above: Item | None) -> Item:
         name = told.product.DESCRIPTOR.fields_by_name["status"].enum_type.values_by_number[told.product.status].name
         made.status = status or name.removeprefix("PRODUCT_STATUS_").lower()
     return made
-

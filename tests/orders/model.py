@@ -171,7 +171,7 @@ class Product:
     # Whose it is: the customer's, or the stranger's.
     strange: bool = False
     reasons: dict[str, Suspension] = field(default_factory=dict)
-    # Whether the network has refused to suspend or resume it: its status isn't what is wanted until somebody asks again.
+    # Whether the network has refused to suspend or resume it: it isn't as it is wanted until somebody asks again.
     refused: bool = False
 
     @property

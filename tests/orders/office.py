@@ -1,4 +1,4 @@
-"""An office to model: all of ordering on a real database, the external systems, people, time and death in one's hand."""
+"""An office to model: all of ordering on a real database; the external systems, time and death are in one's hand."""
 
 import itertools
 import json

@@ -172,7 +172,7 @@ def _check_inventory(machine: "Ordering") -> None:
     office, book = machine.office, machine.book
     found = {
         key: inventory_pb2.Product.FromString(bytes(data))
-        for key, data in office.rows(f"{_PRODUCTS} FROM product WHERE branch = %(branch)s")  # noqa: S608 (our own)
+        for key, data in office.rows(f"{_PRODUCTS} FROM product WHERE branch = %(branch)s")
     }
     never = {key for key, one in found.items() if _status(one) in ("cancelled", "aborted")}
     assert found.keys() - never == book.products.keys(), "the inventory is the sum of what was completed"
@@ -265,7 +265,8 @@ def _check_billing(machine: "Ordering") -> None:
 def _chain(office: Office) -> list[dict[str, Any]]:
     """The charges of the only account, in the order of their chain, which is whole."""
     query = """
-        SELECT account, epoch, sequence, previous_hash, hash, data FROM charge_event WHERE branch = %(branch)s ORDER BY id
+        SELECT account, epoch, sequence, previous_hash, hash, data FROM charge_event
+        WHERE branch = %(branch)s ORDER BY id
     """
     before, events = "0" * 64, []
     for number, (account, epoch, sequence, previous, hashed, data) in enumerate(office.rows(query), 1):
@@ -320,4 +321,3 @@ def _check_own_comparisons(office: Office) -> None:
         after = told.next
         if not after:
             return
-
