@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from svyaz.orders.v1 import lifecycle_pb2, orders_pb2
 from tests.conftest import ServiceDatabase
 from tests.orders.machine import body
 from tests.orders.model import Item
-from tests.orders.office import Office
+from tests.orders.office import Office, said
 
 
 @pytest.fixture
@@ -23,12 +24,12 @@ def office(database_for: Callable[..., ServiceDatabase]) -> Iterator[Office]:
 
 def ordered(office: Office, *items: Item) -> str:
     """An order of the customer."""
-    order = {
+    order: dict[str, Any] = {
         "product_order_item": [body(item) for item in items],
         "related_party": [{"id": "customer of bishkek", "role": "customer", "at_referred_type": "Customer"}],
         "billing_account": {"id": "account"},
     }
-    request = orders_pb2.CreateProductOrderRequest(product_order=order)
+    request = said(orders_pb2.CreateProductOrderRequest, product_order=order)
     return str(office.ask(office.orders, "CreateProductOrder", request).id)
 
 
@@ -52,7 +53,7 @@ def status(office: Office, product: str) -> str:
 
 
 def suspend(office: Office, product: str, reason: str) -> None:
-    request = lifecycle_pb2.SuspendProductRequest(id=product, reason=f"SUSPENSION_REASON_{reason}")
+    request = said(lifecycle_pb2.SuspendProductRequest, id=product, reason=f"SUSPENSION_REASON_{reason}")
     office.ask(office.lifecycle, "SuspendProduct", request)
 
 
