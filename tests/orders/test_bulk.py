@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
-from orders.bulk import store
+from orders.bulk import incoming, store
 from orders.bulk.domain import BulkOrder, order_id
 from orders.bulk.reading import MOST_RECORD_BYTES, Intake, read
 from orders.bulk.steps import DEAL, KEPT
@@ -339,6 +340,92 @@ def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
     assert "SAME_CONTENT" in seen(shop, again).status_reason
 
 
+def test_rows_of_several_customers_are_asked_about_at_once_and_those_of_one_after_each_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = shop.offering(shop.price(5))
+    (first, paying), (second, other) = shop.customer(), shop.customer()
+    job = create(shop)
+    upload(shop, job, a_file([(first, paying, offering, "1"), (second, other, offering, "1")] * 2))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+    capture, both = bulk._capture.capture, threading.Barrier(2)
+    asked: list[str] = []
+
+    def met(order: Any, *rest: Any, **more: Any) -> Any:
+        # One that is asked about alone would wait here in vain.
+        both.wait(timeout=10)
+        asked.append(order.customer_id)
+        return capture(order, *rest, **more)
+
+    monkeypatch.setattr(bulk._capture, "capture", met)
+    until_done(shop, job)
+    assert [state for _, state, _, _ in rows(shop, job)] == ["ORDERED"] * 4
+    assert [set(asked[:2]), set(asked[2:])] == [{first, second}] * 2
+
+
+def test_whoever_is_told_that_it_has_paused_gets_no_further_order(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    job = create(shop)
+    upload(shop, job, a_file([(customer, account, offering, "1")] * 2))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+    capture = bulk._capture.capture
+    told: list[int] = []
+    pausing = threading.Thread(
+        target=lambda: told.append(shop.admin(BULK + "PauseBulkOrder", id=job, request_id=job).progress.ordered)
+    )
+
+    def interrupted(*rest: Any, **more: Any) -> Any:
+        if pausing.ident is None:
+            pausing.start()
+            # Long enough for an answer that doesn't wait for this step.
+            pausing.join(timeout=0.5)
+        return capture(*rest, **more)
+
+    monkeypatch.setattr(bulk._capture, "capture", interrupted)
+    shop.work()
+    pausing.join()
+    assert state(shop, job) == "PAUSED"
+    assert told == [seen(shop, job).progress.ordered] != [0]
+
+
+def test_what_is_deleted_while_rows_come_in_leaves_none_behind(shop: Shop) -> None:
+    job = create(shop)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        wanted = unit.get(BulkOrder, job)
+        before = incoming.intake(unit, job)
+        incoming.take_in(unit, wanted, before, [Record(2, {"customer": "somebody"})], ["customer"])
+        deleting = threading.Thread(target=lambda: shop.admin(BULK + "DeleteBulkOrder", id=job))
+        deleting.start()
+        deleting.join(timeout=0.5)
+        unit.flush()
+    deleting.join()
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        table = store.bulk_order_row
+        left = unit.session.scalars(sa.select(table.c.line).where(table.c.bulk_order_id == job)).all()
+        assert left == []
+    with pytest.raises(NotFound):
+        shop.admin(BULK + "UploadBulkOrderRows", id=job, content="eA==")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_row_is_refused_for_what_an_order_is_refused_for(shop: Shop, dry_run: bool) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    data = a_file([(customer, account, offering, "1")])
+    parties = [{"id": "{customer}", "role": role, "@referredType": "Customer"} for role in ("customer", "transferor")]
+    reasons = []
+    for more in ({"state": "completed"}, {"relatedParty": parties}):
+        job = create(shop, template=template(**more))
+        upload(shop, job, data)
+        start(shop, job, dry_run=dry_run)
+        until_done(shop, job)
+        reasons += [why.split(":")[0] for _, state, _, why in rows(shop, job) if state == "REFUSED"]
+    assert reasons == ["BAD_INITIAL_STATE", "TRANSFEROR"]
+
+
 # --- reading, without anything around it ------------------------------------------------------------------------------
 
 
@@ -366,6 +453,16 @@ def test_a_file_reads_the_same_in_whatever_parts_it_comes() -> None:
         assert [one.line for one in found] == [1, 3, 4, 5]
         assert found[0].values == {"a": 12345678901234567890, "b": "x"}
         assert all(one.fault for one in found[1:])
+    # What no database keeps, and what no reader gets to the end of, is wrong with the row and not with the file.
+    strange = [
+        rb'{"a": "\u0000"}',
+        rb'{"a": {"b": ["\ud800"]}}',
+        rb'{"\udc00": 1}',
+        b"[" * 60_000,
+        rb'{"a": "\ud83d\ude00"}',
+    ]
+    found = whole(b"\n".join(strange), BulkOrderFormat.JSON_LINES)
+    assert [bool(one.fault) for one in found] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import queries
-from chassis.db import Unit
+from chassis.db import Unit, missing
 from chassis.products import ProductStatus
 from orders.bulk.domain import BulkOrder
 from orders.bulk.reading import Intake
@@ -41,10 +41,11 @@ _LOCK = """
 """
 
 
-def intake(unit: Unit, job: BulkOrder) -> Intake:
-    """How far the file has come; others who send a part of it wait."""
-    row = unit.cursor().execute(_LOCK, {"job": job.id}).fetchone()
-    assert row is not None
+def intake(unit: Unit, job_id: str) -> Intake:
+    """How far the file has come; others who send a part of it wait. Raises NotFound."""
+    row = unit.cursor().execute(_LOCK, {"job": job_id}).fetchone()
+    if row is None:
+        raise missing(BulkOrder, job_id)
     received, lines, total, tail, header, hashed = row
     return Intake(received, lines, total, bytes(tail), tuple(json.loads(header)), bytes(hashed))
 

@@ -1,14 +1,16 @@
 """Taking an order that nobody waits for: of a migration, of a mass sale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from chassis.db import Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from orders.inventory.store import with_parts
 from orders.ordering.capture import Capture, Captured
-from orders.ordering.domain import ProductOrder, check_items, product_ids
+from orders.ordering.domain import ProductOrder, check_items, customers_of, product_ids
+from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import place
+from orders.ordering.statuses import require_possible
 from orders.ordering.store import orders_before, quantities
 from orders.ordering.values import OrderItem
 
@@ -16,22 +18,27 @@ from orders.ordering.values import OrderItem
 REFUSALS = (FailedPrecondition, InvalidArgument, NotFound, PermissionDenied)
 
 
-def captured_by_itself(unit: Unit, capture: Capture, order: ProductOrder, items: Sequence[OrderItem]) -> Captured:
-    """What catalog and customers say of the order, asked within a transaction of our own. Raises what `Capture.capture`
-    and `check_items` do."""
+def asking(
+    unit: Unit, capture: Capture, order: ProductOrder, items: Sequence[OrderItem]
+) -> tuple[Callable[[], Captured], frozenset[str]]:
+    """What asks catalog and customers about the order, within a transaction of our own but in whatever thread; and
+    whose the order is. Raises what is refused without asking anybody; what is returned raises what `Capture.capture` does."""
+    order.check(unit.at)
     check_items(items)
-    products = with_parts(unit, product_ids(items))
-    return capture.capture(
-        order, items, products, quantities(unit, products), orders_before=partial(orders_before, unit, order)
-    )
+    check_transferor(order)
+    products = as_taken_over(unit, order, items, with_parts(unit, product_ids(items)))
+    require_possible(items, products, unit.at)
+    whose = order.customer_ids() or (key for one in products.values() for key in customers_of(one.related_party))
+    before = partial(orders_before, unit, order)
+    counted = quantities(unit, products)
+    return partial(capture.capture, order, items, products, counted, orders_before=before), frozenset(whose)
 
 
 def take(unit: Unit, order: ProductOrder, captured: Captured) -> None:
-    """Keeps the order and sets it going; orders that are taken after it know of it."""
+    """Keeps the order and sets it going; once the unit has flushed it, those that are asked about know of it."""
     order.check(unit.at)
     unit.add(order)
     place(unit, order, captured)
-    unit.flush()
 
 
 def told(refusal: DomainError) -> str:
