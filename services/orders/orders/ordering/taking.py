@@ -22,7 +22,8 @@ def asking(
     unit: Unit, capture: Capture, order: ProductOrder, items: Sequence[OrderItem]
 ) -> tuple[Callable[[], Captured], frozenset[str]]:
     """What asks catalog and customers about the order, within a transaction of our own but in whatever thread; and
-    whose the order is. Raises what is refused without asking anybody; what is returned raises what `Capture.capture` does."""
+    whose the order is. Raises what is refused without asking anybody; what is returned raises what `Capture.capture`
+    does."""
     order.check(unit.at)
     check_items(items)
     check_transferor(order)
