@@ -7,10 +7,12 @@ import json
 import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.events import acting
@@ -21,6 +23,7 @@ from orders.bulk.steps import DEAL, KEPT
 from orders.bulk.template import RowFault, parse
 from orders.bulk.values import BulkOrderFormat, Record
 from svyaz.orders.v1 import bulk_pb2
+from svyaz_cli.main import app
 from tests.orders.conftest import ORDER, Shop, item
 
 BULK = "svyaz.orders.v1.BulkOrderService/"
@@ -424,6 +427,56 @@ def test_a_row_is_refused_for_what_an_order_is_refused_for(shop: Shop, dry_run: 
         until_done(shop, job)
         reasons += [why.split(":")[0] for _, state, _, why in rows(shop, job) if state == "REFUSED"]
     assert reasons == ["BAD_INITIAL_STATE", "TRANSFEROR"]
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_sends_looks_on_and_says_by_its_status_what_has_come_of_it(shop: Shop, tmp_path: Path) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(500))
+    file, form, told = tmp_path / "sale.csv", tmp_path / "order.json", tmp_path / "report.csv"
+    good, bad = (customer, account, offering, "1"), (customer, account, "nothing", "1")
+    file.write_bytes(a_file([good, bad, good]))
+    form.write_text(template())
+    address = shop.admin._channel._channel.target().decode()  # type: ignore[attr-defined]
+    environment = {"ORDERS_ADDRESS": address, "SVYAZ_TOKEN": shop.admin._token or ""}
+
+    def svyaz(*words: str) -> tuple[int, str]:
+        ran = CliRunner().invoke(app, ["bulk", *words], env=environment)
+        return ran.exit_code, ran.output
+
+    new = ("create", str(file), "--template", str(form), "--branch", "bishkek", "--rate", "200")
+    status, output = svyaz(*new)
+    assert status == 0, output
+    assert "acknowledged: 3 rows" in output
+    job = next(word for word in output.split() if len(word) == 36)
+    status, output = svyaz(*new)
+    assert (status, "SAME_CONTENT" in output) == (1, True)
+    shop.timers.start()
+    try:
+        status, output = svyaz("start", job, "--dry-run")
+        assert (status, "2 valid" in output, "recurring month: 1,000" in output) == (3, True, True), output
+        status, output = svyaz("start", job)
+        assert (status, "completed: 3 rows, 3 dealt with" in output) == (3, True), output
+        # One that has paused isn't done.
+        file.write_bytes(a_file([bad, bad, good]))
+        status, output = svyaz(*new, "--most-refused", "1")
+        paused = next(word for word in output.split() if len(word) == 36)
+        status, output = svyaz("start", paused)
+        assert (status, "paused: 3 rows" in output, "more than 1" in output) == (4, True, True), output
+    finally:
+        shop.timers.stop()
+    status, output = svyaz("pause", job)
+    assert (status, "BAD_TRANSITION" in output) == (1, True)
+    assert svyaz("cancel", paused)[0] == 3
+    assert svyaz("rate", job, "7")[0] == 3
+    assert seen(shop, job).orders_per_second == 7
+    assert svyaz("report", job, str(told))[0] == 3
+    assert [line.split(",")[1] for line in told.read_text().splitlines()[1:]] == ["ordered", "refused", "ordered"]
+    form.write_bytes(b"\xff")
+    status, output = svyaz(*new)
+    assert (status, "decode" in output) == (1, True)
 
 
 # --- reading, without anything around it ------------------------------------------------------------------------------
