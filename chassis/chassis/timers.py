@@ -55,12 +55,31 @@ _SET = """
         due = excluded.due, generation = timer.generation + 1, branch = excluded.branch, attempts = 0,
         last_error = NULL, not_before = excluded.not_before
 """
+# Whoever carries it out meanwhile is waited for: his deletion leaves room for a new one.
+_SET_BY = """
+    INSERT INTO timer (aggregate_id, purpose, due, generation, branch, attempts, not_before)
+    VALUES (%(aggregate_id)s, %(purpose)s, %(due)s, 1, %(branch)s, 0, %(due)s)
+    ON CONFLICT (aggregate_id, purpose) DO UPDATE SET
+        due = least(timer.due, excluded.due),
+        generation = timer.generation + (excluded.due < timer.due)::int,
+        not_before = CASE WHEN excluded.due < timer.due THEN excluded.due ELSE timer.not_before END
+"""
 _CANCEL = "DELETE FROM timer WHERE aggregate_id = %(aggregate_id)s AND purpose = %(purpose)s"
 
 
 def set_timer(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
     """Sets the aggregate's timer for the purpose in the unit's transaction, instead of one that is set already."""
-    unit.later(_SET, {"aggregate_id": aggregate_id, "purpose": purpose, "due": due, "branch": branch})
+    _write(_SET, unit, aggregate_id, purpose, due, branch)
+
+
+def set_timer_by(unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
+    """Sets the aggregate's timer for the purpose unless it is due by then already: what is asked for many times in a
+    while is done once, and not put off by each time."""
+    _write(_SET_BY, unit, aggregate_id, purpose, due, branch)
+
+
+def _write(statement: str, unit: Unit, aggregate_id: str, purpose: str, due: datetime, branch: str) -> None:
+    unit.later(statement, {"aggregate_id": aggregate_id, "purpose": purpose, "due": due, "branch": branch})
     if (due - unit.at).total_seconds() < POLL_SECONDS:
         unit.after_commit(partial(unit.database.wake, _TOPIC))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.events import acting
-from chassis.timers import TURN, TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, turns
+from chassis.timers import TURN, TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, set_timer_by, turns
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
@@ -89,6 +89,41 @@ def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> 
         assert not threading.Event().wait(0.5)
     assert fired.all() == [(things.BRANCH, "other")]
     assert [row.generation for row in rows(database)] == [2]
+
+
+def test_what_is_asked_for_again_and_again_is_neither_done_twice_nor_put_off(database: Database, fired: Fired) -> None:
+    due = database.clock.now() + timedelta(seconds=0.5)
+    with acting(things.SERVICE, "test", things.BRANCH), database.unit() as unit:
+        for seconds in (3600, 0, 1800):
+            set_timer_by(unit, "thing", "remind", due + timedelta(seconds=seconds), things.BRANCH)
+    assert [(row.due, row.not_before) for row in rows(database)] == [(due, due)]
+    with running(database, remind=fired):
+        things.eventually(lambda: fired.all() == [(things.BRANCH, "thing")])
+    assert rows(database) == []
+
+
+def test_what_is_asked_for_while_it_is_being_done_is_done_again(database: Database, fired: Fired) -> None:
+    put(database, "thing")
+    begun, asked = threading.Event(), threading.Event()
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        unit.flush()
+        begun.set()
+        asked.wait(0.5)
+        fired(aggregate_id, unit)
+
+    def ask() -> None:
+        begun.wait(5)
+        with acting(things.SERVICE, "test", things.BRANCH), database.unit() as unit:
+            set_timer_by(unit, "thing", "remind", unit.at, things.BRANCH)
+        asked.set()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    with running(database, remind=fire):
+        asking.join()
+        things.eventually(lambda: len(fired.all()) == 2)
+    assert rows(database) == []
 
 
 def test_a_timer_that_was_taken_and_then_set_anew_or_cancelled_does_nothing(database: Database, fired: Fired) -> None:

@@ -1,5 +1,7 @@
 """What happens elsewhere and moves a customer's value: products that begin and end, and the customer himself."""
 
+from datetime import timedelta
+
 from chassis.cloudevents import FIRST_EPOCH, ReceivedEvent
 from chassis.convert import from_timestamp
 from chassis.db import Unit
@@ -9,6 +11,9 @@ from customers.value.features import HeldProduct
 from customers.value.runs import revalue
 from svyaz.orders.v1 import inventory_pb2
 
+# An order moves its products several times in a few seconds, a household's orders more often still; his value after the
+# last of these is what counts.
+SETTLED = timedelta(minutes=1)
 _RUNNING = frozenset(
     {
         inventory_pb2.PRODUCT_STATUS_ACTIVE,
@@ -32,7 +37,10 @@ def product_changed(event: ReceivedEvent, unit: Unit) -> None:
     else:
         held = _held(event, product)
         store.remember_product(unit, held, customer_id, event.branch, event.version, epoch_began=epoch_began)
-    revalue(unit, customer_id, event.branch)
+        if event.type == "ProductCreateEvent" and held.started_at is None:
+            # Ordered, not begun: worth nothing yet.
+            return
+    revalue(unit, customer_id, event.branch, within=SETTLED)
 
 
 class CustomerWatcher:
@@ -43,7 +51,7 @@ class CustomerWatcher:
 
     def changed(self, unit: Unit, aggregate: Referrer) -> None:
         """In a while."""
-        revalue(unit, aggregate.id, aggregate.branch)
+        revalue(unit, aggregate.id, aggregate.branch, within=SETTLED)
 
     def deleted(self, unit: Unit, aggregate: Referrer) -> None:
         """What is known of his value goes with the customer's other rows."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from chassis.db import Unit
-from chassis.timers import TimerHandler, last_error, set_timer
+from chassis.timers import TimerHandler, last_error, set_timer, set_timer_by
 from chassis.types import new_id
 from customers.identity.store import survivor
 from customers.party.domain import Customer
@@ -41,9 +41,9 @@ def value_all(unit: Unit, policy: ValuePolicy) -> None:
     unit.add(run)
 
 
-def revalue(unit: Unit, customer_id: str, branch: str) -> None:
-    """Lets the customer (the survivor, if he was merged) be valued soon; however often it is asked for, once."""
-    set_timer(unit, customer_id, ONE, unit.at, branch)
+def revalue(unit: Unit, customer_id: str, branch: str, *, within: timedelta = timedelta()) -> None:
+    """Lets the customer (the survivor, if he was merged) be valued once, however often it is asked for in that time."""
+    set_timer_by(unit, customer_id, ONE, unit.at + within, branch)
 
 
 class Valuations:
