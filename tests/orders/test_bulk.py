@@ -14,12 +14,12 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from chassis.events import acting
-from orders.bulk import incoming, store
+from orders.bulk import incoming, steps, store
 from orders.bulk.domain import BulkOrder, order_id
 from orders.bulk.reading import MOST_RECORD_BYTES, Intake, read
-from orders.bulk.steps import DEAL, KEPT
+from orders.bulk.steps import DEAL, KEPT, PATIENCE, STUCK
 from orders.bulk.template import RowFault, parse
 from orders.bulk.values import BulkOrderFormat, Record
 from svyaz.orders.v1 import bulk_pb2
@@ -310,7 +310,7 @@ def test_a_step_that_is_undone_repeated_or_fails_again_and_again_orders_each_row
     assert "nobody thought of that" in told[1][3]
 
 
-def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
+def test_the_holders_of_an_offering_are_a_segment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     old, extra = shop.offering(shop.price(500)), shop.offering(shop.price(9))
     accounts = []
     for number in range(3):
@@ -337,6 +337,8 @@ def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
     until_done(shop, job)
     shop.work()
     assert [("RecurringChargeStart", "9") in shop.told(account) for account in accounts] == [True, True, False]
+    # In whatever pages it is looked for.
+    monkeypatch.setattr(steps, "LOOKED_AT_ONCE", 1)
     again = create(shop, template=json.dumps(wanted), segment=segment)
     shop.work()
     assert state(shop, again) == "CANCELLED"
@@ -392,6 +394,38 @@ def test_whoever_is_told_that_it_has_paused_gets_no_further_order(shop: Shop, mo
     pausing.join()
     assert state(shop, job) == "PAUSED"
     assert told == [seen(shop, job).progress.ordered] != [0]
+
+
+def test_a_job_that_stands_still_is_counted_and_one_that_goes_on_or_rests_is_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    job = create(shop)
+    upload(shop, job, a_file([(customer, account, shop.offering(shop.price(5)), "1")]))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+
+    def away(*rest: Any, **more: Any) -> Any:
+        raise Unavailable("AWAY", "the catalog is away")
+
+    def carry_on(after: timedelta) -> float:
+        before = STUCK._value.get()
+        shop.offset.write_text(
+            str(float(shop.offset.read_text() if shop.offset.exists() else 0) + after.total_seconds())
+        )
+        for claim in shop.timers._claim(100)[0]:
+            shop.timers._handle([claim])
+        return float(STUCK._value.get() - before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk._capture, "capture", away)
+        minute = timedelta(minutes=1)
+        assert [carry_on(after) for after in (minute, PATIENCE, minute, PATIENCE)] == [0, 1, 0, 1]
+        shop.admin(BULK + "PauseBulkOrder", id=job)
+        assert carry_on(PATIENCE + minute) == 0
+    shop.admin(BULK + "ResumeBulkOrder", id=job)
+    assert [carry_on(after) for after in (minute, minute, 2 * PATIENCE)] == [0, 0, 0]
+    assert state(shop, job) == "COMPLETED"
 
 
 def test_what_is_deleted_while_rows_come_in_leaves_none_behind(shop: Shop) -> None:

@@ -77,11 +77,11 @@ class Bulk:
         job = unit.find(BulkOrder, job_id)
         if job is None or job.state is not BulkOrderState.RECEIVING:
             return
-        if not incoming.collect(unit, job, LOOKED_AT_ONCE):
+        found = incoming.collect(unit, job, LOOKED_AT_ONCE)
+        if found is None:
             set_timer(unit, job.id, COLLECT, unit.at, job.branch)
             return
-        unit.flush()
-        job.received(incoming.segment_hash(unit, job), unit.at)
+        job.received(found, unit.at)
         other = incoming.same_content(unit, job)
         if other is not None:
             job.cancel(unit.at)
