@@ -19,8 +19,9 @@ from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
 from orders.inventory.domain import Product
 from orders.ordering import statuses, store
+from orders.ordering.chosen import configured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
-from orders.ordering.handover import gives_away, taken_over
+from orders.ordering.handover import gives_away, going_on, taken_over
 from orders.ordering.resting import cause_of, held
 from orders.ordering.sold import digest_of
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
@@ -166,7 +167,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         if wanted is not None and wanted.extensions:
             product.extensions = merge_json(product.extensions, wanted.extensions)
         if wanted is not None and wanted.product_characteristic:
-            product.product_characteristic = wanted.product_characteristic
+            product.product_characteristic = configured(product.product_characteristic, wanted.product_characteristic)
         if wanted is not None and wanted.product_term:
             product.product_term = wanted.product_term
         if wanted is not None and wanted.place:
@@ -199,9 +200,9 @@ def _handed_over(
         prices = due = _product_prices(item.charge)
         resting = statuses.resting_with(unit, product, ordered, prices)
     else:
-        # A product that the catalog doesn't know goes on at the price that it has; what was due once isn't again.
-        prices, resting = after.product_price, product.resting_price
-        due = tuple(replace(price, product_price_alteration=()) for price in product.running_charges)
+        # The catalog doesn't know the product. What was due once isn't again.
+        after.product_price = prices = going_on(product, unit.at)
+        due, resting = after.recurring_prices, product.resting_price
     offering = ordered or product.product_offering
     begun = replace(former, prices=due, offering_id=_id(offering), resting=resting)
     charged += charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
