@@ -51,6 +51,8 @@ ORDERED = ("product_order_item", "start_date")
 _SUSPENDING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 # Between its activation and its end a product is charged for.
 RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
+# It may still be charged for.
+COMING = frozenset({ProductStatus.CREATED, ProductStatus.PENDING_ACTIVE})
 _COMING_OR_RUNNING = RUNNING | {ProductStatus.PENDING_ACTIVE}
 
 # A product that has never worked may be forgotten; what has been used or charged stays in the books.
@@ -146,12 +148,18 @@ class Product(Aggregate):
         """Takes a caller's changes; the state moves by the table.
 
         Raises FailedPrecondition CHARGED for one that billing wouldn't hear of: what runs is ended, and what an order
-        began is charged otherwise, by an order only.
+        began is charged otherwise, by an order only; BY_ORDER for the state of what an order is about to begin.
         """
         wanted = changes.get("status")
         rest = {name: value for name, value in changes.items() if name != "status"}
         if self.recurring_prices and wanted is ProductStatus.TERMINATED:
             raise FailedPrecondition("CHARGED", "recurring charges of the product run: order its deletion")
+        if self.product_order_item and self.status in COMING and wanted not in (None, self.status):
+            raise FailedPrecondition(
+                "BY_ORDER",
+                "it begins, or is given up, with the order that it comes by",
+                violations=[Violation("status", "by its order only")],
+            )
         if self.product_order_item:
             settled: tuple[str, ...] = ORDERED if self.status in _COMING_OR_RUNNING else ()
             settled += CHARGED if self.recurring_prices else ()
@@ -188,6 +196,11 @@ class Product(Aggregate):
             reasons = ", ".join(dict.fromkeys(str(one.reason) for one in held))
             why = f"it stays suspended: {reasons}"
             raise FailedPrecondition("STILL_SUSPENDED", why, violations=[Violation("status", why)])
+
+    def require_coming(self) -> None:
+        """Raises FailedPrecondition BAD_TRANSITION for one that has begun, or been given up, already."""
+        if self.status not in COMING:
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(self.status)!r} can't begin")
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE for a product that has worked."""
