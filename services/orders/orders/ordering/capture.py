@@ -101,8 +101,8 @@ class Capture:
         is asked when a promotion hangs on it.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
         BUNDLED_SELECTION, AGREEMENTS_DIFFER, CONFIGURATION, TRANSFEROR, STATUS_ALONE, INVALID_ITEMS;
-        FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items; COUPON_UNKNOWN,
-        COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
+        FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items;
+        COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
         """
         sent, items = items, within_offerings(order, items, products)
         found = list(walk(items))

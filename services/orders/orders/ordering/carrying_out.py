@@ -18,12 +18,11 @@ from orders.billing.changes import Cause, Held, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
 from orders.inventory.domain import Product
-from orders.ordering import statuses, store
+from orders.ordering import sold, statuses, store
 from orders.ordering.chosen import configured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
 from orders.ordering.handover import gives_away, going_on, taken_over
 from orders.ordering.resting import cause_of, held
-from orders.ordering.sold import digest_of
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
@@ -139,11 +138,12 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
     """
     action = item.item.action
     before, receipt = held(product), store.receipt_of(unit, order.id)
-    cause = cause_of(order, item, product, digest_of(receipt) if receipt else None, unit.at)
+    cause = cause_of(order, item, product, sold.digest_of(receipt) if receipt else None, unit.at)
     if action is OrderItemAction.ADD:
         after = replace(before, status=ProductStatus.ACTIVE, prices=_product_prices(item.charge))
         charged = charges_of(before, after, cause)
         product.move(ProductStatus.ACTIVE, unit.at)
+        sold.freeze(unit, order, product)
         statuses.activated(unit, product)
         return charged
     if action is OrderItemAction.MODIFY:
@@ -160,6 +160,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             charged = charges_of(before, after, cause, priced=True)
             product.product_offering = offering
             product.product_price, product.resting_price = prices, resting
+            sold.freeze(unit, order, product)
         wanted = item.item.product
         if wanted is not None and offering is not None:
             # What the price has gone by, which the next one goes by too.
@@ -210,6 +211,8 @@ def _handed_over(
         setattr(product, name, getattr(after, name))
     product.billing_account, product.product_offering = account, offering
     product.product_price, product.resting_price = prices, resting
+    if ordered is not None:
+        sold.freeze(unit, order, product)
     return charged
 
 

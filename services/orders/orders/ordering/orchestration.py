@@ -14,7 +14,7 @@ from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import COMING, Product
-from orders.ordering import sold, store
+from orders.ordering import store
 from orders.ordering.carrying_out import carried_out, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
@@ -211,7 +211,6 @@ class _Step:
             self._fail([item], f"{error.message}: {wrong}" if wrong else error.message)
             return
         with_results(product, results(self._tasks, item))
-        sold.freeze(unit, order, product)
         if item.state is _I.HELD:
             item.move(_I.IN_PROGRESS)
         item.move(_I.COMPLETED)
