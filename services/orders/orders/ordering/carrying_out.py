@@ -17,7 +17,7 @@ from chassis.types import EntityRef, new_id
 from orders.billing.changes import Cause, Held, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
-from orders.inventory.domain import Product
+from orders.inventory.domain import RUNNING, Product
 from orders.ordering import sold, statuses, store
 from orders.ordering.chosen import configured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
@@ -147,8 +147,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         statuses.activated(unit, product)
         return charged
     if action is OrderItemAction.MODIFY:
-        if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
-            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
+        _require_modifiable(product)
         offering = item.item.product_offering
         charged = statuses.carried_out(unit, order, item, product, cause)
         if gives_away(unit, order, product):
@@ -184,6 +183,37 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         product.product_order_item = (*product.product_order_item, _origin(order, item))
         return charged
     return ()
+
+
+def require_chargeable(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
+    """Whether carrying the item out would come to charges, as far as that can be told beforehand; changes nothing.
+
+    Raises FailedPrecondition BAD_TRANSITION, UNCHARGEABLE, InvalidArgument CHARGE_INVALID, as `carried_out` will.
+    """
+    before, cause = held(product), cause_of(order, item, product, None, unit.at)
+    action, offering = item.item.action, item.item.product_offering
+    prices = _product_prices(item.charge)
+    if action is OrderItemAction.ADD:
+        product.require_coming()
+        charges_of(before, replace(before, status=ProductStatus.ACTIVE, prices=prices), cause)
+    elif action is OrderItemAction.MODIFY:
+        _require_modifiable(product)
+        if gives_away(unit, order, product):
+            account = payer(order, item.item, None)
+            due = prices if offering is not None else going_on(product, unit.at)
+            begun = replace(before, prices=due, offering_id=_id(offering or product.product_offering), resting=None)
+            charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
+        elif offering is not None:
+            charges_of(before, replace(before, prices=prices, offering_id=_id(offering)), cause, priced=True)
+    elif action is OrderItemAction.DELETE:
+        if product.status not in RUNNING:
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be ended")
+        charges_of(before, replace(before, status=ProductStatus.TERMINATED), cause)
+
+
+def _require_modifiable(product: Product) -> None:
+    if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
+        raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
 
 
 def _handed_over(

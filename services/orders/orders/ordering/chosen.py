@@ -45,13 +45,12 @@ def characteristics(item: OrderItem, product: Product | None) -> Sequence[Charac
 def configured(held: Sequence[Characteristic], stated: Sequence[Characteristic]) -> tuple[Characteristic, ...]:
     """What a product has when an item that changes it states some: all that it had and that isn't named, then these.
 
-    So that what its tasks have given back (a number, a card) stays. One whose value is the JSON `null` is taken away;
-    one without any value says nothing.
+    So that what its tasks have given back (a number, a card) stays. One that is named without a value, or with the JSON
+    `null`, is taken away.
     """
-    said = [one for one in stated if one.value is not None]
-    names = {one.name for one in said}
+    names = {one.name for one in stated}
     kept = (one for one in held if one.name not in names)
-    return (*kept, *(one for one in said if one.value is not None and one.value.text != "null"))
+    return (*kept, *(one for one in stated if one.value is not None and one.value.text != "null"))
 
 
 def stated_term(item: OrderItem) -> str:
