@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from chassis.cloudevents import ReceivedEvent
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import (
@@ -22,7 +23,9 @@ from chassis.products import (
 )
 from chassis.timers import set_timer
 from chassis.types import Characteristic, EntityRef, Json, Money, Price, RelatedParty, TimePeriod, new_id
+from orders.events import person_erased
 from orders.fulfilment.hands import give_up, retry
+from orders.fulfilment.job import FulfilmentJob, FulfilmentJobAction, FulfilmentJobState
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import go_on
 from orders.fulfilment.store import tasks_of
@@ -33,6 +36,7 @@ from orders.ordering.handover import going_on, within_offerings
 from orders.ordering.placing import ADVANCE
 from orders.ordering.store import items_of
 from orders.ordering.values import OrderItem, OrderItemAction, ProductOrderState
+from svyaz.customers.v1 import privacy_pb2
 from tests.conftest import ServiceDatabase
 from tests.orders.drill import Floor, World
 
@@ -89,7 +93,7 @@ class Ground:
             unit.add(order)
             if unit.find(Product, product.id) is None:
                 unit.add(replace(product))
-            row = {"id": new_id(), "branch": "bishkek", "product_order_id": order.id, "position": 0}
+            row: dict[str, Any] = {"id": new_id(), "branch": "bishkek", "product_order_id": order.id, "position": 0}
             unit.add(ProductOrderItem(**row, item=item))
             set_timer(unit, order.id, ADVANCE, unit.at, order.branch)
             return order.id
@@ -288,3 +292,65 @@ def answered(unit: Unit, order_id: str) -> None:
         if task.state is _S.IN_PROGRESS:
             task.complete(unit.at)
             go_on(unit, task)
+
+
+# --- who is erased ---------------------------------------------------------------------------------------------------
+
+
+def test_what_jobs_say_of_an_erased_persons_tasks_goes_too(ground: Ground) -> None:
+    """What is said of others' stays."""
+    ground.world.refusing = {"provision"}
+    his, anothers = ground.floor.order("something"), ground.floor.order("something")
+    ground.floor.work()
+    ground.world.refusing = set()
+    held = {order_id: ground.floor.tasks(order_id)[0] for order_id in (his, anothers)}
+
+    def begin(unit: Unit) -> dict[str, str]:
+        made = {}
+        for order_id, task in held.items():
+            job = FulfilmentJob(id=new_id(), branch="bishkek", action=FulfilmentJobAction.SKIP, reason="asked by Aibek")
+            job.check(unit.at)
+            job.move(FulfilmentJobState.CANCELLED, unit.at)
+            unit.add(job)
+            unit.flush()
+            row = {"job": job.id, "task": task.id, "reason": "Aibek isn't at home"}
+            unit.cursor().execute(
+                "INSERT INTO fulfilment_job_task (job_id, task_id, branch, state, reason)"
+                " VALUES (%(job)s, %(task)s, 'bishkek', 'failed', %(reason)s)",
+                row,
+            )
+            made[order_id] = job.id
+        return made
+
+    jobs = ground.floor.do(begin)
+    erasure = privacy_pb2.Erasure(id=new_id(), branch="bishkek", subject_id=["aibek"])
+    erasure.record.add(kind="ProductOrder", id=his)
+    event = ReceivedEvent(
+        id=new_id(),
+        source="customers",
+        type="ErasureCreateEvent",
+        time=datetime.now(UTC),
+        aggregate_type="Erasure",
+        aggregate_id=erasure.id,
+        version=1,
+        branch="bishkek",
+        key=erasure.id,
+        actor="a",
+        on_behalf_of=None,
+        schema_revision=1,
+        data_type=erasure.DESCRIPTOR.full_name,
+        subject="",
+        headers={},
+        data=erasure.SerializeToString(),
+    )
+    ground.floor.do(lambda unit: person_erased(event, unit))
+
+    def look(unit: Unit) -> list[tuple[str | None, str | None]]:
+        query = "SELECT reason FROM fulfilment_job_task WHERE job_id = %(job)s"
+        said = []
+        for order_id in (his, anothers):
+            (why,) = unit.cursor().execute(query, {"job": jobs[order_id]}).fetchone() or ("gone",)
+            said.append((unit.get(FulfilmentJob, jobs[order_id]).reason, why))
+        return said
+
+    assert ground.floor.do(look) == [(None, None), ("asked by Aibek", "Aibek isn't at home")]
