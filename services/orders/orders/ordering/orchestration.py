@@ -47,7 +47,7 @@ class Orchestration:
 
     def read_ahead(self, ids: Sequence[str], unit: Unit) -> None:
         """Reads what the steps of several orders will ask for."""
-        by_order = store.read_ahead(unit, ids)
+        by_order = store.read_ahead(unit, ids, begun=True)
         fulfilment.read_ahead(unit, ids)
         branches = {item.branch for items in by_order.values() for item in items}
         for branch in branches:

@@ -132,9 +132,10 @@ def orders_before(unit: Unit, order: ProductOrder, customer_ids: Sequence[str]) 
     return int(row[0])
 
 
-def read_ahead(unit: Unit, order_ids: Sequence[str]) -> Mapping[str, Sequence[ProductOrderItem]]:
+def read_ahead(unit: Unit, order_ids: Sequence[str], *, begun: bool) -> Mapping[str, Sequence[ProductOrderItem]]:
     """Reads several orders with all that carrying them on asks for, in as many statements as one takes; the functions
-    below, and `unit.find`, then find it in the unit. The items by their orders."""
+    below, and `unit.find`, then find it in the unit. The items by their orders. `begun`: what they wait for doesn't
+    matter any more, what they were priced by does."""
     wanted = {"orders": list(order_ids)}
     # Held, since the unit itself lets go of what nobody uses.
     held: list[Aggregate] = list(unit.load(ProductOrder, _LOCKED, wanted))
@@ -144,12 +145,14 @@ def read_ahead(unit: Unit, order_ids: Sequence[str]) -> Mapping[str, Sequence[Pr
         held += unit.load(Product, "id = ANY (%(products)s)", {"products": product_ids})
     unit.known["read ahead"] = held
     with unit.cursor() as cursor:
-        receipts = dict(cursor.execute(_RECEIPTS, wanted).fetchall())
-        waits = cursor.execute(_WAITS, wanted).fetchall()
+        found = cursor.execute(_RECEIPTS if begun else _WAITS, wanted).fetchall()
     for order_id in order_ids:
         unit.known[_ITEMS, order_id] = by_order.get(order_id, [])
-        unit.known[_RECEIPTS, order_id] = receipts.get(order_id)
-        unit.known[_WAITS, order_id] = [what for waiting, what in waits if waiting == order_id]
+        own = [what for one, what in found if one == order_id]
+        if begun:
+            unit.known[_RECEIPTS, order_id] = own[0] if own else None
+        else:
+            unit.known[_WAITS, order_id] = own
     return by_order
 
 
