@@ -137,8 +137,10 @@ def test_a_system_that_hears_the_event_says_how_it_ended(desk: Desk) -> None:
     request = {"request_id": new_id(), "id": told.id, "attempt": 1, "result": [{"name": "vlan", "value": b"7"}]}
     done = desk.system(FULFILMENT + "CompleteFulfilmentTask", **request)
     assert desk.system(FULFILMENT + "CompleteFulfilmentTask", **request) == done
+    # A system that has been restarted says it again, without knowing under which request it did.
+    assert desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1) == done
     with pytest.raises(FailedPrecondition) as closed:
-        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1)
+        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=2)
     assert closed.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
@@ -159,7 +161,12 @@ def test_what_isnt_answered_in_time_is_tried_again_and_the_answer_to_either_coun
     with pytest.raises(FailedPrecondition) as stale:
         desk.system(FULFILMENT + "FailFulfilmentTask", id=again.id, attempt=1, reason="no")
     assert stale.value.reason == "STALE_ATTEMPT"
-    desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1)
+    done = desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1)
+    assert desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1) == done
+    with pytest.raises(FailedPrecondition) as second:
+        # What another attempt has done besides is to be undone by its system.
+        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=2)
+    assert second.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
 
