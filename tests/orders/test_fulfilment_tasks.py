@@ -11,7 +11,14 @@ import grpc
 import pytest
 
 from chassis.db import Unit
-from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
+from chassis.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+)
 from chassis.types import new_id
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.specification import FulfilmentSpecification
@@ -169,6 +176,45 @@ def test_what_isnt_answered_in_time_is_tried_again_and_the_answer_to_either_coun
     assert second.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
+
+
+def test_only_an_attempt_that_begins_is_told_to_a_system(desk: Desk) -> None:
+    desk.world.by_event = {"activate"}
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    told = desk.tasks(order_id)["activate"]
+    desk.system(FULFILMENT + "FailFulfilmentTask", id=told.id, attempt=1, reason="busy", retryable=True)
+    desk.floor.pass_by(HOUR)
+    desk.floor.work()
+
+    def events(unit: Unit) -> list[tuple[int, bool]]:
+        rows = unit.cursor().execute("SELECT data FROM event WHERE aggregate_id = %s ORDER BY version", [told.id])
+        said = [fulfilment_pb2.FulfilmentTask.FromString(row[0]) for row in rows]
+        return [(one.attempt, one.sent) for one in said if one.state == told.state]
+
+    assert list(dict.fromkeys(desk.floor.do(events))) == [(1, True), (2, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [(DeadlineExceeded, (1, "IN_PROGRESS", "")), (PermissionDenied, (2, "IN_PROGRESS", "LATE: no answer"))],
+)
+def test_what_one_system_raises_takes_no_others_answer_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: type[DomainError], end: tuple[int, str, str]
+) -> None:
+    asked = World.start
+
+    def start(world: World, task: Any, item: Any) -> Any:
+        if task.name == "activate":
+            raise error("LATE", "no answer")
+        return asked(world, task, item)
+
+    monkeypatch.setattr(World, "start", start)
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    assert desk.state(order_id, "reserve") == "COMPLETED"
+    told = desk.tasks(order_id)["activate"]
+    assert (told.attempt, desk.state(order_id, "activate"), told.reason) == end
 
 
 def test_a_credit_check_holds_an_order_and_rejects_it(desk: Desk) -> None:

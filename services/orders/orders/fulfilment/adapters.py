@@ -49,8 +49,9 @@ class Adapter(Protocol):
 
     `start` is called at least once for each attempt of a task: for the same id and attempt it does the same once. A
     task that undoes another (`compensates`) is done as well when there is nothing to undo, because the other one has
-    never reached the system. It raises `chassis.errors.Unavailable` while its system doesn't answer: it is asked again
-    for the same attempt.
+    never reached the system. While its system doesn't answer, or not in time, or has too much to do, it raises
+    `chassis.errors.Unavailable`, `DeadlineExceeded` or `ResourceExhausted`: it is asked again for the same attempt. Any
+    other `DomainError` is an attempt that has failed, and may be followed by another.
     """
 
     def start(self, task: FulfilmentTask, item: PlannedItem | None) -> Outcome:
@@ -58,7 +59,11 @@ class Adapter(Protocol):
 
 
 class ByEvent:
-    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService."""
+    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService.
+
+    It begins an attempt when an event of the task says `inProgress` with `sent`, and at no other: when an attempt fails,
+    an event names the next one at once, without `sent`, and a pause goes by before that begins.
+    """
 
     def start(self, task: FulfilmentTask, item: PlannedItem | None) -> Outcome:
         """The event goes out with the transaction that begins the attempt."""

@@ -16,7 +16,6 @@ from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.reports import completed, not_done
-from orders.fulfilment.reports import completed, not_done
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import go_on, lock
 from svyaz.orders.v1 import fulfilment_pb2
