@@ -21,6 +21,7 @@ from chassis.errors import (
 )
 from chassis.types import new_id
 from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.values import Compensation, FailurePolicy, RetryPolicy, TaskSpecification
 from orders.inventory.domain import Product
@@ -70,6 +71,8 @@ class Desk:
     system: Caller
     manager: Caller
     head_office: Caller
+    bureau: Caller
+    admin: Caller
 
     def tasks(self, order_id: str) -> dict[str, Any]:
         """The tasks of an order by their names."""
@@ -109,18 +112,25 @@ def opened(
     world = World()
     floor = Floor(database_for("orders").url, Path(tmp_path_factory.mktemp("desk")) / "offset", world)
     floor.specify(LINE)
-    service = Fulfilments(floor.database, SYSTEMS, floor.jobs)
+    service = Fulfilments(floor.database, SYSTEMS, floor.jobs, Reporters.parse("*=service,credit=bureau|service"))
     registration = fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server
     with ExitStack() as stack:
         stack.callback(floor.database.close)
         address = stack.enter_context(serving("orders", [(registration, service)], issuer))
         channel = stack.enter_context(grpc.insecure_channel(address))
 
-        def caller(role: str, branch: str = "bishkek") -> Caller:
-            return Caller(channel, issuer.token([role], [branch], subject=role))
+        def caller(role: str, branch: str = "bishkek", subject: str = "") -> Caller:
+            return Caller(channel, issuer.token([role], [branch], subject=subject or role))
 
         yield Desk(
-            floor, world, caller("agent"), caller("service"), caller("catalog-manager"), caller("catalog-manager", "*")
+            floor,
+            world,
+            caller("agent"),
+            caller("service"),
+            caller("catalog-manager"),
+            caller("catalog-manager", "*"),
+            caller("service", subject="bureau"),
+            caller("admin"),
         )
 
 
@@ -176,6 +186,29 @@ def test_what_isnt_answered_in_time_is_tried_again_and_the_answer_to_either_coun
     assert second.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
+
+
+def test_a_system_speaks_for_its_own_tasks_only(desk: Desk) -> None:
+    desk.world.by_event = {"credit", "activate"}
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    desk.bureau(FULFILMENT + "CompleteFulfilmentTask", id=desk.tasks(order_id)["credit"].id, attempt=1)
+    desk.floor.work()
+    told = desk.tasks(order_id)["activate"]
+    for method in ("Complete", "Fail"):
+        with pytest.raises(PermissionDenied) as denied:
+            desk.bureau(FULFILMENT + f"{method}FulfilmentTask", id=told.id, attempt=1)
+        assert denied.value.reason == "OTHER_SYSTEM"
+    assert desk.tasks(order_id)["activate"].etag == told.etag
+    desk.admin(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1)
+    assert desk.state(order_id, "activate") == "COMPLETED"
+
+
+def test_whom_settings_let_speak_is_read_strictly() -> None:
+    assert Reporters.parse(" a=x|y, b=* ").subjects == {"a": {"x", "y"}, "b": {"*"}}
+    for malformed in ("a", "a=", "=x", "a=x,a=y"):
+        with pytest.raises(ValueError, match="FULFILMENT_SYSTEM_SUBJECTS"):
+            Reporters.parse(malformed)
 
 
 def test_only_an_attempt_that_begins_is_told_to_a_system(desk: Desk) -> None:

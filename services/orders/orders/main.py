@@ -33,6 +33,7 @@ from orders.events import person_erased
 from orders.fulfilment.adapters import Adapter, ByEvent, NullProvisioning
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.inventory.characteristics import Configurator
@@ -103,6 +104,7 @@ def main() -> None:
     systems = Systems(adapters)
     fulfilment = Fulfilment(capture, coupons, systems)
     jobs = Jobs(database)
+    reporters = Reporters.parse(settings.environment.get("FULFILMENT_SYSTEM_SUBJECTS", ""))
     migrating = Migrating(capture, offerings)
     bulk = Bulk(capture)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
@@ -137,7 +139,7 @@ def main() -> None:
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
-                Fulfilments(database, systems.names, jobs),
+                Fulfilments(database, systems.names, jobs, reporters),
             ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,

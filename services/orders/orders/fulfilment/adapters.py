@@ -61,8 +61,8 @@ class Adapter(Protocol):
 class ByEvent:
     """A system that listens to the events of tasks, and completes or fails them by FulfilmentService.
 
-    It begins an attempt when an event of the task says `inProgress` with `sent`, and at no other: when an attempt fails,
-    an event names the next one at once, without `sent`, and a pause goes by before that begins.
+    It begins an attempt when an event of the task says `inProgress` with `sent`, and at no other: when an attempt
+    fails, an event names the next one at once, without `sent`, and a pause goes by before that begins.
     """
 
     def start(self, task: FulfilmentTask, item: PlannedItem | None) -> Outcome:

@@ -15,10 +15,14 @@ from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.reports import completed, not_done
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import go_on, lock
 from svyaz.orders.v1 import fulfilment_pb2
+
+# Who says nothing of it lets no system speak.
+NOBODY = Reporters()
 
 
 def _characteristics(message: Any) -> tuple[Characteristic, ...]:
@@ -32,10 +36,11 @@ def _resources(message: Any) -> tuple[ResourceRef, ...]:
 class Fulfilments(StandardMethods):
     """How orders are fulfilled."""
 
-    def __init__(self, database: Database, systems: Collection[str], jobs: Jobs) -> None:
+    def __init__(self, database: Database, systems: Collection[str], jobs: Jobs, reporters: Reporters = NOBODY) -> None:
         self._database = database
         self._systems = systems
         self._jobs = jobs
+        self._reporters = reporters
         self._specifications = Resources(
             database,
             FulfilmentSpecification,
@@ -87,18 +92,26 @@ class Fulfilments(StandardMethods):
         self, request: fulfilment_pb2.CompleteFulfilmentTaskRequest, context: Any
     ) -> fulfilment_pb2.FulfilmentTask:
         """It is done, by whichever attempt; the attempt that has done it may say so again. Raises FailedPrecondition
-        TASK_CLOSED, BAD_ATTEMPT for one that is still to come."""
+        TASK_CLOSED, BAD_ATTEMPT for one that is still to come, PermissionDenied OTHER_SYSTEM."""
         result, resource = _characteristics(request.result), _resources(request.resource)
-        return self._report(request, lambda unit, task: completed(unit, task, request.attempt, result, resource))
+        return self._told(request, lambda unit, task: completed(unit, task, request.attempt, result, resource))
 
     def FailFulfilmentTask(
         self, request: fulfilment_pb2.FailFulfilmentTaskRequest, context: Any
     ) -> fulfilment_pb2.FulfilmentTask:
-        """The attempt has failed. Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT for another than the present."""
+        """The attempt has failed. Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT for another than the present,
+        PermissionDenied OTHER_SYSTEM."""
         reason, retryable = request.reason, request.retryable
-        return self._report(
+        return self._told(
             request, lambda unit, task: not_done(unit, task, request.attempt, reason, retryable=retryable)
         )
+
+    def _told(self, request: Any, take: Callable[[Unit, FulfilmentTask], object]) -> fulfilment_pb2.FulfilmentTask:
+        def by_its_system(unit: Unit, task: FulfilmentTask) -> None:
+            self._reporters.require(calls.current().principal, task.system)
+            take(unit, task)
+
+        return self._report(request, by_its_system)
 
     # --- the manual queue --------------------------------------------------------------------------------------------
 
