@@ -131,6 +131,7 @@ class Unit:
         self._session = session = Session(self._engine, autoflush=False, expire_on_commit=False)
         driver = session.connection().connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
+        self._driver = driver
         with driver.cursor() as cursor, driver.cursor(binary=True) as asked:
             # BEGIN, the settings and the first question in one round trip.
             with driver.pipeline():
@@ -138,7 +139,6 @@ class Unit:
                 if statement:
                     asked.execute(statement, parameters)
             self._first = asked.fetchone() if statement else None
-        self._driver = driver
         return session, driver
 
     def begin(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -296,8 +296,11 @@ class Unit:
                 _execute(cursor, writes)
 
     def close(self) -> None:
-        """Gives the connection back; what hasn't been committed is undone."""
-        if self._session is not None:
+        """Gives the connection back; what hasn't been committed is undone. One that is lost has nothing to undo: to try
+        would hide why it was lost."""
+        if self._session is not None and self._driver is not None and self._driver.closed:
+            self._session.invalidate()
+        elif self._session is not None:
             self._session.close()
 
     def _changed(self) -> list[tuple[Aggregate, Sequence[str]]]:

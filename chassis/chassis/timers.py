@@ -264,7 +264,6 @@ class Timers:
                         # Before what the handler sets.
                         cancel_timer(unit, claim.aggregate_id, purpose)
                         self._handlers[purpose](claim.aggregate_id, unit)
-                        unit.flush()
                     fired.append(claim)
         late = telemetry.TIMER_LATENESS.labels(self._service, purpose)
         now = self._database.clock.now()

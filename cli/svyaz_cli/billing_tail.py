@@ -69,7 +69,7 @@ async def _run(tail: Tail) -> int:
         connecting.result()
         await _follow(tail, Reader(client, tail.state, tail.options.stream), stopping)
         if not stopping.is_set() and not tail.finished():
-            await asyncio.to_thread(_conclude, tail)
+            await asyncio.to_thread(conclude, tail)
     finally:
         for task in (connecting, waiting):
             task.cancel()
@@ -79,15 +79,15 @@ async def _run(tail: Tail) -> int:
     return 1 if tail.faults or tail.unproven else 0
 
 
-def _conclude(tail: Tail) -> None:
-    """Before an idle exit nothing may be left open: what waits is fetched now, and the certificates are compared."""
+def conclude(tail: Tail) -> None:
+    """Before an idle exit nothing may be left open: what waits is fetched now, and the certificates are compared. What
+    the log doesn't answer isn't proven."""
     tail.heal(patience=0.0)
-    if not tail.finished():
-        tail.certify()
+    proven = tail.finished() or tail.certify()
     if tail.options.acknowledge and not tail.finished():
         tail.commit()
-        tail.acknowledge()
-    tail.unproven = bool(tail.state.accounts_waiting(float("inf")))
+        proven &= tail.acknowledge()
+    tail.unproven = not proven or bool(tail.state.accounts_waiting(float("inf")))
 
 
 async def _connect(client: Client, url: str) -> None:

@@ -55,7 +55,7 @@ class Tail:
     out: TextIO
     now: Callable[[], float] = time.time
     faults: int = 0
-    # At an idle exit something still waits, neither fetched nor called missing, because the log didn't answer.
+    # At an idle exit something wasn't fetched, compared or acknowledged, because the log didn't answer.
     unproven: bool = False
     _touched: set[str] = field(default_factory=set)
     # When what a gap misses was last asked for; its faults were told then.
@@ -118,18 +118,17 @@ class Tail:
                 key = (account, gap.epoch, gap.sequence)
                 if now - self._asked.get(key, float("-inf")) >= min(patience, self.options.gap_timeout):
                     self._asked[key] = now
-                    self._fetch(gap)
+                    try:
+                        self._fetch(gap)
+                    except DomainError as error:
+                        print(f"the log can't be read: {error.reason}: {error}", file=sys.stderr, flush=True)
                 if self.finished():
                     return
 
     def _fetch(self, gap: Finding) -> None:
-        """Reports a gap and closes it from the log; what the log hasn't got either is missing."""
+        """Reports a gap and closes it from the log; what the log hasn't got either is missing. Raises DomainError."""
         self._report([gap])
-        try:
-            events = self.log.events(gap.account, gap.epoch, gap.sequence, gap.until)
-        except DomainError as error:
-            print(f"the log can't be read: {error.reason}: {error}", file=sys.stderr, flush=True)
-            return
+        events = self.log.events(gap.account, gap.epoch, gap.sequence, gap.until)
         findings = [finding for event in events for finding in self.take(event, fetched=True)]
         if any(finding.fault for finding in findings):
             return
@@ -141,7 +140,8 @@ class Tail:
 
     def compare(self) -> None:
         """Asks how far chains have come by what the stream has had for as long as a gap may last: of what was lost from
-        the end of one nothing in the stream tells. Only for who has read all that the stream had by then."""
+        the end of one nothing in the stream tells. Only for who has read all that the stream had by then. What can't be
+        fetched now is asked for again, since nobody else would tell of it."""
         settled = math.ceil(self.options.gap_timeout)
         more = True
         try:
@@ -154,20 +154,20 @@ class Tail:
         except DomainError as error:
             print(f"not compared with the log: {error.reason}: {error}", file=sys.stderr, flush=True)
 
-    def acknowledge(self) -> None:
-        """Says up to where each chain was taken; what is said lasts already."""
+    def acknowledge(self) -> bool:
+        """Says up to where each chain was taken; what is said lasts already. Whether all of it could be said."""
         while True:
             known = self.state.unacknowledged(_ACKNOWLEDGED + len(self._refused))
             heads = [head for head in known if head not in self._refused]
             if not heads:
-                return
+                return True
             try:
                 if not self._said(heads):
                     for head in heads:
                         self._said([head])
             except DomainError as error:
                 print(f"not acknowledged: {error.reason}: {error}", file=sys.stderr, flush=True)
-                return
+                return False
 
     def _said(self, heads: Sequence[Head]) -> bool:
         """Acknowledges chains; a single one that is refused is reported, of several nothing is taken then."""
@@ -186,9 +186,9 @@ class Tail:
 
     # --- certificates ---
 
-    def certify(self) -> None:
+    def certify(self) -> bool:
         """Compares what was taken with the certificates of the accounts seen, and of the day: only they know of events
-        after the last that came."""
+        after the last that came. Whether all of it could be compared."""
         try:
             for account in sorted(self._touched):
                 self._compare(self.log.certificate(account=account))
@@ -199,6 +199,8 @@ class Tail:
                 self._compare(rows)
         except DomainError as error:
             print(f"not compared with the certificates: {error.reason}: {error}", file=sys.stderr, flush=True)
+            return False
+        return True
 
     def _compare(self, rows: Iterable[Any]) -> None:
         for row in rows:

@@ -212,6 +212,36 @@ def test_bytes_that_somebody_changed_in_the_database_are_named(
     assert {one["fault"] for one in told["discrepancy"]} == {"broken", "missing", "uncaused"}
 
 
+@pytest.mark.parametrize(
+    "written", ["[]", '{"amount":5}', '{"amount":{"unit":"KGS","value":"a lot"},"productId":["p"]}']
+)
+def test_whatever_somebody_writes_into_a_charge_keeps_no_day_from_being_certified(
+    operator: Operator, office: Office, place: ServiceDatabase, written: str
+) -> None:
+    operator.sell("a", price("499"))
+    office.settle()
+    office.book()
+    with psycopg.connect(superuser(place)) as connection:
+        connection.execute("UPDATE charge_event SET data = convert_to(%s, 'UTF8')", (written,))
+    told = office.close_the_day()
+    assert {one["fault"] for one in told["discrepancy"]} == {"broken", "missing", "uncaused"}
+
+
+def test_what_was_is_what_a_version_followed_whichever_clock_it_was_written_by(
+    operator: Operator, office: Office
+) -> None:
+    """A replica's clock is behind, or a transaction began before the one whose product it changed."""
+    product = operator.sell("a", price("499"))
+    operator.pass_time(seconds=2)
+    operator.change(product, price("599", "bigger"))
+    operator.pass_time(seconds=-1)
+    operator.suspend(product)
+    office.settle()
+    office.book()
+    told = office.close_the_day()
+    assert (told["compared"], told["discrepancy"]) == (4, [])
+
+
 def test_a_day_waits_until_it_is_booked_but_not_for_ever(operator: Operator, office: Office) -> None:
     operator.sell("a", price("499"))
     with pytest.raises(Exception, match="no certificate"):
@@ -359,6 +389,20 @@ def test_without_a_key_nothing_is_certified_and_an_open_day_neither(operator: Op
     assert (REGISTRY.get_sample_value("svyaz_billing_uncertified_seconds") or 0) > 24 * 3600
     with pytest.raises(ValueError, match="Ed25519 or P-256"):
         SigningKey.read(_rsa())
+
+
+def test_who_has_no_key_is_told_of_days_that_no_certificate_will_be_of(operator: Operator, office: Office) -> None:
+    """The timer fires again and again, so that they are certified once there is a key."""
+    operator.sell("a", price("1"))
+    operator.pass_time(days=2)
+    with operator.acting() as unit:
+        Certification(ZONES, None).certify_due("bishkek", unit)
+    BillingOutbox(operator.database).measure(())
+    assert (REGISTRY.get_sample_value("svyaz_billing_uncertified_seconds") or 0) > 24 * 3600
+    with operator.acting() as unit:
+        (due,) = unit.cursor().execute("SELECT not_before FROM timer").fetchone() or (None,)
+    assert due is not None
+    assert operator.clock.at < due <= operator.clock.at + timedelta(hours=1)
 
 
 def _rsa() -> str:

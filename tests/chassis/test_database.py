@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from chassis.auth import Principal
 from chassis.calls import Call, using
 from chassis.db import Database
-from chassis.errors import InvalidArgument
+from chassis.errors import InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.leases import Lease
 from tests.chassis import things
@@ -50,6 +50,18 @@ def test_a_server_that_has_gone_without_a_word_is_noticed(database: Database) ->
             assert known["keepalives_interval"] == "5"
             assert known["keepalives_count"] == "3"
             assert known["tcp_user_timeout"] == "15000"
+
+
+def test_a_connection_that_is_cut_is_an_outage_and_the_next_caller_has_another(database: Database) -> None:
+    def cut() -> None:
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            unit.connection().pgconn.finish()
+            unit.cursor().execute("SELECT 1")
+
+    with pytest.raises(Unavailable):
+        cut()
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        assert unit.cursor().execute("SELECT 1").fetchone() == (1,)
 
 
 def test_no_statement_runs_for_ever(database: Database) -> None:

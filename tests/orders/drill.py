@@ -148,8 +148,10 @@ class Floor:
         """Carries out what is due; whether there was anything. A replica that dies is followed by another."""
         claims, _ = self.timers._claim(100)
         for turn in turns(claims):
+            left = turn
             try:
-                self.timers._in_transaction(turn)
+                while left:
+                    left = left[self.timers._in_transaction(left) :]
             except Died:
                 # Whoever died holds his claim for a while.
                 self.pass_by(timedelta(seconds=31))

@@ -1,5 +1,6 @@
 """What real orders, suspensions and credits tell billing is what the log says that happened."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from svyaz.type.v1 import values_pb2
 from tests.orders.conftest import Shop, item
 
 SUSPEND = "svyaz.orders.v1.ProductLifecycleService/"
+TEMPLATE = "svyaz.orders.v1.OrderTemplateService/"
 
 
 def discrepancies(shop: Shop) -> tuple[int, list[Discrepancy]]:
@@ -73,6 +75,38 @@ def test_whatever_orders_do_to_products_is_charged_as_the_log_says(shop: Shop) -
     compared, wrong = discrepancies(shop)
     assert compared == len(shop.charges(account))
     assert wrong == []
+
+
+def test_what_changes_hands_is_stopped_for_one_and_started_for_the_other_as_the_log_says(shop: Shop) -> None:
+    (old, old_account), (new, new_account) = shop.customer(), shop.customer()
+    offering = shop.offering(shop.price(500), shop.price(20))
+    product = shop.products(shop.completed(old, old_account, item("1", "ADD", offering)).id)[offering].id
+    given = {"product": product, "from_customer": old, "to_customer": new, "billing_account": new_account}
+    parameter = [{"name": name, "value": json.dumps(value).encode()} for name, value in given.items()]
+    shop.agent(TEMPLATE + "PlaceTemplateOrder", template="changeOfOwner", parameter=parameter)
+    shop.work()
+    assert {kind for kind, _ in shop.told(new_account)} == {"RecurringChargeStart"}
+    assert discrepancies(shop) == (6, [])
+
+
+def test_what_rests_when_it_changes_hands_rests_for_its_new_owner(shop: Shop) -> None:
+    """Whoever is told that a charge goes on has been told that it began."""
+    (old, old_account), (new, new_account) = shop.customer(), shop.customer()
+    fee = {"duty_free_amount": {"unit": "KGS", "units": 300}}
+    product = shop.product(
+        status="PRODUCT_STATUS_ACTIVE",
+        related_party=[{"id": old, "role": "customer"}],
+        billing_account={"id": old_account},
+        product_price=[{"name": "line", "price_type": "recurring", "recurring_charge_period": "month", "price": fee}],
+    )
+    shop.agent(SUSPEND + "SuspendProduct", id=product, reason="SUSPENSION_REASON_VOLUNTARY")
+    shop.work()
+    given = {"product": product, "from_customer": old, "to_customer": new, "billing_account": new_account}
+    parameter = [{"name": name, "value": json.dumps(value).encode()} for name, value in given.items()]
+    shop.agent(TEMPLATE + "PlaceTemplateOrder", template="changeOfOwner", parameter=parameter)
+    shop.work()
+    assert shop.told(new_account) == [("RecurringChargeStart", "300"), ("RecurringChargeSuspend", "300")]
+    assert discrepancies(shop)[1] == []
 
 
 def test_a_credit_is_given_once_for_its_cause(shop: Shop) -> None:

@@ -85,6 +85,41 @@ def test_what_billing_has_been_told_of_a_product_changes_by_an_order_only() -> N
     assert refused.value.reason == "BY_ORDER"
 
 
+S = ProductStatus
+
+
+@pytest.mark.parametrize(
+    ("status", "wanted"),
+    [
+        # Nobody would be told to charge it, nor what rested, nor the network to do it.
+        (S.PENDING_ACTIVE, S.ACTIVE),
+        (S.PENDING_ACTIVE, S.CANCELLED),
+        (S.ACTIVE, S.PENDING_TERMINATE),
+        (S.SUSPENDED, S.PENDING_TERMINATE),
+        (S.PENDING_TERMINATE, S.ACTIVE),
+        (S.PENDING_TERMINATE, S.TERMINATED),
+    ],
+)
+def test_nothing_but_an_order_moves_what_an_order_has_made(status: ProductStatus, wanted: ProductStatus) -> None:
+    product = a_product(status)
+    product.product_order_item = (RelatedProductOrderItem(product_order_id="o", order_item_id="1"),)
+    with pytest.raises(FailedPrecondition) as refused:
+        product.revise({"status": wanted}, NOW)
+    assert refused.value.reason == "BY_ORDER"
+    assert product.status is status
+
+
+@pytest.mark.parametrize("status", [S.PENDING_ACTIVE, S.ACTIVE])
+def test_nobody_writes_a_price_that_was_never_charged_to_what_an_order_has_made(status: ProductStatus) -> None:
+    product = a_product(status)
+    product.product_order_item = (RelatedProductOrderItem(product_order_id="o", order_item_id="1"),)
+    fee = Price(duty_free_amount=Money(unit="KGS", value=Decimal(300)))
+    with pytest.raises(FailedPrecondition) as refused:
+        product.revise({"product_price": (ProductPrice(price_type="recurring", price=fee),)}, NOW)
+    assert refused.value.reason == "CHARGED"
+    product.revise({"billing_account": EntityRef(id="b")}, NOW)
+
+
 def test_what_is_being_ordered_begins_when_the_order_says_so() -> None:
     """Not at a time from which on a discount would be counted anew."""
     product = a_product(ProductStatus.PENDING_ACTIVE)

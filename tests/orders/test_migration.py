@@ -156,6 +156,28 @@ def test_a_product_that_cannot_be_moved_says_why_and_does_not_keep_the_others(sh
     assert som
 
 
+def test_a_product_that_somebody_does_not_know_does_not_keep_the_others(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To ask again would be answered the same, and the others would wait for it for ever."""
+    old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
+    (_, unknown), (_, known) = subscribed(shop, old), subscribed(shop, old)
+    migration = migrate(shop, old, new)
+    capture = shop.migrating._capture.capture
+
+    def forgetful(order: Any, items: Any, products: Any, *rest: Any, **more: Any) -> Any:
+        if unknown in products:
+            raise NotFound("NOT_FOUND", "there is no such specification")
+        return capture(order, items, products, *rest, **more)
+
+    monkeypatch.setattr(shop.migrating._capture, "capture", forgetful)
+    for _ in range(2):
+        with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+            shop.migrating.step(migration, unit)
+    reasons = {row.product_id: row.reason for row in rows(shop, migration)}
+    assert reasons == {unknown: "NOT_FOUND: there is no such specification", known: ""}
+
+
 def test_a_failed_order_is_a_failed_product(shop: Shop) -> None:
     old, new = shop.offering(shop.price(500)), shop.offering(shop.price(600))
     _, product = subscribed(shop, old)

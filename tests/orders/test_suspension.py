@@ -419,3 +419,23 @@ def test_a_part_that_comes_to_a_suspended_bundle_waits_for_it(shop: Shop) -> Non
     assert (status(shop, bundle), status(shop, new)) == ("ACTIVE", "ACTIVE")
     listed = shop.agent(ORDER + "ListProductOrders", filter=[{"path": "category", "value": ["lifecycle"]}]).items
     assert {state_of(one) for one in listed} == {"COMPLETED"}
+
+
+def test_products_are_listed_in_the_order_of_the_orders_that_suspend_or_end_them(shop: Shop) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(500))
+    first, second, third = (
+        shop.products(shop.completed(customer, account, item("1", "ADD", offering)).id)[offering].id for _ in range(3)
+    )
+    for product in (second, first):
+        suspend(shop, product, "DEBT")
+    shop.agent(LIFECYCLE + "TerminateProduct", id=third)
+    whose = [{"path": "related_party.id", "value": [customer]}]
+
+    def listed(sort: str) -> list[str]:
+        return [one.id for one in shop.agent(PRODUCT + "ListProducts", filter=whose, sort=[sort]).items]
+
+    # Who has none comes last, whichever way.
+    assert listed("status_order_id") == [second, first, third]
+    assert listed("-status_order_id") == [first, second, third]
+    assert listed("termination_order_id")[0] == third

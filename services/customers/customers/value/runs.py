@@ -42,7 +42,7 @@ def value_all(unit: Unit, policy: ValuePolicy) -> None:
 
 
 def revalue(unit: Unit, customer_id: str, branch: str, *, within: timedelta = timedelta()) -> None:
-    """Lets the customer (the survivor, if he was merged) be valued: once, however often it is asked for in that time."""
+    """Lets the customer (the survivor, if he was merged) be valued once, however often it is asked for in that time."""
     set_timer_by(unit, customer_id, ONE, unit.at + within, branch)
 
 

@@ -57,6 +57,11 @@ class Certification:
     def certify_due(self, branch: str, unit: Unit) -> None:
         """Looks at the day of the branch that is due, and says when to look next."""
         certificates.open_days(unit, branch, self._zones, self._settle)
+        if self._key is None:
+            # The days stay entered, and uncertified, for whoever watches that.
+            log.error("days can't be certified: BILLING_SIGNING_KEY isn't set", extra={"fields": {"branch": branch}})
+            set_timer(unit, branch, CERTIFY, unit.at + SOONEST, branch)
+            return
         day = certificates.due(unit, branch)
         if day is not None:
             self._look(unit, day)

@@ -7,6 +7,8 @@ writes charges: the two agree, or one of them is wrong. What it expects of what 
 * an item that modifies one and names an offering: likewise, what recurs as a change; and a stop of each recurring price
   that the product had and the item hasn't.
 * an item that deletes one: a stop of each recurring price that the product had.
+* an item that gives one to another customer: a stop of each recurring price for the account that paid it, and for the
+  one that pays from then on its prices as if it were added.
 * a product that becomes another: of each recurring price that begins to rest or no longer does.
 """
 
@@ -56,7 +58,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """An item of an order that was completed, with the prices that its product had until then."""
+    """An item of an order that was completed, with the prices that its product had until then.
+
+    `taker`: the account that pays from then on, where the product has become another customer's; None: it hasn't.
+    """
 
     order_id: str
     item_id: str
@@ -66,6 +71,7 @@ class Completed:
     priced: bool
     prices: Sequence[Price] = ()
     had: Sequence[Price] = ()
+    taker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,10 +235,10 @@ def _owes(happened: Happened) -> Iterator[_Owed]:
                 kind, happened.account, happened.product_id, "", "", price.key, _amount(price.value, price.unit)
             )
         return
-    for kind, price in _of_item(happened):
+    for account, kind, price in _of_item(happened):
         yield _Owed(
             kind,
-            happened.account,
+            account,
             happened.product_id,
             happened.order_id,
             happened.item_id,
@@ -241,16 +247,19 @@ def _owes(happened: Happened) -> Iterator[_Owed]:
         )
 
 
-def _of_item(item: Completed) -> Iterator[tuple[str, Price]]:
+def _of_item(item: Completed) -> Iterator[tuple[str, str, Price]]:
+    """Account, type and price of each charge that an item means."""
     recurring: Mapping[str, Price] = {price.key: price for price in item.had if price.kind == RECURRING}
-    if item.action == "delete":
-        yield from ((STOP, price) for price in recurring.values())
-    elif item.action == "add":
-        yield from ((START if price.kind == RECURRING else ONCE, price) for price in item.prices)
+    given = item.action == "modify" and item.taker is not None
+    if item.action == "delete" or given:
+        yield from ((item.account, STOP, price) for price in recurring.values())
+    if item.action == "add" or given:
+        account = item.account if item.taker is None else item.taker
+        yield from ((account, START if price.kind == RECURRING else ONCE, price) for price in item.prices)
     elif item.action == "modify" and item.priced:
         kept = {price.key for price in item.prices}
-        yield from ((STOP, price) for key, price in recurring.items() if key not in kept)
-        yield from ((CHANGE if price.kind == RECURRING else ONCE, price) for price in item.prices)
+        yield from ((item.account, STOP, price) for key, price in recurring.items() if key not in kept)
+        yield from ((item.account, CHANGE if price.kind == RECURRING else ONCE, price) for price in item.prices)
 
 
 def _place_owed(owed: _Owed) -> _Place:

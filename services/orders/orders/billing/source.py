@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -43,10 +43,13 @@ _HAPPENED = sa.text(
 _BEFORE = sa.text(
     """
     SELECT wanted.id, wanted.time, before.data
-    FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[])) AS wanted(id, time)
+    FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[]), CAST(:versions AS bigint[]))
+        AS wanted(id, time, version)
     CROSS JOIN LATERAL (
         SELECT data FROM event
-        WHERE aggregate_id = wanted.id AND aggregate_type = 'Product' AND time < wanted.time
+        WHERE aggregate_id = wanted.id AND aggregate_type = 'Product' AND version < wanted.version
+            -- Two transactions needn't have begun in the order in which they changed it.
+            AND time < wanted.time + interval '1 hour'
         ORDER BY version DESC LIMIT 1
     ) AS before
     """
@@ -110,13 +113,16 @@ def happened(unit: Unit, branch: str, start: datetime, end: datetime) -> list[Ha
         if row.aggregate_type == "Product":
             product = inventory_pb2.Product.FromString(row.data)
             story.after.setdefault((row.aggregate_id, row.time), []).append(product)
+            story.first.setdefault((row.aggregate_id, row.time), row.version)
             continue
         item = orders_pb2.OrderedItem.FromString(row.data)
         if item.state == orders_pb2.PRODUCT_ORDER_ITEM_STATE_COMPLETED:
             completed.append((row.time, item))
     changed = [place for place, products in story.after.items() if products[-1].status in _RUNNING]
-    wanted = {*changed, *((item.product_id, at) for at, item in completed if item.product_id)}
-    story.before.update(_products_before(unit.session, sorted(wanted)))
+    wanted = {*changed, *((item.product_id, at) for at, item in completed)}
+    story.before.update(
+        _products_before(unit.session, {place: story.first[place] for place in wanted & story.first.keys()})
+    )
     found: list[Happened] = [fact for at, item in completed for fact in story.completed(at, item)]
     found += [fact for product_id, at in changed for fact in story.changed(product_id, at)]
     credited = unit.session.execute(_CREDITS, {"branch": branch, "start": start, "end": end})
@@ -140,35 +146,64 @@ def charged(unit: Unit, branch: str, start: datetime, end: datetime) -> Iterator
         broken = "its hash isn't that of its bytes" if row.altered else ""
         if row.unlinked and not broken:
             broken = f"what is before number {row.sequence} of {row.account} isn't what it continues"
-        try:
-            content = json.loads(row.draft if row.sequence is None else row.data)
-        except ValueError:
-            content = {}
-        amount = content.get("amount", {})
+        content = _content(row.draft if row.sequence is None else row.data)
+        amount = content.get("amount")
+        told = {name: str(content.get(name, "")) for name in _TOLD}
         yield Charged(
             id=row.event_id,
-            type=content.get("type", ""),
+            type=told["type"],
             account=row.account,
-            product_id=content.get("productId", ""),
-            order_id=content.get("productOrderId", ""),
-            item_id=content.get("productOrderItemId", ""),
-            price_id=content.get("productOfferingPriceId", ""),
-            name=content.get("name", ""),
-            period=content.get("recurringChargePeriod", ""),
-            cause=content.get("cause", ""),
-            unit=amount.get("unit", ""),
-            value=Decimal(amount.get("value", "0")),
+            product_id=told["productId"],
+            order_id=told["productOrderId"],
+            item_id=told["productOrderItemId"],
+            price_id=told["productOfferingPriceId"],
+            name=told["name"],
+            period=told["recurringChargePeriod"],
+            cause=told["cause"],
+            unit=str(amount.get("unit", "")) if isinstance(amount, dict) else "",
+            value=_value(amount.get("value")) if isinstance(amount, dict) else Decimal(),
             broken=broken,
             sealed=row.sequence is not None,
         )
 
 
+_TOLD = (
+    "type",
+    "productId",
+    "productOrderId",
+    "productOrderItemId",
+    "productOfferingPriceId",
+    "name",
+    "recurringChargePeriod",
+    "cause",
+)
+
+
+def _content(text: str | bytes) -> Mapping[str, Any]:
+    """What a charge says; somebody may have written anything in its place."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _value(text: object) -> Decimal:
+    try:
+        value = Decimal(str(text))
+    except InvalidOperation:
+        return Decimal()
+    return value if value.is_finite() else Decimal()
+
+
 def _products_before(
-    session: Session, wanted: Sequence[tuple[str, datetime]]
+    session: Session, wanted: Mapping[tuple[str, datetime], int]
 ) -> Mapping[tuple[str, datetime], inventory_pb2.Product]:
+    """The products as they were before these versions, each of an instant."""
     if not wanted:
         return {}
-    rows = session.execute(_BEFORE, {"ids": [one for one, _ in wanted], "times": [at for _, at in wanted]})
+    ids, times = zip(*wanted, strict=True)
+    rows = session.execute(_BEFORE, {"ids": list(ids), "times": list(times), "versions": list(wanted.values())})
     return {(row.id, row.time): inventory_pb2.Product.FromString(row.data) for row in rows}
 
 
@@ -178,9 +213,13 @@ class _Story:
 
     before: dict[tuple[str, datetime], inventory_pb2.Product] = field(default_factory=dict)
     after: dict[tuple[str, datetime], list[inventory_pb2.Product]] = field(default_factory=dict)
+    # The version that each instant began with.
+    first: dict[tuple[str, datetime], int] = field(default_factory=dict)
     # What a product costs in the middle of a transaction that changes it more than once.
     _now: dict[tuple[str, datetime], list[Price]] = field(default_factory=dict)
     _priced: set[tuple[str, datetime]] = field(default_factory=set)
+    # Those that have become another customer's: what rests for him begins to.
+    _given: set[tuple[str, datetime]] = field(default_factory=set)
 
     def completed(self, at: datetime, item: orders_pb2.OrderedItem) -> Iterator[Completed]:
         """What an item that was completed means."""
@@ -198,15 +237,22 @@ class _Story:
         priced = action == "add" or (action == "modify" and item.item.HasField("product_offering"))
         if priced:
             self._priced.add(place)
+        account, taker = product.billing_account.id if product is not None else "", None
+        if action == "modify" and before is not None and product is not None and _changes_hands(before, product):
+            self._given.add(place)
+            account, taker = before.billing_account.id, account
+            if not priced:
+                prices = [price for price in _prices(product.product_price) if price.kind == RECURRING]
         yield Completed(
             order_id=item.product_order_id,
             item_id=item.item.id,
             action=action,
             product_id=item.product_id,
-            account=product.billing_account.id if product is not None else "",
+            account=account,
             priced=priced,
             prices=prices,
             had=had,
+            taker=taker,
         )
         self._now[place] = prices if priced else had
 
@@ -216,7 +262,8 @@ class _Story:
         before, after = self.before.get(place), self.after[place][-1]
         running = before is not None and before.status in _RUNNING
         had = _prices(before.product_price) if before is not None and running else []
-        rested = {price.key for price in _resting(had, before)} if running else set()
+        known = running and place not in self._given
+        rested = {price.key for price in _resting(had, before)} if known else set()
         # What falls away has stopped.
         prices = _prices(after.product_price) if place in self._priced else had
         rest = _resting(prices, after)
@@ -227,6 +274,12 @@ class _Story:
             if found:
                 account = after.billing_account.id
                 yield Changed(product_id=product_id, account=account, resting=resting_now, prices=found)
+
+
+def _changes_hands(before: inventory_pb2.Product, after: inventory_pb2.Product) -> bool:
+    """Whether an item has made it another customer's: no other changes whose it is, or which account pays for it."""
+    former, present = ({party.id for party in one.related_party} for one in (before, after))
+    return former != present or before.billing_account.id not in ("", after.billing_account.id)
 
 
 def _prices(prices: Sequence[_Priced]) -> list[Price]:

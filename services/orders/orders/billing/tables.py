@@ -97,6 +97,13 @@ billing_credit = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("points", sa.BigInteger, nullable=False),
     sa.Column("occurred_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Index("billing_credit_cause", "kind", "cause_id"),
+    sa.Index("billing_credit_day", "branch", "occurred_at"),
 )
 # The log's rows lie in the order of time, so a few blocks of this say where a day is.
-sa.Index("event_time", log.event.c.time, postgresql_using="brin", postgresql_with={"pages_per_range": 32})
+sa.Index(
+    "event_time",
+    log.event.c.time,
+    postgresql_using="brin",
+    postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
+)

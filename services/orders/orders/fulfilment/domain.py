@@ -111,7 +111,8 @@ class FulfilmentTask(Aggregate):
         self._attempt(1, at)
 
     def again(self, at: datetime) -> None:
-        """A person has it tried again, with all its attempts."""
+        """A person has it tried again, with all its attempts. Raises FailedPrecondition BAD_TRANSITION unless held."""
+        self.require_held("tried again")
         self.move(_S.IN_PROGRESS, at)
         self.reason = None
         # Numbers go on, so that an answer to an earlier attempt isn't taken for one to this.
@@ -177,7 +178,7 @@ class FulfilmentTask(Aggregate):
         self, at: datetime, by: str, reason: str, result: Sequence[Characteristic], resource: Sequence[ResourceRef]
     ) -> None:
         """A person has done it by hand. Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
-        self._require_held("fixed")
+        self.require_held("fixed")
         self._close(_S.COMPLETED, at, by, reason)
         self.result, self.resource, self.in_doubt = tuple(result), tuple(resource), None
 
@@ -187,14 +188,14 @@ class FulfilmentTask(Aggregate):
 
     def give_up(self, at: datetime, by: str, reason: str) -> None:
         """It won't be done. Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
-        self._require_held("given up")
+        self.require_held("given up")
         if self.compensating:
             raise FailedPrecondition("BAD_TRANSITION", "a compensation is done, fixed or skipped; it isn't given up")
         self._close(_S.FAILED, at, by, reason)
 
     def assign(self, assignee: str | None) -> None:
         """Gives it to somebody, or to nobody. Raises FailedPrecondition BAD_TRANSITION unless it is held."""
-        self._require_held("assigned")
+        self.require_held("assigned")
         self.assignee = assignee
 
     def require_awaited(self, attempt: int) -> None:
@@ -214,7 +215,8 @@ class FulfilmentTask(Aggregate):
         self.move(state, at)
         self.closed_by, self.reason = by, reason
 
-    def _require_held(self, what: str) -> None:
+    def require_held(self, what: str) -> None:
+        """Raises FailedPrecondition BAD_TRANSITION saying what can't be done to it, unless it is held."""
         if self.state is not _S.HELD:
             raise FailedPrecondition("BAD_TRANSITION", f"a task that is {str(self.state)!r} can't be {what}")
 

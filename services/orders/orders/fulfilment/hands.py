@@ -29,25 +29,34 @@ def fix(
     reason: str,
     result: Sequence[Characteristic] = (),
     resource: Sequence[ResourceRef] = (),
+    *,
+    by: str = "",
 ) -> None:
-    """It has been done by hand. Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
-    task.fix(unit.at, unit.call.principal.subject, reason, result, resource)
+    """It has been done by hand; `by`: for whom, when it isn't the caller. Raises InvalidArgument REQUIRED,
+    FailedPrecondition BAD_TRANSITION."""
+    task.fix(unit.at, by or unit.call.principal.subject, reason, result, resource)
     undone(store.tasks_of(unit, task.product_order_id), task, unit.at)
 
 
-def skip(unit: Unit, task: FulfilmentTask, reason: str) -> None:
-    """The order goes on without it. Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
-    task.skip(unit.at, unit.call.principal.subject, reason)
+def skip(unit: Unit, task: FulfilmentTask, reason: str, *, by: str = "") -> None:
+    """The order goes on without it; `by` as above. Raises InvalidArgument REQUIRED, FailedPrecondition
+    BAD_TRANSITION."""
+    task.skip(unit.at, by or unit.call.principal.subject, reason)
 
 
-def give_up(unit: Unit, task: FulfilmentTask, reason: str) -> None:
-    """It won't be done: its item, or its order, comes to nothing. Raises InvalidArgument REQUIRED, FailedPrecondition
-    BAD_TRANSITION, POINT_OF_NO_RETURN."""
-    task.give_up(unit.at, unit.call.principal.subject, reason)
-    if task.spec.compensation is None:
-        # Who gives it up says that it hasn't been done.
-        task.in_doubt = None
-    why = beyond(store.tasks_of(unit, task.product_order_id), task)
+def give_up(unit: Unit, task: FulfilmentTask, reason: str, *, by: str = "") -> None:
+    """It won't be done: its item, or its order, comes to nothing; `by` as above. Changes nothing when it raises.
+
+    Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION, POINT_OF_NO_RETURN.
+    """
+    task.require_held("given up")
+    # Who gives up what can't be undone says that it hasn't been done.
+    certain = task.spec.compensation is None
+    tasks = store.tasks_of(unit, task.product_order_id)
+    why = beyond([one for one in tasks if one is not task] if certain else tasks, task)
     if why:
         names = ", ".join(repr(one.name) for one in why)
         raise FailedPrecondition("POINT_OF_NO_RETURN", f"beyond {names} it can only be fixed, skipped or tried again")
+    task.give_up(unit.at, by or unit.call.principal.subject, reason)
+    if certain:
+        task.in_doubt = None

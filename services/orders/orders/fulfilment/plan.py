@@ -1,7 +1,7 @@
 """Plans: which tasks an order takes, in which order they can begin, and when they will have ended."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -96,6 +96,27 @@ def plan(
             if task.product_order_item_id == item.id:
                 task.depends_on = tuple(dict.fromkeys((*task.depends_on, *before)))
     return made
+
+
+def rely(tasks: Sequence[FulfilmentTask], relies_on: Mapping[str, Collection[str]]) -> None:
+    """Has the pending tasks of items wait for those of the items that they rely on now (by row), and for no others of
+    other items: a new version of an order may have withdrawn these, changed them so that they are done again, or said
+    that nothing relies on them any more."""
+    item_of = {task.id: task.product_order_item_id for task in tasks}
+    undoing = {task.compensates for task in tasks if task.compensating}
+    counting: dict[str | None, list[str]] = {}
+    for task in tasks:
+        if not (task.compensating or task.state is _S.CANCELLED or task.undone_at is not None or task.id in undoing):
+            counting.setdefault(task.product_order_item_id, []).append(task.id)
+    for task in tasks:
+        item = task.product_order_item_id
+        if item is None or task.state is not _S.PENDING or task.compensating:
+            continue
+        own = [before for before in task.depends_on if item_of.get(before) in (item, None)]
+        others = [before for on in sorted(relies_on.get(item, ())) for before in counting.get(on, ())]
+        wanted = tuple(dict.fromkeys((*own, *others)))
+        if set(wanted) != set(task.depends_on):
+            task.depends_on = wanted
 
 
 def _of_item(

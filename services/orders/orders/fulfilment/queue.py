@@ -133,8 +133,12 @@ class Jobs:
         if job.action is FulfilmentJobAction.RETRY:
             # So few at a time that no more of them can fail than are allowed.
             room = max(0, min(TRIED_AT_ONCE, allowed) - under_way)
-        for task_id in _waiting(unit, job, room):
-            allowed -= not self._touch(unit, job, task_id)
+        waiting = _waiting(unit, job, room)
+        tasks = {task.id: task for task in unit.load(FulfilmentTask, "id = ANY (%(ids)s)", {"ids": waiting})}
+        # By orders, as the steps of several take theirs: two who want the same wait for each other, never in a ring.
+        waiting.sort(key=lambda task_id: tasks[task_id].product_order_id if task_id in tasks else "")
+        for task_id in waiting:
+            allowed -= not self._touch(unit, job, task_id, tasks.get(task_id))
             if not allowed:
                 break
         unit.flush()
@@ -146,9 +150,8 @@ class Jobs:
             job.move(FulfilmentJobState.COMPLETED, unit.at)
 
     @staticmethod
-    def _touch(unit: Unit, job: FulfilmentJob, task_id: str) -> bool:
+    def _touch(unit: Unit, job: FulfilmentJob, task_id: str, task: FulfilmentTask | None) -> bool:
         """Does to one task what the job is for; whether that could be done."""
-        task = unit.find(FulfilmentTask, task_id)
         try:
             if task is None:
                 raise FailedPrecondition("NOT_FOUND", "the task isn't there any more")
@@ -164,15 +167,16 @@ class Jobs:
 
 
 def _act(unit: Unit, job: FulfilmentJob, task: FulfilmentTask) -> None:
-    reason = job.reason or ""
+    """Changes nothing when it raises."""
+    reason, by = job.reason or "", job.requested_by or ""
     if job.action is FulfilmentJobAction.RETRY:
         retry(unit, task)
     elif job.action is FulfilmentJobAction.SKIP:
-        skip(unit, task, reason)
+        skip(unit, task, reason, by=by)
     elif job.action is FulfilmentJobAction.FIX:
-        fix(unit, task, reason)
+        fix(unit, task, reason, by=by)
     elif job.action is FulfilmentJobAction.GIVE_UP:
-        give_up(unit, task, reason)
+        give_up(unit, task, reason, by=by)
     else:
         assign(unit, task, job.assignee)
 

@@ -24,12 +24,17 @@ UNREACHABLE = timedelta(seconds=10)
 PROVISION = "provision"
 
 _S = FulfilmentTaskState
-_LOCK = "SELECT FROM timer WHERE aggregate_id = %(order)s AND purpose = %(purpose)s FOR UPDATE"
+# A step holds its timer before its order. Whoever finds no timer (a stuck order has none, and a step sets its own anew)
+# may still meet one that does: then PostgreSQL ends one of the two, who begins again.
+_LOCK_TIMER = "SELECT FROM timer WHERE aggregate_id = %(order)s AND purpose = %(purpose)s FOR UPDATE"
+_LOCK_ORDER = "SELECT FROM product_order WHERE id = %(order)s FOR NO KEY UPDATE"
 
 
 def lock(unit: Unit, order_id: str) -> None:
-    """Waits for the step of an order that is being made: what is read after this is as that has left it."""
-    unit.cursor().execute(_LOCK, {"order": order_id, "purpose": PROVISION})
+    """Waits for the step of an order that is being made, and for whoever else has a hand in its tasks: what is read
+    after this is as they have left it, and stays so until the unit's end."""
+    unit.cursor().execute(_LOCK_TIMER, {"order": order_id, "purpose": PROVISION})
+    unit.cursor().execute(_LOCK_ORDER, {"order": order_id})
 
 
 def go_on(unit: Unit, task: FulfilmentTask) -> None:

@@ -45,12 +45,16 @@ TRANSITIONS: Mapping[ProductStatus, frozenset[ProductStatus]] = {
 RECURRING = "recurring"
 # What billing has been told of an ordered product.
 CHARGED = ("billing_account", "product_price")
+# What it would be told to stop, or to let rest, without ever having heard of it.
+CHARGEABLE = ("product_price",)
 # What only orders say of what one of them has made, or is making: by it discounts are found again, and counted.
 ORDERED = ("product_order_item", "start_date")
 # Between these the network goes to and fro.
 _SUSPENDING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED})
 # Between its activation and its end a product is charged for.
 RUNNING = frozenset({ProductStatus.ACTIVE, ProductStatus.SUSPENDED, ProductStatus.PENDING_TERMINATE})
+# It may still be charged for.
+COMING = frozenset({ProductStatus.CREATED, ProductStatus.PENDING_ACTIVE})
 _COMING_OR_RUNNING = RUNNING | {ProductStatus.PENDING_ACTIVE}
 
 # A product that has never worked may be forgotten; what has been used or charged stays in the books.
@@ -146,7 +150,7 @@ class Product(Aggregate):
         """Takes a caller's changes; the state moves by the table.
 
         Raises FailedPrecondition CHARGED for one that billing wouldn't hear of: what runs is ended, and what an order
-        began is charged otherwise, by an order only.
+        began is charged otherwise, by an order only; BY_ORDER for a status of that which the network wouldn't.
         """
         wanted = changes.get("status")
         rest = {name: value for name, value in changes.items() if name != "status"}
@@ -154,25 +158,32 @@ class Product(Aggregate):
             raise FailedPrecondition("CHARGED", "recurring charges of the product run: order its deletion")
         if self.product_order_item:
             settled: tuple[str, ...] = ORDERED if self.status in _COMING_OR_RUNNING else ()
-            settled += CHARGED if self.recurring_prices else ()
+            settled += CHARGED if self.recurring_prices else CHARGEABLE if settled else ()
             told = [name for name in settled if rest.get(name, getattr(self, name)) != getattr(self, name)]
             if told:
                 raise FailedPrecondition("CHARGED", f"{', '.join(told)}: of a charged product only an order changes it")
         super().revise(rest, at)
-        if wanted is not None and wanted is not self.status and {wanted, self.status} == _SUSPENDING:
+        if wanted is None or wanted is self.status:
+            return
+        self._require_by_hand(wanted)
+        if {wanted, self.status} == _SUSPENDING:
             self._suspend_by_hand(wanted, at)
-        elif wanted is not None:
+        else:
             self.move(wanted, at)
 
-    def _suspend_by_hand(self, wanted: ProductStatus, at: datetime) -> None:
-        """Notes what is so of a product that no order of ours has made; raises FailedPrecondition BY_ORDER of another,
-        STILL_SUSPENDED when there are reasons beside the subscriber's own wish."""
-        if self.product_order_item:
+    def _require_by_hand(self, wanted: ProductStatus) -> None:
+        """Raises FailedPrecondition BY_ORDER for a product that an order has made or is making."""
+        if self.product_order_item and self.status in RUNNING | COMING:
             raise FailedPrecondition(
                 "BY_ORDER",
-                f"the network makes it {str(wanted)!r}: order it, or use SuspendProduct and ResumeProduct",
+                f"the network makes it {str(wanted)!r}: order it, or use SuspendProduct, ResumeProduct and"
+                " TerminateProduct",
                 violations=[Violation("status", "by an order only")],
             )
+
+    def _suspend_by_hand(self, wanted: ProductStatus, at: datetime) -> None:
+        """Notes what is so of a product that no order has made; raises FailedPrecondition STILL_SUSPENDED when there
+        are reasons beside the subscriber's own wish."""
         if wanted is ProductStatus.SUSPENDED:
             own = suspension.wish(SuspensionReason.VOLUNTARY, at, None, None)
             self.suspension = suspension.with_reason(self.suspension, own, at)
@@ -188,6 +199,11 @@ class Product(Aggregate):
             reasons = ", ".join(dict.fromkeys(str(one.reason) for one in held))
             why = f"it stays suspended: {reasons}"
             raise FailedPrecondition("STILL_SUSPENDED", why, violations=[Violation("status", why)])
+
+    def require_coming(self) -> None:
+        """Raises FailedPrecondition BAD_TRANSITION for one that has begun, or been given up, already."""
+        if self.status not in COMING:
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(self.status)!r} can't begin")
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE for a product that has worked."""

@@ -24,6 +24,8 @@ product = aggregate_table(
     Product,
     sa.Column("product_offering_id", sa.Text, sa.Computed("product_offering ->> 'id'", persisted=True)),
     sa.Index("product_product_offering_id", "product_offering_id", "id"),
+    # For a branch that has few of what all sell.
+    sa.Index("product_offering_branch", "product_offering_id", "branch", "id"),
     sa.Index("product_status", "branch", "status", "id"),
     relations.index("product"),
 )

@@ -12,6 +12,7 @@ _I, _P = ProductOrderItemState, ProductStatus
 # What has become of a product whose only item hasn't been completed.
 _BEGUN: Mapping[ProductOrderItemState, frozenset[ProductStatus]] = {
     _I.FAILED: frozenset({_P.ABORTED}),
+    _I.REJECTED: frozenset({_P.ABORTED}),
     _I.CANCELLED: frozenset({_P.CANCELLED, _P.ABORTED}),
 }
 _COMING = frozenset({_P.PENDING_ACTIVE})

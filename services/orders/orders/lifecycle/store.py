@@ -63,10 +63,6 @@ def _product(product_id: str, branch: str, data: bytes) -> Product:
     return product
 
 
-def _receipt(price: inventory_pb2.ProductPrice) -> PriceReceiptRef:
-    return convert.from_message(price.receipt, PriceReceiptRef)
-
-
 def categories(unit: Unit, order_ids: Collection[str]) -> dict[str, str]:
     """The categories of orders that have one."""
     if not order_ids:

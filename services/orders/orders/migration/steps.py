@@ -3,21 +3,19 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 
 from chassis import clients
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_timestamp
 from chassis.db import Unit
-from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.timers import set_timer
 from chassis.types import COMMON, new_id
 from orders.inventory.store import with_parts
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for
 from orders.ordering.capture import Capture
-from orders.ordering.placing import place
-from orders.ordering.store import orders_before, quantities, quantity_of
+from orders.ordering.store import quantity_of
+from orders.ordering.taking import REFUSALS, captured_by_itself, take, told
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 
@@ -126,23 +124,19 @@ class Migrating:
             return _S.SKIPPED
         order, item = order_for(migration, product, quantity_of(unit, product), id=new_id())
         try:
-            captured = self._capture.capture(
+            captured = captured_by_itself(
+                unit,
+                self._capture,
                 order,
                 [item],
                 products,
-                quantities(unit, products),
                 exact_version=True,
                 charge_one_time=bool(migration.charge_one_time),
-                orders_before=partial(orders_before, unit, order),
             )
-        except (FailedPrecondition, InvalidArgument) as refusal:
-            violations = "; ".join(f"{one.field} {one.description}" for one in refusal.violations)
-            reason = f"{refusal.reason}: {refusal.message}" + (f" ({violations})" if violations else "")
-            store.mark(unit, migration, product_id, _S.FAILED, reason=reason)
+        except REFUSALS as refusal:
+            store.mark(unit, migration, product_id, _S.FAILED, reason=told(refusal))
             return _S.FAILED
-        order.check(unit.at)
-        unit.add(order)
-        place(unit, order, captured)
+        take(unit, order, captured)
         store.mark(unit, migration, product_id, _S.ORDERED, order_id=order.id)
         return _S.ORDERED
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.db import EnumText, Resource, Unit, aggregate_table
-from chassis.types import Aggregate
+from chassis.types import COMMON, Aggregate
 from orders.migration.domain import MOVABLE, OUTCOMES, MigratedProduct, MigratedProductState, ProductMigration
 from orders.ordering.store import product_order
 from orders.ordering.values import ProductOrderState
@@ -108,8 +108,7 @@ _SCAN = """
         SELECT found.id, found.branch, found.status
         FROM unnest(%(offerings)s::text[]) AS offering (id) CROSS JOIN LATERAL (
             SELECT id, branch, status FROM product
-            WHERE product_offering_id = offering.id AND id > %(after)s
-                AND (%(branch)s = '*' OR branch = %(branch)s)
+            WHERE product_offering_id = offering.id AND {of_branch} AND id > %(after)s
             ORDER BY id LIMIT %(most)s
         ) AS found
         ORDER BY found.id LIMIT %(most)s
@@ -135,9 +134,11 @@ def scan(unit: Unit, migration: ProductMigration, most: int) -> tuple[bool, int]
         .where(migration_scan.c.migration_id == migration.id)
         .with_for_update()
     ).one()
+    # Said so that the plan knows: by another index where it is one branch's.
+    of_branch = "true" if migration.branch == COMMON else "branch = %(branch)s"
     with unit.cursor() as cursor:
         cursor.execute(
-            _SCAN,
+            _SCAN.format(of_branch=of_branch),
             {
                 "after": at.after,
                 "branch": migration.branch,

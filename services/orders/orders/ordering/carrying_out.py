@@ -201,7 +201,7 @@ def _handed_over(
     else:
         # A product that the catalog doesn't know goes on at the price that it has; what was due once isn't again.
         prices, resting = after.product_price, product.resting_price
-        due = tuple(replace(price, product_price_alteration=()) for price in product.running_charges)
+        due = tuple(replace(price, product_price_alteration=()) for price in product.recurring_prices)
     offering = ordered or product.product_offering
     begun = replace(former, prices=due, offering_id=_id(offering), resting=resting)
     charged += charges_of(Held(status=None), begun, replace(cause, account=_id(account)))

@@ -75,7 +75,7 @@ class Fulfilment:
         if purpose == PROVISION:
             self._orchestration.read_ahead(ids, unit)
         elif purpose in (ADVANCE, INFORMATION):
-            store.read_ahead(unit, ids)
+            store.read_ahead(unit, ids, begun=False)
 
     def advance(self, order_id: str, unit: Unit) -> None:
         """Starts an order that lacks nothing; lets one that does wait for its customer, visibly."""
@@ -151,7 +151,8 @@ class Fulfilment:
     def _start(self, unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem]) -> None:
         waited = order.state is ProductOrderState.PENDING
         order.move(ProductOrderState.IN_PROGRESS, unit.at)
-        cancel_timer(unit, order.id, INFORMATION)
+        if waited:
+            cancel_timer(unit, order.id, INFORMATION)
         promised = order.expected_completion_date
         if waited and promised is not None and promised < unit.at:
             # As long after it begins as it was promised for after it was taken.

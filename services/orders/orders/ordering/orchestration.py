@@ -9,16 +9,16 @@ from chassis.timers import set_timer
 from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
-from orders.fulfilment.plan import PlannedItem, ends, next_tasks, stuck
+from orders.fulfilment.plan import PlannedItem, ends, next_tasks, rely, stuck
 from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
-from orders.inventory.domain import Product
+from orders.inventory.domain import COMING, Product
 from orders.ordering import sold, store
 from orders.ordering.carrying_out import carried_out, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
-from orders.ordering.planning import plan_some, planned_item, results, specified_for
+from orders.ordering.planning import plan_some, planned_item, relied_on, results, specified_for
 from orders.ordering.promising import promised
 from orders.ordering.values import OrderItemAction, ProductOrderItemState, ProductOrderState
 from orders.ordering.withdrawal import ended, noted, take_back
@@ -29,6 +29,8 @@ ITEMS_AT_ONCE = 100
 _I, _T = ProductOrderItemState, FulfilmentTaskState
 # The item is being carried out; any other open one is being withdrawn.
 _WANTED = (_I.IN_PROGRESS, _I.HELD)
+# Others may rely on it.
+_COUNTING = (*_WANTED, _I.COMPLETED)
 
 
 class Orchestration:
@@ -44,7 +46,7 @@ class Orchestration:
 
     def read_ahead(self, ids: Sequence[str], unit: Unit) -> None:
         """Reads what the steps of several orders will ask for."""
-        by_order = store.read_ahead(unit, ids)
+        by_order = store.read_ahead(unit, ids, begun=True)
         fulfilment.read_ahead(unit, ids)
         branches = {item.branch for items in by_order.values() for item in items}
         for branch in branches:
@@ -52,7 +54,7 @@ class Orchestration:
 
     def step(self, order_id: str, unit: Unit) -> None:
         """Carries the tasks of an order on as far as their systems answer, and ends what has ended."""
-        order = unit.find(ProductOrder, order_id)
+        order = store.locked(unit, order_id)
         if order is None or order.state not in UNDER_WAY:
             return
         _Step(unit, order, self._systems).make()
@@ -69,11 +71,17 @@ class _Step:
         self._rows = {item.id: item for item in self._items}
         self._seen: dict[str, PlannedItem] = {}
         self._tasks = fulfilment.tasks_of(unit, order.id)
+        # Rows of items that have no plan yet.
+        self._unplanned: set[str] = set()
+        # Held here, since the unit lets go of what nobody uses.
+        self._products: dict[str, Product] = {}
 
     def make(self) -> None:
         unit, order = self._unit, self._order
         turn = Turn(ITEMS_AT_ONCE)
-        turn.again = plan_some(unit, order, self._items, self._held, ITEMS_AT_ONCE)
+        self._unplanned = plan_some(unit, order, self._items, self._held, ITEMS_AT_ONCE)
+        self._rely()
+        turn.again = bool(self._unplanned)
         self._go_on(turn)
         # What has ended may let others begin; what has failed is undone by new tasks.
         while turn.moved or (turn.left and next_tasks(self._tasks)):
@@ -95,8 +103,20 @@ class _Step:
         self._fail_what_has_failed()
         self._end_items(turn)
 
+    def _rely(self) -> None:
+        """Has tasks wait for those of the items that theirs rely on, as the order is by now."""
+        if any(relies_on(item.item) for item in self._items):
+            going_on = [item for item in self._items if item.state in _COUNTING]
+            rely(self._tasks, {item.id: relied_on(item, going_on) for item in self._items})
+
     def _held(self, item: ProductOrderItem) -> Product | None:
-        return self._unit.find(Product, item.product_id) if item.product_id else None
+        if not item.product_id:
+            return None
+        if item.product_id not in self._products:
+            missing = {one.product_id for one in self._items if one.product_id and not one.done} | {item.product_id}
+            wanted = {"ids": sorted(missing - self._products.keys())}
+            self._products |= {one.id: one for one in self._unit.load(Product, "id = ANY (%(ids)s)", wanted)}
+        return self._products.get(item.product_id)
 
     def _item_of(self, task: FulfilmentTask) -> PlannedItem | None:
         row = self._rows.get(task.product_order_item_id or "")
@@ -163,13 +183,12 @@ class _Step:
         for task in self._tasks:
             of_item.setdefault(task.product_order_item_id, []).append(task)
         of_order = [task for task in of_item.get(None, ()) if not task.compensating]
-        unplanned = {item.id for item in self._items} - of_item.keys() if turn.again else set()
         for item in self._items:
             own = of_item.get(item.id, [])
             if item.done or any(task.open for task in own):
                 continue
             if self._wanted(item):
-                if item.id not in unplanned and all(task.done for task in of_order):
+                if item.id not in self._unplanned and all(task.done for task in of_order):
                     self._complete(item)
                     turn.moved = True
             else:
@@ -184,6 +203,8 @@ class _Step:
             self._fail([item], f"there is no product {item.product_id!r}")
             return
         try:
+            if item.item.action is OrderItemAction.ADD:
+                product.require_coming()
             charged = carried_out(unit, order, item, product)
         except (FailedPrecondition, InvalidArgument) as error:
             wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
@@ -207,7 +228,7 @@ class _Step:
         else:
             item.move(_I.REJECTED if self._rejecting() else _I.FAILED)
         product = self._held(item)
-        if product is not None and item.item.action is OrderItemAction.ADD:
+        if product is not None and item.item.action is OrderItemAction.ADD and product.status in COMING:
             product.move(ProductStatus.CANCELLED if withdrawn else ProductStatus.ABORTED, self._unit.at)
 
     def _rejecting(self) -> bool:

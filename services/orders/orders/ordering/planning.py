@@ -76,28 +76,33 @@ Held = Callable[[ProductOrderItem], Product | None]
 
 def plan_some(
     unit: Unit, order: ProductOrder, items: Sequence[ProductOrderItem], held: Held, most: int | None = None
-) -> bool:
-    """Plans items that have no tasks yet, up to so many and those that others rely on first; whether there are more.
+) -> set[str]:
+    """Plans items that have no tasks yet, those that others rely on first, until so many have got some; the rows of
+    those that are left.
 
     An item whose specification has no tasks is planned again each time, which adds none.
     """
-    tasks = fulfilment.tasks_of(unit, order.id)
-    planned = {task.product_order_item_id for task in tasks}
+    planned = {task.product_order_item_id for task in fulfilment.tasks_of(unit, order.id)}
     left = [item for item in items if not item.done and item.id not in planned]
-    if not left:
-        return False
-    chosen_ones, more = _some(left, items, most)
-    wanted = [planned_item(item, held(item), items) for item in chosen_ones]
-    choice = choices(unit, order.branch, wanted)
-    fulfilment.add(unit, order.id, plan(Scope(order.id, order.branch), wanted, choice, tasks))
-    return more
+    with_tasks: set[str | None] = set()
+    while left and (most is None or len(with_tasks) < most):
+        tasks = fulfilment.tasks_of(unit, order.id)
+        some = _some(left, items, None if most is None else most - len(with_tasks))
+        wanted = [planned_item(item, held(item), items) for item in some]
+        choice = choices(unit, order.branch, wanted)
+        made = plan(Scope(order.id, order.branch), wanted, choice, tasks)
+        fulfilment.add(unit, order.id, made)
+        with_tasks |= {task.product_order_item_id for task in made} - {None}
+        done = {item.id for item in some}
+        left = [item for item in left if item.id not in done]
+    return {item.id for item in left}
 
 
 def _some(
     left: Sequence[ProductOrderItem], items: Sequence[ProductOrderItem], most: int | None
-) -> tuple[list[ProductOrderItem], bool]:
+) -> list[ProductOrderItem]:
     if most is None or len(left) <= most:
-        return list(left), False
+        return list(left)
     waiting = {item.id for item in left}
     found: dict[str, ProductOrderItem] = {}
     while len(found) < most:
@@ -107,7 +112,7 @@ def _some(
             if item.id not in found and not any(on in waiting and on not in found for on in relied_on(item, items))
         ]
         found.update((item.id, item) for item in ready[: most - len(found)])
-    return list(found.values()), True
+    return list(found.values())
 
 
 def choices(unit: Unit, branch: str, items: Sequence[PlannedItem]) -> Callable[[PlannedItem], PlannedBy]:

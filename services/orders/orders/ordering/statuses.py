@@ -7,7 +7,7 @@ meanwhile only changes what is wanted, and when it ends it is looked at again.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
@@ -23,15 +23,17 @@ from orders.inventory.hierarchy import BUNDLED_IN
 from orders.inventory.store import rules_of, with_parts
 from orders.inventory.suspension import Suspensions
 from orders.ordering.capture import Captured
-from orders.ordering.domain import FINAL, MOVABLE, ProductOrder, ProductOrderItem, status_of, walk
+from orders.ordering.domain import FINAL, MOVABLE, ProductOrder, ProductOrderItem, product_ids, status_of, walk
 from orders.ordering.placing import place
 from orders.ordering.resting import cause_without_order, held
 from orders.ordering.store import items_of, quantity_of
-from orders.ordering.values import OrderItem, OrderItemAction
+from orders.ordering.values import OrderItem, OrderItemAction, ProductOrderItemState
 
 # The purpose of the timer of a product whose suspensions begin or end by themselves, and the category of such orders.
 TURN = "suspension"
 CATEGORY = "lifecycle"
+# When a product is looked at again whose order has failed and is being undone: nobody else would see to what is wanted.
+LOOK_AGAIN = timedelta(minutes=1)
 
 _WISH = (ProductSuspension(reason=SuspensionReason.VOLUNTARY),)
 
@@ -57,6 +59,7 @@ def settle(unit: Unit, product: Product, *, but: Collection[str] = ()) -> str:
     tree = {**with_parts(unit, [product.id]), product.id: product}
     charged: list[ChargeEvent] = []
     wanted: dict[str, ProductStatus] = {}
+    being_undone = False
     inherited = [one for one in suspension.lasting(product.suspension, unit.at) if one.inherited_from is not None]
     for one, holding in list(_followed(unit, product, inherited, tree, set())):
         one.suspension = holding
@@ -65,12 +68,15 @@ def settle(unit: Unit, product: Product, *, but: Collection[str] = ()) -> str:
             before = held(one)
             one.resting_price = _resting(unit, one)
             charged += charges_of(before, held(one), cause_without_order(one, unit.at))
-        elif one.id not in but and not _under_way(unit, one):
-            wanted[one.id] = target
+        elif one.id not in but:
+            under_way = _under_way(unit, one)
+            if under_way is None:
+                wanted[one.id] = target
+            being_undone = being_undone or (under_way is not None and _comes_to_nothing(under_way))
     add_charges(unit, charged)
-    _set_timer(unit, product)
+    _set_timer(unit, product, again=being_undone)
     if not wanted:
-        return (product.status_order_id or "") if _under_way(unit, product) else ""
+        return (product.status_order_id or "") if _under_way(unit, product) is not None else ""
     order = _order(product)
     for key in wanted:
         tree[key].status_order_id = order.id
@@ -79,8 +85,11 @@ def settle(unit: Unit, product: Product, *, but: Collection[str] = ()) -> str:
     return order.id
 
 
-def _set_timer(unit: Unit, product: Product) -> None:
+def _set_timer(unit: Unit, product: Product, *, again: bool) -> None:
     due = suspension.next_turn(product.suspension, unit.at)
+    if again:
+        soon = unit.at + LOOK_AGAIN
+        due = soon if due is None else min(due, soon)
     if due is None:
         cancel_timer(unit, product.id, TURN)
     else:
@@ -115,9 +124,17 @@ def _offering_id(product: Product) -> str | None:
     return product.product_offering.id if product.product_offering is not None else None
 
 
-def _under_way(unit: Unit, product: Product) -> bool:
+def _under_way(unit: Unit, product: Product) -> ProductOrderItem | None:
+    """The item by which the network is still to suspend or resume the product; others of its order may take longer."""
     order = unit.find(ProductOrder, product.status_order_id) if product.status_order_id else None
-    return order is not None and order.state not in FINAL
+    if order is None or order.state in FINAL:
+        return None
+    items = items_of(unit, order.id)
+    return next((one for one in items if not one.done and product.id in product_ids([one.item])), None)
+
+
+def _comes_to_nothing(item: ProductOrderItem) -> bool:
+    return bool(item.failure) or item.state is ProductOrderItemState.PENDING_CANCELLATION
 
 
 def _status_items(

@@ -95,6 +95,8 @@ def open_cancellations(unit: Unit, order_id: str) -> list[CancelProductOrder]:
     )
 
 
+# In one order, so that two who want several wait for each other instead of deadlocking.
+_LOCKED = "id = ANY (%(orders)s) ORDER BY id FOR NO KEY UPDATE"
 _WAITS = """
     SELECT product_order_id, awaited FROM order_wait WHERE product_order_id = ANY (%(orders)s) ORDER BY 1, 2
 """
@@ -130,25 +132,36 @@ def orders_before(unit: Unit, order: ProductOrder, customer_ids: Sequence[str]) 
     return int(row[0])
 
 
-def read_ahead(unit: Unit, order_ids: Sequence[str]) -> Mapping[str, Sequence[ProductOrderItem]]:
+def read_ahead(unit: Unit, order_ids: Sequence[str], *, begun: bool) -> Mapping[str, Sequence[ProductOrderItem]]:
     """Reads several orders with all that carrying them on asks for, in as many statements as one takes; the functions
-    below, and `unit.find`, then find it in the unit. The items by their orders."""
+    below, and `unit.find`, then find it in the unit. The items by their orders. `begun`: what they wait for doesn't
+    matter any more, what they were priced by does."""
     wanted = {"orders": list(order_ids)}
     # Held, since the unit itself lets go of what nobody uses.
-    held: list[Aggregate] = list(unit.load(ProductOrder, "id = ANY (%(orders)s)", wanted))
+    held: list[Aggregate] = list(unit.load(ProductOrder, _LOCKED, wanted))
     by_order = items_by_order(unit, order_ids)
     product_ids = [item.product_id for items in by_order.values() for item in items if item.product_id]
     if product_ids:
         held += unit.load(Product, "id = ANY (%(products)s)", {"products": product_ids})
     unit.known["read ahead"] = held
     with unit.cursor() as cursor:
-        receipts = dict(cursor.execute(_RECEIPTS, wanted).fetchall())
-        waits = cursor.execute(_WAITS, wanted).fetchall()
+        found = cursor.execute(_RECEIPTS if begun else _WAITS, wanted).fetchall()
     for order_id in order_ids:
         unit.known[_ITEMS, order_id] = by_order.get(order_id, [])
-        unit.known[_RECEIPTS, order_id] = receipts.get(order_id)
-        unit.known[_WAITS, order_id] = [what for waiting, what in waits if waiting == order_id]
+        own = [what for one, what in found if one == order_id]
+        if begun:
+            unit.known[_RECEIPTS, order_id] = own[0] if own else None
+        else:
+            unit.known[_WAITS, order_id] = own
     return by_order
+
+
+def locked(unit: Unit, order_id: str) -> ProductOrder | None:
+    """An order that nobody else changes until the unit's end; None, when there is none."""
+    for one in unit.known.get("read ahead", ()):
+        if one.id == order_id and isinstance(one, ProductOrder):
+            return one
+    return next(iter(unit.load(ProductOrder, _LOCKED, {"orders": [order_id]})), None)
 
 
 def items_of(unit: Unit, order_id: str) -> list[ProductOrderItem]:
@@ -294,6 +307,7 @@ def keep_receipt(unit: Unit, order: ProductOrder, receipt: receipt_pb2.Receipt) 
         kept = PriceReceipt(id=order.id, branch=order.branch)
         unit.add(kept)
     kept.receipt, kept.digest = encoded, hashlib.sha256(encoded).hexdigest()
+    unit.known[_RECEIPTS, order.id] = encoded
 
 
 def receipt_of(unit: Unit, order_id: str) -> bytes | None:
@@ -303,7 +317,9 @@ def receipt_of(unit: Unit, order_id: str) -> bytes | None:
         return known
     with unit.cursor() as cursor:
         row = cursor.execute(_RECEIPTS, {"orders": [order_id]}).fetchone()
-    return row[1] if row is not None else None
+    receipt: bytes | None = row[1] if row is not None else None
+    unit.known[_RECEIPTS, order_id] = receipt
+    return receipt
 
 
 def quantity_of(unit: Unit, held: Product) -> int:

@@ -7,6 +7,7 @@ from chassis.db import Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from orders.inventory.store import with_parts
 from orders.ordering.capture import Capture, Captured
+from orders.ordering.chosen import Products
 from orders.ordering.domain import ProductOrder, check_items, product_ids
 from orders.ordering.placing import place
 from orders.ordering.store import orders_before, quantities
@@ -16,13 +17,28 @@ from orders.ordering.values import OrderItem
 REFUSALS = (FailedPrecondition, InvalidArgument, NotFound, PermissionDenied)
 
 
-def captured_by_itself(unit: Unit, capture: Capture, order: ProductOrder, items: Sequence[OrderItem]) -> Captured:
-    """What catalog and customers say of the order, asked within a transaction of our own. Raises what `Capture.capture`
-    and `check_items` do."""
+def captured_by_itself(
+    unit: Unit,
+    capture: Capture,
+    order: ProductOrder,
+    items: Sequence[OrderItem],
+    products: Products | None = None,
+    *,
+    exact_version: bool = False,
+    charge_one_time: bool = True,
+) -> Captured:
+    """What catalog and customers say of the order, asked within a transaction of our own; `products`: those that the
+    items name with their parts, for who has them. Raises what `Capture.capture` and `check_items` do."""
     check_items(items)
-    products = with_parts(unit, product_ids(items))
+    known = with_parts(unit, product_ids(items)) if products is None else products
     return capture.capture(
-        order, items, products, quantities(unit, products), orders_before=partial(orders_before, unit, order)
+        order,
+        items,
+        known,
+        quantities(unit, known),
+        exact_version=exact_version,
+        charge_one_time=charge_one_time,
+        orders_before=partial(orders_before, unit, order),
     )
 
 

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 
 from chassis import convert
 from chassis.db import Resource, Unit, aggregate_table
+from chassis.timers import set_timer_by
 from chassis.types import EPOCH, Aggregate, new_id
 from orders.amendment.domain import ProductOrderAmendment
 from orders.fulfilment.domain import FulfilmentTask
-from orders.ordering.domain import CancelProductOrder, ProductOrder, ProductOrderItem
+from orders.fulfilment.steps import PROVISION
+from orders.ordering.domain import UNDER_WAY, CancelProductOrder, ProductOrder, ProductOrderItem
 from orders.ordering.store import cancellations_of
 from orders.schema import metadata
 from orders.tracking.domain import PromisedDateChange, PromiseReason
@@ -39,7 +41,8 @@ def keep_move(
     reason: PromiseReason,
     explanation: str = "",
 ) -> None:
-    """Keeps that the date of the order, or of an item of it, is another now."""
+    """Keeps that the date of the order, or of an item of it, is another now; an order that is being carried out looks
+    at once whether it will be late."""
     unit.add(
         PromisedDateChange(
             id=new_id(),
@@ -54,6 +57,8 @@ def keep_move(
             moved_at=unit.at,
         )
     )
+    if order.state in UNDER_WAY:
+        set_timer_by(unit, order.id, PROVISION, unit.at, order.branch)
 
 
 def changes_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:

@@ -1,0 +1,99 @@
+"""What the model has found, each by itself."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from svyaz.orders.v1 import lifecycle_pb2, orders_pb2
+from tests.conftest import ServiceDatabase
+from tests.orders.machine import body
+from tests.orders.model import Item
+from tests.orders.office import Office, said
+
+
+@pytest.fixture
+def office(database_for: Callable[..., ServiceDatabase]) -> Iterator[Office]:
+    place = database_for("orders")
+    made = Office(place.url, place.admin_url)
+    made.move_to("bishkek")
+    yield made
+    made.close()
+
+
+def ordered(office: Office, *items: Item) -> str:
+    """An order of the customer."""
+    order: dict[str, Any] = {
+        "product_order_item": [body(item) for item in items],
+        "related_party": [{"id": "customer of bishkek", "role": "customer", "at_referred_type": "Customer"}],
+        "billing_account": {"id": "account"},
+    }
+    request = said(orders_pb2.CreateProductOrderRequest, product_order=order)
+    return str(office.ask(office.orders, "CreateProductOrder", request).id)
+
+
+def work(office: Office, *answers: str) -> None:
+    """What is due now is done; the systems answer so, and then well."""
+    office.network.answers.extend(answers)
+    while office.round():
+        pass
+
+
+def go_on(office: Office) -> None:
+    """All that will be due is done."""
+    while (due := office.next_due()) is not None:
+        office.pass_by(due - office.clock.at + timedelta(milliseconds=1))
+        work(office)
+
+
+def status(office: Office, product: str) -> str:
+    ((found,),) = office.rows("SELECT status FROM product WHERE id = %(id)s", id=product)
+    return str(found)
+
+
+def suspend(office: Office, product: str, reason: str) -> None:
+    request = said(lifecycle_pb2.SuspendProductRequest, id=product, reason=f"SUSPENSION_REASON_{reason}")
+    office.ask(office.lifecycle, "SuspendProduct", request)
+
+
+def test_who_is_suspended_again_while_parts_of_the_refused_order_go_on_is(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office)
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    suspend(office, bundle, "DEBT")
+    # The network refuses the bundle itself; a part of it takes its time.
+    work(office, "refuse", "wait", "wait")
+    ((state,),) = office.rows("SELECT state FROM product_order WHERE category = 'lifecycle'")
+    assert (state, status(office, bundle)) == ("inProgress", "active")
+    suspend(office, bundle, "FRAUD")
+    go_on(office)
+    assert status(office, bundle) == "suspended"
+
+
+def test_who_is_suspended_again_while_a_refused_order_is_being_undone_is_after_that(office: Office) -> None:
+    ordered(office, Item("1", "add", "line S"))
+    work(office)
+    ((line,),) = office.rows("SELECT id FROM product")
+    suspend(office, line, "DEBT")
+    # It may have been barred when nobody answered any more, so that is taken back; which takes its time, too.
+    work(office, "silent")
+    for answer in ("silent", "silent", "wait"):
+        office.pass_by(timedelta(minutes=70))
+        work(office, answer)
+    ((failure,),) = office.rows(
+        "SELECT failure FROM product_order_item WHERE state = 'inProgress' AND item -> 'product' ->> 'status' <> ''"
+    )
+    assert failure
+    suspend(office, line, "FRAUD")
+    go_on(office)
+    assert status(office, line) == "suspended"
+
+
+def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "line S"))
+    # The credit check.
+    work(office, "refuse")
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("rejected",)]
+    request = lifecycle_pb2.ReconcileProductsRequest()
+    assert list(office.ask(office.lifecycle, "ReconcileProducts", request).items) == []
