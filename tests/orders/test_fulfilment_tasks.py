@@ -20,6 +20,7 @@ from chassis.errors import (
     PermissionDenied,
 )
 from chassis.types import new_id
+from orders.fulfilment.adapters import ByEvent, NullProvisioning, connected
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.specification import FulfilmentSpecification
@@ -209,6 +210,19 @@ def test_whom_settings_let_speak_is_read_strictly() -> None:
     for malformed in ("a", "a=", "=x", "a=x,a=y"):
         with pytest.raises(ValueError, match="FULFILMENT_SYSTEM_SUBJECTS"):
             Reporters.parse(malformed)
+
+
+def test_systems_are_simulated_only_where_somebody_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    pretending = NullProvisioning()
+    with pytest.raises(ValueError, match="FULFILMENT_SIMULATED"):
+        connected({}, pretending)
+    real = connected({"FULFILMENT_BY_EVENT": "credit, network"}, pretending)
+    assert sorted(real) == ["credit", "network"]
+    assert not caplog.records
+    both = connected({"FULFILMENT_BY_EVENT": "credit", "FULFILMENT_SIMULATED": "credit,resource"}, pretending)
+    assert both["resource"] is pretending
+    assert isinstance(both["credit"], ByEvent)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_only_an_attempt_that_begins_is_told_to_a_system(desk: Desk) -> None:

@@ -30,7 +30,7 @@ from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
 from orders.events import person_erased
-from orders.fulfilment.adapters import Adapter, ByEvent, NullProvisioning
+from orders.fulfilment.adapters import NullProvisioning, connected
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.reporters import Reporters
@@ -66,9 +66,6 @@ from svyaz.orders.v1 import (
 )
 
 SWITCH_SECONDS = 0.001
-# The systems that there are from the start, none of them real; FULFILMENT_BY_EVENT names those, and others, that listen
-# to the events of their tasks.
-SIMULATED = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
 def main() -> None:
@@ -97,10 +94,7 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
-    adapters: dict[str, Adapter] = dict.fromkeys(SIMULATED, provisioning)
-    adapters |= {
-        system: ByEvent() for system in filter(None, settings.environment.get("FULFILMENT_BY_EVENT", "").split(","))
-    }
+    adapters = connected(settings.environment, provisioning)
     systems = Systems(adapters)
     fulfilment = Fulfilment(capture, coupons, systems)
     jobs = Jobs(database)

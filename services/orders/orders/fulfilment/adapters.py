@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -70,6 +71,8 @@ class ByEvent:
         return Sent()
 
 
+log = logging.getLogger(__name__)
+
 # What the simulated resource system gives: operation → (characteristic, type of the resource, first digits, how many).
 _RESERVED: Mapping[str, tuple[str, str, str, int]] = {
     "reserveNumber": ("phoneNumber", "LogicalResource", "+9967", 8),
@@ -82,7 +85,12 @@ _RESERVED: Mapping[str, tuple[str, str, str, int]] = {
 @dataclass
 class NullProvisioning:
     """No system at all: every task is done at once, or `delay` later; tasks for the offerings in `failing` fail, what
-    undoes them doesn't. What is reserved is what the item names, or made up, the same whenever the same task asks."""
+    undoes them doesn't. What is reserved is what the item names, or made up, the same whenever the same task asks.
+
+    It keeps no inventory: made-up numbers are drawn from so many digits by the task's id, and two tasks may draw the
+    same one. It is for demonstrations and tests; whoever sells real numbers connects a system that knows which are
+    free.
+    """
 
     delay: timedelta = timedelta(0)
     failing: Collection[str] = field(default_factory=frozenset)
@@ -109,3 +117,23 @@ class NullProvisioning:
             (Characteristic(name=name, value_type="string", value=Json(json.dumps(value))),),
             (ResourceRef(id=task.id, name=name, value=value, at_referred_type=kind),),
         )
+
+
+def connected(environment: Mapping[str, str], simulated: Adapter) -> dict[str, Adapter]:
+    """The systems that the settings name: those of FULFILMENT_BY_EVENT listen to events, the others of
+    FULFILMENT_SIMULATED are none at all. Raises ValueError when there is neither: nobody sells into thin air unawares.
+    """
+    pretended, listening = (
+        [name.strip() for name in environment.get(variable, "").split(",") if name.strip()]
+        for variable in ("FULFILMENT_SIMULATED", "FULFILMENT_BY_EVENT")
+    )
+    adapters: dict[str, Adapter] = dict.fromkeys(pretended, simulated) | {name: ByEvent() for name in listening}
+    if not adapters:
+        raise ValueError("no system carries tasks out: name them in FULFILMENT_BY_EVENT, or in FULFILMENT_SIMULATED")
+    only_simulated = sorted(set(pretended) - set(listening))
+    if only_simulated:
+        log.warning(
+            "these systems are simulated: nothing is done, and numbers aren't unique",
+            extra={"fields": {"systems": only_simulated}},
+        )
+    return adapters
