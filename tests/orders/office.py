@@ -31,6 +31,7 @@ from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import PlannedItem, text_of
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import Systems
 from orders.fulfilment.values import Compensation, FailurePolicy, RetryPolicy, TaskCondition, TaskSpecification
@@ -297,7 +298,7 @@ class Office:
         jobs = Jobs(self.database)
         self.orders = Orders(self.database, capture, cast(Any, None))
         self.amendments = Amendments(self.database, self.orders)
-        self.fulfilments = Fulfilments(self.database, self.systems.names, jobs)
+        self.fulfilments = Fulfilments(self.database, self.systems.names, jobs, Reporters.parse("*=*"))
         self.lifecycle = ProductLifecycle(self.database)
         handlers = {**self._fulfilment.timers(), **statuses.timers(), **jobs.timers()}
         self.timers = Timers(

@@ -21,6 +21,7 @@ from orders.amendment.plan import amendment_plan
 from orders.amendment.steps import amend
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.store import tasks_of
 from orders.fulfilment.values import Compensation, FulfilmentTaskState, TaskSpecification
@@ -172,7 +173,7 @@ def _charges(unit: Unit, product_id: str) -> int:
 
 def complete(ground: Floor, task: FulfilmentTask) -> Callable[[Callable[[], Any]], Any]:
     """An external system says that it has done a task."""
-    fulfilments = Fulfilments(ground.database, SYSTEMS, ground.jobs)
+    fulfilments = Fulfilments(ground.database, SYSTEMS, ground.jobs, Reporters.parse("*=*"))
     request = fulfilment_pb2.CompleteFulfilmentTaskRequest(id=task.id, attempt=task.attempt)
 
     def work(meet: Callable[[], Any]) -> None:
