@@ -13,7 +13,7 @@ import httpx
 from svyaz_cli.embedded import free_port
 from svyaz_cli.issuer import Issuer
 from svyaz_cli.processes import tail
-from svyaz_cli.services import SERVICES
+from svyaz_cli.services import SERVICES, SIMULATED
 
 LOOPBACK = "127.0.0.1"
 _START_SECONDS = 100.0
@@ -84,6 +84,7 @@ class Running:
             # The receivers of these tests are here.
             "HUB_ALLOW_PRIVATE_CALLBACKS": "true",
             "DOCUMENT_STORE": str(self._directory / "documents"),
+            "FULFILMENT_SIMULATED": SIMULATED,
             **{f"{called.upper()}_ADDRESS": f"{LOOPBACK}:{self.ports[called]}" for called in service.calls},
             **environment,
         }

@@ -3,6 +3,7 @@ whoever interrupts it interrupts nothing else."""
 
 import base64
 import hashlib
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,11 +24,12 @@ from svyaz_cli.home import Home
 from svyaz_cli.services import SERVICES, port_base
 
 # Exit statuses, beside typer's 2 for a wrong command line.
-COMPLETE, FAILED, SOME_REFUSED = 0, 1, 3
+COMPLETE, FAILED, SOME_REFUSED, STOPPED = 0, 1, 3, 4
 PART_BYTES = 1024 * 1024
 _CALL_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
 _RUNNING = (bulk_pb2.BULK_ORDER_STATE_RECEIVING, bulk_pb2.BULK_ORDER_STATE_IN_PROGRESS)
+_STOPPED = (bulk_pb2.BULK_ORDER_STATE_PAUSED, bulk_pb2.BULK_ORDER_STATE_CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,8 @@ def send(service: Service, job: bulk_pb2.BulkOrder, file: Path) -> bulk_pb2.Bulk
                     offset=offset,
                     content=base64.b64encode(data).decode(),
                     sha256=hashlib.sha256(data).hexdigest(),
-                    last=offset + len(data) >= size,
+                    # By what there is of it now: a file that has become shorter ends, too.
+                    last=stream.tell() >= os.fstat(stream.fileno()).st_size,
                 ),
             )
             progress.update(task, completed=job.progress.received_bytes)
@@ -132,6 +135,12 @@ def tell(job: bulk_pb2.BulkOrder, out: Console) -> int:
     return SOME_REFUSED if done.refused else COMPLETE
 
 
+def outcome(job: bulk_pb2.BulkOrder, out: Console) -> int:
+    """Prints how far a job is that doesn't go on by itself; an exit status."""
+    told = tell(job, out)
+    return STOPPED if job.state in _STOPPED else told
+
+
 app = typer.Typer(no_args_is_help=True, help="Mass sales: rows of a file, or a segment, become an order each.")
 COMMANDS = {"bulk": app}
 
@@ -148,9 +157,13 @@ def _service(address: str, token: str, branch: str = "*") -> Service:
 
 
 def _run(work: Callable[[Console], int]) -> None:
-    out = Console(highlight=False)
+    # A line is a line, whoever reads it.
+    out = Console(highlight=False, soft_wrap=True)
     try:
         status = work(out)
+    except (OSError, UnicodeDecodeError) as error:
+        out.print(str(error), markup=False)
+        status = FAILED
     except DomainError as error:
         out.print(f"{error.reason}: {error.message}", markup=False)
         for violation in error.violations:
@@ -220,7 +233,7 @@ def segment(
             segment=bulk_pb2.BulkOrderSegment(product_offering=offering, once_per_customer=once or None),
             orders_per_second=rate or None,
         )
-        return tell(watch(service, _create(service, branch, wanted).id), out)
+        return outcome(watch(service, _create(service, branch, wanted).id), out)
 
     _run(work)
 
@@ -232,13 +245,14 @@ def start(
     address: str = _ADDRESS,
     token: str = _TOKEN,
 ) -> None:
-    """Begin, and look on until it is done. Exit status: 0 all rows, 3 some were refused, 1 it couldn't begin."""
+    """Begin, and look on until it is done. Exit status: 0 all rows, 3 some were refused, 4 it was paused or
+    cancelled before it had dealt with all, 1 it couldn't begin."""
     service = _service(address, token)
 
     def work(out: Console) -> int:
         request = bulk_pb2.StartBulkOrderRequest(id=id, dry_run=dry_run, request_id=str(uuid.uuid4()))
         service.call("StartBulkOrder", request)
-        return tell(watch(service, id), out)
+        return outcome(watch(service, id), out)
 
     _run(work)
 

@@ -35,6 +35,7 @@ from svyaz_cli.services import (
     POSTGRES_OFFSET,
     RUNNER_METRICS_OFFSET,
     SERVICES,
+    SIMULATED,
     Service,
     bus_users,
 )
@@ -241,6 +242,9 @@ class Platform:
             # Callbacks of somebody who tries this at home are at home, too.
             "HUB_ALLOW_PRIVATE_CALLBACKS": os.environ.get("HUB_ALLOW_PRIVATE_CALLBACKS", "true"),
             "DOCUMENT_STORE": os.environ.get("DOCUMENT_STORE", str(self._home.directory / "documents")),
+            "FULFILMENT_SIMULATED": os.environ.get("FULFILMENT_SIMULATED", SIMULATED),
+            # Whoever has a service's token of the development issuer speaks for every system.
+            "FULFILMENT_SYSTEM_SUBJECTS": os.environ.get("FULFILMENT_SYSTEM_SUBJECTS", "*=*"),
             # Where the demo operator is.
             "BRANCH_REGIONS": os.environ.get("BRANCH_REGIONS", "bishkek=KG,osh=KG"),
             "PYTHONUNBUFFERED": "1",

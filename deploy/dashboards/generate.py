@@ -222,6 +222,16 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             lines=((f"sum by (outcome) (increase(svyaz_orders_total{{{NAMESPACE}}}[1h]))", "{{outcome}}"),),
         ),
         Panel(
+            title="Rows of bulk orders, a minute",
+            unit="none",
+            lines=(
+                (
+                    f"sum by (outcome) (60 * rate(svyaz_bulk_rows_total{{{NAMESPACE}}}[$__rate_interval]))",
+                    "{{outcome}}",
+                ),
+            ),
+        ),
+        Panel(
             title="Charges: not yet sealed, not yet sent",
             unit="none",
             lines=(

@@ -295,7 +295,8 @@ def test_secrets_are_named_never_given(render: Render) -> None:
 
 
 def test_what_the_services_read_from_their_environment_is_what_the_chart_gives(manifests: list[Manifest]) -> None:
-    places = (ROOT / "chassis/chassis/config.py", ROOT / "services/customers/customers/service.py")
+    modules = ("customers/customers/service.py", "orders/orders/main.py", "orders/orders/fulfilment/adapters.py")
+    places = [ROOT / "chassis/chassis/config.py", *(ROOT / "services" / module for module in modules)]
     read = {name for place in places for name in re.findall(r'"([A-Z][A-Z0-9_]+)"', place.read_text())}
     read |= {"SVYAZ_SERVICE"} | {f"{name.upper()}_ADDRESS" for name in CALLS}
     for name, config in of(manifests, "ConfigMap").items():

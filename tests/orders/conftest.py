@@ -40,6 +40,7 @@ from orders.cart.valuation import Valuation
 from orders.fulfilment.adapters import Adapter, NullProvisioning
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.inventory.characteristics import Configurator
@@ -382,7 +383,7 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
         ),
         (
             fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
-            Fulfilments(database, systems.names, jobs),
+            Fulfilments(database, systems.names, jobs, Reporters.parse("*=network")),
         ),
     ]
     timers = Timers(

@@ -347,3 +347,48 @@ def test_a_cancellation_costs_what_was_told_and_accepted(shop: Shop) -> None:
     assert shop.told(account) == [("ChargeCreate", str(COST))]
     product = shop.agent(PRODUCT + "ListProducts", limit=1000).items
     assert a_status("ACTIVE") not in {one.status for one in product if one.billing_account.id == account}
+
+
+def test_what_has_not_begun_is_previewed_as_it_is_taken_anew(shop: Shop) -> None:
+    offering, dearer = shop.offering(shop.price(100)), shop.offering(shop.price(300))
+    customer, account = shop.customer()
+    items = [wanted("1", offering), wanted("2", offering), wanted("3", offering)]
+    order = shop.order(customer, account, *items, requested_start_date=shop.at(24 * HOUR))
+    version = [wanted("1", offering), wanted("2", offering, phone="+996555000009"), wanted("4", dearer)]
+    told = preview(shop, order.id, *version)
+    change = amendment_pb2.ItemChange.Name
+    assert [(one.order_item_id, change(one.change).removeprefix("ITEM_CHANGE_")) for one in told.item] == [
+        ("1", "KEPT"),
+        ("4", "ADDED"),
+        ("2", "CHANGED"),
+        ("3", "WITHDRAWN"),
+    ]
+    assert not any(one.undone or one.done_again or one.undo_cost for one in told.item)
+    assert not told.undo_cost
+    assert [one.price.tax_included_amount.units for one in (*told.price_before, *told.price_after)] == [300, 500]
+    assert shop.get(order.id) == order
+    assert list(amended(shop, order.id, *version).order_total_price) == list(told.price_after)
+    # What it would have to wait for is told, and refuses nothing.
+    assert preview(shop, shop.order(None, None, items[0]).id, items[0]).missing == ["customer", "billingAccount"]
+
+
+def test_a_version_is_priced_for_the_customer_that_the_order_has_in_the_end(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = shop.offering(shop.price(100))
+    (first, account), (second, other) = shop.customer(), shop.customer()
+    order = shop.order(first, account, item("1", "ADD", offering), requested_start_date=shop.at(24 * HOUR))
+    capture = shop.fulfilment._capture
+    ask, asked = capture.capture, []
+
+    def meanwhile(priced: Any, *rest: Any, **more: Any) -> Any:
+        asked.append(priced.customer_id)
+        if len(asked) == 1:
+            party = {"id": second, "role": "customer", "at_referred_type": "Customer"}
+            shop.change(order.id, related_party=[party], billing_account={"id": other})
+        return ask(priced, *rest, **more)
+
+    monkeypatch.setattr(capture, "capture", meanwhile)
+    made = shop.change(order.id, product_order_item=[item("1", "ADD", offering, quantity=2)])
+    assert ([party.id for party in made.related_party], made.billing_account.id) == ([second], other)
+    assert asked == [first, second, second]

@@ -4,22 +4,26 @@ import base64
 import csv
 import io
 import json
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
-from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from chassis.events import acting
-from orders.bulk import store
+from orders.bulk import incoming, steps, store
 from orders.bulk.domain import BulkOrder, order_id
 from orders.bulk.reading import MOST_RECORD_BYTES, Intake, read
-from orders.bulk.steps import DEAL, KEPT
+from orders.bulk.steps import DEAL, KEPT, PATIENCE, STUCK
 from orders.bulk.template import RowFault, parse
 from orders.bulk.values import BulkOrderFormat, Record
 from svyaz.orders.v1 import bulk_pb2
+from svyaz_cli.main import app
 from tests.orders.conftest import ORDER, Shop, item
 
 BULK = "svyaz.orders.v1.BulkOrderService/"
@@ -306,7 +310,7 @@ def test_a_step_that_is_undone_repeated_or_fails_again_and_again_orders_each_row
     assert "nobody thought of that" in told[1][3]
 
 
-def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
+def test_the_holders_of_an_offering_are_a_segment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     old, extra = shop.offering(shop.price(500)), shop.offering(shop.price(9))
     accounts = []
     for number in range(3):
@@ -333,10 +337,180 @@ def test_the_holders_of_an_offering_are_a_segment(shop: Shop) -> None:
     until_done(shop, job)
     shop.work()
     assert [("RecurringChargeStart", "9") in shop.told(account) for account in accounts] == [True, True, False]
+    # In whatever pages it is looked for.
+    monkeypatch.setattr(steps, "LOOKED_AT_ONCE", 1)
     again = create(shop, template=json.dumps(wanted), segment=segment)
     shop.work()
     assert state(shop, again) == "CANCELLED"
     assert "SAME_CONTENT" in seen(shop, again).status_reason
+
+
+def test_rows_of_several_customers_are_asked_about_at_once_and_those_of_one_after_each_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offering = shop.offering(shop.price(5))
+    (first, paying), (second, other) = shop.customer(), shop.customer()
+    job = create(shop)
+    upload(shop, job, a_file([(first, paying, offering, "1"), (second, other, offering, "1")] * 2))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+    capture, both = bulk._capture.capture, threading.Barrier(2)
+    asked: list[str] = []
+
+    def met(order: Any, *rest: Any, **more: Any) -> Any:
+        # One that is asked about alone would wait here in vain.
+        both.wait(timeout=10)
+        asked.append(order.customer_id)
+        return capture(order, *rest, **more)
+
+    monkeypatch.setattr(bulk._capture, "capture", met)
+    until_done(shop, job)
+    assert [state for _, state, _, _ in rows(shop, job)] == ["ORDERED"] * 4
+    assert [set(asked[:2]), set(asked[2:])] == [{first, second}] * 2
+
+
+def test_whoever_is_told_that_it_has_paused_gets_no_further_order(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    job = create(shop)
+    upload(shop, job, a_file([(customer, account, offering, "1")] * 2))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+    capture = bulk._capture.capture
+    told: list[int] = []
+    pausing = threading.Thread(
+        target=lambda: told.append(shop.admin(BULK + "PauseBulkOrder", id=job, request_id=job).progress.ordered)
+    )
+
+    def interrupted(*rest: Any, **more: Any) -> Any:
+        if pausing.ident is None:
+            pausing.start()
+            # Long enough for an answer that doesn't wait for this step.
+            pausing.join(timeout=0.5)
+        return capture(*rest, **more)
+
+    monkeypatch.setattr(bulk._capture, "capture", interrupted)
+    shop.work()
+    pausing.join()
+    assert state(shop, job) == "PAUSED"
+    assert told == [seen(shop, job).progress.ordered] != [0]
+
+
+def test_a_job_that_stands_still_is_counted_and_one_that_goes_on_or_rests_is_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, account = shop.customer()
+    job = create(shop)
+    upload(shop, job, a_file([(customer, account, shop.offering(shop.price(5)), "1")]))
+    start(shop, job)
+    bulk = shop.timers._handlers[DEAL].__self__  # type: ignore[attr-defined]
+
+    def away(*rest: Any, **more: Any) -> Any:
+        raise Unavailable("AWAY", "the catalog is away")
+
+    def carry_on(after: timedelta) -> float:
+        before = STUCK._value.get()
+        shop.offset.write_text(
+            str(float(shop.offset.read_text() if shop.offset.exists() else 0) + after.total_seconds())
+        )
+        for claim in shop.timers._claim(100)[0]:
+            shop.timers._handle([claim])
+        return float(STUCK._value.get() - before)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bulk._capture, "capture", away)
+        minute = timedelta(minutes=1)
+        assert [carry_on(after) for after in (minute, PATIENCE, minute, PATIENCE)] == [0, 1, 0, 1]
+        shop.admin(BULK + "PauseBulkOrder", id=job)
+        assert carry_on(PATIENCE + minute) == 0
+    shop.admin(BULK + "ResumeBulkOrder", id=job)
+    assert [carry_on(after) for after in (minute, minute, 2 * PATIENCE)] == [0, 0, 0]
+    assert state(shop, job) == "COMPLETED"
+
+
+def test_what_is_deleted_while_rows_come_in_leaves_none_behind(shop: Shop) -> None:
+    job = create(shop)
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        wanted = unit.get(BulkOrder, job)
+        before = incoming.intake(unit, job)
+        incoming.take_in(unit, wanted, before, [Record(2, {"customer": "somebody"})], ["customer"])
+        deleting = threading.Thread(target=lambda: shop.admin(BULK + "DeleteBulkOrder", id=job))
+        deleting.start()
+        deleting.join(timeout=0.5)
+        unit.flush()
+    deleting.join()
+    with acting("orders", "test", "bishkek"), shop.database.unit() as unit:
+        table = store.bulk_order_row
+        left = unit.session.scalars(sa.select(table.c.line).where(table.c.bulk_order_id == job)).all()
+        assert left == []
+    with pytest.raises(NotFound):
+        shop.admin(BULK + "UploadBulkOrderRows", id=job, content="eA==")
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_row_is_refused_for_what_an_order_is_refused_for(shop: Shop, dry_run: bool) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(5))
+    data = a_file([(customer, account, offering, "1")])
+    parties = [{"id": "{customer}", "role": role, "@referredType": "Customer"} for role in ("customer", "transferor")]
+    reasons = []
+    for more in ({"state": "completed"}, {"relatedParty": parties}):
+        job = create(shop, template=template(**more))
+        upload(shop, job, data)
+        start(shop, job, dry_run=dry_run)
+        until_done(shop, job)
+        reasons += [why.split(":")[0] for _, state, _, why in rows(shop, job) if state == "REFUSED"]
+    assert reasons == ["BAD_INITIAL_STATE", "TRANSFEROR"]
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_the_command_sends_looks_on_and_says_by_its_status_what_has_come_of_it(shop: Shop, tmp_path: Path) -> None:
+    customer, account = shop.customer()
+    offering = shop.offering(shop.price(500))
+    file, form, told = tmp_path / "sale.csv", tmp_path / "order.json", tmp_path / "report.csv"
+    good, bad = (customer, account, offering, "1"), (customer, account, "nothing", "1")
+    file.write_bytes(a_file([good, bad, good]))
+    form.write_text(template())
+    address = shop.admin._channel._channel.target().decode()  # type: ignore[attr-defined]
+    environment = {"ORDERS_ADDRESS": address, "SVYAZ_TOKEN": shop.admin._token or ""}
+
+    def svyaz(*words: str) -> tuple[int, str]:
+        ran = CliRunner().invoke(app, ["bulk", *words], env=environment)
+        return ran.exit_code, ran.output
+
+    new = ("create", str(file), "--template", str(form), "--branch", "bishkek", "--rate", "200")
+    status, output = svyaz(*new)
+    assert status == 0, output
+    assert "acknowledged: 3 rows" in output
+    job = next(word for word in output.split() if len(word) == 36)
+    status, output = svyaz(*new)
+    assert (status, "SAME_CONTENT" in output) == (1, True)
+    shop.timers.start()
+    try:
+        status, output = svyaz("start", job, "--dry-run")
+        assert (status, "2 valid" in output, "recurring month: 1,000" in output) == (3, True, True), output
+        status, output = svyaz("start", job)
+        assert (status, "completed: 3 rows, 3 dealt with" in output) == (3, True), output
+        # One that has paused isn't done.
+        file.write_bytes(a_file([bad, bad, good]))
+        status, output = svyaz(*new, "--most-refused", "1")
+        paused = next(word for word in output.split() if len(word) == 36)
+        status, output = svyaz("start", paused)
+        assert (status, "paused: 3 rows" in output, "more than 1" in output) == (4, True, True), output
+    finally:
+        shop.timers.stop()
+    status, output = svyaz("pause", job)
+    assert (status, "BAD_TRANSITION" in output) == (1, True)
+    assert svyaz("cancel", paused)[0] == 3
+    assert svyaz("rate", job, "7")[0] == 3
+    assert seen(shop, job).orders_per_second == 7
+    assert svyaz("report", job, str(told))[0] == 3
+    assert [line.split(",")[1] for line in told.read_text().splitlines()[1:]] == ["ordered", "refused", "ordered"]
+    form.write_bytes(b"\xff")
+    status, output = svyaz(*new)
+    assert (status, "decode" in output) == (1, True)
 
 
 # --- reading, without anything around it ------------------------------------------------------------------------------
@@ -366,6 +540,16 @@ def test_a_file_reads_the_same_in_whatever_parts_it_comes() -> None:
         assert [one.line for one in found] == [1, 3, 4, 5]
         assert found[0].values == {"a": 12345678901234567890, "b": "x"}
         assert all(one.fault for one in found[1:])
+    # What no database keeps, and what no reader gets to the end of, is wrong with the row and not with the file.
+    strange = [
+        rb'{"a": "\u0000"}',
+        rb'{"a": {"b": ["\ud800"]}}',
+        rb'{"\udc00": 1}',
+        b"[" * 60_000,
+        rb'{"a": "\ud83d\ude00"}',
+    ]
+    found = whole(b"\n".join(strange), BulkOrderFormat.JSON_LINES)
+    assert [bool(one.fault) for one in found] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from svyaz.catalog.v1 import catalog_pb2
 from svyaz.orders.v1 import cart_pb2
 from svyaz.type.v1 import values_pb2
 from tests.orders.conftest import ORDER, Shop, item, state_of
+from tests.orders.test_suspension import a_line, suspend, to_status
 
 CART = "svyaz.orders.v1.ShoppingCartService/"
 DAY = timedelta(days=1)
@@ -97,6 +98,18 @@ def test_a_cart_is_completed_and_priced_by_the_catalog(shop: Shop) -> None:
     assert status(cart) == "ACTIVE"
     assert shop.agent(CART + "GetShoppingCartReceipt", id=cart.id).step
     assert seen(shop, cart.id) == cart
+
+
+def test_a_cart_orders_nothing_that_an_order_would_be_refused_for(shop: Shop) -> None:
+    customer, account, _, product = a_line(shop)
+    suspend(shop, product, "DEBT")
+    shop.work()
+    cart = a_cart(shop, to_status(product, "ACTIVE"), customer=customer, account=account)
+    assert [one.code for one in cart.cart_item[0].problem] == ["STILL_SUSPENDED"]
+    with pytest.raises(FailedPrecondition) as refused:
+        check_out(shop, cart.id)
+    assert refused.value.reason == "STILL_SUSPENDED"
+    assert refused.value.violations[0].field == "cart_item[0].product.status"
 
 
 def test_what_cannot_be_ordered_says_why_and_does_not_keep_the_rest_from_its_price(shop: Shop) -> None:

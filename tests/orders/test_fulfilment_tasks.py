@@ -11,9 +11,18 @@ import grpc
 import pytest
 
 from chassis.db import Unit
-from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PermissionDenied
+from chassis.errors import (
+    AlreadyExists,
+    DeadlineExceeded,
+    DomainError,
+    FailedPrecondition,
+    InvalidArgument,
+    PermissionDenied,
+)
 from chassis.types import new_id
+from orders.fulfilment.adapters import ByEvent, NullProvisioning, connected
 from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.values import Compensation, FailurePolicy, RetryPolicy, TaskSpecification
 from orders.inventory.domain import Product
@@ -63,6 +72,8 @@ class Desk:
     system: Caller
     manager: Caller
     head_office: Caller
+    bureau: Caller
+    admin: Caller
 
     def tasks(self, order_id: str) -> dict[str, Any]:
         """The tasks of an order by their names."""
@@ -102,18 +113,25 @@ def opened(
     world = World()
     floor = Floor(database_for("orders").url, Path(tmp_path_factory.mktemp("desk")) / "offset", world)
     floor.specify(LINE)
-    service = Fulfilments(floor.database, SYSTEMS, floor.jobs)
+    service = Fulfilments(floor.database, SYSTEMS, floor.jobs, Reporters.parse("*=service,credit=bureau|service"))
     registration = fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server
     with ExitStack() as stack:
         stack.callback(floor.database.close)
         address = stack.enter_context(serving("orders", [(registration, service)], issuer))
         channel = stack.enter_context(grpc.insecure_channel(address))
 
-        def caller(role: str, branch: str = "bishkek") -> Caller:
-            return Caller(channel, issuer.token([role], [branch], subject=role))
+        def caller(role: str, branch: str = "bishkek", subject: str = "") -> Caller:
+            return Caller(channel, issuer.token([role], [branch], subject=subject or role))
 
         yield Desk(
-            floor, world, caller("agent"), caller("service"), caller("catalog-manager"), caller("catalog-manager", "*")
+            floor,
+            world,
+            caller("agent"),
+            caller("service"),
+            caller("catalog-manager"),
+            caller("catalog-manager", "*"),
+            caller("service", subject="bureau"),
+            caller("admin"),
         )
 
 
@@ -137,8 +155,10 @@ def test_a_system_that_hears_the_event_says_how_it_ended(desk: Desk) -> None:
     request = {"request_id": new_id(), "id": told.id, "attempt": 1, "result": [{"name": "vlan", "value": b"7"}]}
     done = desk.system(FULFILMENT + "CompleteFulfilmentTask", **request)
     assert desk.system(FULFILMENT + "CompleteFulfilmentTask", **request) == done
+    # A system that has been restarted says it again, without knowing under which request it did.
+    assert desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1) == done
     with pytest.raises(FailedPrecondition) as closed:
-        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1)
+        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=2)
     assert closed.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
@@ -159,9 +179,89 @@ def test_what_isnt_answered_in_time_is_tried_again_and_the_answer_to_either_coun
     with pytest.raises(FailedPrecondition) as stale:
         desk.system(FULFILMENT + "FailFulfilmentTask", id=again.id, attempt=1, reason="no")
     assert stale.value.reason == "STALE_ATTEMPT"
-    desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1)
+    done = desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1)
+    assert desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=1) == done
+    with pytest.raises(FailedPrecondition) as second:
+        # What another attempt has done besides is to be undone by its system.
+        desk.system(FULFILMENT + "CompleteFulfilmentTask", id=again.id, attempt=2)
+    assert second.value.reason == "TASK_CLOSED"
     desk.floor.work()
     assert desk.floor.state(order_id) is _O.COMPLETED
+
+
+def test_a_system_speaks_for_its_own_tasks_only(desk: Desk) -> None:
+    desk.world.by_event = {"credit", "activate"}
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    desk.bureau(FULFILMENT + "CompleteFulfilmentTask", id=desk.tasks(order_id)["credit"].id, attempt=1)
+    desk.floor.work()
+    told = desk.tasks(order_id)["activate"]
+    for method in ("Complete", "Fail"):
+        with pytest.raises(PermissionDenied) as denied:
+            desk.bureau(FULFILMENT + f"{method}FulfilmentTask", id=told.id, attempt=1)
+        assert denied.value.reason == "OTHER_SYSTEM"
+    assert desk.tasks(order_id)["activate"].etag == told.etag
+    desk.admin(FULFILMENT + "CompleteFulfilmentTask", id=told.id, attempt=1)
+    assert desk.state(order_id, "activate") == "COMPLETED"
+
+
+def test_whom_settings_let_speak_is_read_strictly() -> None:
+    assert Reporters.parse(" a=x|y, b=* ").subjects == {"a": {"x", "y"}, "b": {"*"}}
+    for malformed in ("a", "a=", "=x", "a=x,a=y"):
+        with pytest.raises(ValueError, match="FULFILMENT_SYSTEM_SUBJECTS"):
+            Reporters.parse(malformed)
+
+
+def test_systems_are_simulated_only_where_somebody_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    pretending = NullProvisioning()
+    with pytest.raises(ValueError, match="FULFILMENT_SIMULATED"):
+        connected({}, pretending)
+    real = connected({"FULFILMENT_BY_EVENT": "credit, network"}, pretending)
+    assert sorted(real) == ["credit", "network"]
+    assert not caplog.records
+    both = connected({"FULFILMENT_BY_EVENT": "credit", "FULFILMENT_SIMULATED": "credit,resource"}, pretending)
+    assert both["resource"] is pretending
+    assert isinstance(both["credit"], ByEvent)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_only_an_attempt_that_begins_is_told_to_a_system(desk: Desk) -> None:
+    desk.world.by_event = {"activate"}
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    told = desk.tasks(order_id)["activate"]
+    desk.system(FULFILMENT + "FailFulfilmentTask", id=told.id, attempt=1, reason="busy", retryable=True)
+    desk.floor.pass_by(HOUR)
+    desk.floor.work()
+
+    def events(unit: Unit) -> list[tuple[int, bool]]:
+        rows = unit.cursor().execute("SELECT data FROM event WHERE aggregate_id = %s ORDER BY version", [told.id])
+        said = [fulfilment_pb2.FulfilmentTask.FromString(row[0]) for row in rows]
+        return [(one.attempt, one.sent) for one in said if one.state == told.state]
+
+    assert list(dict.fromkeys(desk.floor.do(events))) == [(1, True), (2, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [(DeadlineExceeded, (1, "IN_PROGRESS", "")), (PermissionDenied, (2, "IN_PROGRESS", "LATE: no answer"))],
+)
+def test_what_one_system_raises_takes_no_others_answer_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: type[DomainError], end: tuple[int, str, str]
+) -> None:
+    asked = World.start
+
+    def start(world: World, task: Any, item: Any) -> Any:
+        if task.name == "activate":
+            raise error("LATE", "no answer")
+        return asked(world, task, item)
+
+    monkeypatch.setattr(World, "start", start)
+    order_id = desk.floor.order("line")
+    desk.floor.work()
+    assert desk.state(order_id, "reserve") == "COMPLETED"
+    told = desk.tasks(order_id)["activate"]
+    assert (told.attempt, desk.state(order_id, "activate"), told.reason) == end
 
 
 def test_a_credit_check_holds_an_order_and_rejects_it(desk: Desk) -> None:

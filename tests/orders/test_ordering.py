@@ -1,6 +1,7 @@
 """What may be ordered, and how an order and its items go on."""
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import ProductRefOrValue
 from chassis.types import RelatedParty
 from orders.ordering.domain import (
+    MOST_ITEMS,
     ORDER_TRANSITIONS,
     RELIES_ON,
     ProductOrder,
@@ -55,6 +57,7 @@ def an_item(state: ProductOrderItemState, number: int = 1) -> ProductOrderItem:
         ((OrderItem(id="1"),), "product_order_item[0].action"),
         ((OrderItem(id="1", action=ADD, quantity=0),), "product_order_item[0].quantity"),
         ((OrderItem(id="1", action=OrderItemAction.DELETE),), "product_order_item[0].product.id"),
+        ((OrderItem(id="1", action=OrderItemAction.NO_CHANGE),), "product_order_item[0].product.id"),
         (
             (OrderItem(id="1", action=ADD, product_order_item=(OrderItem(id="1", action=ADD),)),),
             "product_order_item[0].product_order_item[0].id",
@@ -164,6 +167,17 @@ def test_an_order_that_is_being_cancelled_ends_as_cancelled() -> None:
     assert not order.conclude([an_item(_I.PENDING_CANCELLATION), an_item(_I.FAILED, 2)], NOW)
     assert order.conclude([an_item(_I.CANCELLED), an_item(_I.FAILED, 2)], NOW)
     assert (order.state, order.cancellation_date) == (ProductOrderState.CANCELLED, NOW)
+
+
+def test_an_order_is_of_as_many_items_as_can_be_carried_out_together() -> None:
+    whole = OrderItem(id="0", action=ADD)
+    parts = tuple(OrderItem(id=f"{number}", action=ADD) for number in range(1, MOST_ITEMS))
+    check_items([replace(whole, product_order_item=parts)])
+    with pytest.raises(InvalidArgument) as refused:
+        check_items([replace(whole, product_order_item=parts), OrderItem(id="one more", action=ADD)])
+    (violation,) = refused.value.violations
+    assert (refused.value.reason, violation.field) == ("INVALID_ITEMS", "product_order_item")
+    assert f"more than {MOST_ITEMS}" in violation.description
 
 
 def test_items_that_rely_on_each_other_are_refused() -> None:

@@ -268,6 +268,27 @@ def test_a_bundle_changes_hands_with_all_its_parts(shop: Shop) -> None:
     assert {the(shop, one.id).billing_account.id for one in products.values()} == {new_account}
 
 
+def test_what_changes_hands_without_a_template_is_priced_for_its_new_owner_with_its_parts(shop: Shop) -> None:
+    old, old_account = shop.customer()
+    line = shop.offering(shop.price(300))
+    bundle = shop.offering(shop.price(100), shop.price(99, recurring=False), bundles=[line])
+    products = shop.products(shop.completed(old, old_account, item("1", "ADD", bundle)).id)
+    new, new_account = shop.customer()
+    parties = [
+        {"id": new, "role": "customer", "at_referred_type": "Customer"},
+        {"id": old, "role": "transferor", "at_referred_type": "Customer"},
+    ]
+    order = shop.order(None, new_account, item("1", "MODIFY", product=products[bundle].id), related_party=parties)
+    shop.work()
+    done = shop.get(order.id)
+    assert state_of(done) == "COMPLETED", done.note
+    assert done.product_order_item[0].product_offering.id == bundle
+    # Nobody is connected a second time.
+    assert sorted(shop.told(new_account)) == [("RecurringChargeStart", "100"), ("RecurringChargeStart", "300")]
+    assert sorted(shop.told(old_account)[-2:]) == [("RecurringChargeStop", "100"), ("RecurringChargeStop", "300")]
+    assert {the(shop, one.id).billing_account.id for one in products.values()} == {new_account}
+
+
 def test_nobody_is_given_what_is_neither_his_nor_the_givers(shop: Shop) -> None:
     _, _, product, _ = held(shop, 500)
     (other, _), (new, new_account) = shop.customer(), shop.customer()

@@ -7,6 +7,7 @@ from orders.bulk import store as bulk
 from orders.cart import store as carts
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.job import FulfilmentJob
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder, PriceReceipt
 from orders.tracking.domain import PromisedDateChange
@@ -25,7 +26,11 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     records += [(CancelProductOrder.__name__, key) for key in store.cancellations_of(unit, orders)]
     records += [(PromisedDateChange.__name__, key) for key in changes_of(unit, orders)]
     records += [(PriceReceipt.__name__, key) for key in orders]
-    records += [(FulfilmentTask.__name__, key) for key in fulfilment.ids_of(unit, orders)]
+    tasks = fulfilment.ids_of(unit, orders)
+    records += [(FulfilmentTask.__name__, key) for key in tasks]
+    # What somebody said of a job may be of any of its tasks.
+    records += [(FulfilmentJob.__name__, key) for key in fulfilment.jobs_about(unit, tasks)]
+    fulfilment.forget_reasons(unit, tasks)
     carry_out(unit, erasure.id, erasure.branch, records)
     carts.forget_receipts(unit, [key for kind, key in records if kind == "ShoppingCart"])
     bulk.erase(unit, list(erasure.subject_id))

@@ -30,9 +30,10 @@ from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
 from orders.events import person_erased
-from orders.fulfilment.adapters import Adapter, ByEvent, NullProvisioning
+from orders.fulfilment.adapters import NullProvisioning, connected
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.steps import Systems
 from orders.inventory.api import Inventory
 from orders.inventory.characteristics import Configurator
@@ -65,9 +66,6 @@ from svyaz.orders.v1 import (
 )
 
 SWITCH_SECONDS = 0.001
-# The systems that there are from the start, none of them real; FULFILMENT_BY_EVENT names those, and others, that listen
-# to the events of their tasks.
-SIMULATED = ("provisioning", "resource", "credit", "billing", "delivery")
 
 
 def main() -> None:
@@ -96,13 +94,11 @@ def main() -> None:
         failing=frozenset(filter(None, settings.environment.get("NULL_PROVISIONING_FAILING", "").split(","))),
     )
     coupons = Coupons(promotion_pb2_grpc.PromotionServiceStub(catalog))
-    adapters: dict[str, Adapter] = dict.fromkeys(SIMULATED, provisioning)
-    adapters |= {
-        system: ByEvent() for system in filter(None, settings.environment.get("FULFILMENT_BY_EVENT", "").split(","))
-    }
+    adapters = connected(settings.environment, provisioning)
     systems = Systems(adapters)
     fulfilment = Fulfilment(capture, coupons, systems)
     jobs = Jobs(database)
+    reporters = Reporters.parse(settings.environment.get("FULFILMENT_SYSTEM_SUBJECTS", ""))
     migrating = Migrating(capture, offerings)
     bulk = Bulk(capture)
     bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
@@ -137,7 +133,7 @@ def main() -> None:
             (migration_pb2_grpc.add_MigrationServiceServicer_to_server, Migrations(database, offerings)),
             (
                 fulfilment_pb2_grpc.add_FulfilmentServiceServicer_to_server,
-                Fulfilments(database, systems.names, jobs),
+                Fulfilments(database, systems.names, jobs, reporters),
             ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.types import Money, new_id
-from orders.amendment.difference import Difference, Version, difference
+from orders.amendment.difference import Difference, Redone, Version, difference, differs
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import PlannedItem, Scope
@@ -18,7 +18,7 @@ from orders.ordering import store
 from orders.ordering.assessment import Assessment, assessed
 from orders.ordering.capture import ITEM_PRICE, ITEM_TOTAL_PRICE, WHOLE, Captured
 from orders.ordering.completion import totals_of
-from orders.ordering.domain import FINAL, ProductOrder, ProductOrderItem, rows, walk
+from orders.ordering.domain import FINAL, UNSTARTED, ProductOrder, ProductOrderItem, rows, walk
 from orders.ordering.planning import choices, planned_item
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice, ProductOrderItemState, ProductOrderState
 from orders.ordering.withdrawal import payers
@@ -38,6 +38,8 @@ class AmendmentPlan:
     after: Mapping[str, ProductOrderItem]
     assessment: Assessment
     captured: Captured
+    # Whether anything of the order has been done; until then it is taken anew.
+    begun: bool = True
 
     @property
     def undone_of_withdrawn(self) -> list[UndoEntry]:
@@ -56,6 +58,8 @@ class AmendmentPlan:
     @property
     def total(self) -> tuple[OrderPrice, ...]:
         """What the order costs then: all that it had or is to have, without what is withdrawn or came to nothing."""
+        if not self.begun:
+            return self.captured.total
         charges: dict[str, Sequence[OrderPrice]] = {}
         for key, row in self.before.items():
             if settled(row) and row.state is _I.COMPLETED:
@@ -78,6 +82,8 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     Raises FailedPrecondition ORDER_CLOSED, ORDER_STARTED for one that is being cancelled, INFORMATION_REQUIRED for a
     version that would have to wait, POINT_OF_NO_RETURN naming items and tasks.
     """
+    if order.state in UNSTARTED:
+        return _of_unstarted(unit, order, captured)
     if order.state in FINAL:
         raise FailedPrecondition("ORDER_CLOSED", f"the order is {str(order.state)!r}: it can't change any more")
     if order.state not in AMENDABLE:
@@ -114,6 +120,23 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     redone = {task.id for one in found.changed for task in one.undone}
     entries = [*going.entries, *(entry for entry in undo_map(tasks) if entry.task.id in redone)]
     return AmendmentPlan(found, before, after, replace(going, entries=entries), captured)
+
+
+def _of_unstarted(unit: Unit, order: ProductOrder, captured: Captured) -> AmendmentPlan:
+    """What becomes of an order of which nothing is done yet: nothing is undone, and what is missing may come later."""
+    there = store.items_of(unit, order.id)
+    before = {row.item.id or "": row for row in there}
+    after = {row.item.id or "": row for row in _rows(order, captured, before)}
+    held = _held(unit, [*there, *after.values()])
+    old = {key: _planned(row, held, there) for key, row in before.items()}
+    new = {key: _planned(row, held, list(after.values())) for key, row in after.items()}
+    found = Difference(
+        kept=tuple(key for key in new if key in old and not differs(old[key], new[key])),
+        added=tuple(key for key in new if key not in old),
+        changed=tuple(Redone(key, (), ()) for key in new if key in old and differs(old[key], new[key])),
+        withdrawn=tuple(key for key in old if key not in new),
+    )
+    return AmendmentPlan(found, before, after, assessed((), (), {}, whole=False), captured, begun=False)
 
 
 def _rows(

@@ -63,9 +63,9 @@ def _creating(unit: Unit, job: BulkOrder) -> None:
 
 def _deleting(unit: Unit, job: BulkOrder) -> None:
     job.require_deletable()
-    cancel_timer(unit, job.id, FORGET)
-    go_on(unit, job)
     store.forget(unit, job)
+    for purpose in (FORGET, COLLECT):
+        cancel_timer(unit, job.id, purpose)
 
 
 class BulkOrders(StandardMethods):
@@ -83,10 +83,11 @@ class BulkOrders(StandardMethods):
         data = _data(request)
 
         def work(unit: Unit) -> bulk_pb2.BulkOrder:
+            # First of all: who sends, cancels or deletes at the same time has done so before the job is looked at.
+            before = incoming.intake(unit, request.id)
             job = unit.get(BulkOrder, request.id)
             if job.segment is not None:
                 raise FailedPrecondition("BAD_TRANSITION", "a segment finds its rows by itself")
-            before = incoming.intake(unit, job)
             here = before.offset
             if request.offset != here or job.state is not BulkOrderState.RECEIVING:
                 if request.offset + len(data) <= here:
@@ -122,7 +123,8 @@ class BulkOrders(StandardMethods):
         """Begins a run; raises FailedPrecondition BAD_TRANSITION."""
 
         def start(unit: Unit, job: BulkOrder) -> None:
-            ordered = store.standing(unit, job.id).ordered > 0
+            standing = store.standing(unit, job.id)
+            ordered = standing is not None and standing.ordered > 0
             job.start(unit.at, dry_run=request.dry_run, ordered=ordered)
             store.begin_run(unit, job, ordered=ordered)
 
@@ -158,6 +160,8 @@ class BulkOrders(StandardMethods):
 
     def _change(self, request: Any, change: Callable[[Unit, BulkOrder], None]) -> bulk_pb2.BulkOrder:
         def work(unit: Unit) -> bulk_pb2.BulkOrder:
+            # The step that is being made has been made then, and whoever is answered that no order follows gets none.
+            store.standing(unit, request.id)
             job = unit.get(BulkOrder, request.id)
             state = job.state
             change(unit, job)

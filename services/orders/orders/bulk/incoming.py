@@ -1,5 +1,6 @@
 """How rows come in: out of the parts of a file, or from the inventory."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import queries
-from chassis.db import Unit
+from chassis.db import Unit, missing
 from chassis.products import ProductStatus
 from orders.bulk.domain import BulkOrder
 from orders.bulk.reading import Intake
-from orders.bulk.store import bulk_order, bulk_order_progress, bulk_order_row
+from orders.bulk.store import bulk_order
 from orders.bulk.values import Record
 from orders.inventory.domain import Product
 from orders.inventory.store import product
@@ -41,10 +42,11 @@ _LOCK = """
 """
 
 
-def intake(unit: Unit, job: BulkOrder) -> Intake:
-    """How far the file has come; others who send a part of it wait."""
-    row = unit.cursor().execute(_LOCK, {"job": job.id}).fetchone()
-    assert row is not None
+def intake(unit: Unit, job_id: str) -> Intake:
+    """How far the file has come; others who send a part of it wait. Raises NotFound."""
+    row = unit.cursor().execute(_LOCK, {"job": job_id}).fetchone()
+    if row is None:
+        raise missing(BulkOrder, job_id)
     received, lines, total, tail, header, hashed = row
     return Intake(received, lines, total, bytes(tail), tuple(json.loads(header)), bytes(hashed))
 
@@ -103,36 +105,37 @@ _UPTO = """
     SELECT max(id), count(*)
     FROM (SELECT id FROM product WHERE branch = %(branch)s AND id > %(after)s ORDER BY id LIMIT %(most)s) AS looked
 """
-_SCANNED = "SELECT scanned, total FROM bulk_order_progress WHERE bulk_order_id = %(job)s FOR UPDATE"
+_SCANNED = "SELECT scanned, lines, hash FROM bulk_order_progress WHERE bulk_order_id = %(job)s FOR UPDATE"
 _FOUND = """
-    WITH added AS (
-        INSERT INTO bulk_order_row (bulk_order_id, branch, line, state, data, fault, customer_id, subject_id)
-        SELECT %(job)s, %(branch)s, line, 'waiting', data, '', nullif(customer, ''), subject
-        FROM unnest(%(lines)s::bigint[], %(data)s::text[], %(customers)s::text[], %(subjects)s::text[])
-            AS record (line, data, customer, subject)
-        ON CONFLICT DO NOTHING
-        RETURNING 1
-    )
-    UPDATE bulk_order_progress SET scanned = %(scanned)s, total = total + (SELECT count(*) FROM added),
-        lines = lines + %(looked)s
+    INSERT INTO bulk_order_row (bulk_order_id, branch, line, state, data, fault, customer_id, subject_id)
+    SELECT %(job)s, %(branch)s, line, 'waiting', data, '', nullif(customer, ''), subject
+    FROM unnest(%(lines)s::bigint[], %(data)s::text[], %(customers)s::text[], %(subjects)s::text[])
+        AS record (line, data, customer, subject)
+    ON CONFLICT DO NOTHING
+    RETURNING line, subject_id
+"""
+_LOOKED_AT = """
+    UPDATE bulk_order_progress SET scanned = %(scanned)s, total = total + %(added)s, lines = lines + %(looked)s,
+        hash = %(hash)s
     WHERE bulk_order_id = %(job)s
 """
 _MOVABLE = (ProductStatus.ACTIVE, ProductStatus.SUSPENDED)
 
 
-def collect(unit: Unit, job: BulkOrder, most: int) -> bool:
-    """Looks through the next products of the branch for those of the segment; whether these were the last."""
+def collect(unit: Unit, job: BulkOrder, most: int) -> bytes | None:
+    """Looks through the next products of the branch for those of the segment; if these were the last, the hash of all
+    rows: which products or customers they are."""
     segment = job.segment
     assert segment is not None
     cursor = unit.cursor()
     row = cursor.execute(_SCANNED, {"job": job.id}).fetchone()
     assert row is not None
-    after = str(row[0])
+    after, lines, known = str(row[0]), int(row[1]), bytes(row[2])
     upto = cursor.execute(_UPTO, {"branch": job.branch, "after": after, "most": most}).fetchone()
     assert upto is not None
     last, looked = upto
     if last is None:
-        return True
+        return known
     conditions = [*queries.conditions(product, inventory_pb2.Product, filters(job))]
     found = unit.session.scalars(
         sa.select(Product)
@@ -141,27 +144,22 @@ def collect(unit: Unit, job: BulkOrder, most: int) -> bool:
     ).all()
     rows = [_as_row(one) for one in found]
     by = "customerId" if segment.once_per_customer else "productId"
-    numbered = [(number, one) for number, one in enumerate(rows, int(cursor_lines(unit, job)) + 1) if one[by]]
-    unit.later(
-        _FOUND,
-        {
-            "job": job.id,
-            "branch": job.branch,
-            "scanned": last,
-            "looked": len(rows),
-            "lines": [number for number, _ in numbered],
-            "data": [json.dumps(one) for _, one in numbered],
-            "customers": [one["customerId"] for _, one in numbered],
-            "subjects": [one[by] for _, one in numbered],
-        },
-    )
-    return int(looked) < most
-
-
-def cursor_lines(unit: Unit, job: BulkOrder) -> int:
-    """How many numbers the rows of a segment have been given."""
-    table = bulk_order_progress
-    return int(unit.session.scalar(sa.select(table.c.lines).where(table.c.bulk_order_id == job.id)) or 0)
+    numbered = [(number, one) for number, one in enumerate(rows, lines + 1) if one[by]]
+    values = {
+        "job": job.id,
+        "branch": job.branch,
+        "lines": [number for number, _ in numbered],
+        "data": [json.dumps(one) for _, one in numbered],
+        "customers": [one["customerId"] for _, one in numbered],
+        "subjects": [one[by] for _, one in numbered],
+    }
+    added = sorted(cursor.execute(_FOUND, values).fetchall())
+    # Each after the others: the same whatever pages they were found in, and no larger for millions of them.
+    for _, subject in added:
+        known = hashlib.sha256(known + subject.encode()).digest()
+    looked_at = {"job": job.id, "scanned": last, "added": len(added), "looked": len(rows), "hash": known}
+    cursor.execute(_LOOKED_AT, looked_at)
+    return known if int(looked) < most else None
 
 
 def filters(job: BulkOrder) -> list[requests_pb2.Filter]:
@@ -187,17 +185,6 @@ def _as_row(one: Product) -> dict[str, str]:
         "customerId": next(iter(customers_of(one.related_party)), ""),
         "billingAccountId": (account.id or "") if account is not None else "",
     }
-
-
-def segment_hash(unit: Unit, job: BulkOrder) -> bytes:
-    """The hash of all rows of a segment: which products they are."""
-    table = bulk_order_row
-    digest: str | None = unit.session.scalar(
-        sa.select(sa.func.md5(sa.func.string_agg(table.c.subject_id, sa.text("',' ORDER BY line")))).where(
-            table.c.bulk_order_id == job.id
-        )
-    )
-    return (digest or "").encode()
 
 
 def same_content(unit: Unit, job: BulkOrder) -> str | None:

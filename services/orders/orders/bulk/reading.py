@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -17,6 +18,7 @@ MOST_RECORD_BYTES = 64 * 1024
 MOST_COLUMNS = 200
 _BOM = b"\xef\xbb\xbf"
 _OTHER_ENCODINGS = (b"\xff\xfe", b"\xfe\xff")
+_NO_TEXT = re.compile(r"\\u(?:0000|d[89a-f])", re.IGNORECASE)
 _UNCLOSED = "unexpected end of data"
 
 
@@ -134,12 +136,24 @@ def _objects(text: str, lines: int) -> tuple[list[Record], int, int]:
             continue
         try:
             found: Any = json.loads(part, parse_float=Decimal, parse_constant=_no_constant)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             records.append(Record(line, {}, f"it isn't JSON: {error}"))
             continue
         fault = "" if isinstance(found, Mapping) else "it isn't a JSON object"
+        # A text of a file has neither; one of JSON can name them all the same.
+        if not fault and _NO_TEXT.search(part) and _unkept(found):
+            fault = "U+0000, or half a character"
         records.append(Record(line, {} if fault else found, fault))
     return records, lines + text.count("\n"), len(text)
+
+
+def _unkept(value: Any) -> bool:
+    """Whether a text in it is one that no database keeps."""
+    if isinstance(value, str):
+        return "\0" in value or any("\ud800" <= one <= "\udfff" for one in value)
+    if isinstance(value, Mapping):
+        return any(_unkept(key) or _unkept(part) for key, part in value.items())
+    return isinstance(value, list) and any(map(_unkept, value))
 
 
 def _no_constant(name: str) -> Any:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from chassis.db import EnumText, Resource, Unit, aggregate_table
 from chassis.types import Aggregate, Money, Price
 from orders.bulk.domain import BulkOrder
-from orders.bulk.values import BulkOrderRow, BulkOrderRowState, Record
+from orders.bulk.values import BulkOrderRow, BulkOrderRowState, BulkOrderState, Record
 from orders.ordering.store import product_order
 from orders.ordering.values import OrderPrice
 from orders.schema import metadata
@@ -88,7 +88,8 @@ bulk_order_total = sa.Table(
     sa.Column("duty_free", sa.Numeric, nullable=False),
     sa.Column("tax_included", sa.Numeric, nullable=False),
 )
-_PARTS = (bulk_order_row, bulk_order_progress, bulk_order_total)
+# The progress first: whoever is taking rows in holds it, and his rows go as well.
+_PARTS = (bulk_order_progress, bulk_order_row, bulk_order_total)
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {BulkOrder: Resource(bulk_pb2.BulkOrder, bulk_order)}
 
@@ -111,11 +112,16 @@ _STANDING = """
 """
 
 
-def standing(unit: Unit, job_id: str) -> Standing:
-    """How far the run is; who else would go on with it waits."""
+def standing(unit: Unit, job_id: str) -> Standing | None:
+    """How far the run is, None: there is no such job (any more); who else would go on with it, or stop it, waits."""
     row = unit.cursor().execute(_STANDING, {"job": job_id}).fetchone()
-    assert row is not None
-    return Standing(*map(int, row))
+    return Standing(*map(int, row)) if row is not None else None
+
+
+def state_of(unit: Unit, job_id: str) -> BulkOrderState | None:
+    """The state that the job has in the database by now."""
+    row = unit.cursor().execute("SELECT state FROM bulk_order WHERE id = %(job)s", {"job": job_id}).fetchone()
+    return BulkOrderState(row[0]) if row is not None else None
 
 
 _BEGIN_RUN = """
@@ -245,7 +251,9 @@ def settle(unit: Unit, job: BulkOrder, outcomes: Outcomes) -> None:
 def progress(unit: Unit, ids: Sequence[str]) -> dict[str, Any]:
     """How far each job is."""
     table = bulk_order_progress
-    rows = unit.session.execute(sa.select(table).where(table.c.bulk_order_id.in_(list(ids))))
+    # Not the beginning of a record that is kept beside them.
+    columns = [table.c[name] for name in ("bulk_order_id", "received", "total", "dealt", "valid", "refused", "ordered")]
+    rows = unit.session.execute(sa.select(*columns).where(table.c.bulk_order_id.in_(list(ids))))
     return {row.bulk_order_id: row for row in rows}
 
 

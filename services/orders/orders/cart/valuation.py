@@ -14,6 +14,8 @@ from orders.inventory.store import with_parts
 from orders.ordering.capture import Capture, Captured
 from orders.ordering.chosen import Products
 from orders.ordering.domain import ProductOrder, check_items, product_ids
+from orders.ordering.handover import as_taken_over, check_transferor
+from orders.ordering.statuses import require_possible
 from orders.ordering.store import orders_before, quantities
 from orders.ordering.values import OrderItem
 from svyaz.type.v1 import receipt_pb2
@@ -94,17 +96,19 @@ class Valuation:
         return blamed
 
     def captured(self, order: ProductOrder, items: Sequence[OrderItem]) -> Captured:
-        """As an order would be taken now; raises what `Capture.capture` does."""
-        products, numbers = self._held(items)
+        """As an order would be taken now; raises what that would."""
+        check_transferor(order)
+        products, numbers = self._held(order, items)
+        require_possible(items, products, self._database.clock.now())
         counting: Callable[[Sequence[str]], int | None] = partial(self._orders_before, order)
         return self._capture.capture(order, items, products, numbers, orders_before=counting)
 
-    def _held(self, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
+    def _held(self, order: ProductOrder, items: Sequence[OrderItem]) -> tuple[Products, Mapping[str, int]]:
         wanted = product_ids(items)
         if not wanted:
             return {}, {}
         with self._database.unit() as unit:
-            products = with_parts(unit, wanted)
+            products = as_taken_over(unit, order, items, with_parts(unit, wanted))
             return products, quantities(unit, products)
 
     def _orders_before(self, order: ProductOrder, customer_ids: Sequence[str]) -> int | None:

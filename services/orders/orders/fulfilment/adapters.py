@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -49,8 +50,9 @@ class Adapter(Protocol):
 
     `start` is called at least once for each attempt of a task: for the same id and attempt it does the same once. A
     task that undoes another (`compensates`) is done as well when there is nothing to undo, because the other one has
-    never reached the system. It raises `chassis.errors.Unavailable` while its system doesn't answer: it is asked again
-    for the same attempt.
+    never reached the system. While its system doesn't answer, or not in time, or has too much to do, it raises
+    `chassis.errors.Unavailable`, `DeadlineExceeded` or `ResourceExhausted`: it is asked again for the same attempt. Any
+    other `DomainError` is an attempt that has failed, and may be followed by another.
     """
 
     def start(self, task: FulfilmentTask, item: PlannedItem | None) -> Outcome:
@@ -58,12 +60,18 @@ class Adapter(Protocol):
 
 
 class ByEvent:
-    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService."""
+    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService.
+
+    It begins an attempt when an event of the task says `inProgress` with `sent`, and at no other: when an attempt
+    fails, an event names the next one at once, without `sent`, and a pause goes by before that begins.
+    """
 
     def start(self, task: FulfilmentTask, item: PlannedItem | None) -> Outcome:
         """The event goes out with the transaction that begins the attempt."""
         return Sent()
 
+
+log = logging.getLogger(__name__)
 
 # What the simulated resource system gives: operation → (characteristic, type of the resource, first digits, how many).
 _RESERVED: Mapping[str, tuple[str, str, str, int]] = {
@@ -77,7 +85,12 @@ _RESERVED: Mapping[str, tuple[str, str, str, int]] = {
 @dataclass
 class NullProvisioning:
     """No system at all: every task is done at once, or `delay` later; tasks for the offerings in `failing` fail, what
-    undoes them doesn't. What is reserved is what the item names, or made up, the same whenever the same task asks."""
+    undoes them doesn't. What is reserved is what the item names, or made up, the same whenever the same task asks.
+
+    It keeps no inventory: made-up numbers are drawn from so many digits by the task's id, and two tasks may draw the
+    same one. It is for demonstrations and tests; whoever sells real numbers connects a system that knows which are
+    free.
+    """
 
     delay: timedelta = timedelta(0)
     failing: Collection[str] = field(default_factory=frozenset)
@@ -104,3 +117,23 @@ class NullProvisioning:
             (Characteristic(name=name, value_type="string", value=Json(json.dumps(value))),),
             (ResourceRef(id=task.id, name=name, value=value, at_referred_type=kind),),
         )
+
+
+def connected(environment: Mapping[str, str], simulated: Adapter) -> dict[str, Adapter]:
+    """The systems that the settings name: those of FULFILMENT_BY_EVENT listen to events, the others of
+    FULFILMENT_SIMULATED are none at all. Raises ValueError when there is neither: nobody sells into thin air unawares.
+    """
+    pretended, listening = (
+        [name.strip() for name in environment.get(variable, "").split(",") if name.strip()]
+        for variable in ("FULFILMENT_SIMULATED", "FULFILMENT_BY_EVENT")
+    )
+    adapters: dict[str, Adapter] = dict.fromkeys(pretended, simulated) | {name: ByEvent() for name in listening}
+    if not adapters:
+        raise ValueError("no system carries tasks out: name them in FULFILMENT_BY_EVENT, or in FULFILMENT_SIMULATED")
+    only_simulated = sorted(set(pretended) - set(listening))
+    if only_simulated:
+        log.warning(
+            "these systems are simulated: nothing is done, and numbers aren't unique",
+            extra={"fields": {"systems": only_simulated}},
+        )
+    return adapters

@@ -6,7 +6,7 @@ from typing import Any
 from chassis import calls
 from chassis.convert import from_message
 from chassis.db import Database, Unit
-from chassis.errors import AlreadyExists, FailedPrecondition, PermissionDenied, Violation
+from chassis.errors import AlreadyExists, PermissionDenied
 from chassis.products import ResourceRef
 from chassis.resources import Collection as Resources
 from chassis.resources import StandardMethods
@@ -15,10 +15,14 @@ from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.reporters import Reporters
+from orders.fulfilment.reports import completed, not_done
 from orders.fulfilment.specification import FulfilmentSpecification
-from orders.fulfilment.steps import failed, go_on, lock
-from orders.fulfilment.undo import undone
+from orders.fulfilment.steps import go_on, lock
 from svyaz.orders.v1 import fulfilment_pb2
+
+# Who says nothing of it lets no system speak.
+NOBODY = Reporters()
 
 
 def _characteristics(message: Any) -> tuple[Characteristic, ...]:
@@ -32,10 +36,11 @@ def _resources(message: Any) -> tuple[ResourceRef, ...]:
 class Fulfilments(StandardMethods):
     """How orders are fulfilled."""
 
-    def __init__(self, database: Database, systems: Collection[str], jobs: Jobs) -> None:
+    def __init__(self, database: Database, systems: Collection[str], jobs: Jobs, reporters: Reporters = NOBODY) -> None:
         self._database = database
         self._systems = systems
         self._jobs = jobs
+        self._reporters = reporters
         self._specifications = Resources(
             database,
             FulfilmentSpecification,
@@ -86,32 +91,27 @@ class Fulfilments(StandardMethods):
     def CompleteFulfilmentTask(
         self, request: fulfilment_pb2.CompleteFulfilmentTaskRequest, context: Any
     ) -> fulfilment_pb2.FulfilmentTask:
-        """It is done, by whichever attempt. Raises FailedPrecondition TASK_CLOSED, BAD_ATTEMPT for one that is still to
-        come."""
-
-        def complete(unit: Unit, task: FulfilmentTask) -> None:
-            if request.attempt > task.attempt:
-                raise FailedPrecondition(
-                    "BAD_ATTEMPT",
-                    f"the task is at attempt {task.attempt}",
-                    violations=[Violation("attempt", f"{request.attempt} hasn't begun")],
-                )
-            task.complete(unit.at, _characteristics(request.result), _resources(request.resource))
-            undone(store.tasks_of(unit, task.product_order_id), task, unit.at)
-
-        return self._change(request, complete)
+        """It is done, by whichever attempt; the attempt that has done it may say so again. Raises FailedPrecondition
+        TASK_CLOSED, BAD_ATTEMPT for one that is still to come, PermissionDenied OTHER_SYSTEM."""
+        result, resource = _characteristics(request.result), _resources(request.resource)
+        return self._told(request, lambda unit, task: completed(unit, task, request.attempt, result, resource))
 
     def FailFulfilmentTask(
         self, request: fulfilment_pb2.FailFulfilmentTaskRequest, context: Any
     ) -> fulfilment_pb2.FulfilmentTask:
-        """The attempt has failed. Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT for another than the present."""
+        """The attempt has failed. Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT for another than the present,
+        PermissionDenied OTHER_SYSTEM."""
+        reason, retryable = request.reason, request.retryable
+        return self._told(
+            request, lambda unit, task: not_done(unit, task, request.attempt, reason, retryable=retryable)
+        )
 
-        def fail(unit: Unit, task: FulfilmentTask) -> None:
-            task.require_awaited(request.attempt)
-            tasks = store.tasks_of(unit, task.product_order_id)
-            failed(unit, tasks, task, request.reason or "no reason given", retryable=request.retryable)
+    def _told(self, request: Any, take: Callable[[Unit, FulfilmentTask], object]) -> fulfilment_pb2.FulfilmentTask:
+        def by_its_system(unit: Unit, task: FulfilmentTask) -> None:
+            self._reporters.require(calls.current().principal, task.system)
+            take(unit, task)
 
-        return self._change(request, fail)
+        return self._report(request, by_its_system)
 
     # --- the manual queue --------------------------------------------------------------------------------------------
 
@@ -148,12 +148,18 @@ class Fulfilments(StandardMethods):
         return self._change(request, lambda unit, task: give_up(unit, task, request.reason))
 
     def _change(self, request: Any, change: Callable[[Unit, FulfilmentTask], None]) -> fulfilment_pb2.FulfilmentTask:
+        def changed(unit: Unit, task: FulfilmentTask) -> None:
+            change(unit, task)
+            go_on(unit, task)
+
+        return self._report(request, changed)
+
+    def _report(self, request: Any, take: Callable[[Unit, FulfilmentTask], object]) -> fulfilment_pb2.FulfilmentTask:
         def work(unit: Unit) -> fulfilment_pb2.FulfilmentTask:
             task = unit.get(FulfilmentTask, request.id, getattr(request, "etag", ""))
             # The step that is being made, if any, comes first.
             lock(unit, task.product_order_id)
-            change(unit, task)
-            go_on(unit, task)
+            take(unit, task)
             return self._tasks.reply(unit, task)
 
         return self._database.transact(request, fulfilment_pb2.FulfilmentTask, work)

@@ -134,10 +134,17 @@ class FulfilmentTask(Aggregate):
         return self.state is _S.IN_PROGRESS and self.timeout_at is not None and self.timeout_at <= at
 
     def complete(
-        self, at: datetime, result: Sequence[Characteristic] = (), resource: Sequence[ResourceRef] = ()
+        self,
+        at: datetime,
+        result: Sequence[Characteristic] = (),
+        resource: Sequence[ResourceRef] = (),
+        *,
+        attempt: int | None = None,
     ) -> None:
-        """Its system has done it. Raises FailedPrecondition TASK_CLOSED when that isn't awaited any more."""
-        self._require_begun()
+        """Its system has done it, in this attempt (None: the present one), which stays the task's. Raises
+        FailedPrecondition TASK_CLOSED when that isn't awaited any more."""
+        self.require_begun()
+        self.attempt = attempt or self.attempt
         self.result, self.resource = tuple(result), tuple(resource)
         self.move(_S.COMPLETED, at)
         self.in_doubt = self.reason = None
@@ -213,6 +220,12 @@ class FulfilmentTask(Aggregate):
         if self.state is not _S.HELD:
             raise FailedPrecondition("BAD_TRANSITION", f"a task that is {str(self.state)!r} can't be {what}")
 
-    def _require_begun(self) -> None:
+    def completed_by(self, attempt: int) -> bool:
+        """Whether its system has done it in this attempt, and it stands: no person has, and nothing has undone it."""
+        done = self.state is _S.COMPLETED and self.closed_by is None and self.undone_at is None
+        return done and attempt == self.attempt
+
+    def require_begun(self) -> None:
+        """Raises FailedPrecondition TASK_CLOSED unless it may still be done."""
         if self.state not in (_S.IN_PROGRESS, _S.HELD):
             raise FailedPrecondition("TASK_CLOSED", f"the task is {str(self.state)!r}: that isn't awaited any more")

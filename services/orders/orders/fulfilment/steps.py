@@ -8,7 +8,7 @@ from prometheus_client import Counter
 
 from chassis import telemetry
 from chassis.db import Unit
-from chassis.errors import Unavailable
+from chassis.errors import DeadlineExceeded, DomainError, ResourceExhausted, Unavailable
 from chassis.timers import set_timer
 from orders.fulfilment.adapters import Adapter, Done, Failed, Sent, Waiting
 from orders.fulfilment.domain import FulfilmentTask
@@ -101,8 +101,11 @@ class Systems:
             turn.left -= 1
             try:
                 outcome = adapter.start(task, item)
-            except Unavailable:
+            except (Unavailable, DeadlineExceeded, ResourceExhausted):
                 outcome = Waiting(UNREACHABLE)
+            except DomainError as refusal:
+                # What other systems have answered in this step isn't lost with it.
+                outcome = Failed(f"{refusal.reason}: {refusal.message}", retryable=True)
         if isinstance(outcome, Done):
             task.complete(unit.at, outcome.result, outcome.resource)
             undone(tasks, task, unit.at)

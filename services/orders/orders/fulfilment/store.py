@@ -133,6 +133,31 @@ def ids_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:
     return [row[0] for row in unit.cursor().execute(query, {"orders": list(order_ids)})] if order_ids else []
 
 
+# By the table's key: jobs are few, tasks of jobs are many.
+_FORGET = """
+    UPDATE fulfilment_job_task touched SET reason = NULL
+    FROM fulfilment_job job CROSS JOIN unnest(%(tasks)s::text[]) AS about (task_id)
+    WHERE touched.job_id = job.id AND touched.task_id = about.task_id
+"""
+
+
+def jobs_about(unit: Unit, task_ids: Sequence[str]) -> list[str]:
+    """The ids of the jobs that have been about one of these tasks."""
+    query = """
+        SELECT job.id FROM fulfilment_job job WHERE EXISTS (
+            SELECT FROM fulfilment_job_task touched
+            WHERE touched.job_id = job.id AND touched.task_id = ANY (%(tasks)s)
+        ) ORDER BY job.id
+    """
+    return [row[0] for row in unit.cursor().execute(query, {"tasks": list(task_ids)})] if task_ids else []
+
+
+def forget_reasons(unit: Unit, task_ids: Sequence[str]) -> None:
+    """Why one of these tasks failed isn't known to any job any more."""
+    if task_ids:
+        unit.later(_FORGET, {"tasks": list(task_ids)})
+
+
 def delete_tasks(unit: Unit, order_id: str) -> None:
     """Deletes the tasks of an order that is deleted."""
     for task in tasks_of(unit, order_id):

@@ -15,7 +15,7 @@ from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for
 from orders.ordering.capture import Capture
 from orders.ordering.store import quantity_of
-from orders.ordering.taking import REFUSALS, captured_by_itself, take, told
+from orders.ordering.taking import REFUSALS, asking, take, told
 from svyaz.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 
@@ -124,7 +124,7 @@ class Migrating:
             return _S.SKIPPED
         order, item = order_for(migration, product, quantity_of(unit, product), id=new_id())
         try:
-            captured = captured_by_itself(
+            ask, _ = asking(
                 unit,
                 self._capture,
                 order,
@@ -133,10 +133,12 @@ class Migrating:
                 exact_version=True,
                 charge_one_time=bool(migration.charge_one_time),
             )
+            captured = ask()
         except REFUSALS as refusal:
             store.mark(unit, migration, product_id, _S.FAILED, reason=told(refusal))
             return _S.FAILED
         take(unit, order, captured)
+        unit.flush()
         store.mark(unit, migration, product_id, _S.ORDERED, order_id=order.id)
         return _S.ORDERED
 

@@ -280,8 +280,8 @@ class Orders(StandardMethods):
             check_items(wanted)
         captured, missing, read = None, None, None
         if ITEMS in named:
-            amended = self._as_read(request, paths)
-            captured = self._captured(amended.wanted, unexpanded(wanted, amended.items), amended.items)
+            read = self._as_read(request, paths)
+            captured = self._captured(read.wanted, unexpanded(wanted, read.items), read.items)
         elif named & DECISIVE:
             read = self._as_read(request, paths)
             products, quantities = self._held(read.wanted, assembled(read.items))

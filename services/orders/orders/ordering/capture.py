@@ -14,7 +14,16 @@ from orders.inventory.domain import RECURRING, Product
 from orders.ordering import chosen
 from orders.ordering.completion import Completion, names_its_parts, total_of, totals_of
 from orders.ordering.coupons import require_granted
-from orders.ordering.domain import ProductOrder, ProductOrderItem, assembled, product_ids, walk
+from orders.ordering.domain import (
+    ProductOrder,
+    ProductOrderItem,
+    assembled,
+    check_number,
+    product_ids,
+    transferors_of,
+    walk,
+)
+from orders.ordering.handover import within_offerings
 from orders.ordering.held import held_charges
 from orders.ordering.standing import Standing, as_sent_at, standing_of
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
@@ -30,6 +39,7 @@ _LEAVING = frozenset({OrderItemAction.DELETE, OrderItemAction.MODIFY})
 # What capture has put into an item: the whole of it, or attributes; and by what it was priced.
 WHOLE, AGREEMENT, SEGMENT = "item", "agreement", "marketSegment"
 ITEM_PRICE, ITEM_TOTAL_PRICE, SPECIFICATION = "itemPrice", "itemTotalPrice", "productSpecification"
+OFFERING = "productOffering"
 EXACT_VERSION, RECURRING_ONLY = "exactVersion", "recurringOnly"
 
 # How many orders the customer of these ids placed before; None: nobody knows.
@@ -90,10 +100,11 @@ class Capture:
         without `charge_one_time` only what recurs is charged. `orders_before` counts the customer's earlier orders; it
         is asked when a promotion hangs on it.
         Raises InvalidArgument UNKNOWN_OFFERING, NO_PRICE_IN_CURRENCY, CURRENCY_MISMATCH, OTHER_CUSTOMER, UNKNOWN_TERM,
-        BUNDLED_SELECTION, AGREEMENTS_DIFFER, CONFIGURATION; FailedPrecondition OFFERING_NOT_SELLABLE,
-        OFFERING_NOT_ELIGIBLE; all with the paths of the items; COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED,
-        COUPON_NOT_APPLICABLE with those of the coupons.
+        BUNDLED_SELECTION, AGREEMENTS_DIFFER, CONFIGURATION, TRANSFEROR, STATUS_ALONE, INVALID_ITEMS;
+        FailedPrecondition OFFERING_NOT_SELLABLE, OFFERING_NOT_ELIGIBLE; all with the paths of the items;
+        COUPON_UNKNOWN, COUPON_EXPIRED, COUPON_EXHAUSTED, COUPON_NOT_APPLICABLE with those of the coupons.
         """
+        sent, items = items, within_offerings(order, items, products)
         found = list(walk(items))
         to_price = [
             (path, item) for path, item in found if item.action in _PRICED and item.product_offering is not None
@@ -122,15 +133,18 @@ class Capture:
         self._check_configured(found, products)
         receipt = priced.receipt if priced is not None and priced.HasField("receipt") else None
         require_granted(order, receipt)
-        expansion = Completion(items, priced, products, selected.series, charge_one_time, buyer)
+        hands_over = bool(transferors_of(order.related_party))
+        expansion = Completion(items, priced, products, selected.series, charge_one_time, buyer, hands_over)
         completed = tuple(expansion.complete(item, None) for item in items)
-        standing = standing_of(order, completed, items, products, expansion.charges, context)
+        # With the parts of bundles.
+        check_number(sum(1 for _ in walk(completed)))
+        standing = standing_of(order, completed, sent, products, expansion.charges, context)
         as_sent_at(standing, {path for path, _ in found}).check()
         how = tuple(what for what, so in ((EXACT_VERSION, exact_version), (RECURRING_ONLY, not charge_one_time)) if so)
         return Captured(
             items=completed,
             charges=expansion.charges,
-            completed=_completed(items, completed, how),
+            completed=_completed(sent, completed, how),
             total=_total(priced, expansion, charge_one_time),
             receipt=receipt,
             missing=standing.missing,
@@ -142,13 +156,21 @@ class Capture:
         wrong: list[Violation] = []
         for path, item in found:
             stated = item.product.product_characteristic if item.product is not None else ()
+            said = {one.name or "" for one in stated}
             product = chosen.held_product(item, products)
             offering = item.product_offering or (product.product_offering if product is not None else None)
             if stated and self._configurator is not None and offering and offering.id and item.action in _PRICED:
                 place = f"{path}.product.product_characteristic"
-                if item.order_template:
-                    # Beside them a template says what only the tasks have to know: from whom a number comes, and when.
+                if product is not None:
+                    # What it has beside them, and isn't named, stays.
+                    left = {one.name: one for one in chosen.characteristics(item, product)}
+                    own = [left.pop(one.name) for one in stated if one.name in left]
+                    stated = (*own, *left.values())
+                if item.order_template or product is not None:
+                    # Beside them a template says what only the tasks have to know: from whom a number comes, and when;
+                    # and a product has what its tasks have given back.
                     names = self._configurator.declared(offering.id, stated)
+                    names |= set() if item.order_template else said
                     stated = tuple(one for one in stated if one.name in names)
                 wrong += self._configurator.violations(offering.id, stated, place) if stated else ()
         if wrong:
@@ -251,6 +273,7 @@ def _stripped(row: ProductOrderItem) -> OrderItem:
     return replace(
         item,
         product=product,
+        product_offering=None if OFFERING in row.captured else item.product_offering,
         item_price=() if ITEM_PRICE in row.captured else item.item_price,
         item_total_price=() if ITEM_TOTAL_PRICE in row.captured else item.item_total_price,
     )
@@ -274,6 +297,7 @@ def _put_in(before: OrderItem, after: OrderItem) -> Iterable[str]:
         AGREEMENT: old.agreement != new.agreement,
         SEGMENT: chosen.market_segments(old) != chosen.market_segments(new),
         SPECIFICATION: old.product_specification != new.product_specification,
+        OFFERING: before.product_offering is None and after.product_offering is not None,
         ITEM_PRICE: before.item_price != after.item_price,
         ITEM_TOTAL_PRICE: before.item_total_price != after.item_total_price,
     }

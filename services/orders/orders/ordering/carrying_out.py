@@ -17,12 +17,12 @@ from chassis.types import EntityRef, new_id
 from orders.billing.changes import Cause, Held, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask
-from orders.inventory.domain import Product
-from orders.ordering import statuses, store
+from orders.inventory.domain import RUNNING, Product
+from orders.ordering import sold, statuses, store
+from orders.ordering.chosen import configured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, customers_of, payer
-from orders.ordering.handover import gives_away, taken_over
+from orders.ordering.handover import gives_away, going_on, taken_over
 from orders.ordering.resting import cause_of, held
-from orders.ordering.sold import digest_of
 from orders.ordering.values import OrderItemAction, OrderPrice, ProductOrderItemState
 
 
@@ -138,16 +138,16 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
     """
     action = item.item.action
     before, receipt = held(product), store.receipt_of(unit, order.id)
-    cause = cause_of(order, item, product, digest_of(receipt) if receipt else None, unit.at)
+    cause = cause_of(order, item, product, sold.digest_of(receipt) if receipt else None, unit.at)
     if action is OrderItemAction.ADD:
         after = replace(before, status=ProductStatus.ACTIVE, prices=_product_prices(item.charge))
         charged = charges_of(before, after, cause)
         product.move(ProductStatus.ACTIVE, unit.at)
+        sold.freeze(unit, order, product)
         statuses.activated(unit, product)
         return charged
     if action is OrderItemAction.MODIFY:
-        if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
-            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
+        _require_modifiable(product)
         offering = item.item.product_offering
         charged = statuses.carried_out(unit, order, item, product, cause)
         if gives_away(unit, order, product):
@@ -159,6 +159,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
             charged = charges_of(before, after, cause, priced=True)
             product.product_offering = offering
             product.product_price, product.resting_price = prices, resting
+            sold.freeze(unit, order, product)
         wanted = item.item.product
         if wanted is not None and offering is not None:
             # What the price has gone by, which the next one goes by too.
@@ -166,7 +167,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         if wanted is not None and wanted.extensions:
             product.extensions = merge_json(product.extensions, wanted.extensions)
         if wanted is not None and wanted.product_characteristic:
-            product.product_characteristic = wanted.product_characteristic
+            product.product_characteristic = configured(product.product_characteristic, wanted.product_characteristic)
         if wanted is not None and wanted.product_term:
             product.product_term = wanted.product_term
         if wanted is not None and wanted.place:
@@ -184,6 +185,37 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
     return ()
 
 
+def require_chargeable(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
+    """Whether carrying the item out would come to charges, as far as that can be told beforehand; changes nothing.
+
+    Raises FailedPrecondition BAD_TRANSITION, UNCHARGEABLE, InvalidArgument CHARGE_INVALID, as `carried_out` will.
+    """
+    before, cause = held(product), cause_of(order, item, product, None, unit.at)
+    action, offering = item.item.action, item.item.product_offering
+    prices = _product_prices(item.charge)
+    if action is OrderItemAction.ADD:
+        product.require_coming()
+        charges_of(before, replace(before, status=ProductStatus.ACTIVE, prices=prices), cause)
+    elif action is OrderItemAction.MODIFY:
+        _require_modifiable(product)
+        if gives_away(unit, order, product):
+            account = payer(order, item.item, None)
+            due = prices if offering is not None else going_on(product, unit.at)
+            begun = replace(before, prices=due, offering_id=_id(offering or product.product_offering), resting=None)
+            charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
+        elif offering is not None:
+            charges_of(before, replace(before, prices=prices, offering_id=_id(offering)), cause, priced=True)
+    elif action is OrderItemAction.DELETE:
+        if product.status not in RUNNING:
+            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be ended")
+        charges_of(before, replace(before, status=ProductStatus.TERMINATED), cause)
+
+
+def _require_modifiable(product: Product) -> None:
+    if product.status not in (ProductStatus.ACTIVE, ProductStatus.SUSPENDED):
+        raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(product.status)!r} can't be modified")
+
+
 def _handed_over(
     unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product, cause: Cause
 ) -> list[ChargeEvent]:
@@ -199,9 +231,9 @@ def _handed_over(
         prices = due = _product_prices(item.charge)
         resting = statuses.resting_with(unit, product, ordered, prices)
     else:
-        # A product that the catalog doesn't know goes on at the price that it has; what was due once isn't again.
-        prices, resting = after.product_price, product.resting_price
-        due = tuple(replace(price, product_price_alteration=()) for price in product.recurring_prices)
+        # The catalog doesn't know the product. What was due once isn't again.
+        after.product_price = prices = going_on(product, unit.at)
+        due, resting = after.recurring_prices, product.resting_price
     offering = ordered or product.product_offering
     begun = replace(former, prices=due, offering_id=_id(offering), resting=resting)
     charged += charges_of(Held(status=None), begun, replace(cause, account=_id(account)))
@@ -209,6 +241,8 @@ def _handed_over(
         setattr(product, name, getattr(after, name))
     product.billing_account, product.product_offering = account, offering
     product.product_price, product.resting_price = prices, resting
+    if ordered is not None:
+        sold.freeze(unit, order, product)
     return charged
 
 

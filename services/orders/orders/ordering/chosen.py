@@ -37,9 +37,20 @@ def offering_id(product: Product) -> str | None:
 
 
 def characteristics(item: OrderItem, product: Product | None) -> Sequence[Characteristic]:
-    """The item's: they take the place of all that the product had; without any, the product's."""
+    """Those that the product has once the item has been carried out."""
     stated = item.product.product_characteristic if item.product is not None else ()
-    return stated or (product.product_characteristic if product is not None else ())
+    return configured(product.product_characteristic, stated) if product is not None else stated
+
+
+def configured(held: Sequence[Characteristic], stated: Sequence[Characteristic]) -> tuple[Characteristic, ...]:
+    """What a product has when an item that changes it states some: all that it had and that isn't named, then these.
+
+    So that what its tasks have given back (a number, a card) stays. One that is named without a value, or with the JSON
+    `null`, is taken away.
+    """
+    names = {one.name for one in stated}
+    kept = (one for one in held if one.name not in names)
+    return (*kept, *(one for one in stated if one.value is not None and one.value.text != "null"))
 
 
 def stated_term(item: OrderItem) -> str:

@@ -28,12 +28,15 @@ class Completion:
         series: Mapping[str, str],
         charge_one_time: bool,
         buyer: Buyer,
+        hands_over: bool = False,
     ) -> None:
         self._answers = {answer.id: answer for answer in priced.item} if priced is not None else {}
         self._products = products
         self._series = series
         self._due = DUE if charge_one_time else frozenset({RECURRING})
         self._buyer = buyer
+        # Whether products change hands by the order.
+        self._hands_over = hands_over
         self._taken = {item.id or "" for _, item in walk(items)}
         # A product that has an item of its own needs none as a part.
         self._named = set(product_ids(items))
@@ -60,9 +63,9 @@ class Completion:
         return replace(item, product_order_item=inner)
 
     def _due_of(self, item: OrderItem) -> Collection[str]:
-        """The kinds of prices that the item is charged for: what moves or changes hands by a template is there already,
-        and isn't connected again."""
-        if item.order_template and holds(item, self._products):
+        """The kinds of prices that the item is charged for: what moves by a template, or changes hands, is there
+        already, and isn't connected again."""
+        if (item.order_template or self._hands_over) and holds(item, self._products):
             self.recurring_only = True
             return frozenset({RECURRING})
         return self._due

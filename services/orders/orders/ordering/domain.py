@@ -68,6 +68,8 @@ UNDER_WAY = frozenset({_O.IN_PROGRESS, _O.HELD, _O.PENDING_CANCELLATION})
 LOST = frozenset({_O.CANCELLED, _O.REJECTED, _O.FAILED})
 # As many as somebody might enter; each is a question to the catalog.
 MOST_COUPONS = 10
+# The items of one order, those of its bundles' parts included.
+MOST_ITEMS = 1000
 
 # The role of who gives his products away to the order's customer.
 TRANSFEROR = "transferor"
@@ -233,7 +235,7 @@ class ProductOrder(Aggregate):
     @property
     def priced_for(self) -> tuple[object, ...]:
         """What its prices depend on beside its items."""
-        return self.customer_ids(), self.agreement, self.channel
+        return self.customer_ids(), transferors_of(self.related_party), self.agreement, self.channel
 
     @property
     def put_off(self) -> bool:
@@ -366,7 +368,8 @@ def product_ids(items: Iterable[OrderItem]) -> tuple[str, ...]:
 
 def check_items(items: Sequence[OrderItem], path: str = "product_order_item") -> None:
     """Raises InvalidArgument naming each item that can't be: none at all, an id twice, a quantity below 1,
-    a change of no product."""
+    a change of no product. More than anybody carries out at once are refused before anything else."""
+    check_number(sum(1 for _ in walk(items)), path)
     found: list[Violation] = []
     if not items:
         found.append(Violation(path, "at least one item is needed"))
@@ -380,11 +383,18 @@ def check_items(items: Sequence[OrderItem], path: str = "product_order_item") ->
         if item.action is None:
             found.append(Violation(f"{place}.action", "required"))
         product_id = item.product.id if item.product is not None else None
-        if item.action in (OrderItemAction.MODIFY, OrderItemAction.DELETE) and not product_id:
-            found.append(Violation(f"{place}.product.id", f"required to {item.action} a product"))
+        if item.action not in (None, OrderItemAction.ADD) and not product_id:
+            found.append(Violation(f"{place}.product.id", f"required by an item that is to {item.action} a product"))
     found += _circles(items, path)
     if found:
         raise InvalidArgument("INVALID_ITEMS", "the order's items can't be taken as they are", violations=found)
+
+
+def check_number(items: int, path: str = "product_order_item") -> None:
+    """Raises InvalidArgument INVALID_ITEMS for more than an order is carried out with: each step reads all of them."""
+    if items > MOST_ITEMS:
+        why = f"{items} items, those of bundles included, are more than {MOST_ITEMS}: order them apart"
+        raise InvalidArgument("INVALID_ITEMS", why, violations=[Violation(path, why)])
 
 
 def relies_on(item: OrderItem) -> frozenset[str]:

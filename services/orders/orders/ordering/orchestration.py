@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from chassis.db import Unit
-from chassis.errors import FailedPrecondition, InvalidArgument
+from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
 from chassis.products import ProductStatus
 from chassis.timers import set_timer
 from orders.billing.store import add_charges
@@ -14,8 +14,9 @@ from orders.fulfilment.steps import PROVISION, Systems, Turn, next_due
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import COMING, Product
-from orders.ordering import sold, store
-from orders.ordering.carrying_out import carried_out, with_results
+from orders.ordering import store
+from orders.ordering.beyond_return import hold, is_beyond, returns_end, try_again
+from orders.ordering.carrying_out import carried_out, require_chargeable, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
 from orders.ordering.planning import plan_some, planned_item, relied_on, results, specified_for
@@ -99,6 +100,8 @@ class _Step:
             set_timer(unit, order.id, PROVISION, max(unit.at, min(due)), order.branch)
 
     def _go_on(self, turn: Turn) -> None:
+        try_again(self._unit, self._tasks)
+        self._fail_what_can_not_be_charged()
         self._systems.carry_on(self._unit, self._tasks, self._item_of, turn)
         self._fail_what_has_failed()
         self._end_items(turn)
@@ -152,6 +155,17 @@ class _Step:
                     self._fail([item], reason)
         self._fail_what_relied_on_it()
 
+    def _fail_what_can_not_be_charged(self) -> None:
+        """While it still can be undone: beyond its point of no return it would be carried out for nothing."""
+        for item in self._items:
+            if self._wanted(item) and returns_end(self._tasks, item):
+                product = self._held(item)
+                try:
+                    if product is not None:
+                        require_chargeable(self._unit, self._order, item, product)
+                except (FailedPrecondition, InvalidArgument) as error:
+                    self._fail([item], _told(error))
+
     def _fail_what_relied_on_it(self) -> None:
         lost = {item.item.id: item for item in self._items if item.failure or item.state in (_I.FAILED, _I.REJECTED)}
         news = bool(lost)
@@ -196,22 +210,23 @@ class _Step:
                 turn.moved = True
 
     def _complete(self, item: ProductOrderItem) -> None:
-        """The item's product is as it wants it, and is charged for; or the item fails after all."""
+        """The item's product is as it wants it, and is charged for; or the item fails after all, or (where it can't be
+        undone any more) is held for a person."""
         unit, order = self._unit, self._order
         product = self._held(item)
-        if product is None:
-            self._fail([item], f"there is no product {item.product_id!r}")
-            return
         try:
+            if product is None:
+                raise FailedPrecondition("NOT_FOUND", f"there is no product {item.product_id!r}")
             if item.item.action is OrderItemAction.ADD:
                 product.require_coming()
             charged = carried_out(unit, order, item, product)
         except (FailedPrecondition, InvalidArgument) as error:
-            wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
-            self._fail([item], f"{error.message}: {wrong}" if wrong else error.message)
+            if is_beyond(self._tasks, item):
+                hold(unit, order, item, self._tasks, _told(error))
+            else:
+                self._fail([item], _told(error))
             return
         with_results(product, results(self._tasks, item))
-        sold.freeze(unit, order, product)
         if item.state is _I.HELD:
             item.move(_I.IN_PROGRESS)
         item.move(_I.COMPLETED)
@@ -265,3 +280,8 @@ class _Step:
         if self._order.state in (ProductOrderState.IN_PROGRESS, ProductOrderState.HELD):
             held = stuck(self._tasks)
             self._order.move(ProductOrderState.HELD if held else ProductOrderState.IN_PROGRESS, self._unit.at)
+
+
+def _told(error: DomainError) -> str:
+    wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
+    return f"{error.message}: {wrong}" if wrong else error.message

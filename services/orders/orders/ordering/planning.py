@@ -12,6 +12,7 @@ from orders.fulfilment.plan import PlannedItem, Scope, plan
 from orders.fulfilment.specification import chosen
 from orders.fulfilment.values import PlannedBy
 from orders.inventory.domain import Product
+from orders.ordering.chosen import configured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, relies_on, status_of
 from orders.ordering.values import OrderItemAction
 
@@ -27,9 +28,9 @@ def planned_item(item: ProductOrderItem, held: Product | None, items: Sequence[P
     wanted = item.item.product
     characteristics = {
         one.name: one.value
-        for one in (
-            *(held.product_characteristic if held is not None else ()),
-            *(wanted.product_characteristic if wanted is not None else ()),
+        for one in configured(
+            held.product_characteristic if held is not None else (),
+            wanted.product_characteristic if wanted is not None else (),
         )
         if one.name and one.value is not None
     }

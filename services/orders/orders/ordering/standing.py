@@ -7,7 +7,7 @@ from chassis.errors import InvalidArgument, Violation
 from chassis.types import EntityRef
 from orders.inventory.domain import Product
 from orders.ordering.chosen import Products, agreement, held_product
-from orders.ordering.domain import ProductOrder, customers_of, payer, walk
+from orders.ordering.domain import ProductOrder, customers_of, payer, transferors_of, walk
 from orders.ordering.values import OrderItem, OrderItemAction, OrderPrice
 from svyaz.customers.v1 import customers_pb2
 
@@ -81,7 +81,7 @@ def standing_of(
             continue
         account = payer(order, item, product)
         if account is None or not account.id:
-            if adds or _is_charged(item, product):
+            if adds or _is_charged(order, item, product):
                 missing.append(NO_ACCOUNT)
             continue
         known = accounts.get(account.id)
@@ -135,8 +135,10 @@ def _theirs(owners: Sequence[str], ours: set[str]) -> bool:
     return not owners or not ours.isdisjoint(owners)
 
 
-def _is_charged(item: OrderItem, product: Product | None) -> bool:
+def _is_charged(order: ProductOrder, item: OrderItem, product: Product | None) -> bool:
     """Whether billing will hear of an item that changes or ends a product."""
+    if item.action is OrderItemAction.MODIFY and transferors_of(order.related_party):
+        return item.product_offering is not None or (product is not None and bool(product.recurring_prices))
     if item.action is OrderItemAction.MODIFY and item.product_offering is not None:
         return True
     return item.action is OrderItemAction.DELETE and product is not None and bool(product.running_charges)

@@ -1,6 +1,6 @@
 """Taking an order that nobody waits for: of a migration, of a mass sale."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from chassis.db import Unit
@@ -8,8 +8,10 @@ from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, Not
 from orders.inventory.store import with_parts
 from orders.ordering.capture import Capture, Captured
 from orders.ordering.chosen import Products
-from orders.ordering.domain import ProductOrder, check_items, product_ids
+from orders.ordering.domain import ProductOrder, check_items, customers_of, product_ids
+from orders.ordering.handover import as_taken_over, check_transferor
 from orders.ordering.placing import place
+from orders.ordering.statuses import require_possible
 from orders.ordering.store import orders_before, quantities
 from orders.ordering.values import OrderItem
 
@@ -17,7 +19,7 @@ from orders.ordering.values import OrderItem
 REFUSALS = (FailedPrecondition, InvalidArgument, NotFound, PermissionDenied)
 
 
-def captured_by_itself(
+def asking(
     unit: Unit,
     capture: Capture,
     order: ProductOrder,
@@ -26,12 +28,19 @@ def captured_by_itself(
     *,
     exact_version: bool = False,
     charge_one_time: bool = True,
-) -> Captured:
-    """What catalog and customers say of the order, asked within a transaction of our own; `products`: those that the
-    items name with their parts, for who has them. Raises what `Capture.capture` and `check_items` do."""
+) -> tuple[Callable[[], Captured], frozenset[str]]:
+    """What asks catalog and customers about the order, within a transaction of our own but in whatever thread; and
+    whose the order is. `products`: those that the items name with their parts, for who has them. Raises what is refused
+    without asking anybody; what is returned raises what `Capture.capture` does."""
+    order.check(unit.at)
     check_items(items)
+    check_transferor(order)
     known = with_parts(unit, product_ids(items)) if products is None else products
-    return capture.capture(
+    known = as_taken_over(unit, order, items, known)
+    require_possible(items, known, unit.at)
+    whose = order.customer_ids() or (key for one in known.values() for key in customers_of(one.related_party))
+    ask = partial(
+        capture.capture,
         order,
         items,
         known,
@@ -40,14 +49,14 @@ def captured_by_itself(
         charge_one_time=charge_one_time,
         orders_before=partial(orders_before, unit, order),
     )
+    return ask, frozenset(whose)
 
 
 def take(unit: Unit, order: ProductOrder, captured: Captured) -> None:
-    """Keeps the order and sets it going; orders that are taken after it know of it."""
+    """Keeps the order and sets it going; once the unit has flushed it, those that are asked about know of it."""
     order.check(unit.at)
     unit.add(order)
     place(unit, order, captured)
-    unit.flush()
 
 
 def told(refusal: DomainError) -> str:

@@ -162,10 +162,6 @@ def _offering(told: Arguments, item: TemplateItem, held: Product | None) -> Enti
 
 def _product(told: Arguments, item: TemplateItem, held: Product | None) -> ProductRefOrValue | None:
     stated = [made for one in item.characteristic if (made := _characteristic(told, one)) is not None]
-    if held is not None and item.action is OrderItemAction.MODIFY and stated:
-        # They take the place of all that the product has.
-        names = {one.name for one in stated}
-        stated = [*(one for one in held.product_characteristic if one.name not in names), *stated]
     places = [_place(told, place.parameter, place.role) for place in item.place]
     product = ProductRefOrValue(
         id=held.id if held is not None else None,

@@ -1,0 +1,44 @@
+"""What external systems say of the tasks that they were told of, however they say it."""
+
+from collections.abc import Sequence
+
+from chassis.db import Unit
+from chassis.errors import FailedPrecondition, Violation
+from chassis.products import ResourceRef
+from chassis.types import Characteristic
+from orders.fulfilment import store
+from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.steps import failed, go_on
+from orders.fulfilment.undo import undone
+
+
+def completed(
+    unit: Unit,
+    task: FulfilmentTask,
+    attempt: int,
+    result: Sequence[Characteristic],
+    resource: Sequence[ResourceRef],
+) -> bool:
+    """An attempt has done it; whether that is news. Raises FailedPrecondition TASK_CLOSED, BAD_ATTEMPT for one that is
+    still to come."""
+    if task.completed_by(attempt):
+        return False
+    task.require_begun()
+    if not 1 <= attempt <= task.attempt:
+        raise FailedPrecondition(
+            "BAD_ATTEMPT",
+            f"the task is at attempt {task.attempt}",
+            violations=[Violation("attempt", f"{attempt} hasn't begun")],
+        )
+    task.complete(unit.at, result, resource, attempt=attempt)
+    undone(store.tasks_of(unit, task.product_order_id), task, unit.at)
+    go_on(unit, task)
+    return True
+
+
+def not_done(unit: Unit, task: FulfilmentTask, attempt: int, reason: str, *, retryable: bool) -> None:
+    """The attempt has failed. Raises FailedPrecondition TASK_CLOSED, STALE_ATTEMPT for another than the present."""
+    task.require_awaited(attempt)
+    tasks = store.tasks_of(unit, task.product_order_id)
+    failed(unit, tasks, task, reason or "no reason given", retryable=retryable)
+    go_on(unit, task)

@@ -1,0 +1,65 @@
+"""What can't be completed and can't be undone any more: a person sees to it, by a task of the manual queue.
+
+Whoever has mended what was wrong has the task tried again, or says that it is fixed: then the item is completed after
+all, or is held anew with what is wrong by now.
+"""
+
+from collections.abc import Sequence
+
+from chassis.db import Unit
+from chassis.types import new_id
+from orders.fulfilment import store as fulfilment
+from orders.fulfilment.domain import FulfilmentTask
+from orders.fulfilment.steps import failed
+from orders.fulfilment.undo import irrevocable
+from orders.fulfilment.values import FulfilmentTaskState, TaskSpecification
+from orders.ordering.domain import ProductOrder, ProductOrderItem
+
+# By what such tasks are known: no adapter is connected for them, since the system is this one.
+SYSTEM, COMPLETION = "orders", "completion"
+_SPECIFICATION = TaskSpecification(name=COMPLETION, system=SYSTEM, operation=COMPLETION, no_undo_needed=True)
+
+
+def is_beyond(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> bool:
+    """Whether a point of no return of the item, or of its whole order, may have been passed."""
+    return bool(irrevocable(tasks, {None, item.id}))
+
+
+def returns_end(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> bool:
+    """Whether the item has a point of no return, and hasn't passed it yet."""
+    ahead = any(
+        task.spec.point_of_no_return
+        and task.product_order_item_id in (None, item.id)
+        and task.state is FulfilmentTaskState.PENDING
+        for task in tasks
+    )
+    return ahead and not is_beyond(tasks, item)
+
+
+def hold(
+    unit: Unit, order: ProductOrder, item: ProductOrderItem, tasks: Sequence[FulfilmentTask], reason: str
+) -> FulfilmentTask:
+    """Has a person see to an item that can be neither completed nor undone."""
+    task = FulfilmentTask(
+        id=new_id(),
+        branch=order.branch,
+        product_order_id=order.id,
+        product_order_item_id=item.id,
+        order_item_id=item.item.id,
+        position=len(tasks),
+        name=COMPLETION,
+        system=SYSTEM,
+        operation=COMPLETION,
+        specification=_SPECIFICATION,
+    )
+    fulfilment.add(unit, order.id, [task])
+    task.begin(unit.at, ())
+    failed(unit, tasks, task, reason, retryable=False)
+    return task
+
+
+def try_again(unit: Unit, tasks: Sequence[FulfilmentTask]) -> None:
+    """Ends what a person has had tried again: whether its item can be completed by now is seen after that."""
+    for task in tasks:
+        if (task.system, task.operation) == (SYSTEM, COMPLETION) and task.state is FulfilmentTaskState.IN_PROGRESS:
+            task.complete(unit.at)
