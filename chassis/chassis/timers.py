@@ -264,6 +264,8 @@ class Timers:
                         # Before what the handler sets.
                         cancel_timer(unit, claim.aggregate_id, purpose)
                         self._handlers[purpose](claim.aggregate_id, unit)
+                        # What two timers do to the same thing is two changes, each with an event of its own.
+                        unit.flush()
                     fired.append(claim)
         late = telemetry.TIMER_LATENESS.labels(self._service, purpose)
         now = self._database.clock.now()

@@ -248,7 +248,10 @@ def _check_billing(machine: "Ordering") -> None:
     histories = _histories(office)
     for product in book.products:
         expected = model.rests(histories.get(product, []))
-        assert sorted(rested.pop(product, [])) == sorted(expected), f"suspensions of {product}"
+        found = rested.pop(product, [])
+        assert sorted(found) == sorted(expected), (
+            f"suspensions of {product}: billing was told {sorted(found)}, its life is {sorted(expected)}"
+        )
     assert not rested
     owed = {}
     for wanted in book.running():
