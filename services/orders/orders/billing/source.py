@@ -118,7 +118,7 @@ def happened(unit: Unit, branch: str, start: datetime, end: datetime) -> list[Ha
         item = orders_pb2.OrderedItem.FromString(row.data)
         if item.state == orders_pb2.PRODUCT_ORDER_ITEM_STATE_COMPLETED:
             completed.append((row.time, item))
-    changed = [place for place, products in story.after.items() if products[-1].status in _RUNNING]
+    changed = [place for place, products in story.after.items() if any(one.status in _RUNNING for one in products)]
     wanted = {*changed, *((item.product_id, at) for at, item in completed)}
     story.before.update(
         _products_before(unit.session, {place: story.first[place] for place in wanted & story.first.keys()})
@@ -259,11 +259,20 @@ class _Story:
     def changed(self, product_id: str, at: datetime) -> Iterator[Changed]:
         """Which prices begin to rest, and which no longer do; once the product's items were looked at."""
         place = (product_id, at)
-        before, after = self.before.get(place), self.after[place][-1]
+        before = self.before.get(place)
+        # Orders that are carried out together may change one product more than once in an instant.
+        for after in self.after[place]:
+            if after.status in _RUNNING:
+                yield from self._rested(place, before, after)
+            before = after
+
+    def _rested(
+        self, place: tuple[str, datetime], before: inventory_pb2.Product | None, after: inventory_pb2.Product
+    ) -> Iterator[Changed]:
         running = before is not None and before.status in _RUNNING
         had = _prices(before.product_price) if before is not None and running else []
-        known = running and place not in self._given
-        rested = {price.key for price in _resting(had, before)} if known else set()
+        handed_over = before is not None and place in self._given and _changes_hands(before, after)
+        rested = {price.key for price in _resting(had, before)} if running and not handed_over else set()
         # What falls away has stopped.
         prices = _prices(after.product_price) if place in self._priced else had
         rest = _resting(prices, after)
@@ -273,7 +282,7 @@ class _Story:
         for resting_now, found in ((True, begins), (False, ends)):
             if found:
                 account = after.billing_account.id
-                yield Changed(product_id=product_id, account=account, resting=resting_now, prices=found)
+                yield Changed(product_id=place[0], account=account, resting=resting_now, prices=found)
 
 
 def _changes_hands(before: inventory_pb2.Product, after: inventory_pb2.Product) -> bool:
