@@ -25,15 +25,11 @@ def is_beyond(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> bool:
     return bool(irrevocable(tasks, {None, item.id}))
 
 
-def returns_end(tasks: Sequence[FulfilmentTask], item: ProductOrderItem) -> bool:
-    """Whether the item has a point of no return, and hasn't passed it yet."""
-    ahead = any(
-        task.spec.point_of_no_return
-        and task.product_order_item_id in (None, item.id)
-        and task.state is FulfilmentTaskState.PENDING
-        for task in tasks
-    )
-    return ahead and not is_beyond(tasks, item)
+def before_return(tasks: Sequence[FulfilmentTask], items: Sequence[ProductOrderItem]) -> list[ProductOrderItem]:
+    """Those of the items that have a point of no return ahead, of their own or of the whole order, and none behind."""
+    pending = [one for one in tasks if one.spec.point_of_no_return and one.state is FulfilmentTaskState.PENDING]
+    of = {task.product_order_item_id for task in pending}
+    return [item for item in items if not of.isdisjoint((None, item.id)) and not is_beyond(tasks, item)] if of else []
 
 
 def hold(

@@ -15,7 +15,7 @@ from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import COMING, Product
 from orders.ordering import store
-from orders.ordering.beyond_return import hold, is_beyond, returns_end, try_again
+from orders.ordering.beyond_return import before_return, hold, is_beyond, try_again
 from orders.ordering.carrying_out import carried_out, require_chargeable, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
@@ -157,14 +157,13 @@ class _Step:
 
     def _fail_what_can_not_be_charged(self) -> None:
         """While it still can be undone: beyond its point of no return it would be carried out for nothing."""
-        for item in self._items:
-            if self._wanted(item) and returns_end(self._tasks, item):
-                product = self._held(item)
-                try:
-                    if product is not None:
-                        require_chargeable(self._unit, self._order, item, product)
-                except (FailedPrecondition, InvalidArgument) as error:
-                    self._fail([item], _told(error))
+        for item in before_return(self._tasks, [item for item in self._items if self._wanted(item)]):
+            product = self._held(item)
+            try:
+                if product is not None:
+                    require_chargeable(self._unit, self._order, item, product)
+            except (FailedPrecondition, InvalidArgument) as error:
+                self._fail([item], _told(error))
 
     def _fail_what_relied_on_it(self) -> None:
         lost = {item.item.id: item for item in self._items if item.failure or item.state in (_I.FAILED, _I.REJECTED)}
