@@ -73,7 +73,7 @@ token: setup ## a token of the development issuer: ROLE=agent BRANCH=bishkek [SU
 
 .PHONY: test
 test: setup ## every test
-	pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: setup ## formatting, types, imports between modules, contracts of the protos

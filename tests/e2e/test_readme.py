@@ -5,6 +5,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.platforms import RunningPlatform, running_platform
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +50,7 @@ def paste(platform: RunningPlatform, commands: list[str]) -> list[str]:
     return done.stdout.split(f"{MARK}\n")[1:]
 
 
+@pytest.mark.timeout(300)
 def test_what_the_readme_shows_is_what_a_newcomer_gets(tmp_path: Path) -> None:
     examples = stories()
     assert sum(bool(output) for _, output in examples) == 9

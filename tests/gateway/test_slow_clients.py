@@ -41,7 +41,7 @@ def answers(gateway: Running) -> None:
     assert httpx.get(f"{gateway.url}/healthz", timeout=5).status_code == 200
     assert httpx.get(f"http://127.0.0.1:{gateway.metrics_ports['gateway']}/livez", timeout=5).status_code == 200
     assert httpx.get(f"http://127.0.0.1:{gateway.metrics_ports['gateway']}/readyz", timeout=5).status_code == 200
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 4
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHos"])
