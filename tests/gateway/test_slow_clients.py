@@ -12,6 +12,9 @@ from svyaz_cli.issuer import Issuer
 from tests.running import Running
 
 THREADS = 4
+# So many seconds slow clients have. Whoever is answered in less wasn't kept waiting until they were given up.
+PATIENCE = 5
+AT_ONCE = PATIENCE - 0.5
 ORDERS = "/tmf-api/productOrderingManagement/v4/productOrder"
 
 
@@ -20,7 +23,7 @@ def gateway(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A gateway with few threads and little patience."""
     platform = Running(tmp_path_factory.mktemp("slow"), issuer)
     try:
-        platform.launch("gateway", {"THREADS": str(THREADS), "CLIENT_SECONDS": "2"})
+        platform.launch("gateway", {"THREADS": str(THREADS), "CLIENT_SECONDS": str(PATIENCE)})
         platform.wait("/healthz")
         yield platform
     finally:
@@ -41,7 +44,7 @@ def answers(gateway: Running) -> None:
     assert httpx.get(f"{gateway.url}/healthz", timeout=5).status_code == 200
     assert httpx.get(f"http://127.0.0.1:{gateway.metrics_ports['gateway']}/livez", timeout=5).status_code == 200
     assert httpx.get(f"http://127.0.0.1:{gateway.metrics_ports['gateway']}/readyz", timeout=5).status_code == 200
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < AT_ONCE
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHos"])
@@ -76,7 +79,7 @@ def test_a_body_has_its_time(gateway: Running, sockets: list[socket.socket], iss
         opened.sendall(f"POST {ORDERS} HTTP/1.1\r\n{headers}\r\n\r\n{{".encode())
     for opened in sockets[:THREADS]:
         assert opened.recv(100).startswith(b"HTTP/1.1 400")
-    assert 1.5 < time.monotonic() - begun < 8
+    assert AT_ONCE < time.monotonic() - begun < 4 * PATIENCE
     answers(gateway)
 
 
@@ -91,7 +94,7 @@ def test_a_header_that_dribbles_is_given_up(gateway: Running, sockets: list[sock
     begun = time.monotonic()
     with pytest.raises(ConnectionError):
         dribble()
-    assert 1.5 < time.monotonic() - begun < 8
+    assert AT_ONCE < time.monotonic() - begun < 4 * PATIENCE
 
 
 def test_a_header_of_any_size_is_refused_not_kept(gateway: Running, sockets: list[socket.socket]) -> None:
