@@ -261,7 +261,11 @@ _PRODUCT = "original.id = (SELECT product_id FROM product_order_item WHERE produ
 
 
 def open_orders(url: str, templates: list[str], most: int, seconds: float) -> None:
-    """Copies orders that are being carried out until there are so many; their timers come due evenly in the time."""
+    """Copies orders that are being carried out until there are so many; their timers come due evenly in the time.
+
+    What happened to a copy before isn't in the log: its next event is its first, or whoever listens would wait for the
+    earlier ones.
+    """
     each = most // len(templates)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE bench_copy AS SELECT generate_series(1, %s::int) AS n", (each,))
@@ -269,13 +273,23 @@ def open_orders(url: str, templates: list[str], most: int, seconds: float) -> No
             begins = f"(now() + make_interval(secs => 60 + (copy.n * {len(templates)} + {index}) * {seconds / most}))"
             suffix = f"'-{index}-' || copy.n"
             for table, key, new in (
-                ("product_order", "id", {"id": ""}),
-                ("product_order_item", "product_order_id", {"id": "", "product_order_id": "", "product_id": ""}),
-                ("product", "id", {"id": ""}),
+                ("product_order", "id", {"id": "", "revision": "0"}),
+                (
+                    "product_order_item",
+                    "product_order_id",
+                    {"id": "", "product_order_id": "", "product_id": "", "revision": "0"},
+                ),
+                ("product", "id", {"id": "", "revision": "0"}),
                 (
                     "fulfilment_task",
                     "product_order_id",
-                    {"id": "", "product_order_id": "", "product_order_item_id": "", "due_at": begins},
+                    {
+                        "id": "",
+                        "product_order_id": "",
+                        "product_order_item_id": "",
+                        "due_at": begins,
+                        "revision": "0",
+                    },
                 ),
                 ("timer", "aggregate_id", {"aggregate_id": "", "due": begins, "not_before": begins}),
             ):
