@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +54,11 @@ TURN, LANE_TURN = 64, 16
 SPACING_SECONDS, SPACING, LONGEST_SPACING_SECONDS = 0.025, 4.0, 0.25
 # A worker that is busy for so long doesn't keep the others from what has come meanwhile.
 BESIDE_SECONDS = 0.05
+# Makes an event of a message: of its subject, headers, data and place in the stream. Raises ValueError or KeyError when
+# the message can't be one.
+Read = Callable[[str, Mapping[str, str], bytes, int], ReceivedEvent]
+# What became of a message that isn't an event: the label of the metric.
+UNREADABLE = "unreadable"
 # How long an event that comes too early, or keeps losing races, is tried again before its key is parked.
 PATIENCE_SECONDS = 120.0
 FIRST_DELAY, LAST_DELAY = 0.05, 5.0
@@ -117,6 +122,8 @@ class Consumer:
     """Handles the events of one stream for one purpose.
 
     `partitions` splits the work among several deployments; of the replicas of one, the holder of the lease reads.
+    `read` makes events of messages that others than our services have sent, with all headers that ours have: as such
+    they are handled, parked and replayed.
     """
 
     def __init__(
@@ -128,6 +135,7 @@ class Consumer:
         service: str,
         source: str,
         name: str = "",
+        read: Read = received,
         partitions: Sequence[int] = range(PARTITIONS),
         workers: int = 4,
         patience: float = PATIENCE_SECONDS,
@@ -139,6 +147,7 @@ class Consumer:
         self._database = database
         self._bus = bus
         self._service = service
+        self._read_message = read
         self._patience = patience
         self._range = min(partitions), max(partitions)
         if list(partitions) != list(range(self._range[0], self._range[1] + 1)):
@@ -151,6 +160,7 @@ class Consumer:
             database, f"consumer/{self._durable}", seconds=lease_seconds, on_change=lambda held: self._wake_soon()
         )
         self._tables = bus_tables(database.metadata)
+        telemetry.begin_at_zero(telemetry.CONSUMER_EVENTS, [service], [self.name], [UNREADABLE])
         self._handling = Handling(database, handler, service=service, name=self.name)
         self._workers = workers
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=self._durable)
@@ -323,9 +333,10 @@ class Consumer:
 
     def _enter(self, reading: _Reading, message: Msg, sequence: int) -> None:
         try:
-            event = received(message.subject, message.headers or {}, message.data, sequence)
+            event = self._read_message(message.subject, message.headers or {}, message.data, sequence)
         except (KeyError, ValueError) as error:
-            # Only the stream's owner can have put it there, and without a key there is nothing to park.
+            # Without a key there is nothing to park: it stays in the stream until that forgets it.
+            telemetry.CONSUMER_EVENTS.labels(self._service, self.name, UNREADABLE).inc()
             fields = {"consumer": self.name, "sequence": sequence, "error": repr(error)}
             log.error("not an event of ours", extra={"fields": fields})
             return

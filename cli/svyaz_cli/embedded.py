@@ -352,6 +352,29 @@ def permissions(streams: Sequence[str], subjects: Sequence[str]) -> str:
     return json.dumps({"publish": {"allow": publish}, "subscribe": {"allow": ["_INBOX.>", "svyaz.>"]}})
 
 
+def system_permissions(system: str) -> str:
+    """What an external system may do on NATS: say how its own tasks ended, and hear of them by the consumer that orders
+    keeps for it, with an inbox that is nobody else's."""
+    user = system_user(system)
+    publish = [
+        f"svyaz.fulfilment.v1.{system}.*",
+        f"$JS.API.CONSUMER.INFO.ORDERS.{user}",
+        f"$JS.API.CONSUMER.MSG.NEXT.ORDERS.{user}",
+        f"$JS.ACK.ORDERS.{user}.>",
+    ]
+    return json.dumps({"publish": {"allow": publish}, "subscribe": {"allow": [f"{system_inbox(system)}.>"]}})
+
+
+def system_user(system: str) -> str:
+    """The NATS user of an external system, and the name of its consumer."""
+    return f"fulfilment-{system}"
+
+
+def system_inbox(system: str) -> str:
+    """The prefix of the subjects by which it is answered."""
+    return f"_INBOX_{system_user(system)}"
+
+
 def unprivileged() -> Account | None:
     """The user to run PostgreSQL as, which refuses root; none where we aren't root ourselves."""
     if os.geteuid() != 0:

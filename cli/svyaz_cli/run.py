@@ -207,7 +207,8 @@ class Platform:
         nats: Nats | None = None
         if not self._external_nats:
             directory = self._home.directory / "nats"
-            nats = Nats(directory, self._base + NATS_OFFSET, self._secrets, notes=notes, users=bus_users())
+            users = bus_users(os.environ.get("FULFILMENT_BY_EVENT", ""))
+            nats = Nats(directory, self._base + NATS_OFFSET, self._secrets, notes=notes, users=users)
             self._launch("nats", nats)
         if not admin_url:
             directory = self._home.directory / "postgres"

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from svyaz_cli.embedded import permissions
+from svyaz_cli.embedded import permissions, system_permissions, system_user
 
 DEFAULT_PORT_BASE = 8080
 METRICS_OFFSET = 10
@@ -48,7 +49,7 @@ SERVICES = (
         3,
         "orders",
         calls=("catalog", "customers"),
-        streams=("ORDERS", "BILLING"),
+        streams=("ORDERS", "BILLING", "FULFILMENT"),
         subjects=("svyaz.orders.v1.>", "svyaz.billing.v1.>"),
     ),
     Service(
@@ -71,9 +72,12 @@ SIMULATED = "provisioning,resource,credit,billing,delivery"
 READER, ADMIN = "billing", "admin"
 
 
-def bus_users() -> dict[str, str]:
-    """The users of the embedded NATS: each service, a reader and an administrator, with their permissions."""
+def bus_users(listening: str = "") -> dict[str, str]:
+    """The users of the embedded NATS, with their permissions: each service, a reader, an administrator, and each
+    external system that FULFILMENT_BY_EVENT names (`network,credit`), unless its name is none for NATS."""
     users = {service.name: permissions(service.streams, service.subjects) for service in SERVICES if service.database}
+    systems = [name for name in map(str.strip, listening.split(",")) if re.fullmatch(r"[A-Za-z0-9_-]+", name)]
+    users |= {system_user(system): system_permissions(system) for system in systems}
     return {**users, READER: permissions((), ()), ADMIN: json.dumps({"publish": ">", "subscribe": ">"})}
 
 

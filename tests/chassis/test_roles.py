@@ -379,6 +379,8 @@ MATRIX: Mapping[str, Mapping[str, frozenset[str]]] = {
             (
                 "GetFulfilmentTask",
                 "ListFulfilmentTasks",
+                "GetRefusedFulfilmentReport",
+                "ListRefusedFulfilmentReports",
                 "GetFulfilmentJob",
                 "ListFulfilmentJobs",
                 "ListFulfilmentJobTasks",

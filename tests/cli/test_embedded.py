@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -122,8 +122,8 @@ def test_passwords_can_be_read_by_their_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "secrets.json").stat().st_mode & 0o777 == 0o600
 
 
-async def refused(url: str, subject: str) -> bool:
-    """Whether the server refuses what the user of that URL publishes."""
+async def refused(url: str, subject: str, *, listens: bool = False) -> bool:
+    """Whether the server refuses what the user of that URL publishes, or that he listens there."""
     errors: list[Exception] = []
     told = asyncio.Event()
 
@@ -132,7 +132,10 @@ async def refused(url: str, subject: str) -> bool:
         told.set()
 
     connection = await client.connect(url, error_cb=remember)
-    await connection.publish(subject, b"{}")
+    if listens:
+        await connection.subscribe(subject)
+    else:
+        await connection.publish(subject, b"{}")
     await connection.flush()
     # The client hands errors to somebody of its own, who on a busy machine comes to it later.
     with contextlib.suppress(TimeoutError):
@@ -152,6 +155,65 @@ def test_only_the_owner_publishes_a_services_subjects(nats: Mapping[str, str], u
 @pytest.mark.parametrize("subject", ["$JS.API.STREAM.DELETE.ORDERS", "$JS.API.STREAM.PURGE.ORDERS", "anything"])
 def test_nobody_touches_anothers_stream(nats: Mapping[str, str], subject: str) -> None:
     assert asyncio.run(refused(nats["catalog"], subject))
+
+
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    """A server that two external systems may use."""
+    directory = tmp_path_factory.mktemp("listening")
+    users = bus_users("network, credit,a.b,*")
+    server = Nats(directory, free_port(), Secrets(directory), notes=directory / "run", users=users)
+    server.launch()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("subject", "allowed"),
+    [
+        ("svyaz.fulfilment.v1.network.FulfilmentTaskCompleted", True),
+        ("svyaz.fulfilment.v1.credit.FulfilmentTaskCompleted", False),
+        ("svyaz.orders.v1.00.ProductOrderCreateEvent", False),
+        ("svyaz.billing.v1.00.Event", False),
+        ("svyaz.wake.orders", False),
+        ("$JS.API.CONSUMER.MSG.NEXT.ORDERS.fulfilment-network", True),
+        ("$JS.API.CONSUMER.MSG.NEXT.ORDERS.fulfilment-credit", False),
+        ("$JS.API.CONSUMER.MSG.NEXT.FULFILMENT.orders-fulfilment-0", False),
+        ("$JS.API.CONSUMER.CREATE.ORDERS.fulfilment-network", False),
+        ("$JS.API.CONSUMER.DURABLE.CREATE.ORDERS.fulfilment-network", False),
+        ("$JS.API.CONSUMER.DELETE.ORDERS.fulfilment-credit", False),
+        ("$JS.API.STREAM.DELETE.FULFILMENT", False),
+        ("$JS.API.STREAM.DELETE.ORDERS", False),
+        ("$JS.API.STREAM.PURGE.FULFILMENT", False),
+        ("$JS.API.STREAM.MSG.GET.ORDERS", False),
+        ("$JS.API.DIRECT.GET.ORDERS", False),
+        ("$JS.ACK.ORDERS.fulfilment-credit.1.1.1.1.1", False),
+    ],
+)
+def test_an_external_system_speaks_for_itself_only(listening: Nats, subject: str, allowed: bool) -> None:
+    assert asyncio.run(refused(listening.url("fulfilment-network"), subject)) is not allowed
+
+
+@pytest.mark.parametrize(
+    ("subject", "allowed"),
+    [
+        ("svyaz.orders.v1.>", False),
+        ("svyaz.fulfilment.v1.>", False),
+        ("_INBOX.>", False),
+        ("_INBOX_fulfilment-credit.>", False),
+        ("_INBOX_fulfilment-network.>", True),
+    ],
+)
+def test_an_external_system_overhears_nobody(listening: Nats, subject: str, allowed: bool) -> None:
+    assert asyncio.run(refused(listening.url("fulfilment-network"), subject, listens=True)) is not allowed
+
+
+def test_a_name_that_would_stand_for_others_makes_no_user() -> None:
+    systems = set(bus_users("network, credit,a.b,*")) - set(bus_users())
+    assert systems == {"fulfilment-network", "fulfilment-credit"}
 
 
 def test_nobody_enters_without_a_password(nats: Mapping[str, str]) -> None:

@@ -245,6 +245,8 @@ ACTIONS = (
             "GetFulfilmentTask": "How far a task has come",
             "CompleteFulfilmentTask": "An external system has done a task",
             "FailFulfilmentTask": "An external system couldn't do a task",
+            "GetRefusedFulfilmentReport": "What a system said of a task by an event, and nobody awaited",
+            "ListRefusedFulfilmentReports": "What systems said of tasks by events, and nobody awaited",
             "AssignFulfilmentTask": "Gives a held task to an employee",
             "RetryFulfilmentTask": "Tries a held task again",
             "FixFulfilmentTask": "A held task has been done by hand",

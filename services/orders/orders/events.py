@@ -5,9 +5,11 @@ from chassis.db import Unit
 from chassis.erasures import carry_out
 from orders.bulk import store as bulk
 from orders.cart import store as carts
+from orders.fulfilment import inbound
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.job import FulfilmentJob
+from orders.fulfilment.refusal import RefusedFulfilmentReport
 from orders.ordering import store
 from orders.ordering.domain import CancelProductOrder, PriceReceipt
 from orders.tracking.domain import PromisedDateChange
@@ -30,6 +32,8 @@ def person_erased(event: ReceivedEvent, unit: Unit) -> None:
     records += [(FulfilmentTask.__name__, key) for key in tasks]
     # What somebody said of a job may be of any of its tasks.
     records += [(FulfilmentJob.__name__, key) for key in fulfilment.jobs_about(unit, tasks)]
+    records += [(RefusedFulfilmentReport.__name__, key) for key in fulfilment.refusals_about(unit, tasks)]
+    records += [(inbound.REPORT, key) for key in inbound.parked_about(unit, tasks)]
     fulfilment.forget_reasons(unit, tasks)
     carry_out(unit, erasure.id, erasure.branch, records)
     carts.forget_receipts(unit, [key for kind, key in records if kind == "ShoppingCart"])

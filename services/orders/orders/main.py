@@ -30,8 +30,10 @@ from orders.cart import steps as carts
 from orders.cart.api import Carts
 from orders.cart.valuation import Valuation
 from orders.events import person_erased
-from orders.fulfilment.adapters import NullProvisioning, connected
+from orders.fulfilment import inbound, refusal
+from orders.fulfilment.adapters import NullProvisioning, connected, listening
 from orders.fulfilment.api import Fulfilments
+from orders.fulfilment.listeners import Listeners
 from orders.fulfilment.queue import Jobs
 from orders.fulfilment.reporters import Reporters
 from orders.fulfilment.steps import Systems
@@ -101,11 +103,14 @@ def main() -> None:
     reporters = Reporters.parse(settings.environment.get("FULFILMENT_SYSTEM_SUBJECTS", ""))
     migrating = Migrating(capture, offerings)
     bulk = Bulk(capture)
-    bus = Bus(settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream()])
+    bus = Bus(
+        settings.nats_url, name="orders", streams=[event_stream("orders"), billing_stream(), inbound.report_stream()]
+    )
     customers = Consumer(
         database, bus, all_of(fulfilment.customers_changed, person_erased), service="orders", source="customers"
     )
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
+    reports = Consumer(database, bus, inbound.reported, service="orders", source=inbound.SOURCE, read=inbound.report_of)
     orders = Orders(database, capture, coupons)
     timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
@@ -137,7 +142,7 @@ def main() -> None:
             ),
             (
                 operations_pb2_grpc.add_OperationsServiceServicer_to_server,
-                Operations(database, [customers, launched], service="orders"),
+                Operations(database, [customers, launched, reports], service="orders"),
             ),
         ],
         database=database,
@@ -157,6 +162,7 @@ def main() -> None:
                     **migrating.timers(),
                     **statuses.timers(),
                     **jobs.timers(),
+                    **refusal.timers(),
                     **certification.timers(),
                     **carts.timers(),
                     **bulk.timers(),
@@ -167,6 +173,8 @@ def main() -> None:
             ),
             customers,
             launched,
+            reports,
+            Listeners(bus, listening(adapters)),
             Branches(database),
         ],
     )

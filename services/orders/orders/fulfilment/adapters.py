@@ -60,7 +60,8 @@ class Adapter(Protocol):
 
 
 class ByEvent:
-    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService.
+    """A system that listens to the events of tasks, and completes or fails them by FulfilmentService, or by events of
+    its own.
 
     It begins an attempt when an event of the task says `inProgress` with `sent`, and at no other: when an attempt
     fails, an event names the next one at once, without `sent`, and a pause goes by before that begins.
@@ -137,3 +138,8 @@ def connected(environment: Mapping[str, str], simulated: Adapter) -> dict[str, A
             extra={"fields": {"systems": only_simulated}},
         )
     return adapters
+
+
+def listening(adapters: Mapping[str, Adapter]) -> list[str]:
+    """The names of those systems that listen to events."""
+    return sorted(name for name, adapter in adapters.items() if isinstance(adapter, ByEvent))

@@ -7,30 +7,22 @@ from chassis import calls
 from chassis.convert import from_message
 from chassis.db import Database, Unit
 from chassis.errors import AlreadyExists, PermissionDenied
-from chassis.products import ResourceRef
 from chassis.resources import Collection as Resources
 from chassis.resources import StandardMethods
-from chassis.types import COMMON, Characteristic, new_id
+from chassis.types import COMMON, new_id
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip
 from orders.fulfilment.queue import Jobs
+from orders.fulfilment.refusal import RefusedFulfilmentReport
 from orders.fulfilment.reporters import Reporters
-from orders.fulfilment.reports import completed, not_done
+from orders.fulfilment.reports import characteristics_of, completed, not_done, resources_of
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import go_on, lock
 from svyaz.orders.v1 import fulfilment_pb2
 
 # Who says nothing of it lets no system speak.
 NOBODY = Reporters()
-
-
-def _characteristics(message: Any) -> tuple[Characteristic, ...]:
-    return tuple(from_message(one, Characteristic) for one in message)
-
-
-def _resources(message: Any) -> tuple[ResourceRef, ...]:
-    return tuple(from_message(one, ResourceRef) for one in message)
 
 
 class Fulfilments(StandardMethods):
@@ -52,6 +44,7 @@ class Fulfilments(StandardMethods):
             fulfilment_pb2.DESCRIPTOR.services_by_name["FulfilmentService"],
             self._specifications,
             self._tasks,
+            Resources(database, RefusedFulfilmentReport, fulfilment_pb2.RefusedFulfilmentReport),
             jobs.collection,
         )
 
@@ -93,7 +86,7 @@ class Fulfilments(StandardMethods):
     ) -> fulfilment_pb2.FulfilmentTask:
         """It is done, by whichever attempt; the attempt that has done it may say so again. Raises FailedPrecondition
         TASK_CLOSED, BAD_ATTEMPT for one that is still to come, PermissionDenied OTHER_SYSTEM."""
-        result, resource = _characteristics(request.result), _resources(request.resource)
+        result, resource = characteristics_of(request.result), resources_of(request.resource)
         return self._told(request, lambda unit, task: completed(unit, task, request.attempt, result, resource))
 
     def FailFulfilmentTask(
@@ -131,7 +124,7 @@ class Fulfilments(StandardMethods):
         self, request: fulfilment_pb2.FixFulfilmentTaskRequest, context: Any
     ) -> fulfilment_pb2.FulfilmentTask:
         """A held task has been done by hand; raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
-        result, resource = _characteristics(request.result), _resources(request.resource)
+        result, resource = characteristics_of(request.result), resources_of(request.resource)
         return self._change(request, lambda unit, task: fix(unit, task, request.reason, result, resource))
 
     def SkipFulfilmentTask(

@@ -225,6 +225,12 @@ class FulfilmentTask(Aggregate):
         done = self.state is _S.COMPLETED and self.closed_by is None and self.undone_at is None
         return done and attempt == self.attempt
 
+    def failed_before(self, attempt: int) -> bool:
+        """Whether it changes nothing any more that this attempt has failed: another one has been planned since, or a
+        person has been told, or it has failed for good."""
+        over = self.state in (_S.HELD, _S.FAILED)
+        return 1 <= attempt < self.attempt or (over and attempt == self.attempt)
+
     def require_begun(self) -> None:
         """Raises FailedPrecondition TASK_CLOSED unless it may still be done."""
         if self.state not in (_S.IN_PROGRESS, _S.HELD):

@@ -1,7 +1,10 @@
 """What external systems say of the tasks that they were told of, however they say it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from google.protobuf.message import Message
+
+from chassis.convert import from_message
 from chassis.db import Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.products import ResourceRef
@@ -10,6 +13,16 @@ from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.steps import failed, go_on
 from orders.fulfilment.undo import undone
+
+
+def characteristics_of(messages: Iterable[Message]) -> tuple[Characteristic, ...]:
+    """What a system gives back; raises InvalidArgument naming what is wrong."""
+    return tuple(from_message(one, Characteristic) for one in messages)
+
+
+def resources_of(messages: Iterable[Message]) -> tuple[ResourceRef, ...]:
+    """The resources that it names; raises InvalidArgument."""
+    return tuple(from_message(one, ResourceRef) for one in messages)
 
 
 def completed(

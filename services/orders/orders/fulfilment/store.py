@@ -9,6 +9,7 @@ from chassis.db import EnumText, Resource, Unit, aggregate_table
 from chassis.types import COMMON, Aggregate
 from orders.fulfilment.domain import OPEN, FulfilmentTask
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobTaskState
+from orders.fulfilment.refusal import RefusedFulfilmentReport
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.values import FulfilmentTaskState
 from orders.schema import metadata
@@ -35,6 +36,12 @@ fulfilment_task = aggregate_table(
     # The manual queue.
     sa.Index("fulfilment_task_held", "branch", "system", "id", postgresql_where=sa.text(HELD)),
 )
+refused_fulfilment_report = aggregate_table(
+    metadata,
+    "refused_fulfilment_report",
+    RefusedFulfilmentReport,
+    sa.Index("refused_fulfilment_report_task", "fulfilment_task_id"),
+)
 fulfilment_job = aggregate_table(metadata, "fulfilment_job", FulfilmentJob)
 # What a job is about, a row for each task.
 fulfilment_job_task = sa.Table(
@@ -51,6 +58,7 @@ fulfilment_job_task = sa.Table(
 RESOURCES: Mapping[type[Aggregate], Resource] = {
     FulfilmentSpecification: Resource(fulfilment_pb2.FulfilmentSpecification, fulfilment_specification),
     FulfilmentTask: Resource(fulfilment_pb2.FulfilmentTask, fulfilment_task),
+    RefusedFulfilmentReport: Resource(fulfilment_pb2.RefusedFulfilmentReport, refused_fulfilment_report),
     FulfilmentJob: Resource(fulfilment_pb2.FulfilmentJob, fulfilment_job),
 }
 
@@ -131,6 +139,20 @@ def ids_of(unit: Unit, order_ids: Sequence[str]) -> list[str]:
     """The ids of all tasks of the orders."""
     query = "SELECT id FROM fulfilment_task WHERE product_order_id = ANY (%(orders)s) ORDER BY id"
     return [row[0] for row in unit.cursor().execute(query, {"orders": list(order_ids)})] if order_ids else []
+
+
+def order_of(unit: Unit, task_id: str) -> str | None:
+    """The id of a task's order; None: there is no such task. Of the task nothing is read: whoever changes it, locks its
+    order before he reads it."""
+    row = unit.cursor().execute("SELECT product_order_id FROM fulfilment_task WHERE id = %(id)s", {"id": task_id})
+    found = row.fetchone()
+    return None if found is None else str(found[0])
+
+
+def refusals_about(unit: Unit, task_ids: Sequence[str]) -> list[str]:
+    """The ids of the reports about these tasks that were refused."""
+    query = "SELECT id FROM refused_fulfilment_report WHERE fulfilment_task_id = ANY (%(tasks)s) ORDER BY id"
+    return [row[0] for row in unit.cursor().execute(query, {"tasks": list(task_ids)})] if task_ids else []
 
 
 # By the table's key: jobs are few, tasks of jobs are many.
