@@ -1,6 +1,7 @@
 """The gateway and the services behind it as processes of the tests' own, and callers of its REST API."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import httpx
 
 from svyaz_cli.embedded import free_port
 from svyaz_cli.issuer import Issuer
-from svyaz_cli.processes import tail
+from svyaz_cli.processes import tail, tethered
 from svyaz_cli.services import SERVICES, SIMULATED
 
 LOOPBACK = "127.0.0.1"
@@ -89,7 +90,7 @@ class Running:
             **environment,
         }
         with self.log(name).open("wb") as output:
-            command = [sys.executable, "-m", service.module]
+            command = tethered([sys.executable, "-m", service.module], signal.SIGTERM)
             self.processes[name] = subprocess.Popen(command, env=whole, stdout=output, stderr=output)
 
     def log(self, name: str) -> Path:
