@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from svyaz_cli.run import NO_CERTIFICATES
 from svyaz_cli.services import RUNNER_METRICS_OFFSET, SERVICES
 from tests.e2e.test_demo import counts
 from tests.platforms import RunningPlatform, running_platform
@@ -40,7 +41,7 @@ def eventually(true: Callable[[], bool], seconds: float = 60.0) -> None:
 
 def ready(platform: RunningPlatform) -> bool:
     try:
-        return httpx.get(f"{platform.gateway_url}/readyz", timeout=5).status_code == 200
+        return httpx.get(f"{platform.gateway_url}/readyz", timeout=5, verify=NO_CERTIFICATES).status_code == 200
     except httpx.HTTPError:
         return False
 
