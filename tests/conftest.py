@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from chassis import migrate
 from svyaz_cli.embedded import Nats, free_port
@@ -22,6 +24,7 @@ from svyaz_cli.issuer import Issuer
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import SERVICES, bus_users
 from tests import servers
+from tests.platforms import RunningPlatform, running_platform
 from tests.running import BEHIND_THE_GATEWAY, Api, Running
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +35,17 @@ _START_SECONDS = 60.0
 # Packages whose tests begin the run, and those that end it: the longest first, so that no worker is left alone with
 # them; then at the end those that `running` serves, which costs a processor something as long as it is there.
 _FIRST, _LAST = ("e2e", "cli"), ("contract", "gateway")
+# Files of which one worker takes all, because they share a platform.
+_TOGETHER = {
+    "tests/e2e/test_catalog_manager.py": "stories",
+    "tests/e2e/test_erasure.py": "stories",
+    "tests/e2e/test_preview.py": "stories",
+    "tests/e2e/test_story.py": "stories",
+    "tests/e2e/test_traces.py": "stories",
+    "tests/e2e/test_demo.py": "demo",
+    "tests/e2e/test_readme.py": "demo",
+    "tests/cli/test_run.py": "demo",
+}
 # How long an example takes says more of the machine than of what is tested. Fifty find what a run will find: every run
 # has others, and what one has found is tried again first.
 settings.register_profile("svyaz", deadline=None, max_examples=50)
@@ -64,6 +78,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the packages' tests in the order in which the workers are to take them."""
     order = {package: place for place, package in enumerate((*_FIRST, "", *_LAST))}
     items.sort(key=lambda item: order.get(item.path.relative_to(ROOT / "tests").parts[0], order[""]))
+
+
+class _Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """A worker takes a file at a time, or what belongs together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return _TOGETHER.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling | None:
+    """What `--dist loadfile` means here."""
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -173,6 +201,13 @@ def running(
     finally:
         platform.stop()
         nats.stop()
+
+
+@pytest.fixture(scope="session")
+def demo_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """A whole platform with the demo operator, which first is shown and then is killed."""
+    with running_platform(tmp_path_factory.mktemp("demo"), demo=True) as platform:
+        yield platform
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from svyaz_cli.home import Home
+from svyaz_cli.processes import tethered
 from svyaz_cli.services import NATS_OFFSET, POSTGRES_OFFSET, SERVICES
 
 START_SECONDS = 120.0
@@ -46,8 +47,10 @@ class RunningPlatform:
         self.base = base
         self.gateway_url = f"http://127.0.0.1:{base}"
         self._log = (directory / "run.log").open("ab")
+        option = "--demo" if demo else "--no-demo"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "svyaz_cli.main", "run", "--demo" if demo else "--no-demo"],
+            # A worker that crashes stops nothing: the runner hears of it and stops everything.
+            tethered([sys.executable, "-m", "svyaz_cli.main", "run", option], signal.SIGINT),
             env={**os.environ, **environment, "SVYAZ_VAR": str(directory), "SVYAZ_PORT_BASE": str(base)},
             stdout=subprocess.PIPE,
             stderr=self._log,

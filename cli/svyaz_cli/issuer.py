@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import jwt
@@ -28,7 +29,13 @@ class Issuer:
         if not self.key_file.exists() or not self.keys_file.exists():
             directory.mkdir(parents=True, exist_ok=True)
             self._make()
-        self._key = self.key_file.read_bytes()
+
+    @cached_property
+    def _key(self) -> rsa.RSAPrivateKey:
+        # Read once: checking an RSA key takes fifty times as long as signing with it.
+        key = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
+        assert isinstance(key, rsa.RSAPrivateKey)
+        return key
 
     @property
     def environment(self) -> dict[str, str]:

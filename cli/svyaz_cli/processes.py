@@ -25,6 +25,13 @@ class Account(NamedTuple):
     group: int
 
 
+def tethered(command: Sequence[str], stop_signal: signal.Signals, account: Account | None = None) -> list[str]:
+    """The command that runs this one as the account (ours unless told), and signals it when this process dies."""
+    user, group = (str(account.user), str(account.group)) if account else ("-", "-")
+    starter, number = str(os.getpid()), str(int(stop_signal))
+    return [sys.executable, "-I", "-S", str(TETHER), starter, number, user, group, *command]
+
+
 class Process:
     """One running child. Start it from the main thread: the kernel's death signal follows the thread that forked."""
 
@@ -42,11 +49,9 @@ class Process:
         self.name = name
         self.started = time.monotonic()
         self._stop_signal = stop_signal
-        user, group = (str(account.user), str(account.group)) if account else ("-", "-")
-        tether = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(stop_signal)), user, group]
         # A session of its own: Ctrl-C in the terminal reaches the starter, which stops its children in order.
         self._process = subprocess.Popen(
-            [*tether, *command],
+            tethered(command, stop_signal, account),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from svyaz_cli.services import NATS_OFFSET, SERVICES, bus_users
 from tests.e2e.branch import FINAL, INVENTORY, Branch, price
 from tests.e2e.mass_sale import sell
 from tests.e2e.test_story import BILLING_TAIL, billing_environment
-from tests.platforms import RunningPlatform
+from tests.platforms import RunningPlatform, running_platform
 
 ORDERS = 200
 PRODUCERS = 4
@@ -34,6 +35,13 @@ PAUSE_SECONDS = (1.0, 4.0)
 STREAMS = ("CATALOG", "CUSTOMERS", "ORDERS")
 
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    """One of its own, since everything on it is killed."""
+    with running_platform(tmp_path_factory.mktemp("platform")) as running:
+        yield running
 
 
 def _kill_everything_once(platform: RunningPlatform, seed: int) -> list[str]:
@@ -94,7 +102,7 @@ def test_nothing_is_lost_or_done_twice_when_everything_is_killed(
 
     def produce(producer: int) -> None:
         chance = random.Random(seed + producer)
-        mine = Branch(platform)
+        mine = Branch(platform, branch.name)
         try:
             for _ in range(ORDERS // PRODUCERS):
                 customer, account = chance.choice(payers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.platforms import RunningPlatform, running_platform
+from tests.platforms import RunningPlatform
 
 ROOT = Path(__file__).parents[2]
 # An example is its commands and, mostly, what they print.
@@ -51,11 +51,10 @@ def paste(platform: RunningPlatform, commands: list[str]) -> list[str]:
 
 
 @pytest.mark.timeout(300)
-def test_what_the_readme_shows_is_what_a_newcomer_gets(tmp_path: Path) -> None:
+def test_what_the_readme_shows_is_what_a_newcomer_gets(demo_platform: RunningPlatform) -> None:
     examples = stories()
     assert sum(bool(output) for _, output in examples) == 9
-    with running_platform(tmp_path, demo=True) as platform:
-        outputs = paste(platform, [commands for commands, _ in examples])
+    outputs = paste(demo_platform, [commands for commands, _ in examples])
     for (commands, shown), printed in zip(examples, outputs, strict=True):
         lines = printed.splitlines()
         assert len(lines) == len(shown.splitlines()), f"{commands}\nprinted\n{printed}"

@@ -22,7 +22,7 @@ from catalog.promotion.domain import ApprovalThresholds
 from catalog.publication.guards import Guards
 from catalog.qualification.api import Qualifications, SaleGuard
 from chassis import clients
-from chassis.auth import token_source
+from chassis.auth import TokenSource, token_source
 from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.convert import to_timestamp
@@ -99,6 +99,8 @@ class World:
     customers: str
     callers: Callable[[str, str], Caller]
     settings: Settings
+    # With which ordering asks them.
+    tokens: TokenSource
 
 
 @dataclass
@@ -335,11 +337,13 @@ def world(database_for: Callable[..., ServiceDatabase], issuer: Issuer) -> Itera
         addresses = {"catalog": catalog_address, "customers": customers_address}
         channels = {name: stack.enter_context(grpc.insecure_channel(at)) for name, at in addresses.items()}
         environment = {**issuer.environment, **{f"{name.upper()}_ADDRESS": at for name, at in addresses.items()}}
+        settings = Settings.from_environment("orders", environment)
         yield World(
             Client(channels["catalog"], issuer.token(["admin"], ["bishkek"])),
             customers_address,
             lambda service, branch: Caller(channels[service], issuer.token(["agent"], [branch])),
-            Settings.from_environment("orders", environment),
+            settings,
+            token_source(settings),
         )
 
 
@@ -348,9 +352,8 @@ def shop(world: World, database_for: Callable[..., ServiceDatabase], issuer: Iss
     offset = tmp_path / "offset"
     place = database_for("orders")
     database = Database(place.url, clock=Clock(str(offset)), metadata=metadata, resources=RESOURCES)
-    tokens = token_source(world.settings)
-    to_catalog = clients.channel(world.settings.addresses["catalog"], tokens)
-    to_customers = clients.channel(world.settings.addresses["customers"], tokens)
+    to_catalog = clients.channel(world.settings.addresses["catalog"], world.tokens)
+    to_customers = clients.channel(world.settings.addresses["customers"], world.tokens)
     offerings = catalog_pb2_grpc.CatalogServiceStub(to_catalog)
     configurator = Configurator(offerings, qualification_pb2_grpc.QualificationServiceStub(to_catalog))
     capture = Capture(

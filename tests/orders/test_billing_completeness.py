@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from chassis import clients
-from chassis.auth import token_source
 from chassis.errors import AlreadyExists, DomainError
 from chassis.events import acting
 from orders.billing import source
@@ -35,7 +34,7 @@ def discrepancies(shop: Shop) -> tuple[int, list[Discrepancy]]:
 
 def credit(shop: Shop, **fields: Any) -> Any:
     """Somebody credits an account: the service of promises about service, say."""
-    channel = clients.channel(shop.world.settings.addresses["customers"], token_source(shop.world.settings))
+    channel = clients.channel(shop.world.settings.addresses["customers"], shop.world.tokens)
     nobody: Any = None
     try:
         api = CreditMethods(shop.database, customers_pb2_grpc.CustomerServiceStub(channel))

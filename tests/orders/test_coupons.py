@@ -10,7 +10,6 @@ import grpc
 import pytest
 import sqlalchemy as sa
 
-from chassis.auth import token_source
 from chassis.clients import channel
 from chassis.convert import to_timestamp
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, Unavailable
@@ -408,7 +407,7 @@ class Caught:
         after: Callable[[int, Any], None] = lambda position, request: None,
     ) -> None:
         self.shop = shop
-        self._channel = channel(shop.world.settings.addresses["catalog"], token_source(shop.world.settings))
+        self._channel = channel(shop.world.settings.addresses["catalog"], shop.world.tokens)
         promotions = promotion_pb2_grpc.PromotionServiceStub(self._channel)
         redeem, calls = promotions.RedeemCoupon, iter(range(1000))
 
