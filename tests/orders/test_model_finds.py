@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from svyaz.orders.v1 import lifecycle_pb2, orders_pb2
+from svyaz.orders.v1 import amendment_pb2, lifecycle_pb2, orders_pb2
 from tests.conftest import ServiceDatabase
-from tests.orders.machine import body
+from tests.orders.machine import PLENTY, body
 from tests.orders.model import Item
 from tests.orders.office import Office, said
 
@@ -97,3 +97,23 @@ def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
     assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("rejected",)]
     request = lifecycle_pb2.ReconcileProductsRequest()
     assert list(office.ask(office.lifecycle, "ReconcileProducts", request).items) == []
+
+
+def test_what_is_amended_to_need_a_task_of_the_whole_order_has_it_done_once_and_first(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "box"), Item("2", "add", "fibre"))
+    work(office, "wait", "wait")
+    version = [body(Item("1", "add", "line S")), body(Item("2", "add", "line L"))]
+    request = said(
+        amendment_pb2.AmendProductOrderRequest,
+        product_order={"id": order, "product_order_item": version},
+        update_mask={"paths": ["product_order_item"]},
+        accepted_cost=PLENTY,
+    )
+    office.ask(office.amendments, "AmendProductOrder", request)
+    work(office, "wait")
+    known = "SELECT state FROM fulfilment_task WHERE product_order_id = %(id)s AND name = %(name)s"
+    assert office.rows(known, id=order, name="credit") == [("inProgress",)]
+    assert office.rows(known, id=order, name="number") == [("pending",), ("pending",)]
+    go_on(office)
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
+    assert office.rows(known, id=order, name="number") == [("completed",), ("completed",)]

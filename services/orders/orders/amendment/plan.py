@@ -38,6 +38,8 @@ class AmendmentPlan:
     after: Mapping[str, ProductOrderItem]
     assessment: Assessment
     captured: Captured
+    # Tasks of the whole order that changed items need, and that it hasn't had.
+    of_order: Sequence[FulfilmentTask] = ()
     # Whether anything of the order has been done; until then it is taken anew.
     begun: bool = True
 
@@ -107,9 +109,11 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     wanted = list(after.values())
     new = [Version(_planned(row, held, wanted)) for row in wanted]
     choice = choices(unit, order.branch, [one.planned for one in new])
+    of_order: list[FulfilmentTask] = []
 
     def replan(item: PlannedItem, generation: int) -> list[FulfilmentTask]:
-        made = planned(Scope(order.id, order.branch, generation), [item], choice, tasks)
+        made = planned(Scope(order.id, order.branch, generation), [item], choice, [*tasks, *of_order])
+        of_order.extend(task for task in made if task.product_order_item_id is None)
         return [task for task in made if task.product_order_item_id == item.id]
 
     found = difference(old, new, tasks, replan)
@@ -119,7 +123,7 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     going.check()
     redone = {task.id for one in found.changed for task in one.undone}
     entries = [*going.entries, *(entry for entry in undo_map(tasks) if entry.task.id in redone)]
-    return AmendmentPlan(found, before, after, replace(going, entries=entries), captured)
+    return AmendmentPlan(found, before, after, replace(going, entries=entries), captured, of_order)
 
 
 def _of_unstarted(unit: Unit, order: ProductOrder, captured: Captured) -> AmendmentPlan:

@@ -62,6 +62,7 @@ def amend(unit: Unit, order: ProductOrder, plan: AmendmentPlan, accepted: Sequen
 
 def _redo(unit: Unit, order: ProductOrder, plan: AmendmentPlan) -> None:
     """Undoes what has been done otherwise than it is wanted by now, and then does it again."""
+    fulfilment.add(unit, order.id, plan.of_order)
     for one in plan.difference.changed:
         row = plan.before[one.order_item_id]
         tasks = fulfilment.tasks_of(unit, order.id)
