@@ -324,10 +324,12 @@ class Ordering(RuleBasedStateMachine):
         held = self.held()
         key, _, of, compensates = held[which % len(held)]
         request: Any = said(fulfilment_pb2.FulfilmentTaskRequest, id=key, reason="by hand")
-        task = self.office.network.known[key]
+        # None: ordering's own, of which no system has been told.
+        task = self.office.network.known.get(key)
         if how == "Fix":
-            self.office.network.do(task)
             request = said(fulfilment_pb2.FixFulfilmentTaskRequest, id=key, reason="by hand")
+        if how == "Fix" and task is not None:
+            self.office.network.do(task)
             for resource in done(task).resource:
                 request.resource.add(id=resource.id or "", name=resource.name or "")
         try:
@@ -336,9 +338,9 @@ class Ordering(RuleBasedStateMachine):
             must(how == "GiveUp", refused)
             must(refused.reason == ("BAD_TRANSITION" if compensates else "POINT_OF_NO_RETURN"), refused)
             return
-        if how == "Skip":
+        if how == "Skip" and task is not None:
             self.skipped.add(key)
-        if how == "GiveUp":
+        elif how in ("Skip", "GiveUp"):
             self.office.network.noes[of] += 1
 
     # --- changes of mind ---------------------------------------------------------------------------------------------
@@ -690,17 +692,22 @@ class Ordering(RuleBasedStateMachine):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Systems answer well, people try again, and all that is due is done."""
-        self.office.network.answers.clear()
+        """Systems answer well, people try again (what can't be completed even then, they leave out), and all that is due
+        is done."""
+        network, tried = self.office.network, set[str]()
+        network.answers.clear()
         self.office.list.known.add(f"stranger of {self.office.branch}")
         for _ in range(400):
             if self.office.round():
                 self.look()
                 continue
-            for key, *_ in self.held():
-                self.call(
-                    self.office.fulfilments, "RetryFulfilmentTask", said(fulfilment_pb2.FulfilmentTaskRequest, id=key)
-                )
+            for key, _, of, _ in self.held():
+                left_out = of in tried and key not in network.known
+                tried.add(of)
+                network.noes[of] += left_out
+                request = said(fulfilment_pb2.FulfilmentTaskRequest, id=key, reason="by hand")
+                method = "SkipFulfilmentTask" if left_out else "RetryFulfilmentTask"
+                self.call(self.office.fulfilments, method, request)
             due = self.office.next_due()
             if due is None:
                 return

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from svyaz.orders.v1 import amendment_pb2, lifecycle_pb2, orders_pb2
+from svyaz.orders.v1 import amendment_pb2, fulfilment_pb2, lifecycle_pb2, orders_pb2
 from tests.conftest import ServiceDatabase
 from tests.orders.machine import PLENTY, body
 from tests.orders.model import Item
@@ -117,3 +117,23 @@ def test_what_is_amended_to_need_a_task_of_the_whole_order_has_it_done_once_and_
     go_on(office)
     assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
     assert office.rows(known, id=order, name="number") == [("completed",), ("completed",)]
+
+
+def test_what_can_never_be_completed_is_left_out_by_a_person(office: Office) -> None:
+    """Two orders end the same line, and neither's release can be taken back."""
+    ordered(office, Item("1", "add", "line S"))
+    work(office)
+    ((line,),) = office.rows("SELECT id FROM product")
+    orders = [ordered(office, Item("1", "delete", product=line)) for _ in range(2)]
+    work(office)
+    states = "SELECT state FROM product_order WHERE id = ANY (%(ids)s) ORDER BY state"
+    assert office.rows(states, ids=orders) == [("completed",), ("held",)]
+    for method in ("RetryFulfilmentTask", "SkipFulfilmentTask"):
+        ((held,),) = office.rows("SELECT id FROM fulfilment_task WHERE state = 'held'")
+        request = said(fulfilment_pb2.FulfilmentTaskRequest, id=held, reason="ended by another order")
+        office.ask(office.fulfilments, method, request)
+        work(office)
+    assert office.rows(states, ids=orders) == [("completed",), ("failed",)]
+    ((notes,),) = office.rows("SELECT note::text FROM product_order WHERE state = 'failed'")
+    assert "item 1 failed: ended by another order" in notes
+    assert "item 1: not undone: release" in notes

@@ -15,7 +15,7 @@ from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import COMING, Product
 from orders.ordering import store
-from orders.ordering.beyond_return import before_return, hold, is_beyond, try_again
+from orders.ordering.beyond_return import before_return, hold, is_beyond, left_out, try_again
 from orders.ordering.carrying_out import carried_out, require_chargeable, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
@@ -153,6 +153,10 @@ class _Step:
                 item = self._rows.get(task.product_order_item_id)
                 if item is not None and self._wanted(item):
                     self._fail([item], reason)
+        for task in left_out(self._tasks):
+            item = self._rows.get(task.product_order_item_id or "")
+            if item is not None and self._wanted(item):
+                self._note_failure(item, task.reason or task.name)
         self._fail_what_relied_on_it()
 
     def _fail_what_can_not_be_charged(self) -> None:
@@ -185,9 +189,12 @@ class _Step:
         """The items come to nothing, once what was done for them is undone."""
         failing = list(items)
         for item in failing:
-            item.failure = reason
-            noted(self._unit, self._order, f"item {item.item.id} failed: {reason}")
+            self._note_failure(item, reason)
         take_back(self._unit, self._order, {item.id for item in failing})
+
+    def _note_failure(self, item: ProductOrderItem, reason: str) -> None:
+        item.failure = reason
+        noted(self._unit, self._order, f"item {item.item.id} failed: {reason}")
 
     # --- what ends ---------------------------------------------------------------------------------------------------
 
