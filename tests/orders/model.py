@@ -312,9 +312,11 @@ class Version:
     prices: dict[str, int]
     reasons: frozenset[str]
 
-    @property
-    def resting(self) -> set[str]:
-        """The prices that aren't charged."""
+    def resting(self, before: set[str]) -> set[str]:
+        """The prices that aren't charged; `before`: until then."""
+        if self.status == "suspended" and not self.reasons:
+            # It is to be resumed, and the network hasn't done so yet.
+            return before & self.prices.keys()
         rests = self.status == "suspended" and not self.reasons.isdisjoint(UNCHARGED)
         return set(self.prices) if rests else set()
 
@@ -327,7 +329,7 @@ def rests(history: Sequence[Version]) -> list[tuple[str, str, int]]:
         if version.status not in RUNNING:
             before = set()
             continue
-        now = version.resting
+        now = version.resting(before)
         for name, som in version.prices.items():
             if (name in now) is not (name in before):
                 told.append((REST if name in now else RESUME, name, som))
