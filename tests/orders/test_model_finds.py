@@ -57,6 +57,16 @@ def suspend(office: Office, product: str, reason: str) -> None:
     office.ask(office.lifecycle, "SuspendProduct", request)
 
 
+def amend(office: Office, order: str, *items: Item) -> None:
+    request = said(
+        amendment_pb2.AmendProductOrderRequest,
+        product_order={"id": order, "product_order_item": [body(item) for item in items]},
+        update_mask={"paths": ["product_order_item"]},
+        accepted_cost=PLENTY,
+    )
+    office.ask(office.amendments, "AmendProductOrder", request)
+
+
 def test_who_is_suspended_again_while_parts_of_the_refused_order_go_on_is(office: Office) -> None:
     ordered(office, Item("1", "add", "home"))
     work(office)
@@ -102,14 +112,7 @@ def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
 def test_what_is_amended_to_need_a_task_of_the_whole_order_has_it_done_once_and_first(office: Office) -> None:
     order = ordered(office, Item("1", "add", "box"), Item("2", "add", "fibre"))
     work(office, "wait", "wait")
-    version = [body(Item("1", "add", "line S")), body(Item("2", "add", "line L"))]
-    request = said(
-        amendment_pb2.AmendProductOrderRequest,
-        product_order={"id": order, "product_order_item": version},
-        update_mask={"paths": ["product_order_item"]},
-        accepted_cost=PLENTY,
-    )
-    office.ask(office.amendments, "AmendProductOrder", request)
+    amend(office, order, Item("1", "add", "line S"), Item("2", "add", "line L"))
     work(office, "wait")
     known = "SELECT state FROM fulfilment_task WHERE product_order_id = %(id)s AND name = %(name)s"
     assert office.rows(known, id=order, name="credit") == [("inProgress",)]
@@ -117,6 +120,20 @@ def test_what_is_amended_to_need_a_task_of_the_whole_order_has_it_done_once_and_
     go_on(office)
     assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
     assert office.rows(known, id=order, name="number") == [("completed",), ("completed",)]
+
+
+def test_what_a_step_had_done_that_died_before_it_could_say_so_is_undone_by_an_amendment(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "fibre"))
+    office.round()
+    office.network.answers.append("die")
+    office.round()
+    assert [deed.name for deed in office.network.standing.values()] == ["port"]
+    assert office.rows("SELECT id FROM fulfilment_task") == []
+    amend(office, order, Item("1", "add", "line S"))
+    work(office)
+    go_on(office)
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
+    assert "port" not in {deed.name for deed in office.network.standing.values()}
 
 
 def test_what_can_never_be_completed_is_left_out_by_a_person(office: Office) -> None:

@@ -29,6 +29,9 @@ def amend(unit: Unit, order: ProductOrder, plan: AmendmentPlan, accepted: Sequen
     check_accepted(plan.cost, accepted)
     charge_undoing(unit, order, plan.assessment.charged)
     found = plan.difference
+    if not found.empty:
+        fulfilment.add(unit, order.id, plan.planned)
+        unit.flush()
     if found.withdrawn:
         withdraw_items(unit, order, [plan.before[key] for key in found.withdrawn], "amended")
     _redo(unit, order, plan)
@@ -62,7 +65,6 @@ def amend(unit: Unit, order: ProductOrder, plan: AmendmentPlan, accepted: Sequen
 
 def _redo(unit: Unit, order: ProductOrder, plan: AmendmentPlan) -> None:
     """Undoes what has been done otherwise than it is wanted by now, and then does it again."""
-    fulfilment.add(unit, order.id, plan.of_order)
     for one in plan.difference.changed:
         row = plan.before[one.order_item_id]
         tasks = fulfilment.tasks_of(unit, order.id)
