@@ -100,6 +100,22 @@ def test_who_is_suspended_again_while_a_refused_order_is_being_undone_is_after_t
     assert status(office, line) == "suspended"
 
 
+def test_a_part_that_begins_when_its_bundle_is_to_be_suspended_is_suspended(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office, "done", "wait")
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    suspend(office, bundle, "DEBT")
+    # The network refuses the bundle itself, and nobody asks again.
+    work(office, "refuse")
+    assert status(office, bundle) == "active"
+    go_on(office)
+    assert office.rows("SELECT product_offering_id, status FROM product ORDER BY 1") == [
+        ("fibre", "suspended"),
+        ("home", "suspended"),
+        ("tv", "suspended"),
+    ]
+
+
 def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
     order = ordered(office, Item("1", "add", "line S"))
     # The credit check.
