@@ -321,8 +321,9 @@ class Version:
         return set(self.prices) if rests else set()
 
 
-def rests(history: Sequence[Version]) -> list[tuple[str, str, int]]:
-    """What billing has to be told of a product's suspensions, of its history: type, price, som."""
+def rests(history: Sequence[Version]) -> tuple[list[tuple[str, str, int]], set[str]]:
+    """What billing has to be told of a product's suspensions, of its history: type, price, som; and the prices that
+    rest by now."""
     told: list[tuple[str, str, int]] = []
     before: set[str] = set()
     for version in history:
@@ -334,7 +335,7 @@ def rests(history: Sequence[Version]) -> list[tuple[str, str, int]]:
             if (name in now) is not (name in before):
                 told.append((REST if name in now else RESUME, name, som))
         before = now
-    return told
+    return told, before
 
 
 def owed_now(chain: Sequence[tuple[str, str, str, int]]) -> dict[tuple[str, str], tuple[int, bool]]:
