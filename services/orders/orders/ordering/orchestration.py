@@ -208,12 +208,16 @@ class _Step:
             if item.done or any(task.open for task in own):
                 continue
             if self._wanted(item):
-                if item.id not in self._unplanned and all(task.done for task in of_order):
+                if item.id not in self._unplanned and all(task.done for task in of_order) and not self._waits(item):
                     self._complete(item)
                     turn.moved = True
             else:
                 self._end(item, own)
                 turn.moved = True
+
+    def _waits(self, item: ProductOrderItem) -> bool:
+        """Whether something that the item relies on is still to be completed: it may have no tasks that wait for that."""
+        return any(self._rows[on].state in _WANTED for on in relied_on(item, self._items))
 
     def _complete(self, item: ProductOrderItem) -> None:
         """The item's product is as it wants it, and is charged for; or the item fails after all, or (where it can't be
