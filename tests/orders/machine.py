@@ -692,8 +692,8 @@ class Ordering(RuleBasedStateMachine):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Systems answer well, people try again (what can't be completed even then, they leave out), and all that is due
-        is done."""
+        """Systems answer well, people try again (what can't be completed even then, they leave out), all that is due is
+        done."""
         network, tried = self.office.network, set[str]()
         network.answers.clear()
         self.office.list.known.add(f"stranger of {self.office.branch}")

@@ -216,7 +216,7 @@ class _Step:
                 turn.moved = True
 
     def _waits(self, item: ProductOrderItem) -> bool:
-        """Whether something that the item relies on is still to be completed: it may have no tasks that wait for that."""
+        """Whether what the item relies on is still to be completed: it may have no tasks that wait for that."""
         return any(self._rows[on].state in _WANTED for on in relied_on(item, self._items))
 
     def _complete(self, item: ProductOrderItem) -> None:
