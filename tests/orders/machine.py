@@ -436,7 +436,9 @@ class Ordering(RuleBasedStateMachine):
             elif what == "add":
                 first = 1 + max(int(one.key) for one in (*version, *order.items.values()) if "." not in one.key)
                 fresh = self.wanted([wish], first, stranger=order.of_stranger)[0]
-                if fresh.product not in {one.product for one in version if one.product}:
+                # As in a new order, of what is inside each other one product is named at most.
+                related = self.family(fresh.product) if fresh.product else set[str]()
+                if related.isdisjoint({one.product for one in version}):
                     version.append(fresh)
         keys = {one.key for one in version}
         for item in version:
