@@ -207,7 +207,7 @@ class Unit:
             if not cursor.execute(statement + b" ON CONFLICT DO NOTHING", values).rowcount:
                 return False
             _execute(cursor, self._log([(aggregate, "Create")]))
-        self.after_commit(self.database.wake)
+        self._wake_after()
         self._remember(aggregate)
         return True
 
@@ -249,7 +249,7 @@ class Unit:
         self._announced[id(aggregate)] = what
 
     def after_commit(self, action: Callable[[], None]) -> None:
-        """Runs the action once the transaction has been committed."""
+        """Runs the action when the transaction has been committed, as often as it is given."""
         self._after_commit.append(action)
 
     def later(self, statement: str, *rows: Mapping[str, Any]) -> None:
@@ -321,7 +321,7 @@ class Unit:
         writes = [self.database.insertion(aggregate) for aggregate in created]
         if created or changed:
             writes += self._log([*((aggregate, "Create") for aggregate in created), *changed])
-            self.after_commit(self.database.wake)
+            self._wake_after()
         self._announced.clear()
         return [*writes, *later]
 
@@ -350,8 +350,12 @@ class Unit:
             )
         return [(_INSERT_EVENT, rows), (_INSERT_OUTBOX, rows)]
 
+    def _wake_after(self) -> None:
+        if self.database.wake not in self._after_commit:
+            self.after_commit(self.database.wake)
+
     def committed(self) -> None:
-        for action in dict.fromkeys(self._after_commit):
+        for action in self._after_commit:
             action()
 
 

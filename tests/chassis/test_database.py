@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from prometheus_client import Counter
 
 from chassis.auth import Principal
 from chassis.calls import Call, using
@@ -62,6 +63,15 @@ def test_a_connection_that_is_cut_is_an_outage_and_the_next_caller_has_another(d
         cut()
     with acting(things.SERVICE, "test"), database.unit() as unit:
         assert unit.cursor().execute("SELECT 1").fetchone() == (1,)
+
+
+def test_what_follows_a_commit_follows_as_often_as_it_was_asked_for(database: Database) -> None:
+    """What several timers of one turn count, each counts."""
+    counter = Counter("svyaz_test_followed_total", "Counted", registry=None)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        for _ in range(3):
+            unit.after_commit(counter.inc)
+    assert [sample.value for sample in next(iter(counter.collect())).samples if sample.name.endswith("_total")] == [3]
 
 
 def test_no_statement_runs_for_ever(database: Database) -> None:

@@ -324,10 +324,12 @@ class Ordering(RuleBasedStateMachine):
         held = self.held()
         key, _, of, compensates = held[which % len(held)]
         request: Any = said(fulfilment_pb2.FulfilmentTaskRequest, id=key, reason="by hand")
-        task = self.office.network.known[key]
+        # None: ordering's own, of which no system has been told.
+        task = self.office.network.known.get(key)
         if how == "Fix":
-            self.office.network.do(task)
             request = said(fulfilment_pb2.FixFulfilmentTaskRequest, id=key, reason="by hand")
+        if how == "Fix" and task is not None:
+            self.office.network.do(task)
             for resource in done(task).resource:
                 request.resource.add(id=resource.id or "", name=resource.name or "")
         try:
@@ -336,9 +338,9 @@ class Ordering(RuleBasedStateMachine):
             must(how == "GiveUp", refused)
             must(refused.reason == ("BAD_TRANSITION" if compensates else "POINT_OF_NO_RETURN"), refused)
             return
-        if how == "Skip":
+        if how == "Skip" and task is not None:
             self.skipped.add(key)
-        if how == "GiveUp":
+        elif how in ("Skip", "GiveUp"):
             self.office.network.noes[of] += 1
 
     # --- changes of mind ---------------------------------------------------------------------------------------------
@@ -434,7 +436,9 @@ class Ordering(RuleBasedStateMachine):
             elif what == "add":
                 first = 1 + max(int(one.key) for one in (*version, *order.items.values()) if "." not in one.key)
                 fresh = self.wanted([wish], first, stranger=order.of_stranger)[0]
-                if fresh.product not in {one.product for one in version if one.product}:
+                # As in a new order, of what is inside each other one product is named at most.
+                related = self.family(fresh.product) if fresh.product else set[str]()
+                if related.isdisjoint({one.product for one in version}):
                     version.append(fresh)
         keys = {one.key for one in version}
         for item in version:
@@ -690,17 +694,22 @@ class Ordering(RuleBasedStateMachine):
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Systems answer well, people try again, and all that is due is done."""
-        self.office.network.answers.clear()
+        """Systems answer well, people try again (what can't be completed even then, they leave out), all that is due is
+        done."""
+        network, tried = self.office.network, set[str]()
+        network.answers.clear()
         self.office.list.known.add(f"stranger of {self.office.branch}")
         for _ in range(400):
             if self.office.round():
                 self.look()
                 continue
-            for key, *_ in self.held():
-                self.call(
-                    self.office.fulfilments, "RetryFulfilmentTask", said(fulfilment_pb2.FulfilmentTaskRequest, id=key)
-                )
+            for key, _, of, _ in self.held():
+                left_out = of in tried and key not in network.known
+                tried.add(of)
+                network.noes[of] += left_out
+                request = said(fulfilment_pb2.FulfilmentTaskRequest, id=key, reason="by hand")
+                method = "SkipFulfilmentTask" if left_out else "RetryFulfilmentTask"
+                self.call(self.office.fulfilments, method, request)
             due = self.office.next_due()
             if due is None:
                 return

@@ -312,27 +312,30 @@ class Version:
     prices: dict[str, int]
     reasons: frozenset[str]
 
-    @property
-    def resting(self) -> set[str]:
-        """The prices that aren't charged."""
+    def resting(self, before: set[str]) -> set[str]:
+        """The prices that aren't charged; `before`: until then."""
+        if self.status == "suspended" and not self.reasons:
+            # It is to be resumed, and the network hasn't done so yet.
+            return before & self.prices.keys()
         rests = self.status == "suspended" and not self.reasons.isdisjoint(UNCHARGED)
         return set(self.prices) if rests else set()
 
 
-def rests(history: Sequence[Version]) -> list[tuple[str, str, int]]:
-    """What billing has to be told of a product's suspensions, of its history: type, price, som."""
+def rests(history: Sequence[Version]) -> tuple[list[tuple[str, str, int]], set[str]]:
+    """What billing has to be told of a product's suspensions, of its history: type, price, som; and the prices that
+    rest by now."""
     told: list[tuple[str, str, int]] = []
     before: set[str] = set()
     for version in history:
         if version.status not in RUNNING:
             before = set()
             continue
-        now = version.resting
+        now = version.resting(before)
         for name, som in version.prices.items():
             if (name in now) is not (name in before):
                 told.append((REST if name in now else RESUME, name, som))
         before = now
-    return told
+    return told, before
 
 
 def owed_now(chain: Sequence[tuple[str, str, str, int]]) -> dict[tuple[str, str], tuple[int, bool]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -226,6 +227,38 @@ def test_what_relied_on_a_withdrawn_item_goes_on(ground: tuple[Floor, World]) ->
     items = floor.do(lambda unit: [item.state for item in items_of(unit, order_id)])
     assert items == [ProductOrderItemState.CANCELLED, ProductOrderItemState.COMPLETED]
     assert floor.state(order_id) is _O.COMPLETED
+
+
+def test_what_has_no_tasks_is_completed_after_what_it_relies_on_and_fails_with_it(ground: tuple[Floor, World]) -> None:
+    floor, world = ground
+    for answer, end in (("done", ProductOrderItemState.COMPLETED), ("no", ProductOrderItemState.FAILED)):
+        world.by_event = {"activate"}
+        order_id = floor.order("line", "nothing")
+        relying(floor, order_id)
+        floor.work()
+        assert [item.state for item in floor.do(partial(items_of, order_id=order_id))] == [
+            ProductOrderItemState.IN_PROGRESS,
+            ProductOrderItemState.IN_PROGRESS,
+        ]
+        activate = named(floor, order_id, "activate")
+        if answer == "done":
+            by_hand(floor, activate, lambda unit, task: task.complete(unit.at))
+        else:
+            by_hand(floor, activate, lambda unit, task: task.hold(unit.at))
+            by_hand(floor, activate, lambda unit, task: hands.give_up(unit, task, "there is no line"))
+        floor.work()
+        assert [item.state for item in floor.do(partial(items_of, order_id=order_id))] == [end, end]
+
+
+def test_what_relies_on_an_item_without_tasks_waits_for_those_that_it_relies_on() -> None:
+    def one(id: str, item: str) -> FulfilmentTask:
+        return FulfilmentTask(id=id, branch="b", product_order_item_id=item, name=id)
+
+    tasks = [one("first", "A"), one("last", "D")]
+    # An amendment may have turned round what was done already.
+    for of_b, expected in (("A", ["first"]), ("C", [])):
+        rely(tasks, {"D": ("C",), "C": ("B",), "B": (of_b,)})
+        assert list(tasks[1].depends_on) == expected
 
 
 def test_pending_tasks_wait_for_what_counts_by_now_and_for_nothing_else() -> None:

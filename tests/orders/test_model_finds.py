@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from svyaz.orders.v1 import lifecycle_pb2, orders_pb2
+from svyaz.orders.v1 import amendment_pb2, fulfilment_pb2, lifecycle_pb2, orders_pb2
 from tests.conftest import ServiceDatabase
-from tests.orders.machine import body
+from tests.orders.machine import PLENTY, body
 from tests.orders.model import Item
 from tests.orders.office import Office, said
 
@@ -57,6 +57,16 @@ def suspend(office: Office, product: str, reason: str) -> None:
     office.ask(office.lifecycle, "SuspendProduct", request)
 
 
+def amend(office: Office, order: str, *items: Item) -> None:
+    request = said(
+        amendment_pb2.AmendProductOrderRequest,
+        product_order={"id": order, "product_order_item": [body(item) for item in items]},
+        update_mask={"paths": ["product_order_item"]},
+        accepted_cost=PLENTY,
+    )
+    office.ask(office.amendments, "AmendProductOrder", request)
+
+
 def test_who_is_suspended_again_while_parts_of_the_refused_order_go_on_is(office: Office) -> None:
     ordered(office, Item("1", "add", "home"))
     work(office)
@@ -90,6 +100,22 @@ def test_who_is_suspended_again_while_a_refused_order_is_being_undone_is_after_t
     assert status(office, line) == "suspended"
 
 
+def test_a_part_that_begins_when_its_bundle_is_to_be_suspended_is_suspended(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office, "done", "wait")
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    suspend(office, bundle, "DEBT")
+    # The network refuses the bundle itself, and nobody asks again.
+    work(office, "refuse")
+    assert status(office, bundle) == "active"
+    go_on(office)
+    assert office.rows("SELECT product_offering_id, status FROM product ORDER BY 1") == [
+        ("fibre", "suspended"),
+        ("home", "suspended"),
+        ("tv", "suspended"),
+    ]
+
+
 def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
     order = ordered(office, Item("1", "add", "line S"))
     # The credit check.
@@ -97,3 +123,50 @@ def test_what_was_rejected_is_as_the_inventory_has_it(office: Office) -> None:
     assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("rejected",)]
     request = lifecycle_pb2.ReconcileProductsRequest()
     assert list(office.ask(office.lifecycle, "ReconcileProducts", request).items) == []
+
+
+def test_what_is_amended_to_need_a_task_of_the_whole_order_has_it_done_once_and_first(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "box"), Item("2", "add", "fibre"))
+    work(office, "wait", "wait")
+    amend(office, order, Item("1", "add", "line S"), Item("2", "add", "line L"))
+    work(office, "wait")
+    known = "SELECT state FROM fulfilment_task WHERE product_order_id = %(id)s AND name = %(name)s"
+    assert office.rows(known, id=order, name="credit") == [("inProgress",)]
+    assert office.rows(known, id=order, name="number") == [("pending",), ("pending",)]
+    go_on(office)
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
+    assert office.rows(known, id=order, name="number") == [("completed",), ("completed",)]
+
+
+def test_what_a_step_had_done_that_died_before_it_could_say_so_is_undone_by_an_amendment(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "fibre"))
+    office.round()
+    office.network.answers.append("die")
+    office.round()
+    assert [deed.name for deed in office.network.standing.values()] == ["port"]
+    assert office.rows("SELECT id FROM fulfilment_task") == []
+    amend(office, order, Item("1", "add", "line S"))
+    work(office)
+    go_on(office)
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("completed",)]
+    assert "port" not in {deed.name for deed in office.network.standing.values()}
+
+
+def test_what_can_never_be_completed_is_left_out_by_a_person(office: Office) -> None:
+    """Two orders end the same line, and neither's release can be taken back."""
+    ordered(office, Item("1", "add", "line S"))
+    work(office)
+    ((line,),) = office.rows("SELECT id FROM product")
+    orders = [ordered(office, Item("1", "delete", product=line)) for _ in range(2)]
+    work(office)
+    states = "SELECT state FROM product_order WHERE id = ANY (%(ids)s) ORDER BY state"
+    assert office.rows(states, ids=orders) == [("completed",), ("held",)]
+    for method in ("RetryFulfilmentTask", "SkipFulfilmentTask"):
+        ((held,),) = office.rows("SELECT id FROM fulfilment_task WHERE state = 'held'")
+        request = said(fulfilment_pb2.FulfilmentTaskRequest, id=held, reason="ended by another order")
+        office.ask(office.fulfilments, method, request)
+        work(office)
+    assert office.rows(states, ids=orders) == [("completed",), ("failed",)]
+    ((notes,),) = office.rows("SELECT note::text FROM product_order WHERE state = 'failed'")
+    assert "item 1 failed: ended by another order" in notes
+    assert "item 1: not undone: release" in notes

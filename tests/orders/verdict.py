@@ -246,8 +246,9 @@ def _check_billing(machine: "Ordering") -> None:
     assert charged == book.charges, f"too many {charged - book.charges}, too few {book.charges - charged}"
     assert undone == Counter({order.id: order.undo_cost for order in book.orders.values() if order.undo_cost})
     histories = _histories(office)
+    resting: dict[str, set[str]] = {}
     for product in book.products:
-        expected = model.rests(histories.get(product, []))
+        expected, resting[product] = model.rests(histories.get(product, []))
         found = rested.pop(product, [])
         assert sorted(found) == sorted(expected), (
             f"suspensions of {product}: billing was told {sorted(found)}, its life is {sorted(expected)}"
@@ -255,8 +256,11 @@ def _check_billing(machine: "Ordering") -> None:
     assert not rested
     owed = {}
     for wanted in book.running():
-        rests = wanted.status == "suspended" and not book.reasons(wanted, office.clock.at).isdisjoint(model.UNCHARGED)
+        reasons = book.reasons(wanted, office.clock.at)
+        uncharged = wanted.status == "suspended" and not reasons.isdisjoint(model.UNCHARGED)
         for name, (kind, som) in wanted.prices.items():
+            # What the network has refused to resume rests as it did.
+            rests = uncharged if reasons else name in resting[wanted.id]
             if kind == "recurring":
                 owed[wanted.id, name] = som, rests
     chain = [

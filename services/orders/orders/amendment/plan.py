@@ -38,6 +38,8 @@ class AmendmentPlan:
     after: Mapping[str, ProductOrderItem]
     assessment: Assessment
     captured: Captured
+    # Tasks that the order hasn't had: of items that weren't planned yet, and of the whole order for changed items.
+    planned: Sequence[FulfilmentTask] = ()
     # Whether anything of the order has been done; until then it is taken anew.
     begun: bool = True
 
@@ -98,7 +100,7 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     there = store.items_of(unit, order.id)
     before = {row.item.id or "": row for row in there}
     after = {row.item.id or "": row for row in _rows(order, captured, before)}
-    tasks = fulfilment.tasks_of(unit, order.id)
+    tasks = [*fulfilment.tasks_of(unit, order.id)]
     held = _held(unit, [*there, *after.values()])
     old = [
         Version(_planned(row, held, there), row.state is _I.COMPLETED, settled(row) and row.state is not _I.COMPLETED)
@@ -106,12 +108,19 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     ]
     wanted = list(after.values())
     new = [Version(_planned(row, held, wanted)) for row in wanted]
-    choice = choices(unit, order.branch, [one.planned for one in new])
+    choice = choices(unit, order.branch, [one.planned for one in (*old, *new)])
+    # What isn't planned yet may have been begun by a step that died before it could say so.
+    open_ids = {row.id for row in there if not row.done} - {task.product_order_item_id for task in tasks}
+    unplanned = [one.planned for one in old if one.planned.id in open_ids]
+    first = planned(Scope(order.id, order.branch), unplanned, choice, tasks)
+    tasks += first
 
     def replan(item: PlannedItem, generation: int) -> list[FulfilmentTask]:
-        made = planned(Scope(order.id, order.branch, generation), [item], choice, tasks)
+        made = planned(Scope(order.id, order.branch, generation), [item], choice, [*tasks, *of_order])
+        of_order.extend(task for task in made if task.product_order_item_id is None)
         return [task for task in made if task.product_order_item_id == item.id]
 
+    of_order: list[FulfilmentTask] = []
     found = difference(old, new, tasks, replan)
     found.check()
     withdrawn = [before[key] for key in found.withdrawn]
@@ -119,7 +128,7 @@ def amendment_plan(unit: Unit, order: ProductOrder, captured: Captured) -> Amend
     going.check()
     redone = {task.id for one in found.changed for task in one.undone}
     entries = [*going.entries, *(entry for entry in undo_map(tasks) if entry.task.id in redone)]
-    return AmendmentPlan(found, before, after, replace(going, entries=entries), captured)
+    return AmendmentPlan(found, before, after, replace(going, entries=entries), captured, [*first, *of_order])
 
 
 def _of_unstarted(unit: Unit, order: ProductOrder, captured: Captured) -> AmendmentPlan:

@@ -29,6 +29,9 @@ def amend(unit: Unit, order: ProductOrder, plan: AmendmentPlan, accepted: Sequen
     check_accepted(plan.cost, accepted)
     charge_undoing(unit, order, plan.assessment.charged)
     found = plan.difference
+    if not found.empty:
+        fulfilment.add(unit, order.id, plan.planned)
+        unit.flush()
     if found.withdrawn:
         withdraw_items(unit, order, [plan.before[key] for key in found.withdrawn], "amended")
     _redo(unit, order, plan)

@@ -113,10 +113,24 @@ def rely(tasks: Sequence[FulfilmentTask], relies_on: Mapping[str, Collection[str
         if item is None or task.state is not _S.PENDING or task.compensating:
             continue
         own = [before for before in task.depends_on if item_of.get(before) in (item, None)]
-        others = [before for on in sorted(relies_on.get(item, ())) for before in counting.get(on, ())]
-        wanted = tuple(dict.fromkeys((*own, *others)))
+        wanted = tuple(dict.fromkeys((*own, *_before(item, relies_on, counting))))
         if set(wanted) != set(task.depends_on):
             task.depends_on = wanted
+
+
+def _before(
+    item: str, relies_on: Mapping[str, Collection[str]], counting: Mapping[str | None, Sequence[str]]
+) -> Iterator[str]:
+    """The tasks of the items that one relies on; where these have none, of those that they rely on themselves."""
+    seen, left = {item}, sorted(relies_on.get(item, ()), reverse=True)
+    while left:
+        on = left.pop()
+        if on in seen:
+            continue
+        seen.add(on)
+        own = counting.get(on, ())
+        yield from own
+        left += () if own else sorted(relies_on.get(on, ()), reverse=True)
 
 
 def _of_item(

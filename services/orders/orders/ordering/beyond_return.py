@@ -1,22 +1,25 @@
 """What can't be completed and can't be undone any more: a person sees to it, by a task of the manual queue.
 
 Whoever has mended what was wrong has the task tried again, or says that it is fixed: then the item is completed after
-all, or is held anew with what is wrong by now.
+all, or is held anew with what is wrong by now. Who can't mend it skips the task: the order goes on without the item, of
+which everything that was done stays.
 """
 
 from collections.abc import Sequence
 
+from chassis import telemetry
 from chassis.db import Unit
 from chassis.types import new_id
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
-from orders.fulfilment.steps import failed
+from orders.fulfilment.steps import FALLOUT, failed
 from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FulfilmentTaskState, TaskSpecification
 from orders.ordering.domain import ProductOrder, ProductOrderItem
 
 # By what such tasks are known: no adapter is connected for them, since the system is this one.
 SYSTEM, COMPLETION = "orders", "completion"
+telemetry.begin_at_zero(FALLOUT, [SYSTEM])
 _SPECIFICATION = TaskSpecification(name=COMPLETION, system=SYSTEM, operation=COMPLETION, no_undo_needed=True)
 
 
@@ -57,5 +60,14 @@ def hold(
 def try_again(unit: Unit, tasks: Sequence[FulfilmentTask]) -> None:
     """Ends what a person has had tried again: whether its item can be completed by now is seen after that."""
     for task in tasks:
-        if (task.system, task.operation) == (SYSTEM, COMPLETION) and task.state is FulfilmentTaskState.IN_PROGRESS:
+        if _is_completion(task) and task.state is FulfilmentTaskState.IN_PROGRESS:
             task.complete(unit.at)
+
+
+def left_out(tasks: Sequence[FulfilmentTask]) -> list[FulfilmentTask]:
+    """The tasks that a person has skipped: nothing comes of their items."""
+    return [task for task in tasks if _is_completion(task) and task.state is FulfilmentTaskState.SKIPPED]
+
+
+def _is_completion(task: FulfilmentTask) -> bool:
+    return (task.system, task.operation) == (SYSTEM, COMPLETION)

@@ -37,8 +37,7 @@ def look(unit: Unit, order: ProductOrder, tasks: Sequence[FulfilmentTask]) -> da
     if first:
         order.jeopardy_date = unit.at
         unit.announce(order, "Jeopardy")
-        # A function of its own for each: the same one would be called once for all of a turn.
-        unit.after_commit(lambda: JEOPARDY.inc())
+        unit.after_commit(JEOPARDY.inc)
     elif not in_jeopardy:
         order.jeopardy_date = None
     if news or first:

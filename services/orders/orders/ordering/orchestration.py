@@ -15,7 +15,7 @@ from orders.fulfilment.undo import irrevocable
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState
 from orders.inventory.domain import COMING, Product
 from orders.ordering import store
-from orders.ordering.beyond_return import before_return, hold, is_beyond, try_again
+from orders.ordering.beyond_return import before_return, hold, is_beyond, left_out, try_again
 from orders.ordering.carrying_out import carried_out, require_chargeable, with_results
 from orders.ordering.domain import LOST, UNDER_WAY, ProductOrder, ProductOrderItem, relies_on
 from orders.ordering.jeopardy import look
@@ -153,6 +153,10 @@ class _Step:
                 item = self._rows.get(task.product_order_item_id)
                 if item is not None and self._wanted(item):
                     self._fail([item], reason)
+        for task in left_out(self._tasks):
+            item = self._rows.get(task.product_order_item_id or "")
+            if item is not None and self._wanted(item):
+                self._note_failure(item, task.reason or task.name)
         self._fail_what_relied_on_it()
 
     def _fail_what_can_not_be_charged(self) -> None:
@@ -185,9 +189,12 @@ class _Step:
         """The items come to nothing, once what was done for them is undone."""
         failing = list(items)
         for item in failing:
-            item.failure = reason
-            noted(self._unit, self._order, f"item {item.item.id} failed: {reason}")
+            self._note_failure(item, reason)
         take_back(self._unit, self._order, {item.id for item in failing})
+
+    def _note_failure(self, item: ProductOrderItem, reason: str) -> None:
+        item.failure = reason
+        noted(self._unit, self._order, f"item {item.item.id} failed: {reason}")
 
     # --- what ends ---------------------------------------------------------------------------------------------------
 
@@ -201,12 +208,16 @@ class _Step:
             if item.done or any(task.open for task in own):
                 continue
             if self._wanted(item):
-                if item.id not in self._unplanned and all(task.done for task in of_order):
+                if item.id not in self._unplanned and all(task.done for task in of_order) and not self._waits(item):
                     self._complete(item)
                     turn.moved = True
             else:
                 self._end(item, own)
                 turn.moved = True
+
+    def _waits(self, item: ProductOrderItem) -> bool:
+        """Whether what the item relies on is still to be completed: it may have no tasks that wait for that."""
+        return any(self._rows[on].state in _WANTED for on in relied_on(item, self._items))
 
     def _complete(self, item: ProductOrderItem) -> None:
         """The item's product is as it wants it, and is charged for; or the item fails after all, or (where it can't be

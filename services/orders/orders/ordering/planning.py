@@ -105,13 +105,10 @@ def _some(
     if most is None or len(left) <= most:
         return list(left)
     waiting = {item.id for item in left}
+    after = {item.id: waiting.intersection(relied_on(item, items)) for item in left}
     found: dict[str, ProductOrderItem] = {}
     while len(found) < most:
-        ready = [
-            item
-            for item in left
-            if item.id not in found and not any(on in waiting and on not in found for on in relied_on(item, items))
-        ]
+        ready = [item for item in left if item.id not in found and after[item.id] <= found.keys()]
         found.update((item.id, item) for item in ready[: most - len(found)])
     return list(found.values())
 

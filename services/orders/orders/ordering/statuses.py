@@ -300,11 +300,13 @@ def _note(unit: Unit, order: ProductOrder, item: OrderItem, product: Product, wa
 
 
 def activated(unit: Unit, product: Product) -> None:
-    """A new part of a bundle that is suspended doesn't work before that does."""
+    """A new part of a bundle that is suspended, or is to be, doesn't work before that does."""
     for relation in product.product_relationship:
         above = relation.product.id if relation.relationship_type == BUNDLED_IN and relation.product else None
         bundle = unit.find(Product, above) if above else None
-        if bundle is not None and bundle.status is ProductStatus.SUSPENDED:
+        if bundle is None or bundle.status not in MOVABLE:
+            continue
+        if bundle.status is ProductStatus.SUSPENDED or suspension.in_force(bundle.suspension, unit.at):
             settle(unit, bundle)
 
 
