@@ -170,3 +170,47 @@ def test_what_can_never_be_completed_is_left_out_by_a_person(office: Office) -> 
     ((notes,),) = office.rows("SELECT note::text FROM product_order WHERE state = 'failed'")
     assert "item 1 failed: ended by another order" in notes
     assert "item 1: not undone: release" in notes
+
+
+PRODUCTS = "SELECT product_offering_id, status FROM product ORDER BY 1"
+
+
+def end(office: Office, product: str) -> None:
+    office.ask(office.lifecycle, "TerminateProduct", said(lifecycle_pb2.TerminateProductRequest, id=product))
+
+
+def test_nobody_has_or_pays_for_parts_of_a_bundle_that_has_failed(office: Office) -> None:
+    order = ordered(office, Item("1", "add", "home"))
+    # The bundle itself takes its time, and is refused when its parts have been done.
+    work(office, "wait", "done", "done")
+    assert office.rows(PRODUCTS) == [("fibre", "pendingActive"), ("home", "pendingActive"), ("tv", "pendingActive")]
+    office.network.answers.append("refuse")
+    go_on(office)
+    assert office.rows(PRODUCTS) == [("fibre", "aborted "), ("home", "aborted "), ("tv", "aborted ")]
+    assert office.rows("SELECT state FROM product_order WHERE id = %(id)s", id=order) == [("failed",)]
+    assert office.rows("SELECT * FROM charge_event") == []
+    # A cable in the ground stays.
+    assert [deed.name for deed in office.network.standing.values()] == ["cable"]
+
+
+def test_a_part_that_isnt_there_yet_when_its_bundle_ends_never_is(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office, "done", "wait")
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    end(office, bundle)
+    work(office)
+    assert office.rows(PRODUCTS) == [("fibre", "pendingActive"), ("home", "terminated"), ("tv", "terminated")]
+    go_on(office)
+    assert office.rows(PRODUCTS) == [("fibre", "aborted "), ("home", "terminated"), ("tv", "terminated")]
+
+
+def test_a_part_that_comes_while_its_bundle_is_ending_ends_after_it(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office, "done", "wait")
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    end(office, bundle)
+    # The network takes its time to end the bundle, and longer than for the part that is still to come.
+    work(office, "wait")
+    office.network.answers.extend(["done", "wait"])
+    go_on(office)
+    assert office.rows(PRODUCTS) == [("fibre", "terminated"), ("home", "terminated"), ("tv", "terminated")]

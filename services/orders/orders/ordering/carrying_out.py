@@ -134,12 +134,14 @@ def wanted_otherwise(order: ProductOrder, item: ProductOrderItem, product: Produ
 def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> Sequence[ChargeEvent]:
     """Changes the product as the item says; the charges that follow from it. Changes nothing when it raises.
 
-    Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it, InvalidArgument CHARGE_INVALID.
+    Raises FailedPrecondition BAD_TRANSITION when the product is in no state for it, BUNDLE_ENDED, InvalidArgument
+    CHARGE_INVALID.
     """
     action = item.item.action
     before, receipt = held(product), store.receipt_of(unit, order.id)
     cause = cause_of(order, item, product, sold.digest_of(receipt) if receipt else None, unit.at)
     if action is OrderItemAction.ADD:
+        statuses.require_bundle(unit, product)
         after = replace(before, status=ProductStatus.ACTIVE, prices=_product_prices(item.charge))
         charged = charges_of(before, after, cause)
         product.move(ProductStatus.ACTIVE, unit.at)
@@ -181,6 +183,7 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
         product.move(ProductStatus.PENDING_TERMINATE, unit.at)
         product.move(ProductStatus.TERMINATED, unit.at)
         product.product_order_item = (*product.product_order_item, _origin(order, item))
+        statuses.end_parts(unit, order, product)
         return charged
     return ()
 
@@ -188,13 +191,15 @@ def carried_out(unit: Unit, order: ProductOrder, item: ProductOrderItem, product
 def require_chargeable(unit: Unit, order: ProductOrder, item: ProductOrderItem, product: Product) -> None:
     """Whether carrying the item out would come to charges, as far as that can be told beforehand; changes nothing.
 
-    Raises FailedPrecondition BAD_TRANSITION, UNCHARGEABLE, InvalidArgument CHARGE_INVALID, as `carried_out` will.
+    Raises FailedPrecondition BAD_TRANSITION, BUNDLE_ENDED, UNCHARGEABLE, InvalidArgument CHARGE_INVALID, as
+    `carried_out` will.
     """
     before, cause = held(product), cause_of(order, item, product, None, unit.at)
     action, offering = item.item.action, item.item.product_offering
     prices = _product_prices(item.charge)
     if action is OrderItemAction.ADD:
         product.require_coming()
+        statuses.require_bundle(unit, product)
         charges_of(before, replace(before, status=ProductStatus.ACTIVE, prices=prices), cause)
     elif action is OrderItemAction.MODIFY:
         _require_modifiable(product)

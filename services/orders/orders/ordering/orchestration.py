@@ -216,8 +216,16 @@ class _Step:
                 turn.moved = True
 
     def _waits(self, item: ProductOrderItem) -> bool:
-        """Whether what the item relies on is still to be completed: it may have no tasks that wait for that."""
-        return any(self._rows[on].state in _WANTED for on in relied_on(item, self._items))
+        """Whether what the item relies on is still to be completed (it may have no tasks that wait for that), or what
+        it is to be a part of: nobody has, or pays for, parts of a bundle that comes to nothing."""
+        before = (*relied_on(item, self._items), *self._new_bundle(item))
+        return any(self._rows[on].state in _WANTED for on in before)
+
+    def _new_bundle(self, item: ProductOrderItem) -> tuple[str, ...]:
+        """The row of the new bundle that a new product is inside."""
+        above = self._rows.get(item.parent_id or "")
+        new = above is not None and {above.item.action, item.item.action} == {OrderItemAction.ADD}
+        return (above.id,) if above is not None and new else ()
 
     def _complete(self, item: ProductOrderItem) -> None:
         """The item's product is as it wants it, and is charged for; or the item fails after all, or (where it can't be

@@ -18,7 +18,7 @@ from orders.billing.changes import Cause, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges
 from orders.inventory import suspension
-from orders.inventory.domain import RECURRING, RUNNING, Product
+from orders.inventory.domain import COMING, RECURRING, RUNNING, Product
 from orders.inventory.hierarchy import BUNDLED_IN
 from orders.inventory.store import rules_of, with_parts
 from orders.inventory.suspension import Suspensions
@@ -214,6 +214,18 @@ def is_ending(unit: Unit, product: Product) -> bool:
     return order is not None and order.state not in FINAL
 
 
+def end_parts(unit: Unit, order: ProductOrder, bundle: Product) -> None:
+    """Orders the end of what still works in a bundle that an order has ended: a part that came after that order was
+    placed isn't in it."""
+    if not bundle.part_ids:
+        return
+    seen_to = {one.product_id for one in items_of(unit, order.id) if one.item.action is OrderItemAction.DELETE}
+    tree = with_parts(unit, [bundle.id])
+    for part in (tree[key] for key in bundle.part_ids if key in tree):
+        if part.status in RUNNING and part.id not in seen_to and not is_ending(unit, part):
+            end(unit, part, unit.at, f"product {bundle.id}, of which it is a part, has ended")
+
+
 def _ending(product: Product, tree: Mapping[str, Product], ids: Iterator[str], met: set[str]) -> OrderItem:
     met.add(product.id)
     own_id = next(ids)
@@ -299,12 +311,28 @@ def _note(unit: Unit, order: ProductOrder, item: OrderItem, product: Product, wa
             product.suspension = suspension.with_reason(product.suspension, wish, unit.at)
 
 
-def activated(unit: Unit, product: Product) -> None:
-    """A new part of a bundle that is suspended, or is to be, doesn't work before that does."""
+def _bundles(unit: Unit, product: Product) -> Iterator[Product]:
+    """What a product is, or is to be, a part of."""
     for relation in product.product_relationship:
         above = relation.product.id if relation.relationship_type == BUNDLED_IN and relation.product else None
         bundle = unit.find(Product, above) if above else None
-        if bundle is None or bundle.status not in MOVABLE:
+        if bundle is not None:
+            yield bundle
+
+
+def require_bundle(unit: Unit, product: Product) -> None:
+    """Raises FailedPrecondition BUNDLE_ENDED when nothing is left of what a new product is to be a part of."""
+    for bundle in _bundles(unit, product):
+        if bundle.status not in RUNNING | COMING:
+            raise FailedPrecondition(
+                "BUNDLE_ENDED", f"product {bundle.id}, of which it is to be a part, is {str(bundle.status)!r}"
+            )
+
+
+def activated(unit: Unit, product: Product) -> None:
+    """A new part of a bundle that is suspended, or is to be, doesn't work before that does."""
+    for bundle in _bundles(unit, product):
+        if bundle.status not in MOVABLE:
             continue
         if bundle.status is ProductStatus.SUSPENDED or suspension.in_force(bundle.suspension, unit.at):
             settle(unit, bundle)
