@@ -66,6 +66,20 @@ def waiting_order(api: Api) -> dict[str, Any]:
     return shown()
 
 
+def test_an_order_is_amended_by_a_call_of_its_own_as_by_a_patch(api: Api) -> None:
+    order = waiting_order(api)
+    items = [{"id": "1", "action": "add"}, {"id": "2", "action": "add"}]
+    wish = {"productOrder": {"id": order["id"], "productOrderItem": items}}
+    preview = api.post("/orderAmendment/v1/previewAmendment", wish)
+    assert preview.status_code == 200, preview.text
+    assert api.get(order["href"]).json() == order
+    amended = api.post("/orderAmendment/v1/amendProductOrder", wish)
+    assert amended.status_code == 200, amended.text
+    assert [item["id"] for item in api.get(order["href"]).json()["productOrderItem"]] == ["1", "2"]
+    wish["productOrder"]["id"] = str(uuid.uuid4())
+    refused(api.post("/orderAmendment/v1/previewAmendment", wish), 404, "NOT_FOUND")
+
+
 def test_an_order_goes_on_by_itself_and_only_by_its_table(api: Api) -> None:
     order = waiting_order(api)
     for wanted in ("completed", "held", "acknowledged"):

@@ -74,18 +74,18 @@ class Network:
         found: list[Msg] = self._do(listen)
         return found
 
-    def completed(self, task_id: str, attempt: int, event_id: str) -> None:
+    def completed(self, task: fulfilment_pb2.FulfilmentTask, attempt: int, event_id: str) -> None:
         """Says that it is done."""
         headers = {
             "ce-specversion": "1.0",
             "ce-id": event_id,
             "ce-source": "network.example",
             "ce-type": "FulfilmentTaskCompleted",
-            "ce-subject": f"FulfilmentTask/{task_id}",
-            "ce-branch": "bishkek",
+            "ce-subject": f"FulfilmentTask/{task.id}",
+            "ce-branch": task.branch,
             "ce-datacontenttype": "application/json",
         }
-        data = json.dumps({"id": task_id, "attempt": attempt}).encode()
+        data = json.dumps({"id": task.id, "attempt": attempt}).encode()
 
         async def publish(client: Client) -> None:
             await client.jetstream().publish(
@@ -132,14 +132,14 @@ def test_a_system_hears_and_answers_by_events_whoever_is_away(platform: RunningP
     orders = platform.pid("orders")
     os.kill(orders, signal.SIGSTOP)
     event_id = str(uuid.uuid4())
-    network.completed(told.id, 1, event_id)
+    network.completed(told, 1, event_id)
     os.kill(orders, signal.SIGKILL)
     assert branch.ended(order_id, 90)["state"] == "completed"
 
     # Said again, and said of an attempt that never was: the one changes nothing, of the other the system hears.
-    network.completed(told.id, 1, event_id)
-    network.completed(told.id, 1, str(uuid.uuid4()))
-    network.completed(told.id, 2, "mistaken")
+    network.completed(told, 1, event_id)
+    network.completed(told, 1, str(uuid.uuid4()))
+    network.completed(told, 2, "mistaken")
     heard = network.hear(lambda message: task_in(message) is None)
     assert [one.state for one in map(task_in, heard) if one is not None] == [DONE]
     refused = fulfilment_pb2.RefusedFulfilmentReport.FromString(heard[-1].data)

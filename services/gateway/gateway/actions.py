@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -86,6 +86,15 @@ class Action:
     def response(self) -> type[Message]:
         """What is answered."""
         return GetMessageClass(self.method.output_type)
+
+    @cached_property
+    def changed(self) -> FieldDescriptor | None:
+        """What of the request is a resource that is there already, which it says what of becomes otherwise."""
+        if "update_mask" not in self.method.input_type.fields_by_name:
+            return None
+        fields = self.method.input_type.fields
+        (found,) = [one for one in fields if one.message_type and "etag" in one.message_type.fields_by_name]
+        return found
 
 
 def _action(path: str, stub: Callable[..., Any], module: Any, name: str, summary: str) -> Action:

@@ -20,6 +20,7 @@ from chassis.scalars import encode_json
 from chassis.tmfjson import Dialect, descriptor_of
 from gateway import problems
 from gateway.actions import ACTIONS, Action
+from gateway.asking import asked_for
 from gateway.auth import Door, request_id
 from gateway.backends import Backends
 from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
@@ -94,7 +95,7 @@ def _add_action(app: Flask, door: Door, action: Action, dialect: Dialect, backen
     keyed = "request_id" in asked.fields_by_name
 
     def act() -> Response:
-        wanted: Any = dialect.message(action.request, body())
+        wanted = asked_for(action, body(), dialect)
         if keyed and not wanted.request_id:
             wanted.request_id = request.headers.get("Idempotency-Key", "")
         stub = backends.stub(action.stub, action.backend)
