@@ -390,9 +390,7 @@ class Dialect:
         reading.close(strict)
         return message_class(**arguments)
 
-    def patch(
-        self, message_class: type[M], value: Any, *, path: str = "", strict: bool = False
-    ) -> tuple[M, list[str]]:
+    def patch(self, message_class: type[M], value: Any, *, path: str = "", strict: bool = False) -> tuple[M, list[str]]:
         """The message and field mask that a merge patch, which is at `path`, states; raises as `message` does."""
         reading = Reading()
         arguments = self.codec(descriptor_of(message_class)).merge(value, path, reading)
