@@ -34,6 +34,7 @@ def test_every_action_with_a_mask_changes_something_that_is_there() -> None:
 def test_what_is_changed_is_named_by_its_id_and_only_what_is_stated_changes(action: Action) -> None:
     name, field = attribute(action), action.changed
     assert field is not None
+    assert field.message_type is not None
     told = next(one for one in ("description", "name") if one in field.message_type.fields_by_name)
     request = asked_for(action, {name: {"id": "7", told: "another", "href": "/somewhere"}}, DIALECT)
     changed = getattr(request, field.name)

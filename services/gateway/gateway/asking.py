@@ -17,6 +17,7 @@ def asked_for(action: Action, posted: dict[str, Any], dialect: Dialect) -> Any:
     """
     if action.changed is None:
         return dialect.message(action.request, posted)
+    assert action.changed.message_type is not None
     attribute = dialect.attribute(action.changed)
     stated = posted.get(attribute)
     if not isinstance(stated, dict):
