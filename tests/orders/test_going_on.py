@@ -20,7 +20,7 @@ from orders.fulfilment import hands
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobAction
 from orders.fulfilment.plan import rely
-from orders.fulfilment.queue import JOB
+from orders.fulfilment.queue import JOB, begin_count
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.steps import PROVISION, go_on, lock
 from orders.fulfilment.values import Compensation, FulfilmentTaskState, TaskSpecification
@@ -133,6 +133,7 @@ def test_what_a_job_may_not_give_up_stays_held(ground: tuple[Floor, World]) -> N
         unit.cursor().execute(
             "INSERT INTO fulfilment_job_task (job_id, task_id, branch, state) VALUES (%s, %s, %s, %s)", values
         )
+        begin_count(unit, job)
         set_timer(unit, job.id, JOB, unit.at, job.branch)
 
     floor.do(lambda unit: give(unit, job))

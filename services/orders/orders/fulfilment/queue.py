@@ -1,5 +1,6 @@
 """Jobs of the manual queue: the same for many held tasks, some at a time, until as many have failed as is allowed."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -37,7 +38,7 @@ class Jobs:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.collection = Collection(database, FulfilmentJob, fulfilment_pb2.FulfilmentJob, replies=_replies)
+        self.collection = Collection(database, FulfilmentJob, fulfilment_pb2.FulfilmentJob, replies=replies)
 
     def timers(self) -> dict[str, Callable[[str, Unit], None]]:
         """The handlers of our timers, by purpose."""
@@ -55,6 +56,7 @@ class Jobs:
             unit.add(job)
             unit.flush()
             unit.session.execute(_found(job, request.filter))
+            begin_count(unit, job)
             set_timer(unit, job.id, JOB, unit.at, job.branch)
             return self.collection.reply(unit, job)
 
@@ -122,13 +124,25 @@ class Jobs:
         job = unit.find(FulfilmentJob, job_id)
         if job is None or job.state is not FulfilmentJobState.IN_PROGRESS:
             return
-        _settle(unit, job)
-        counted = _progress(unit, [job.id])[job.id]
-        allowed = job.allows(counted.get(_W.FAILED, 0))
+        counted = Counter(_progress(unit, [job.id])[job.id])
+        moved = _settle(unit, job)
+        counted.update(moved)
+        allowed = job.allows(counted[_W.FAILED])
+        if allowed:
+            touched = self._touch_some(unit, job, counted[_W.UNDER_WAY], allowed)
+            moved.update(touched)
+            counted.update(touched)
+        _count(unit, job, moved)
         if not allowed:
             job.move(FulfilmentJobState.STOPPED, unit.at)
-            return
-        under_way = counted.get(_W.UNDER_WAY, 0)
+        elif counted[_W.WAITING] or counted[_W.UNDER_WAY] or not job.allows(counted[_W.FAILED]):
+            busy = job.action is not FulfilmentJobAction.RETRY
+            set_timer(unit, job.id, JOB, unit.at if busy else unit.at + PAUSE, job.branch)
+        else:
+            job.move(FulfilmentJobState.COMPLETED, unit.at)
+
+    def _touch_some(self, unit: Unit, job: FulfilmentJob, under_way: int, allowed: int) -> Counter[_W]:
+        """Does it to the next tasks, until so many have failed; how many more (or less) are in which state."""
         room = AT_ONCE
         if job.action is FulfilmentJobAction.RETRY:
             # So few at a time that no more of them can fail than are allowed.
@@ -137,21 +151,16 @@ class Jobs:
         tasks = {task.id: task for task in unit.load(FulfilmentTask, "id = ANY (%(ids)s)", {"ids": waiting})}
         # By orders, as the steps of several take theirs: two who want the same wait for each other, never in a ring.
         waiting.sort(key=lambda task_id: tasks[task_id].product_order_id if task_id in tasks else "")
+        moved: Counter[_W] = Counter()
         for task_id in waiting:
-            allowed -= not self._touch(unit, job, task_id, tasks.get(task_id))
-            if not allowed:
+            moved.update({self._touch(unit, job, task_id, tasks.get(task_id)): 1, _W.WAITING: -1})
+            if moved[_W.FAILED] == allowed:
                 break
-        unit.flush()
-        left = _progress(unit, [job.id])[job.id]
-        if left.get(_W.WAITING, 0) or left.get(_W.UNDER_WAY, 0) or not allowed:
-            busy = job.action is not FulfilmentJobAction.RETRY
-            set_timer(unit, job.id, JOB, unit.at if busy else unit.at + PAUSE, job.branch)
-        else:
-            job.move(FulfilmentJobState.COMPLETED, unit.at)
+        return moved
 
     @staticmethod
-    def _touch(unit: Unit, job: FulfilmentJob, task_id: str, task: FulfilmentTask | None) -> bool:
-        """Does to one task what the job is for; whether that could be done."""
+    def _touch(unit: Unit, job: FulfilmentJob, task_id: str, task: FulfilmentTask | None) -> _W:
+        """Does to one task what the job is for; what has become of it by that."""
         try:
             if task is None:
                 raise FailedPrecondition("NOT_FOUND", "the task isn't there any more")
@@ -159,11 +168,11 @@ class Jobs:
             _act(unit, job, task)
         except (FailedPrecondition, InvalidArgument) as refusal:
             _mark(unit, job, task_id, _W.FAILED, f"{refusal.reason}: {refusal.message}")
-            return False
+            return _W.FAILED
         go_on(unit, task)
-        retried = job.action is FulfilmentJobAction.RETRY
-        _mark(unit, job, task_id, _W.UNDER_WAY if retried else _W.DONE)
-        return True
+        state = _W.UNDER_WAY if job.action is FulfilmentJobAction.RETRY else _W.DONE
+        _mark(unit, job, task_id, state)
+        return state
 
 
 def _act(unit: Unit, job: FulfilmentJob, task: FulfilmentTask) -> None:
@@ -203,46 +212,82 @@ def _mark(
     unit.later(_MARK, {"job": job.id, "task": task_id, "state": str(state), "reason": reason})
 
 
+# By an index of those that wait alone: by the table's key all that have been touched would be passed over each time.
 _WAITING = """
-    SELECT task_id FROM fulfilment_job_task WHERE job_id = %(job)s AND state = %(state)s ORDER BY task_id LIMIT %(most)s
+    SELECT task_id FROM fulfilment_job_task WHERE job_id = %(job)s AND state = 'waiting' ORDER BY task_id LIMIT %(most)s
 """
 
 
 def _waiting(unit: Unit, job: FulfilmentJob, most: int) -> list[str]:
-    wanted = {"job": job.id, "state": str(_W.WAITING), "most": most}
+    wanted = {"job": job.id, "most": most}
     return [row[0] for row in unit.cursor().execute(_WAITING, wanted)] if most else []
 
 
 # One that has been done, or is past being tried, has succeeded; one that is held again, or has failed for good, hasn't.
 _SETTLE = """
-    UPDATE fulfilment_job_task mine SET
-        state = CASE WHEN task.state IN ('completed', 'skipped') THEN 'done' ELSE 'failed' END,
-        reason = CASE WHEN task.state IN ('completed', 'skipped') THEN NULL ELSE coalesce(task.reason, task.state) END
-    FROM fulfilment_task task
-    WHERE mine.job_id = %(job)s AND mine.state = 'underWay' AND task.id = mine.task_id
-        AND task.state <> ALL ('{pending,inProgress}')
+    WITH settled AS (
+        UPDATE fulfilment_job_task mine SET
+            state = CASE WHEN task.state IN ('completed', 'skipped') THEN 'done' ELSE 'failed' END,
+            reason = CASE
+                WHEN task.state IN ('completed', 'skipped') THEN NULL ELSE coalesce(task.reason, task.state)
+            END
+        FROM fulfilment_task task
+        WHERE mine.job_id = %(job)s AND mine.state = 'underWay' AND task.id = mine.task_id
+            AND task.state <> ALL ('{pending,inProgress}')
+        RETURNING mine.state
+    )
+    SELECT state, count(*) FROM settled GROUP BY state
 """
 
 
-def _settle(unit: Unit, job: FulfilmentJob) -> None:
-    unit.cursor().execute(_SETTLE, {"job": job.id})
+def _settle(unit: Unit, job: FulfilmentJob) -> Counter[_W]:
+    """Sees what became of those under way; how many more (or less) are in which state."""
+    moved: Counter[_W] = Counter()
+    for state, number in unit.cursor().execute(_SETTLE, {"job": job.id}):
+        moved.update({FulfilmentJobTaskState(state): number, _W.UNDER_WAY: -number})
+    return moved
+
+
+_BEGIN_COUNT = """
+    INSERT INTO fulfilment_job_progress (job_id, state, branch, count)
+    SELECT job_id, state, branch, count(*) FROM fulfilment_job_task WHERE job_id = %(job)s GROUP BY 1, 2, 3
+"""
+_COUNT = """
+    INSERT INTO fulfilment_job_progress (job_id, state, branch, count)
+    VALUES (%(job)s, %(state)s, %(branch)s, %(count)s)
+    ON CONFLICT (job_id, state) DO UPDATE SET count = fulfilment_job_progress.count + excluded.count
+"""
+
+
+def begin_count(unit: Unit, job: FulfilmentJob) -> None:
+    """Counts the tasks of a job that begins; from then on only what moves is counted."""
+    unit.cursor().execute(_BEGIN_COUNT, {"job": job.id})
+
+
+def _count(unit: Unit, job: FulfilmentJob, moved: Mapping[_W, int]) -> None:
+    """So many more (or less) of a job's tasks are in a state."""
+    rows = [
+        {"job": job.id, "state": str(state), "branch": job.branch, "count": number}
+        for state, number in sorted(moved.items())
+        if number
+    ]
+    if rows:
+        unit.later(_COUNT, *rows)
 
 
 def _progress(unit: Unit, job_ids: Sequence[str]) -> Mapping[str, Mapping[FulfilmentJobTaskState, int]]:
+    """How many tasks of each job are in which state."""
     counted: dict[str, dict[FulfilmentJobTaskState, int]] = {job_id: {} for job_id in job_ids}
     if job_ids:
-        table = store.fulfilment_job_task.c
-        query = (
-            sa.select(table.job_id, table.state, sa.func.count())
-            .where(table.job_id.in_(job_ids))
-            .group_by(table.job_id, table.state)
-        )
-        for job_id, state, count in unit.session.execute(query):
-            counted[job_id][state] = count
+        table = store.fulfilment_job_progress.c
+        query = sa.select(table.job_id, table.state, table.count).where(table.job_id.in_(job_ids))
+        for job_id, state, number in unit.session.execute(query):
+            counted[job_id][state] = number
     return counted
 
 
-def _replies(unit: Unit, jobs: Sequence[FulfilmentJob]) -> Sequence[fulfilment_pb2.FulfilmentJob]:
+def replies(unit: Unit, jobs: Sequence[FulfilmentJob]) -> Sequence[fulfilment_pb2.FulfilmentJob]:
+    """The jobs with how far they are."""
     counted = _progress(unit, [job.id for job in jobs])
     messages = []
     for job in jobs:

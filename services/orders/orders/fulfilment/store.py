@@ -53,6 +53,16 @@ fulfilment_job_task = sa.Table(
     sa.Column("state", EnumText(FulfilmentJobTaskState), nullable=False),
     sa.Column("reason", sa.Text),
     sa.Index("fulfilment_job_task_state", "job_id", "state", "task_id"),
+    sa.Index("fulfilment_job_task_waiting", "job_id", "task_id", postgresql_where=sa.text("state = 'waiting'")),
+)
+# How many of them are in which state, kept up with them: a step that counted would take longer the larger its job is.
+fulfilment_job_progress = sa.Table(
+    "fulfilment_job_progress",
+    metadata,
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("state", EnumText(FulfilmentJobTaskState), primary_key=True),
+    sa.Column("branch", sa.Text, nullable=False),
+    sa.Column("count", sa.BigInteger, nullable=False),
 )
 
 RESOURCES: Mapping[type[Aggregate], Resource] = {
