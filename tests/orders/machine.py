@@ -587,8 +587,27 @@ class Ordering(RuleBasedStateMachine):
         request = said(lifecycle_pb2.TerminateProductRequest, id=product.id)
         if days:
             request.at.CopyFrom(to_timestamp(self.office.clock.at + timedelta(days=days)))
-        told = self.call(self.office.lifecycle, "TerminateProduct", request, chop=chop, late=late, again=again)
+        try:
+            told = self.call(self.office.lifecycle, "TerminateProduct", request, chop=chop, late=late, again=again)
+        except FailedPrecondition as refused:
+            must(refused.reason == "TERMINATION_FAILED", refused)
+            must(self.has_failed_to_end(product.id), refused)
+            return
         assert told.product_order_id
+        assert not self.has_failed_to_end(product.id), "an end that has failed isn't one that is coming"
+
+    def has_failed_to_end(self, product: str) -> bool:
+        """Whether the order that was last asked to end a product, and is still open, won't do so any more."""
+        query = """
+            SELECT count(*) FROM product JOIN product_order ON product_order.id = product.termination_order_id
+                JOIN product_order_item item ON item.product_order_id = product_order.id
+            WHERE product.id = %(product)s AND item.item -> 'product' ->> 'id' = product.id
+                AND product_order.state <> ALL (%(ended)s)
+                AND (item.failure IS NOT NULL
+                    OR item.state IN ('failed', 'rejected', 'cancelled', 'pendingCancellation'))
+        """
+        ((count,),) = self.office.rows(query, product=product, ended=list(ORDER_ENDED))
+        return bool(count)
 
     def act_meanwhile(self, what: str, which: int) -> None:
         """Somebody else changes a product while an order is being carried out: on another connection, committed at
@@ -613,7 +632,7 @@ class Ordering(RuleBasedStateMachine):
                 self.office.ask(self.office.lifecycle, method, request)
             except FailedPrecondition as refused:
                 # By what isn't committed yet the product may have ended, or been resumed.
-                must(refused.reason in ("NOT_SUSPENDED", "BAD_TRANSITION"), refused)
+                must(refused.reason in ("NOT_SUSPENDED", "BAD_TRANSITION", "TERMINATION_FAILED"), refused)
             else:
                 if what == "suspend":
                     product.reasons[_FIRST] = Suspension(self.office.clock.at)

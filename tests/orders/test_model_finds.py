@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chassis.errors import FailedPrecondition
 from svyaz.orders.v1 import amendment_pb2, fulfilment_pb2, lifecycle_pb2, orders_pb2
 from tests.conftest import ServiceDatabase
 from tests.orders.machine import PLENTY, body
@@ -214,3 +215,22 @@ def test_a_part_that_comes_while_its_bundle_is_ending_ends_after_it(office: Offi
     office.network.answers.extend(["done", "wait"])
     go_on(office)
     assert office.rows(PRODUCTS) == [("fibre", "terminated"), ("home", "terminated"), ("tv", "terminated")]
+
+
+def test_whose_end_has_failed_isnt_said_to_be_ending(office: Office) -> None:
+    ordered(office, Item("1", "add", "home"))
+    work(office)
+    ((bundle,),) = office.rows("SELECT id FROM product WHERE product_offering_id = 'home'")
+    end(office, bundle)
+    # The network refuses the bundle itself; its parts take their time.
+    work(office, "refuse", "wait", "wait")
+    items = "SELECT state FROM product_order_item WHERE item ->> 'action' = 'delete' ORDER BY position"
+    assert office.rows(items) == [("failed",), ("inProgress",), ("inProgress",)]
+    with pytest.raises(FailedPrecondition) as refused:
+        end(office, bundle)
+    assert refused.value.reason == "TERMINATION_FAILED"
+    go_on(office)
+    end(office, bundle)
+    work(office)
+    assert office.rows(PRODUCTS) == [("fibre", "terminated"), ("home", "terminated"), ("tv", "terminated")]
+    assert office.rows("SELECT count(*) FROM product_order WHERE state = 'completed'") == [(2,)]

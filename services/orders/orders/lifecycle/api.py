@@ -74,12 +74,13 @@ class ProductLifecycle(StandardMethods):
     def TerminateProduct(
         self, request: lifecycle_pb2.TerminateProductRequest, context: Any
     ) -> lifecycle_pb2.ProductStatusAnswer:
-        """Its end, ordered once; raises FailedPrecondition BAD_TRANSITION."""
+        """Its end, ordered once; raises FailedPrecondition BAD_TRANSITION, TERMINATION_FAILED."""
 
         def work(unit: Unit) -> lifecycle_pb2.ProductStatusAnswer:
             product = unit.get(Product, request.id)
             if product.status is ProductStatus.TERMINATED or statuses.is_ending(unit, product):
                 return _answer(unit, product, product.termination_order_id or "")
+            statuses.require_no_end_undone(unit, product)
             if product.status is not ProductStatus.PENDING_TERMINATE:
                 _require(product, ProductStatus.PENDING_TERMINATE)
             at = convert.from_timestamp(request.at) if request.HasField("at") else unit.at

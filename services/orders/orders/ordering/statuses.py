@@ -126,9 +126,16 @@ def _offering_id(product: Product) -> str | None:
 
 def _under_way(unit: Unit, product: Product) -> ProductOrderItem | None:
     """The item by which the network is still to suspend or resume the product; others of its order may take longer."""
-    order = unit.find(ProductOrder, product.status_order_id) if product.status_order_id else None
-    if order is None or order.state in FINAL:
-        return None
+    order = _open_order(unit, product.status_order_id)
+    return _open_item(unit, order, product) if order is not None else None
+
+
+def _open_order(unit: Unit, order_id: str | None) -> ProductOrder | None:
+    order = unit.find(ProductOrder, order_id) if order_id else None
+    return order if order is not None and order.state not in FINAL else None
+
+
+def _open_item(unit: Unit, order: ProductOrder, product: Product) -> ProductOrderItem | None:
     items = items_of(unit, order.id)
     return next((one for one in items if not one.done and product.id in product_ids([one.item])), None)
 
@@ -209,9 +216,23 @@ def end(unit: Unit, product: Product, at: datetime, reason: str) -> str:
 
 
 def is_ending(unit: Unit, product: Product) -> bool:
-    """Whether an order that was asked to end it is still to do so."""
-    order = unit.find(ProductOrder, product.termination_order_id) if product.termination_order_id else None
-    return order is not None and order.state not in FINAL
+    """Whether an order that was asked to end it is still to do so: its own item may have come to nothing while others
+    of that order go on."""
+    order = _open_order(unit, product.termination_order_id)
+    item = _open_item(unit, order, product) if order is not None else None
+    return item is not None and not _comes_to_nothing(item)
+
+
+def require_no_end_undone(unit: Unit, product: Product) -> None:
+    """Raises FailedPrecondition TERMINATION_FAILED while an order that couldn't end the product is under way: what it
+    undoes, or still does to parts, would go against what another one does."""
+    order = _open_order(unit, product.termination_order_id)
+    if order is not None and not is_ending(unit, product):
+        raise FailedPrecondition(
+            "TERMINATION_FAILED",
+            f"product order {order.id} couldn't end the product, and is still under way: try again when it has ended",
+            metadata={"product_order_id": order.id},
+        )
 
 
 def end_parts(unit: Unit, order: ProductOrder, bundle: Product) -> None:
