@@ -4,6 +4,7 @@ https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/nats-protoc
 """
 
 import builtins
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ M = TypeVar("M", bound=Message)
 MESSAGE_ID = "Nats-Msg-Id"
 # Of a log; see chassis.epochs.
 FIRST_EPOCH = 1
+_SYSTEM = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def stream_of(service: str) -> str:
@@ -34,6 +36,16 @@ def subjects_of(service: str, partitions: Iterable[int] | None = None) -> list[s
     if partitions is None:
         return [f"svyaz.{service}.v1.>"]
     return [f"svyaz.{service}.v1.{partition:02d}.>" for partition in partitions]
+
+
+def speaks(system: str) -> bool:
+    """Whether an external system can speak by events: its name is a token of its subjects, and part of its user's."""
+    return _SYSTEM.fullmatch(system) is not None
+
+
+def system_user(system: str) -> str:
+    """The user of NATS that an external system is, and the name of the consumer by which it hears."""
+    return f"fulfilment-{system}"
 
 
 def message_id(id: str, epoch: int) -> str:

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 import psutil
 
+from chassis.cloudevents import system_user
 from svyaz_cli.processes import Account, Process, tail
 from svyaz_cli.secrets import Secrets, write_private
 
@@ -363,11 +364,6 @@ def system_permissions(system: str) -> str:
         f"$JS.ACK.ORDERS.{user}.>",
     ]
     return json.dumps({"publish": {"allow": publish}, "subscribe": {"allow": [f"{system_inbox(system)}.>"]}})
-
-
-def system_user(system: str) -> str:
-    """The NATS user of an external system, and the name of its consumer."""
-    return f"fulfilment-{system}"
 
 
 def system_inbox(system: str) -> str:

@@ -2,11 +2,11 @@
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from svyaz_cli.embedded import permissions, system_permissions, system_user
+from chassis.cloudevents import speaks, system_user
+from svyaz_cli.embedded import permissions, system_permissions
 
 DEFAULT_PORT_BASE = 8080
 METRICS_OFFSET = 10
@@ -76,7 +76,7 @@ def bus_users(listening: str = "") -> dict[str, str]:
     """The users of the embedded NATS, with their permissions: each service, a reader, an administrator, and each
     external system that FULFILMENT_BY_EVENT names (`network,credit`), unless its name is none for NATS."""
     users = {service.name: permissions(service.streams, service.subjects) for service in SERVICES if service.database}
-    systems = [name for name in map(str.strip, listening.split(",")) if re.fullmatch(r"[A-Za-z0-9_-]+", name)]
+    systems = [name for name in map(str.strip, listening.split(",")) if speaks(name)]
     users |= {system_user(system): system_permissions(system) for system in systems}
     return {**users, READER: permissions((), ()), ADMIN: json.dumps({"publish": ">", "subscribe": ">"})}
 

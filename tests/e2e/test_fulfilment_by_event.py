@@ -16,8 +16,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chassis.cloudevents import system_user
 from svyaz.orders.v1 import fulfilment_pb2
-from svyaz_cli.embedded import Nats, system_inbox, system_user
+from svyaz_cli.embedded import Nats, system_inbox
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import NATS_OFFSET, bus_users
 from tests.e2e.branch import CATALOG, Branch, eventually, price

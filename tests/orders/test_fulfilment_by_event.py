@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 
 from chassis.bus import Bus, event_stream
-from chassis.cloudevents import ReceivedEvent, headers_of, received
+from chassis.cloudevents import ReceivedEvent, headers_of, received, system_user
 from chassis.consumer import UNREADABLE, Consumer
 from chassis.db import Unit
 from chassis.events import acting
@@ -34,7 +34,7 @@ from orders.ordering.store import items_of
 from orders.ordering.values import ProductOrderState
 from svyaz.customers.v1 import privacy_pb2
 from svyaz.orders.v1 import fulfilment_pb2
-from svyaz_cli.embedded import Nats, free_port, system_inbox, system_user
+from svyaz_cli.embedded import Nats, free_port, system_inbox
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import bus_users
 from tests.chassis import things

@@ -89,7 +89,7 @@ class Action:
 
     @cached_property
     def changed(self) -> FieldDescriptor | None:
-        """What of the request is a resource that is there already, which it says what of becomes otherwise."""
+        """The field of the request that states, as a PATCH does, what becomes of a resource that is there already."""
         if "update_mask" not in self.method.input_type.fields_by_name:
             return None
         fields = self.method.input_type.fields

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from nats.js.api import StreamConfig
 
 from chassis.bus import event_stream
-from chassis.cloudevents import ReceivedEvent, headers_of, received
+from chassis.cloudevents import ReceivedEvent, headers_of, received, system_user
 from chassis.convert import from_message
 from chassis.db import Unit
 from chassis.errors import (
@@ -101,18 +101,13 @@ def report_of(subject: str, headers: Mapping[str, str], data: bytes, sequence: i
         version=1,
         branch=branch,
         key=task_id if known else f"{system}/{report_id}",
-        actor=user_of(system),
+        actor=system_user(system),
         on_behalf_of=None,
         schema_revision=1,
         data_type=content.DESCRIPTOR.full_name,
         traceparent=headers.get("traceparent"),
     )
     return received(subject, envelope, content.SerializeToString(), sequence)
-
-
-def user_of(system: str) -> str:
-    """The user of NATS that a system is, and the name of the consumer by which it hears of its tasks."""
-    return f"fulfilment-{system}"
 
 
 def _parts(subject: str) -> list[str]:

@@ -5,7 +5,6 @@ We make it, so the system needs no right to: whoever may make consumers of a str
 
 import asyncio
 import logging
-import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -15,8 +14,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from chassis import telemetry
 from chassis.bus import Bus
-from chassis.cloudevents import stream_of
-from orders.fulfilment.inbound import user_of
+from chassis.cloudevents import speaks, stream_of, system_user
 from orders.fulfilment.refusal import REFUSED
 
 log = logging.getLogger(__name__)
@@ -32,14 +30,12 @@ HEARD = [
     )
 ]
 _LOOK_SECONDS = 0.5
-# As a token of a subject, and as the name of a consumer.
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def consumer_of(system: str) -> ConsumerConfig:
     """The consumer of a system: from the stream's beginning on, each event until it is acknowledged."""
     return ConsumerConfig(
-        durable_name=user_of(system),
+        durable_name=system_user(system),
         deliver_policy=DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         filter_subjects=HEARD,
@@ -52,7 +48,7 @@ class Listeners:
     def __init__(self, bus: Bus, systems: Sequence[str]) -> None:
         telemetry.begin_at_zero(REFUSED, systems)
         self._bus = bus
-        self._systems = [system for system in systems if _NAME.fullmatch(system)]
+        self._systems = [system for system in systems if speaks(system)]
         others = sorted(set(systems) - set(self._systems))
         if others:
             fields = {"systems": others}
