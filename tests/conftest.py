@@ -122,7 +122,8 @@ def postgres(run_directory: Path) -> str:
     ready = run_directory / servers.READY
     with _locked(run_directory / "keeper.lock"):
         if not ready.exists():
-            command = [sys.executable, str(Path(servers.__file__)), str(run_directory), os.environ[_OWNER]]
+            # Not with its own folder on the path, where `chassis` is a folder of tests.
+            command = [sys.executable, "-P", str(Path(servers.__file__)), str(run_directory), os.environ[_OWNER]]
             keeper = os.posix_spawn(sys.executable, command, os.environ, setsid=True)
             (run_directory / "keeper").write_text(str(keeper))
             deadline = time.monotonic() + _START_SECONDS

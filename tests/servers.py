@@ -1,4 +1,4 @@
-"""The PostgreSQL of one test run: `python tests/servers.py DIRECTORY PID` keeps it until PID ends or somebody stops it.
+"""The PostgreSQL of one test run: `python -P tests/servers.py DIRECTORY PID` keeps it until PID ends or it is stopped.
 
 A process of its own, because servers die with their starter, and whichever worker came first may end first.
 """
