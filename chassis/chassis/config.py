@@ -34,6 +34,7 @@ class Settings:
     log_level: str = "INFO"
     max_concurrent_calls: int = 64
     database_connections: int = 16
+    one_cpu: bool = False
     clock_offset_file: str = ""
     hub_allow_private_callbacks: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -74,6 +75,7 @@ class Settings:
             log_level=env.get("LOG_LEVEL", cls.log_level),
             max_concurrent_calls=number("MAX_CONCURRENT_CALLS", cls.max_concurrent_calls),
             database_connections=number("DATABASE_CONNECTIONS", cls.database_connections),
+            one_cpu=env.get("ONE_CPU", "").lower() == "true",
             clock_offset_file=env.get("SVYAZ_CLOCK_OFFSET_FILE", ""),
             hub_allow_private_callbacks=env.get("HUB_ALLOW_PRIVATE_CALLBACKS", "").lower() == "true",
             environment=dict(env),

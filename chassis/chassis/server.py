@@ -19,6 +19,7 @@ from opentelemetry import trace
 from opentelemetry.propagate import extract
 
 from chassis import probes, telemetry
+from chassis.affinity import OneCpu
 from chassis.auth import Verifier, authorize, bearer, roles_of
 from chassis.calls import PURPOSE, Call, stated_purpose, using
 from chassis.config import MAX_MESSAGE_BYTES, Settings
@@ -265,7 +266,7 @@ def run(
         settings,
         registrations,
         ready=database.ready,
-        background=[upkeep, *background],
+        background=[upkeep, *([OneCpu()] if settings.one_cpu else ()), *background],
         before_answer=before_answer,
     )
     probes.serve(settings, server.serving)

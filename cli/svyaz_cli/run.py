@@ -246,6 +246,7 @@ class Platform:
             "SVYAZ_CLOCK_OFFSET_FILE": str(self._home.clock_offset),
             # Callbacks of somebody who tries this at home are at home, too.
             "HUB_ALLOW_PRIVATE_CALLBACKS": os.environ.get("HUB_ALLOW_PRIVATE_CALLBACKS", "true"),
+            "ONE_CPU": os.environ.get("ONE_CPU", "true"),
             "DOCUMENT_STORE": os.environ.get("DOCUMENT_STORE", str(self._home.directory / "documents")),
             "FULFILMENT_SIMULATED": os.environ.get("FULFILMENT_SIMULATED", SIMULATED),
             # Whoever has a service's token of the development issuer speaks for every system.

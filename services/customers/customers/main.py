@@ -2,7 +2,7 @@
 
 import sys
 
-from chassis import commands, server
+from chassis import affinity, commands, server
 from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.config import Settings
@@ -24,6 +24,9 @@ def main() -> None:
     operator = Operator.of(settings.environment)
     if sys.argv[1:2] == [batch.COMMAND]:
         _, _, search_id, branch = sys.argv
+        if settings.one_cpu:
+            # Nobody calls it, and the service that began it may be confined.
+            affinity.spread()
         batch.run(database, operator.regions, search_id, branch, review_duplicate)
         return
     service = CustomersService(database, operator)

@@ -60,9 +60,11 @@ class Gateway(BaseApplication):  # type: ignore[misc]
         return create_app(self._settings)
 
     def _post_fork(self, arbiter: Any, worker: Any) -> None:
-        from chassis import probes, telemetry
+        from chassis import affinity, probes, telemetry
 
         self._provider = telemetry.setup(self._settings)
+        if self._settings.one_cpu:
+            affinity.OneCpu().start()
         if self._workers == 1:
             probes.serve(self._settings, self._loaded.is_set)
 

@@ -1,10 +1,11 @@
 """Prices as messages. Written out: the general codec needs several times as long for an answer of a thousand parts."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from catalog.pricing.receipts import PriceReceipt, Receipt, plain
@@ -210,13 +211,17 @@ def _text(value: Decimal | None) -> str | None:
     return None if value is None else plain(value)
 
 
-def money(amount: Money) -> dict[str, Any]:
+def money(amount: Money) -> Mapping[str, Any]:
     """An amount of at most nine decimals as a message takes it. Raises InvalidArgument AMOUNT_OUT_OF_RANGE."""
     return _amount(amount.value or Decimal(), amount.unit or "")
 
 
-def _amount(value: Decimal, currency: str) -> dict[str, Any]:
-    """An amount that has been rounded to its minor unit, which nanos always hold."""
+@lru_cache(maxsize=4096)
+def _amount(value: Decimal, currency: str) -> Mapping[str, Any]:
+    """An amount that has been rounded to its minor unit, which nanos always hold.
+
+    The same ones come again and again: to look one up takes a sixth of the time. Whoever gets it mustn't change it.
+    """
     scaled = int(value.scaleb(9))
     if not -_LARGEST < scaled < _LARGEST:
         raise InvalidArgument("AMOUNT_OUT_OF_RANGE", f"the amount {value} doesn't fit units and nanos")

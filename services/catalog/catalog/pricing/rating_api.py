@@ -251,14 +251,14 @@ def _charge(charge: UsageCharge) -> dict[str, Any]:
     }
 
 
-def _finely(amount: Fraction, currency: str) -> dict[str, Any]:
+def _finely(amount: Fraction, currency: str) -> Mapping[str, Any]:
     """As much of an unrounded amount as a message holds: nine decimals, half away from zero (it isn't negative)."""
     nanos = int(amount * _NINE_DECIMALS + Fraction(1, 2))
     return messages.money(Money(unit=currency, value=Decimal(nanos).scaleb(-9)))
 
 
 def _prorated(found: Proration) -> rating_pb2.ProrateResponse:
-    def money(value: Decimal) -> dict[str, Any]:
+    def money(value: Decimal) -> Mapping[str, Any]:
         return messages.money(Money(unit=found.currency, value=value))
 
     change = found.change

@@ -1,0 +1,134 @@
+"""Keeps the threads of a process together on one CPU while there is one to spare.
+
+Python runs one thread of a process at a time. Spread over CPUs, every hand-over of the interpreter wakes another CPU
+and takes the working set there: a call then costs up to half as much again (docs/adr/0039-threads-stay-together.md).
+"""
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.threads import keep_running
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+# Nobody stays on one CPU unless so much of a CPU is idle, and nobody goes to one unless so much of that one is: where
+# all are busy, to share them out is the kernel's.
+IDLE_TO_STAY, IDLE_TO_BEGIN = 0.1, 0.3
+# A CPU on which others do so much more (in CPUs) than all do on the least busy one is left, by every second process
+# that sees it, so that they don't all go at once.
+IMBALANCE, WHO_GOES = 0.25, 0.5
+_STAT = Path("/proc/stat")
+_TASKS = Path("/proc/self/task")
+# Of a line of /proc/stat (proc_stat(5)): where idle and iowait are, and the first that are counted in others already.
+_IDLE, _COUNTED = slice(3, 5), 8
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was done since the last look."""
+
+    # The share of its time that each CPU worked, from 0 to 1.
+    busy: Mapping[int, float]
+    # How much of a CPU this process used: more than 1 where its threads ran on several.
+    own: float
+
+
+def placed(at: int | None, load: Load, lot: float) -> int | None:
+    """Where a process that is at a CPU (None: at all) should be; `lot` is drawn anew, evenly from 0 to 1."""
+    best = min(load.busy, key=lambda cpu: (load.busy[cpu], cpu))
+    idle = sum(1 - share for share in load.busy.values())
+    if at is None or at not in load.busy:
+        return best if idle >= IDLE_TO_BEGIN and load.busy[best] <= 1 - IDLE_TO_BEGIN else None
+    if idle < IDLE_TO_STAY:
+        return None
+    others = load.busy[at] - load.own
+    return best if others - load.busy[best] > IMBALANCE and lot < WHO_GOES else at
+
+
+def times(stat: str) -> dict[int, tuple[int, int]]:
+    """How long each CPU has worked and how long it could have, in ticks, as /proc/stat tells it."""
+    result: dict[int, tuple[int, int]] = {}
+    for line in stat.splitlines():
+        name, *numbers = line.split()
+        if name.startswith("cpu") and name[3:].isdigit():
+            ticks = [int(number) for number in numbers[:_COUNTED]]
+            result[int(name[3:])] = (sum(ticks) - sum(ticks[_IDLE]), sum(ticks))
+    return result
+
+
+class OneCpu:
+    """Looks once a second where this process should be, among the CPUs that it may use when it starts."""
+
+    def __init__(self, read: Callable[[], str] = _STAT.read_text, seconds: float = LOOK_SECONDS) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+        self._at: int | None = None
+        self._stopping = threading.Event()
+        self._thread = keep_running(self._run, "affinity")
+
+    def start(self) -> None:
+        """Begins; does nothing where there is one CPU only, or where the system tells nothing of them."""
+        if len(self._allowed) > 1 and _STAT.exists():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends, and lets the process run everywhere again."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        before, own = self._look(), time.process_time()
+        while not self._stopping.wait(self._seconds):
+            now, used = self._look(), time.process_time()
+            load = _load(before, now, used - own)
+            if load is not None:
+                before, own = now, used
+                self._go(placed(self._at, load, random.random()))  # noqa: S311 (nobody gains by guessing it)
+        self._go(None)
+
+    def _look(self) -> Mapping[int, tuple[int, int]]:
+        return {cpu: spent for cpu, spent in times(self._read()).items() if cpu in self._allowed}
+
+    def _go(self, cpu: int | None) -> None:
+        if cpu != self._at:
+            log.debug("threads move", extra={"fields": {"from": self._at, "to": cpu}})
+        elif cpu is None:
+            return
+        self._at = cpu
+        # Also those that have come since the last look: a thread begins where the one that started it was.
+        confine(self._allowed if cpu is None else {cpu})
+
+
+def _load(before: Mapping[int, tuple[int, int]], now: Mapping[int, tuple[int, int]], own_seconds: float) -> Load | None:
+    """What happened between two looks; None: they are too close together, or tell of no CPU that both know."""
+    passed = {cpu: now[cpu][1] - before[cpu][1] for cpu in now.keys() & before.keys()}
+    busy = {cpu: (now[cpu][0] - before[cpu][0]) / ticks for cpu, ticks in passed.items() if ticks > 0}
+    if not busy:
+        return None
+    return Load(busy, own_seconds * os.sysconf("SC_CLK_TCK") / max(passed.values()))
+
+
+def confine(cpus: set[int]) -> None:
+    """Lets every thread of this process run on these CPUs only. Threads of libraries too: what they hand over is what
+    the others then read."""
+    for task in _TASKS.iterdir():
+        try:
+            os.sched_setaffinity(int(task.name), cpus)
+        except ProcessLookupError:
+            # It has ended meanwhile.
+            continue
+
+
+def spread() -> None:
+    """Lets this process use every CPU that the machine gives it: for one that was started by one that is confined."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
