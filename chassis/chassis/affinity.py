@@ -1,4 +1,4 @@
-"""Keeps the threads of a process together on one CPU while there is one to spare.
+"""Keeps the threads of a process together on one CPU while it could use more than the one that Python can.
 
 Python runs one thread of a process at a time. Spread over CPUs, every hand-over of the interpreter wakes another CPU
 and takes the working set there: a call then costs up to half as much again (docs/adr/0039-threads-stay-together.md).
@@ -6,7 +6,6 @@ and takes the working set there: a call then costs up to half as much again (doc
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,12 +17,12 @@ from chassis.threads import keep_running
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-# Nobody stays on one CPU unless so much of a CPU is idle, and nobody goes to one unless so much of that one is: where
-# all are busy, to share them out is the kernel's.
-IDLE_TO_STAY, IDLE_TO_BEGIN = 0.1, 0.3
-# A CPU on which others do so much more (in CPUs) than all do on the least busy one is left, by every second process
-# that sees it, so that they don't all go at once.
-IMBALANCE, WHO_GOES = 0.25, 0.5
+# In CPUs: a process that uses so much, while so much is idle on all of them together, waits for its own interpreter,
+# and is kept on one CPU.
+USED_TO_BEGIN, IDLE_TO_BEGIN = 0.75, 0.3
+# It is let go when it does much less, when nothing is idle any more, or when others do so much on its CPU: then who
+# runs where is better left to the kernel, which knows who waits.
+USED_TO_STAY, IDLE_TO_STAY, OTHERS = 0.5, 0.1, 0.25
 _STAT = Path("/proc/stat")
 _TASKS = Path("/proc/self/task")
 # Of a line of /proc/stat (proc_stat(5)): where idle and iowait are, and the first that are counted in others already.
@@ -40,16 +39,15 @@ class Load:
     own: float
 
 
-def placed(at: int | None, load: Load, lot: float) -> int | None:
-    """Where a process that is at a CPU (None: at all) should be; `lot` is drawn anew, evenly from 0 to 1."""
-    best = min(load.busy, key=lambda cpu: (load.busy[cpu], cpu))
+def placed(at: int | None, load: Load) -> int | None:
+    """Where a process that is kept on a CPU (None: on none) should be kept from now on."""
     idle = sum(1 - share for share in load.busy.values())
     if at is None or at not in load.busy:
-        return best if idle >= IDLE_TO_BEGIN and load.busy[best] <= 1 - IDLE_TO_BEGIN else None
-    if idle < IDLE_TO_STAY:
-        return None
-    others = load.busy[at] - load.own
-    return best if others - load.busy[best] > IMBALANCE and lot < WHO_GOES else at
+        if load.own < USED_TO_BEGIN or idle < IDLE_TO_BEGIN:
+            return None
+        return min(load.busy, key=lambda cpu: (load.busy[cpu], cpu))
+    stays = load.own >= USED_TO_STAY and idle >= IDLE_TO_STAY and load.busy[at] - load.own <= OTHERS
+    return at if stays else None
 
 
 def times(stat: str) -> dict[int, tuple[int, int]]:
@@ -64,10 +62,17 @@ def times(stat: str) -> dict[int, tuple[int, int]]:
 
 
 class OneCpu:
-    """Looks once a second where this process should be, among the CPUs that it may use when it starts."""
+    """Looks once a second whether this process should be on one of the CPUs that it may use when it starts."""
 
-    def __init__(self, read: Callable[[], str] = _STAT.read_text, seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        read: Callable[[], str] = _STAT.read_text,
+        used: Callable[[], float] = time.process_time,
+        seconds: float = LOOK_SECONDS,
+    ) -> None:
+        """`read`: /proc/stat; `used`: how many seconds of CPU this process has used."""
         self._read = read
+        self._used = used
         self._seconds = seconds
         self._allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         self._at: int | None = None
@@ -86,13 +91,13 @@ class OneCpu:
             self._thread.join()
 
     def _run(self) -> None:
-        before, own = self._look(), time.process_time()
+        before, own = self._look(), self._used()
         while not self._stopping.wait(self._seconds):
-            now, used = self._look(), time.process_time()
+            now, used = self._look(), self._used()
             load = _load(before, now, used - own)
             if load is not None:
                 before, own = now, used
-                self._go(placed(self._at, load, random.random()))  # noqa: S311 (nobody gains by guessing it)
+                self._go(placed(self._at, load))
         self._go(None)
 
     def _look(self) -> Mapping[int, tuple[int, int]]:

@@ -9,35 +9,28 @@ import pytest
 
 from chassis.affinity import Load, OneCpu, placed, times
 
-GOES, STAYS = 0.1, 0.9
-
 
 @pytest.mark.parametrize(
-    ("at", "busy", "own", "lot", "expected"),
+    ("at", "busy", "own", "expected"),
     [
-        # To the least busy one, if it has something to spare.
-        (None, {0: 0.9, 1: 0.4}, 0.3, STAYS, 1),
-        (None, {0: 0.5, 1: 0.5}, 0.3, STAYS, 0),
-        (None, {0: 0.9, 1: 0.75}, 0.3, STAYS, None),
-        # Many that have a little left make no room for one.
-        (None, {0: 0.8, 1: 0.8, 2: 0.8}, 0.3, STAYS, None),
-        # What it does itself is no reason to go.
-        (0, {0: 1.0, 1: 0.3}, 1.0, GOES, 0),
-        # What others do is, if there is much less of it elsewhere.
-        (0, {0: 1.0, 1: 0.3}, 0.4, GOES, 1),
-        (0, {0: 1.0, 1: 0.3}, 0.4, STAYS, 0),
-        (0, {0: 0.8, 1: 0.3}, 0.4, GOES, 0),
-        # Where everything is busy the kernel shares out, until there is something to spare again.
-        (0, {0: 1.0, 1: 0.95}, 0.5, GOES, None),
-        (None, {0: 0.9, 1: 0.85}, 0.5, GOES, None),
+        # To the least busy one, when it uses nearly all that Python can.
+        (None, {0: 0.9, 1: 0.4}, 0.9, 1),
+        (None, {0: 0.6, 1: 0.6}, 0.9, 0),
+        (None, {0: 0.9, 1: 0.4}, 0.7, None),
+        # Where hardly anything is idle, nobody.
+        (None, {0: 0.9, 1: 0.85}, 0.9, None),
+        # It stays while it uses most of it, and others leave it in peace.
+        (0, {0: 1.0, 1: 0.3}, 1.0, 0),
+        (0, {0: 0.7, 1: 0.3}, 0.5, 0),
+        (0, {0: 0.5, 1: 0.3}, 0.4, None),
+        (0, {0: 1.0, 1: 0.3}, 0.7, None),
+        (0, {0: 1.0, 1: 0.95}, 1.0, None),
         # A CPU that has been taken away.
-        (7, {0: 0.9, 1: 0.4}, 0.3, STAYS, 1),
+        (7, {0: 0.9, 1: 0.4}, 0.9, 1),
     ],
 )
-def test_where_a_process_should_be(
-    at: int | None, busy: dict[int, float], own: float, lot: float, expected: int | None
-) -> None:
-    assert placed(at, Load(busy, own), lot) == expected
+def test_where_a_process_should_be(at: int | None, busy: dict[int, float], own: float, expected: int | None) -> None:
+    assert placed(at, Load(busy, own)) == expected
 
 
 def test_what_the_kernel_tells_of_cpus() -> None:
@@ -53,7 +46,7 @@ def test_what_the_kernel_tells_of_cpus() -> None:
 
 
 class Machine:
-    """Two CPUs of this one, as busy as is said, in a clock of its own."""
+    """Two CPUs of this one, as busy as is said, and a process that uses most of one, in a clock of its own."""
 
     def __init__(self, cpus: list[int]) -> None:
         self.busy = dict.fromkeys(cpus, 0.0)
@@ -69,6 +62,10 @@ class Machine:
             lines.append(f"cpu{cpu} {worked} 0 0 {1000 * self._looks - worked} 0 0 0 0 0 0\n")
         return "".join(lines)
 
+    def used(self) -> float:
+        """In seconds."""
+        return 0.9 * 1000 * self._looks / os.sysconf("SC_CLK_TCK")
+
 
 @pytest.fixture
 def two() -> list[int]:
@@ -82,10 +79,10 @@ def test_all_threads_go_together_and_are_let_go(two: list[int]) -> None:
     first, second = two
     everywhere = os.sched_getaffinity(0)
     machine, done = Machine(two), threading.Event()
-    machine.busy[first] = 1.0
+    machine.busy = {first: 0.9, second: 0.5}
     threads = [threading.Thread(target=done.wait)]
     threads[0].start()
-    one = OneCpu(machine.stat, seconds=0.01)
+    one = OneCpu(machine.stat, machine.used, seconds=0.01)
     try:
         one.start()
         _eventually(lambda: _where(threads) == [{second}])
@@ -93,9 +90,9 @@ def test_all_threads_go_together_and_are_let_go(two: list[int]) -> None:
         threads.append(threading.Thread(target=done.wait))
         threads[1].start()
         assert _where(threads) == [{second}, {second}]
-        machine.busy[second] = 1.0
+        machine.busy = {first: 1.0, second: 1.0}
         _eventually(lambda: _where(threads) == [everywhere, everywhere])
-        machine.busy[first] = 0.0
+        machine.busy = {first: 0.2, second: 1.0}
         _eventually(lambda: _where(threads) == [{first}, {first}])
     finally:
         one.stop()
