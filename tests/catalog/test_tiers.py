@@ -77,8 +77,11 @@ FIELDS: Mapping[str, str] = {
     "flat_amount": "flat_amount",
     "package_size": "package_size",
     "size": "package_size",
+    "billing_units": "package_size",
     "free_units": "allowance",
     "free": "allowance",
+    "included": "allowance",
+    "included_usage": "allowance",
     "free_total": "allowance",
     "free_amount": "allowance",
     "free_units_per_total_aggregation": "allowance",
@@ -117,6 +120,44 @@ def test_usage_models_of_others(shared: Path) -> None:
     assert not unknown, f"fields whose meaning isn't known here: {'; '.join(unknown)}"
 
 
+SLABS = [{"up_to": 1000, "rate": 1, "flat": 200}, {"up_to": None, "rate": 2, "flat": 300}]
+
+
+@pytest.mark.parametrize(
+    ("case", "due"),
+    [
+        # Packages that are begun, of what isn't free: of 101, and of nothing.
+        ({"model": "package", "package_size": 10, "package_price": 100, "free_units": 20, "quantity": 121}, "1100"),
+        ({"model": "package", "package_size": 10, "price": 100, "free_units": 20, "quantity": 5}, "0"),
+        ({"model": "package", "billing_units": 100, "price": 3, "included_usage": 100, "quantity": 201}, "6"),
+        ({"model": "package", "package_size": 1000, "price": 5, "quantity": 1001}, "10"),
+        # 1.2 % of 1,000 and 0.1 for each of ten; of nothing, nothing.
+        ({"model": "percentage", "rate": "1.2", "fixed": "0.1", "quantity": 1000, "event_count": 10}, "13"),
+        ({"model": "percentage", "rate": "1.2", "fixed": "0.1", "quantity": 0}, "0"),
+        # 1.3 % of the last 400 and one fee; of all but the first 250, two fees.
+        ({"model": "percentage", "rate": "1.3", "fixed": 2, "free_events": 3, "events": [50, 100, 250, 400]}, "7.2"),
+        ({"model": "percentage", "rate": "1.3", "fixed": 2, "free_total": 250, "events": [50, 100, 250, 400]}, "11.15"),
+        # 1, 10 and 100, from 1.75 to 12 each.
+        ({"model": "percentage", "rate": 1, "min": "1.75", "max": 12, "events": [100, 1000, 10_000]}, "23.75"),
+        ({"model": "percentage", "rate": 1, "max_per_event": 12, "events": [{"amount": 10_000}] * 2}, "24"),
+        # The least and the most of an event whatever its model: 0.5, 2 and 4.5, from 1 to 3 each.
+        ({"model": "per_unit", "unit": "0.5", "min": 1, "max": 3, "events": [1, 4, 9]}, "6"),
+        # 10 and 200; then 10 and 300 more.
+        ({"model": "graduated_percentage", "tiers": SLABS, "quantity": 1000}, "210"),
+        ({"model": "graduated_percentage", "tiers": SLABS, "quantity": 1500}, "520"),
+    ],
+    ids=str,
+)
+def test_cases_of_the_models_that_the_file_we_have_lacks(case: Mapping[str, Any], due: str) -> None:
+    # Numbers as the file's reader gives them: decimals, whatever they are.
+    read = json.loads(json.dumps(case), parse_int=Decimal)
+    told = {
+        name: Decimal(value) if isinstance(value, str) and name != "model" else value for name, value in read.items()
+    }
+    assert not strange_of(told)
+    assert of_case(told) == Decimal(due)
+
+
 def strange_of(case: Mapping[str, Any]) -> set[str]:
     strange = set(case) - ABOUT - set(FIELDS)
     strange |= {name for row in case.get("tiers") or () for name in row if name not in TIER_FIELDS}
@@ -136,7 +177,7 @@ def of_case(case: Mapping[str, Any]) -> Decimal:
         stated["allowance"] = Quantity(amount=stated["allowance"])
     if "free_events" in stated:
         stated["free_events"] = int(stated["free_events"])
-    said = PricingModel(model_type=kind, tier=tuple(tiers) or (PriceTier(**in_tier),), **stated)
+    said = PricingModel(model_type=kind, usage_type="use", tier=tuple(tiers) or (PriceTier(**in_tier),), **stated)
     data = compile_model(said)
     events: Any = case.get("events")
     if events is None and not stated.keys() - {"package_size"} and kind is not M.PERCENTAGE:
@@ -152,7 +193,7 @@ def of_case(case: Mapping[str, Any]) -> Decimal:
     # In the Chilean unit of account an amount has four decimals, so that nothing of a case is rounded away.
     price = a_price("p", None, None, price_type="usage", pricing_model=said)
     price.price = Money(unit="CLF")
-    rating = rate_usage([compile_price(price)], [UsageEvent("", "", value) for value in amounts], zone="UTC")
+    rating = rate_usage([compile_price(price)], [UsageEvent("", "use", value) for value in amounts], zone="UTC")
     charged = rating.charge[0].amount.value
     assert charged is not None
     return charged
