@@ -148,6 +148,57 @@ def test_slots_go_on_over_a_border() -> None:
     assert call(rates, "2026-03-02T17:59", 180).amount == 60 + 12 + 6
 
 
+def retail(fee: str, *slots: Slot, **more: Any) -> UsageRate:
+    return a_rate(*slots, fee=fee, prefix=("10",), **more)
+
+
+# Like the plans of CGRateS' data/tariffplans/tutorial: by day, by night and on weekends, and two prefixes that end at
+# 0.12, capped or disconnected.
+BY_DAY = (("0", "0.4", "60", "30"), ("60", "0.2", "60", "10"))
+BY_NIGHT = (("0", "0.1", "60", "60"), ("60", "0.05", "60", "1"))
+CENT = ("0", "0.01", "1", "1")
+RETAIL = plan(
+    retail("0.2", *BY_NIGHT, time_band=from_("19:00", *WORKDAYS)),
+    retail("0.8", *BY_DAY, time_band=from_("08:00", *WORKDAYS)),
+    retail("0.2", *BY_NIGHT, time_band=from_("00:00", *WORKDAYS)),
+    retail("0.2", *BY_NIGHT, time_band=from_("00:00", *WEEKEND)),
+    a_rate(CENT, prefix=("1003",), most="0.12"),
+    a_rate(CENT, prefix=("1007",), most="0.12", maximum_strategy=RateMaximumStrategy.DISCONNECT),
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "to", "cost"),
+    [
+        # Monday by day: 0.8 to connect, 0.2 for each half of the first minute, then 0.2 / 6 for each ten seconds.
+        ("2014-08-04T10:00", 1, "1001", "1"),
+        ("2014-08-04T10:00", 30, "1001", "1"),
+        ("2014-08-04T10:00", 31, "1001", "1.2"),
+        ("2014-08-04T10:00", 61, "1001", "37/30"),
+        ("2014-08-04T10:00", 80, "1001", "19/15"),
+        # By night and on Saturday: 0.2 + 0.1 for the first minute, then 0.05 / 60 for each second.
+        ("2014-08-04T19:00", 60, "1001", "0.3"),
+        ("2014-08-04T07:00", 90, "1001", "0.325"),
+        ("2014-08-09T10:00", 90, "1001", "0.325"),
+        # Into the day: the minute that is begun by night whole, then four times ten seconds by day.
+        ("2014-08-04T07:59:30", 60, "1001", "0.3"),
+        ("2014-08-04T07:59:30", 95, "1001", "13/30"),
+        # Into the night: half a minute by day up to 19:00:10, then a first minute of the night, whole.
+        ("2014-08-04T18:59:40", 90, "1001", "1.1"),
+        # From Friday by night to Saturday nothing changes: 0.3 + 3,540 × 0.05 / 60.
+        ("2014-08-08T23:30", 3600, "1001", "3.25"),
+        # The longer prefixes, at any hour, up to their maximum.
+        ("2014-08-04T10:00", 11, "1003", "0.11"),
+        ("2014-08-04T10:00", 50, "1003", "0.12"),
+        ("2014-08-09T23:59:55", 50, "1007", "0.12"),
+    ],
+)
+def test_a_plan_by_day_and_by_night(start: str, seconds: int, to: str, cost: str) -> None:
+    rated = call(RETAIL, start, seconds, to)
+    assert rated.amount == Fraction(cost)
+    assert rated.disconnected_after == (12 if to == "1007" else None)
+
+
 # --- destinations ----------------------------------------------------------------------------------------------------
 
 DESTINATIONS = plan(
