@@ -163,10 +163,12 @@ def action(data: Mapping[str, Any]) -> Action:
 
 
 _STARTS = ("starts", "starts_at", "start", "start_date", "valid_from")
-_ENDS = ("ends", "ends_at", "end", "end_date", "expires", "expires_at", "valid_until")
+_ENDS = ("ends", "ends_at", "end", "end_date", "expires", "expires_at", "valid_until", "until")
+# What ends a promotion when it is so.
+_OVER = ("exhausted", "used_up", "usage_limit_reached", "expired", "archived")
 _ABOUT = (
-    "name", "priority", "exclusive", "enabled", "exhausted", "used", "uses", "usage_limit", "channel", "channels",
-    *_STARTS, *_ENDS,
+    "name", "code", "priority", "exclusive", "enabled", "active", "used", "uses", "usage_limit", "channel", "channels",
+    *_OVER, *_STARTS, *_ENDS,
 )  # fmt: skip
 _CODES = ("coupon", "coupon_code")
 
@@ -183,8 +185,8 @@ def on_offer(case: Case, data: Mapping[str, Any]) -> bool:
     used, limit = first(data, "used", "uses") or 0, data.get("usage_limit")
     channels = several(first(data, "channels", "channel"))
     return (
-        data.get("enabled", True)
-        and not data.get("exhausted")
+        first(data, "enabled", "active") is not False
+        and not any(data.get(name) for name in _OVER)
         and (limit is None or used < limit)
         and (case.get("channel") is None or not channels or case["channel"] in channels)
     )
@@ -211,7 +213,7 @@ def cart_promotion(data: Mapping[str, Any]) -> Promotion:
     )
 
 
-_SCOPED_PRODUCTS = ("product", "products", "variant", "variants", "product_any_of")
+_SCOPED_PRODUCTS = ("product", "products", "variant", "variants", "product_any_of", "variant_any_of")
 
 
 def _scope(stated: Any) -> Filter:

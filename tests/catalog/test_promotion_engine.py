@@ -148,6 +148,12 @@ _MUG: Case = {"products": {"Mug": {"price": 20, "taxons": ["Mugs"]}}, "cart": [{
         ({"coupon_entered": "A"}, {"coupon": "A", "coupon_customer_usage_limit": 2, "coupon_customer_used": 2}, "40"),
         ({"coupon_entered": "A"}, {"coupon": "A", "coupon_expires": "yesterday"}, "40"),
         ({"channel": "US"}, {"channels": ["EU"]}, "40"),
+        ({}, {"code": "p", "active": True, "expired": False, "until": "tomorrow"}, "30"),
+        ({}, {"expired": True}, "40"),
+        ({}, {"until": "yesterday"}, "40"),
+        ({}, {"usage_limit_reached": True}, "40"),
+        ({}, {"archived": True}, "40"),
+        ({}, {"active": False}, "40"),
     ],
     ids=str,
 )
@@ -157,7 +163,9 @@ def test_scenarios_may_say_the_same_in_other_words(case: Case, promotion: Case, 
     assert sum((p.amount for p in promote(cart_of(told), promotions_of(told)).lines), ZERO) == Decimal(total)
 
 
-@pytest.mark.parametrize("scope", [None, "all", {"all": True}, [{"product": "Cap"}, {"taxon": "Mugs"}]], ids=str)
+@pytest.mark.parametrize(
+    "scope", [None, "all", {"all": True}, [{"product": "Cap"}, {"taxon": "Mugs"}], {"variant_any_of": ["Mug"]}], ids=str
+)
 def test_a_catalog_promotion_may_be_for_several_things_or_all(scope: Any) -> None:
     told = {**_MUG, "catalog_promotions": [{"name": "p", "percent": 50, "applies_to": scope}]}
     assert after(promote(cart_of(told), promotions_of(told))) == ["20.00"]
