@@ -218,6 +218,7 @@ def test_an_offering_that_is_held_does_not_retire_in_whatever_branch(
     keys = [hold(future, offering, branch) for branch in ("osh", "osh", "bishkek")]
     hold(future, offering, live=False)
     error = refused(FailedPrecondition, "HAS_HOLDERS", lambda: author.move(offering, RETIRED))
+    assert [one.field for one in error.violations] == ["lifecycle_status"]
     # The number, and nothing of where.
     assert error.metadata == {"holders": "3"}
     assert "osh" not in error.message

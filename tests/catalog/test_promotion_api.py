@@ -247,6 +247,7 @@ def test_a_large_discount_needs_a_second_person(
         for editor in (manager, second):
             error = refused(partial(move, editor, made, "release"), FailedPrecondition, "SECOND_PERSON_REQUIRED")
 
+            assert [violation.field for violation in error.violations] == ["lifecycle_status"]
             assert error.metadata["edited_by"] == "developer, second"
         refused(
             lambda: manager.create(a_promotion(pattern(action), currency="KGS", lifecycle_status="release")),

@@ -643,6 +643,7 @@ def check_retirable(item: CatalogItem, at: datetime, live_referrers: Iterable[tu
         raise FailedPrecondition(
             "REFERENCED",
             f"{type(item).__name__} {item.id} can't be {item.status}: it is part of {', '.join(names)}",
+            violations=[Violation("lifecycle_status", f"it is part of {', '.join(names)}")],
             metadata={"referrers": ", ".join(names)},
         )
 

@@ -159,6 +159,7 @@ class Promotion(Aggregate):
             raise FailedPrecondition(
                 "SECOND_PERSON_REQUIRED",
                 f"promotion {self.id} grants so much that somebody who hasn't changed it has to release it",
+                violations=[Violation("lifecycle_status", "somebody who hasn't changed it has to release it")],
                 metadata={"edited_by": ", ".join(self.edited_by)},
             )
         self.edited_by = ()
