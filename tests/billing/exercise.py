@@ -21,6 +21,7 @@ from nats.js.errors import NotFoundError
 from chassis.db import Database
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
+from tests import streams
 from tests.billing.books import write
 from tests.billing.charges import charge
 from tests.billing.drill import Fault, reported
@@ -148,5 +149,5 @@ async def empty(url: str) -> None:
     client = await nats_client.connect(url)
     with suppress(NotFoundError):
         await client.jetstream().delete_stream(STREAM)
-    await client.jetstream().add_stream(billing_stream())
+    await streams.add(client.jetstream(), billing_stream())
     await client.close()

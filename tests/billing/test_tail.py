@@ -27,6 +27,7 @@ from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from svyaz_cli.billing_tail import run
 from svyaz_cli.billing_watch import Options
+from tests import streams
 from tests.billing.books import acting, superuser, write
 from tests.billing.charges import charge
 from tests.billing.conftest import Books
@@ -42,7 +43,7 @@ def stream(nats: Mapping[str, str]) -> Mapping[str, str]:
         jetstream = client.jetstream()
         with suppress(NotFoundError):
             await jetstream.delete_stream(STREAM)
-        await jetstream.add_stream(billing_stream())
+        await streams.add(jetstream, billing_stream())
         await client.close()
 
     asyncio.run(make())

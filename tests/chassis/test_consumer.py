@@ -22,6 +22,7 @@ from chassis.events import NotYet, acting
 from chassis.operations import Operations
 from chassis.types import new_id
 from svyaz.operations.v1 import operations_pb2 as pb
+from tests import streams
 from tests.chassis import things
 
 Publish = Callable[..., None]
@@ -47,7 +48,7 @@ def publish(nats: Mapping[str, str], database: Database) -> Publish:
         names = [info.config.name for info in await stream.streams_info()]
         if config.name in names:
             await stream.delete_stream(str(config.name))
-        await stream.add_stream(config)
+        await streams.add(stream, config)
 
     stream_job(nats["admin"], clean)
 

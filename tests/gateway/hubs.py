@@ -34,6 +34,7 @@ from gateway.hub.store import RESOURCES, metadata
 from svyaz.hub.v1 import hub_pb2, hub_pb2_grpc
 from svyaz.orders.v1 import orders_pb2_grpc
 from svyaz_cli.issuer import Issuer
+from tests import streams
 from tests.conftest import ServiceDatabase
 
 CUSTOMERS, CATALOG, ORDERING = "customerManagement", "productCatalogManagement", "productOrderingManagement"
@@ -133,7 +134,7 @@ class Streams:
                 config = event_stream(source)
                 if config.name in known:
                     await stream.delete_stream(str(config.name))
-                await stream.add_stream(config)
+                await streams.add(stream, config)
 
         self._do(clean)
 

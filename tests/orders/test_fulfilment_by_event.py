@@ -37,6 +37,7 @@ from svyaz.orders.v1 import fulfilment_pb2
 from svyaz_cli.embedded import Nats, free_port, system_inbox
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import bus_users
+from tests import streams
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 from tests.orders.drill import Floor, World
@@ -198,7 +199,7 @@ def desk(database_for: Callable[..., ServiceDatabase], server: Nats, tmp_path: P
         for info in await client.jetstream().streams_info():
             await client.jetstream().delete_stream(str(info.config.name))
         for stream in (event_stream("orders"), inbound.report_stream()):
-            await client.jetstream().add_stream(stream)
+            await streams.add(client.jetstream(), stream)
         await client.close()
 
     asyncio.run(clean())

@@ -227,12 +227,14 @@ FIRST_LOOK, LAST_LOOK = timedelta(minutes=1), timedelta(days=30)
 def check_unheld(offering: ProductOffering, holders: int) -> None:
     """Keeps an offering that somebody has. Raises FailedPrecondition HAS_HOLDERS with their number, whatever branch."""
     if holders:
-        live = f"{holders} live {'product is' if holders == 1 else 'products are'} of it"
+        why = (
+            f"{holders} live {'product is' if holders == 1 else 'products are'} of it; "
+            "migrate them to another version, or let them end"
+        )
         raise FailedPrecondition(
             "HAS_HOLDERS",
-            f"ProductOffering {offering.id} can't be {offering.status}: {live}; "
-            "migrate them to another version, or let them end",
-            violations=[Violation("lifecycle_status", live)],
+            f"ProductOffering {offering.id} can't be {offering.status}: {why}",
+            violations=[Violation("lifecycle_status", why)],
             metadata={"holders": str(holders)},
         )
 
