@@ -6,13 +6,13 @@ and takes the working set there: a call then costs up to half as much again (doc
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis.threads import keep_running
+from chassis.threads import Background
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,9 @@ def times(stat: str) -> dict[int, tuple[int, int]]:
     return result
 
 
-class OneCpu:
-    """Looks once a second whether this process should be on one of the CPUs that it may use when it starts."""
+class OneCpu(Background):
+    """Looks once a second whether this process should be on one of the CPUs that it may use when it starts. Where that
+    can't be found out or done, it runs as if nobody had asked."""
 
     def __init__(
         self,
@@ -71,26 +72,28 @@ class OneCpu:
         seconds: float = LOOK_SECONDS,
     ) -> None:
         """`read`: /proc/stat; `used`: how many seconds of CPU this process has used."""
+        super().__init__("affinity")
         self._read = read
         self._used = used
         self._seconds = seconds
         self._allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         self._at: int | None = None
-        self._stopping = threading.Event()
-        self._thread = keep_running(self._run, "affinity")
 
     def start(self) -> None:
         """Begins; does nothing where there is one CPU only, or where the system tells nothing of them."""
         if len(self._allowed) > 1 and _STAT.exists():
-            self._thread.start()
-
-    def stop(self) -> None:
-        """Ends, and lets the process run everywhere again."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+            super().start()
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        except OSError as error:
+            # A sandbox forbids it, say. Threads run somewhere in any case: that is no reason to end the process.
+            log.warning("threads aren't kept on one CPU", extra={"fields": {"error": repr(error)}})
+        with suppress(OSError):
+            self._go(None)
+
+    def _keep(self) -> None:
         before, own = self._look(), self._used()
         while not self._stopping.wait(self._seconds):
             now, used = self._look(), self._used()
@@ -98,7 +101,6 @@ class OneCpu:
             if load is not None:
                 before, own = now, used
                 self._go(placed(self._at, load))
-        self._go(None)
 
     def _look(self) -> Mapping[int, tuple[int, int]]:
         return {cpu: spent for cpu, spent in times(self._read()).items() if cpu in self._allowed}

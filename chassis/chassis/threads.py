@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
@@ -26,3 +27,25 @@ def keep_running(work: Callable[[], object], name: str) -> threading.Thread:
             failed(name, error)
 
     return threading.Thread(target=run, name=name, daemon=True)
+
+
+class Background(ABC):
+    """Work in a thread of its own, from `start` until it sees that it is to end."""
+
+    def __init__(self, name: str) -> None:
+        self._stopping = threading.Event()
+        self._thread = keep_running(self._run, name)
+
+    def start(self) -> None:
+        """Begins; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @abstractmethod
+    def _run(self) -> None:
+        """Works until `_stopping` is set."""

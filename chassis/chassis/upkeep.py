@@ -1,8 +1,7 @@
 """What a database needs now and then: the event table's next partitions, and the end of what is kept for a time."""
 
 import logging
-import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from datetime import date, timedelta
 
 import psycopg
@@ -11,7 +10,7 @@ import sqlalchemy as sa
 from chassis.db import IDEMPOTENCY_DAYS, Database
 from chassis.errors import DomainError
 from chassis.events import acting
-from chassis.threads import keep_running
+from chassis.threads import Background
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +24,13 @@ _FORGET = sa.text("""
 """)
 
 
-class Hourly(ABC):
+class Hourly(Background):
     """Work that is done at the start and every hour after; any number of replicas may do it. What fails then is logged,
     and done in an hour."""
 
     def __init__(self, name: str) -> None:
+        super().__init__(name)
         self._name = name
-        self._stopping = threading.Event()
-        self._thread = keep_running(self._run, name)
-
-    def start(self) -> None:
-        """Begins; returns at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Ends."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

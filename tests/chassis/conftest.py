@@ -1,5 +1,7 @@
 """A database and a bus for the tests of the chassis."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,3 +25,12 @@ def database(service_database: ServiceDatabase) -> Iterator[Database]:
     connected = things.connect(service_database)
     yield connected
     connected.close()
+
+
+@pytest.fixture
+def told() -> Iterator[threading.Event]:
+    """Set when the process is told to end."""
+    event = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    yield event
+    signal.signal(signal.SIGTERM, before)

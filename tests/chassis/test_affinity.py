@@ -104,6 +104,28 @@ def test_all_threads_go_together_and_are_let_go(two: list[int]) -> None:
     assert os.sched_getaffinity(0) == everywhere
 
 
+def test_a_process_that_may_not_choose_its_cpu_goes_on(
+    two: list[int], told: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine, everywhere = Machine(two), os.sched_getaffinity(0)
+    machine.busy = {two[0]: 0.9, two[1]: 0.5}
+
+    def until_kept() -> str:
+        if os.sched_getaffinity(0) != everywhere:
+            raise PermissionError("not any more")
+        return machine.stat()
+
+    one = OneCpu(until_kept, machine.used, seconds=0.01)
+    one.start()
+    _eventually(lambda: bool(caplog.records))
+    one.stop()
+    assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
+        ("WARNING", "threads aren't kept on one CPU")
+    ]
+    assert not told.is_set()
+    assert os.sched_getaffinity(0) == everywhere
+
+
 def _where(threads: list[threading.Thread]) -> list[set[int]]:
     return [os.sched_getaffinity(thread.native_id or 0) for thread in threads]
 

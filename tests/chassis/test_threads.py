@@ -1,8 +1,6 @@
 """A process whose background work has failed ends, so that it is started again."""
 
-import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,15 +11,6 @@ from chassis.threads import keep_running
 from chassis.timers import Timers
 from chassis.upkeep import Upkeep
 from tests.chassis import things
-
-
-@pytest.fixture
-def told() -> Iterator[threading.Event]:
-    """Set when the process is told to end."""
-    event = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
-    yield event
-    signal.signal(signal.SIGTERM, before)
 
 
 def test_a_thread_that_fails_ends_the_process(told: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
