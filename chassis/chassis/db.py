@@ -30,6 +30,10 @@ from chassis.errors import (
 )
 from chassis.reading import INVALID_VALUE, NETWORK, Note, Reader, refused
 from chassis.schema import (
+    NOT_MET,
+    met,
+)
+from chassis.schema import (
     PARTITIONS as PARTITIONS,
 )
 from chassis.schema import (
@@ -259,12 +263,21 @@ class Unit:
         """
         self._later.append((statement, rows))
 
+    def later_meeting(self, rows: int, statement: str, parameters: Mapping[str, Any]) -> None:
+        """The same for a statement that ends in `RETURNING 1` and has to meet so many rows. Where it meets others,
+        somebody else was faster, and nothing of this transaction counts."""
+        self._later.append((met(statement, "CAST(count(*) = %(met)s AS int)"), ({**parameters, "met": rows},)))
+
     def flush(self) -> None:
         """Writes everything changed so far, with its events; commit does it by itself."""
+        self._flush(ending=False)
+
+    def _flush(self, *, ending: bool) -> None:
+        """`ending`: the transaction is committed in the same round trip."""
         changed, deleted, created = self._changed(), self._deleted, self._new
         self._deleted = []
         ways = self.database.ways
-        guarded = [ways[type(aggregate)].update(aggregate, names) for aggregate, names in changed]
+        guarded: list[_Writes] = [ways[type(aggregate)].update(aggregate, names) for aggregate, names in changed]
         guarded += [ways[type(aggregate)].delete(aggregate) for aggregate in deleted]
         log = [(aggregate, _kind_of_change(aggregate, names)) for aggregate, names in changed]
         log += [(aggregate, "Delete") for aggregate in deleted]
@@ -273,12 +286,13 @@ class Unit:
         writes = self._writes(log)
         if not writes:
             return
-        with self.connection().pipeline(), self.connection().cursor() as cursor:
-            met = [self.connection().execute(statement, values) for statement, values in guarded]
-            _execute(cursor, writes)
-        # Somebody else was faster where no row was met; what was sent after it goes with the transaction.
-        if any(one.rowcount != 1 for one in met):
-            raise _Conflict
+        connection = self.connection()
+        with connection.pipeline(), connection.cursor() as cursor:
+            _execute(cursor, (*guarded, *writes))
+            if ending:
+                # As a statement: the driver's own commit waits for the answer even where a part of what is to be sent
+                # still lies in its buffer, so after many rows for ever.
+                cursor.execute(b"COMMIT", prepare=False)
         for aggregate, _ in log:
             self.session.expunge(aggregate)
             make_transient(aggregate)
@@ -288,7 +302,8 @@ class Unit:
     def commit(self) -> None:
         """Writes what is left to be written, and ends the transaction."""
         if self._session is not None:
-            self.flush()
+            self._flush(ending=True)
+            # Nothing is sent any more where that has committed.
             self._session.commit()
         elif writes := self._writes([]):
             with _at_once(self._engine) as connection, connection.cursor() as cursor:
@@ -755,7 +770,7 @@ def _translating() -> Iterator[None]:
         raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
 
 
-_RIVALRY = (UniqueViolation, ForeignKeyViolation, ExclusionViolation)
+_RIVALRY = (UniqueViolation, ForeignKeyViolation, ExclusionViolation, NOT_MET)
 
 
 def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:

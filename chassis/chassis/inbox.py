@@ -7,13 +7,10 @@ the next of its aggregate, even one that an event had which was lost.
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.db import Database, Unit
-from chassis.errors import Aborted, Unavailable
+from chassis.errors import Unavailable
 from chassis.events import bus_tables
 
 
@@ -60,7 +57,7 @@ _LOOK = """
 _FIRST = """
     INSERT INTO inbox (handler, aggregate_id, epoch, last_version)
     SELECT %(handler)s, * FROM unnest(%(aggregates)s::text[], %(epochs)s::int[], %(versions)s::bigint[])
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING RETURNING 1
 """
 # Nobody else has moved it since we looked.
 _NEXT = """
@@ -70,6 +67,7 @@ _NEXT = """
     ) AS claimed (aggregate_id, epoch, version, seen_epoch, seen)
     WHERE handler = %(handler)s AND inbox.aggregate_id = claimed.aggregate_id
         AND inbox.epoch = claimed.seen_epoch AND last_version = claimed.seen
+    RETURNING 1
 """
 
 # Epoch and version.
@@ -89,35 +87,35 @@ class Inbox:
         """Decides about each event; HANDLE is noted in the unit's transaction, so that it is once in effect.
 
         Behind a GAP everything of its key is a GAP. `gaps`: whether a missing version is accepted anyhow, and the key
-        may be parked. Raises Unavailable LEASE_LOST when the reader's lease has gone to another holder, and Aborted
-        HANDLED_ELSEWHERE when somebody else handles the same events.
+        may be parked. What is noted is written with what the unit writes next: when somebody else has handled the same
+        events meanwhile, that is a conflict. Raises Unavailable LEASE_LOST when the reader's lease has gone to another
+        holder.
         """
-        with unit.cursor() as cursor:
-            seen, parked = self._look(cursor, events, reader)
-            last = dict(seen)
-            beginning_known = reader is None or reader.beginning_known
-            verdicts: list[Verdict] = []
-            behind_gap: set[str] = set()
-            for event in events:
-                before, place = last.get(event.aggregate_id), (event.epoch, event.version)
-                if before is not None and place <= before:
-                    verdict = Verdict.SKIP
-                elif not gaps and event.key in parked:
-                    verdict = Verdict.PARKED
-                elif not gaps and (event.key in behind_gap or _missing(place, before, beginning_known)):
-                    verdict = Verdict.GAP
-                    behind_gap.add(event.key)
-                else:
-                    verdict = Verdict.HANDLE
-                    last[event.aggregate_id] = place
-                verdicts.append(verdict)
-            self._claim(cursor, seen, last)
+        seen, parked = self._look(unit, events, reader)
+        last = dict(seen)
+        beginning_known = reader is None or reader.beginning_known
+        verdicts: list[Verdict] = []
+        behind_gap: set[str] = set()
+        for event in events:
+            before, place = last.get(event.aggregate_id), (event.epoch, event.version)
+            if before is not None and place <= before:
+                verdict = Verdict.SKIP
+            elif not gaps and event.key in parked:
+                verdict = Verdict.PARKED
+            elif not gaps and (event.key in behind_gap or _missing(place, before, beginning_known)):
+                verdict = Verdict.GAP
+                behind_gap.add(event.key)
+            else:
+                verdict = Verdict.HANDLE
+                last[event.aggregate_id] = place
+            verdicts.append(verdict)
+        self._claim(unit, seen, last)
         return verdicts
 
     def _look(
-        self, cursor: "psycopg.Cursor[tuple[Any, ...]]", events: Sequence[ReceivedEvent], reader: Reader | None
+        self, unit: Unit, events: Sequence[ReceivedEvent], reader: Reader | None
     ) -> tuple[dict[str, _Place], set[str]]:
-        row = cursor.execute(
+        row = unit.begin(
             _LOOK,
             {
                 "lease": reader.lease if reader else "",
@@ -125,17 +123,14 @@ class Inbox:
                 "aggregates": list({event.aggregate_id for event in events}),
                 "keys": list({event.key for event in events}),
             },
-            prepare=True,
-        ).fetchone()
+        )
         assert row is not None
         lease_epoch, aggregates, epochs, versions, parked = row
         if reader is not None and lease_epoch != reader.epoch:
             raise Unavailable("LEASE_LOST", f"the lease {reader.lease} has gone to another holder")
         return dict(zip(aggregates, zip(epochs, versions, strict=True), strict=True)), set(parked)
 
-    def _claim(
-        self, cursor: "psycopg.Cursor[tuple[Any, ...]]", seen: dict[str, _Place], last: dict[str, _Place]
-    ) -> None:
+    def _claim(self, unit: Unit, seen: dict[str, _Place], last: dict[str, _Place]) -> None:
         # In one order everywhere, so that two who claim the same don't wait for each other.
         moved = sorted(aggregate for aggregate, place in last.items() if seen.get(aggregate) != place)
         for statement, aggregates in (
@@ -144,7 +139,8 @@ class Inbox:
         ):
             if not aggregates:
                 continue
-            cursor.execute(
+            unit.later_meeting(
+                len(aggregates),
                 statement,
                 {
                     "handler": self._handler,
@@ -154,10 +150,7 @@ class Inbox:
                     "seen_epochs": [seen[aggregate][0] for aggregate in aggregates if aggregate in seen],
                     "seen": [seen[aggregate][1] for aggregate in aggregates if aggregate in seen],
                 },
-                prepare=True,
             )
-            if cursor.rowcount != len(aggregates):
-                raise Aborted("HANDLED_ELSEWHERE", "somebody else handles the same events")
 
 
 def _missing(place: _Place, before: _Place | None, beginning_known: bool) -> bool:

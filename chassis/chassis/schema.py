@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import psycopg
 import sqlalchemy as sa
 from google.protobuf.message import Message
 from psycopg import sql
@@ -156,6 +157,20 @@ def insertion(cls: type[Aggregate], table: sa.Table) -> tuple[bytes, Callable[[A
     return statement.as_string(None).encode(), values
 
 
+# What a statement fails with that meets no row, or another number of them than it has to.
+NOT_MET = psycopg.errors.InvalidArgumentForLogarithm
+_UPDATE = "UPDATE {table} SET revision = revision + 1, {assignments} WHERE id = {id} AND revision = {id} RETURNING 1"
+
+
+def met(statement: str, so: str = "count(*)") -> str:
+    """The statement (which ends in `RETURNING 1`), made to fail with NOT_MET where `so` is 0 of the rows that it meets.
+
+    What fails in the server needn't be looked at before the commit, which then goes with it. The logarithm of 0 is an
+    error that nothing else of ours can raise.
+    """
+    return f"WITH met AS ({statement}) SELECT ln({so}) FROM met"  # noqa: S608 (of our own statements)
+
+
 class Way:
     """From the rows of a table to its aggregates and back, past the mapper: it needs several times as long for what is
     one row by its key."""
@@ -170,7 +185,7 @@ class Way:
         self._loaders = [_loader(table.c[name].type) for name in self._names]
         self._parameters = {name: _parameter(table.c[name].type) for name in self._names}
         self._updates: dict[tuple[str, ...], bytes] = {}
-        delete = sql.SQL("DELETE FROM {table} WHERE id = {id} AND revision = {id}")
+        delete = sql.SQL(met("DELETE FROM {table} WHERE id = {id} AND revision = {id} RETURNING 1"))
         self._delete = delete.format(table=self._table, id=sql.Placeholder()).as_string(None).encode()
 
     def selection(self, condition: str) -> str:
@@ -187,26 +202,26 @@ class Way:
         )
         return made
 
-    def update(self, aggregate: Aggregate, changed: Sequence[str]) -> tuple[bytes, Sequence[Any]]:
-        """The driver's statement that saves the changed attributes of an aggregate, with its parameters; it meets no
-        row when somebody else has changed it since. The aggregate's revision is still the one that was loaded."""
+    def update(self, aggregate: Aggregate, changed: Sequence[str]) -> tuple[bytes, Sequence[Sequence[Any]]]:
+        """The driver's statement that saves the changed attributes of an aggregate, with its parameters; it fails with
+        NOT_MET when somebody else has changed it since. The aggregate's revision is still the one that was loaded."""
         names = tuple(changed)
         statement = self._updates.get(names)
         if statement is None:
             assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder()) for name in names]
             statement = self._updates[names] = (
-                sql.SQL("UPDATE {table} SET revision = revision + 1, {assignments} WHERE id = {id} AND revision = {id}")
+                sql.SQL(met(_UPDATE))
                 .format(table=self._table, assignments=sql.SQL(", ").join(assignments), id=sql.Placeholder())
                 .as_string(None)
                 .encode()
             )
         stored = aggregate.__dict__
         values = [_encoded(self._parameters[name], stored[name]) for name in names]
-        return statement, [*values, aggregate.id, aggregate.revision]
+        return statement, [[*values, aggregate.id, aggregate.revision]]
 
-    def delete(self, aggregate: Aggregate) -> tuple[bytes, Sequence[Any]]:
+    def delete(self, aggregate: Aggregate) -> tuple[bytes, Sequence[Sequence[Any]]]:
         """As `update`, the statement that deletes it."""
-        return self._delete, [aggregate.id, aggregate.revision]
+        return self._delete, [[aggregate.id, aggregate.revision]]
 
 
 def _encoded(encode: Callable[[Any], Any] | None, value: Any) -> Any:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -250,7 +251,11 @@ class Timers:
         """Carries out the first timers of those, all of one purpose and branch; how many."""
         purpose, begun, done = turn[0].purpose, time.monotonic(), 0
         fired: list[_Claim] = []
-        with acting(self._service, f"timer/{purpose}", turn[0].branch), self._database.unit() as unit:
+        with (
+            acting(self._service, f"timer/{purpose}", turn[0].branch),
+            ExitStack() as span,
+            self._database.unit() as unit,
+        ):
             # Whoever holds the row runs the handler: it was set anew, cancelled or handled if it isn't there.
             mine = self._held(unit, turn)
             if len(mine) > 1:
@@ -260,12 +265,15 @@ class Timers:
                     break
                 done += 1
                 if claim.aggregate_id in mine:
-                    with telemetry.tracer().start_as_current_span(f"timer {purpose}"):
-                        # Before what the handler sets.
-                        cancel_timer(unit, claim.aggregate_id, purpose)
-                        self._handlers[purpose](claim.aggregate_id, unit)
+                    if fired:
                         # What two timers do to the same thing is two changes, each with an event of its own.
                         unit.flush()
+                        span.close()
+                    # The last one's ends after the commit, which writes what that timer did.
+                    span.enter_context(telemetry.tracer().start_as_current_span(f"timer {purpose}"))
+                    # Before what the handler sets.
+                    cancel_timer(unit, claim.aggregate_id, purpose)
+                    self._handlers[purpose](claim.aggregate_id, unit)
                     fired.append(claim)
         late = telemetry.TIMER_LATENESS.labels(self._service, purpose)
         now = self._database.clock.now()
@@ -274,19 +282,18 @@ class Timers:
         return done
 
     def _held(self, unit: Unit, turn: Sequence[_Claim]) -> Collection[str]:
-        with unit.cursor() as cursor:
-            rows = cursor.execute(
-                _HOLD,
-                {
-                    "purpose": turn[0].purpose,
-                    "aggregates": [claim.aggregate_id for claim in turn],
-                    # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
-                    "generations": [claim.generation for claim in turn],
-                    "dues": [claim.due for claim in turn],
-                },
-                prepare=True,
-            ).fetchall()
-        return {row[0] for row in rows}
+        row = unit.begin(
+            _HOLD,
+            {
+                "purpose": turn[0].purpose,
+                "aggregates": [claim.aggregate_id for claim in turn],
+                # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
+                "generations": [claim.generation for claim in turn],
+                "dues": [claim.due for claim in turn],
+            },
+        )
+        assert row is not None
+        return set(row[0])
 
     def _put_off(self, claim: _Claim, failure: Failure) -> None:
         attempts = claim.attempts + (0 if failure.kind is Kind.OUTAGE else 1)
@@ -337,11 +344,13 @@ def turns(claims: Sequence[_Claim]) -> Iterator[Sequence[_Claim]]:
 
 # In one order, so that two who hold the same wait for each other instead of deadlocking.
 _HOLD = """
-    SELECT timer.aggregate_id
-    FROM unnest(%(aggregates)s::text[], %(generations)s::bigint[], %(dues)s::timestamptz[])
-        AS claimed (aggregate_id, generation, due)
-    JOIN timer USING (aggregate_id, generation, due)
-    WHERE timer.purpose = %(purpose)s ORDER BY timer.aggregate_id FOR UPDATE OF timer
+    SELECT ARRAY(
+        SELECT timer.aggregate_id
+        FROM unnest(%(aggregates)s::text[], %(generations)s::bigint[], %(dues)s::timestamptz[])
+            AS claimed (aggregate_id, generation, due)
+        JOIN timer USING (aggregate_id, generation, due)
+        WHERE timer.purpose = %(purpose)s ORDER BY timer.aggregate_id FOR UPDATE OF timer
+    )
 """
 _CLAIM = """
     UPDATE timer SET not_before = %(until)s

@@ -1,6 +1,7 @@
 """The database as a service uses it: what it waits for, what it gives up, and what it says of bad input."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,7 +13,7 @@ from prometheus_client import Counter
 from chassis.auth import Principal
 from chassis.calls import Call, using
 from chassis.db import Database
-from chassis.errors import InvalidArgument, Unavailable
+from chassis.errors import Aborted, InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.leases import Lease
 from tests.chassis import things
@@ -139,3 +140,66 @@ def test_what_no_database_could_keep_is_the_callers_mistake(database: Database) 
     # Nobody is asked to try again what would never do.
     with pytest.raises(InvalidArgument), acting(things.SERVICE, "test"), database.unit() as unit:
         unit.cursor().execute(too_much)
+
+
+@pytest.mark.parametrize("looked", [False, True], ids=["one round trip", "after a look"])
+def test_a_write_that_meets_other_rows_than_it_has_to_takes_its_transaction_with_it(
+    database: Database, looked: bool
+) -> None:
+    def write(wanted: int, expected: int) -> None:
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            if looked:
+                unit.session.execute(sa.text("SELECT 1"))
+            unit.later(_NOTE, {"key": f"before {expected}"})
+            unit.later_meeting(expected, _NOTES, {"key": "several", "wanted": wanted})
+            unit.later(_NOTE, {"key": f"after {expected}"})
+
+    write(2, expected=2)
+    for expected in (0, 1, 3):
+        with pytest.raises(Aborted, match="somebody else"):
+            write(2, expected)
+    write(0, expected=0)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        seen = unit.session.scalars(sa.text("SELECT key FROM seen ORDER BY number")).all()
+    assert seen == ["before 2", "several", "several", "after 2", "before 0", "after 0"]
+
+
+_NOTE = "INSERT INTO seen (handler, key, aggregate_id, version) VALUES ('test', %(key)s, 'one', 1)"
+_NOTES = """
+    INSERT INTO seen (handler, key, aggregate_id, version)
+    SELECT 'test', %(key)s, 'several', n FROM generate_series(1, %(wanted)s::int) AS n RETURNING 1
+"""
+
+
+def test_what_is_written_is_committed_in_the_same_round_trip(
+    database: Database, service_database: ServiceDatabase
+) -> None:
+    seen: list[Any] = []
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.session.execute(sa.text("SELECT 1"))
+        connection = unit.connection()
+        unit.later(_NOTE, {"key": "one"})
+        # Whoever looks while the mapper's session is told of the commit finds that it has happened.
+        unit.session.commit = _looking(unit.session.commit, service_database, seen)  # type: ignore[method-assign]
+    assert seen == [(1,)]
+    assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_commit_behind_more_than_the_wire_holds_ends(database: Database) -> None:
+    # What the driver can't send at once it keeps, and has to go on sending while it waits for the answer.
+    for megabytes in range(1, 9):
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            unit.session.execute(sa.text("SELECT 1"))
+            unit.later("SELECT length(%(filling)s)", {"filling": "x" * megabytes * 1_000_000})
+            unit.later(_NOTE, {"key": "one"})
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        assert unit.session.scalar(sa.text("SELECT count(*) FROM seen")) == 8
+
+
+def _looking(commit: Callable[[], None], service_database: ServiceDatabase, seen: list[Any]) -> Callable[[], None]:
+    def look() -> None:
+        with psycopg.connect(service_database.owner_url) as other:
+            seen.extend(other.execute("SELECT count(*) FROM seen").fetchall())
+        commit()
+
+    return look

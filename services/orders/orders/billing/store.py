@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from chassis import epochs
 from chassis.db import Unit, partition_of
-from chassis.errors import Aborted
 from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Told, Unsealed
 from orders.schema import metadata
 
@@ -157,7 +156,7 @@ _NEW_CHAINS = """
     FROM unnest(
         %(accounts)s::text[], %(branches)s::text[], %(sequences)s::bigint[], %(hashes)s::text[]
     ) AS grown(account, branch, sequence, hash)
-    ON CONFLICT DO NOTHING
+    ON CONFLICT DO NOTHING RETURNING 1
     """
 # The guard: a head that isn't where we read it leaves its row out, and the count of rows tells.
 _LONGER_CHAINS = """
@@ -167,6 +166,7 @@ _LONGER_CHAINS = """
         %(accounts)s::text[], %(olds)s::bigint[], %(sequences)s::bigint[], %(hashes)s::text[]
     ) AS grown(account, old, sequence, hash)
     WHERE chain.account = grown.account AND chain.epoch = %(epoch)s AND chain.last_sequence = grown.old
+    RETURNING 1
     """
 _SEAL = """
     UPDATE charge_event AS event
@@ -182,6 +182,7 @@ _SEAL = """
         ORDER BY number
     ) AS sealed
     WHERE event.id = sealed.key AND event.sequence IS NULL
+    RETURNING 1
     """
 
 
@@ -217,9 +218,9 @@ def lock_partitions(unit: Unit, partitions: Sequence[int]) -> Locked:
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
     """
-    row = _ask(unit.connection(), _LOCK, {"partitions": list(partitions), "locks": _LOCKS}).fetchone()
+    row = unit.begin(_LOCK, {"partitions": list(partitions), "locks": _LOCKS})
     assert row is not None
-    return Locked(row.partitions, row.incarnation)
+    return Locked(*row)
 
 
 def unknown(session: Session, told: Sequence[Told]) -> Told | None:
@@ -262,14 +263,17 @@ def unsealed(unit: Unit, partitions: Sequence[int], limit: int, after: int = 0) 
 
 
 def save_sealed(unit: Unit, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:
-    """Writes a sealed batch and the new heads; raises Aborted CHAIN_MOVED when a head isn't where it was read."""
+    """Writes a sealed batch and the new heads at the unit's end, where a head that isn't where it was read is a
+    conflict."""
     # Always in one order: two sealers that meet (which the locks prevent) then wait instead of deadlocking.
     grown = sorted(grown, key=lambda growth: growth.account)
-    connection = unit.connection()
-    with connection.pipeline():
-        moved = [
-            _ask(
-                connection,
+    for statement, growths in (
+        (_NEW_CHAINS, [growth for growth in grown if growth.old_sequence == 0]),
+        (_LONGER_CHAINS, [growth for growth in grown if growth.old_sequence > 0]),
+    ):
+        if growths:
+            unit.later_meeting(
+                len(growths),
                 statement,
                 {
                     "epoch": epoch,
@@ -280,26 +284,18 @@ def save_sealed(unit: Unit, epoch: int, sealed: Sequence[Sealed], grown: Sequenc
                     "hashes": [growth.head.hash for growth in growths],
                 },
             )
-            for statement, growths in (
-                (_NEW_CHAINS, [growth for growth in grown if growth.old_sequence == 0]),
-                (_LONGER_CHAINS, [growth for growth in grown if growth.old_sequence > 0]),
-            )
-            if growths
-        ]
-        written = _ask(
-            connection,
-            _SEAL,
-            {
-                "epoch": epoch,
-                "keys": [event.key for event in sealed],
-                "sequences": [event.sequence for event in sealed],
-                "previous_hashes": [event.previous_hash for event in sealed],
-                "hashes": [event.hash for event in sealed],
-                "data": [event.data for event in sealed],
-            },
-        )
-    if sum(one.rowcount for one in moved) != len(grown) or written.rowcount != len(sealed):
-        raise Aborted("CHAIN_MOVED", "another sealer was faster")
+    unit.later_meeting(
+        len(sealed),
+        _SEAL,
+        {
+            "epoch": epoch,
+            "keys": [event.key for event in sealed],
+            "sequences": [event.sequence for event in sealed],
+            "previous_hashes": [event.previous_hash for event in sealed],
+            "hashes": [event.hash for event in sealed],
+            "data": [event.data for event in sealed],
+        },
+    )
 
 
 # --- sending ---------------------------------------------------------------------------------------------------------
