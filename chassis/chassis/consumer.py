@@ -102,7 +102,9 @@ class _Reading:
     # In the order of the stream.
     pending: deque[_Pending] = field(default_factory=deque)
     undone: int = 0
+    # How many more messages the server may send for what it was asked; not asked again before, nor before that time.
     asked: int = 0
+    ask_at: float = 0.0
     lanes: dict[str, _Lane] = field(default_factory=dict)
     # The keys whose first events are for the next worker.
     ready: deque[str] = field(default_factory=deque)
@@ -249,13 +251,20 @@ class Consumer:
             subscription = await client.subscribe(inbox, cb=take)
             request = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._durable}"
             while self._may_read(generation):
-                if reading.broken or time.monotonic() - reading.heard_at > 5 * HEARTBEAT_SECONDS:
-                    raise LostMessageError(reading.broken or "the stream is silent")
-                if reading.undone + reading.asked <= WINDOW - BATCH and len(reading.pending) < SPAN:
-                    reading.asked += BATCH
-                    await client.publish(request, _PULL, reply=inbox)
-                else:
+                if reading.broken:
+                    raise LostMessageError(reading.broken)
+                now = time.monotonic()
+                if reading.asked:
+                    if now - reading.heard_at > 5 * HEARTBEAT_SECONDS:
+                        raise LostMessageError("the stream is silent")
                     await self._sleep(HEARTBEAT_SECONDS)
+                elif reading.undone > WINDOW - BATCH or len(reading.pending) >= SPAN:
+                    await self._sleep(HEARTBEAT_SECONDS)
+                elif now < reading.ask_at:
+                    await self._sleep(reading.ask_at - now)
+                else:
+                    reading.asked, reading.heard_at = BATCH, now
+                    await client.publish(request, _PULL, reply=inbox)
         finally:
             if subscription is not None:
                 # A connection that is gone has none to take back.
@@ -318,13 +327,16 @@ class Consumer:
             self._wake.set()
             return
         reading.delivered = number.consumer
+        if not reading.asked:
+            # As many as were asked for: there may be more.
+            self._wake.set()
         if reading is self._reading:
             self._enter(reading, message, number.stream)
 
     def _note_status(self, reading: _Reading, status: str, message: Msg) -> None:
         if status in ("404", "408"):
-            # The request has expired, with so many still owed.
-            reading.asked -= int((message.headers or {}).get("Nats-Pending-Messages", "0"))
+            # That was all there is, or nothing came for long. What comes from now on is fetched together.
+            reading.asked, reading.ask_at = 0, time.monotonic() + self._spacing(reading)
         elif status != "100":
             reading.broken = f"{status} {(message.headers or {}).get('Description', '')}"
         self._wake.set()
@@ -371,13 +383,17 @@ class Consumer:
             reading.dispatching.cancel()
             reading.dispatching = None
         while reading.ready and reading.busy_workers < self._workers:
-            spacing = min(max(SPACING_SECONDS, SPACING * reading.took), LONGEST_SPACING_SECONDS)
+            spacing = self._spacing(reading)
             pause = max(BESIDE_SECONDS, spacing) if reading.busy_workers else spacing
             early = reading.given_at + pause - time.monotonic()
             if early > 0 and len(reading.ready) < TURN:
                 reading.dispatching = self._bus.loop.call_later(early, self._dispatch, reading)
                 return
             self._give(reading)
+
+    @staticmethod
+    def _spacing(reading: _Reading) -> float:
+        return min(max(SPACING_SECONDS, SPACING * reading.took), LONGEST_SPACING_SECONDS)
 
     def _give(self, reading: _Reading) -> None:
         batch = self._gathered(reading)
@@ -442,7 +458,7 @@ class Consumer:
         for key in dict.fromkeys(pending.event.key for pending in batch):
             self._go_on(reading, key, undone.get(key))
         self._dispatch(reading)
-        if self._reading is not reading or reading.undone + reading.asked <= WINDOW - BATCH:
+        if self._reading is not reading or (not reading.asked and reading.undone <= WINDOW - BATCH):
             self._wake.set()
 
     def _go_on(self, reading: _Reading, key: str, undone: Outcome | None) -> None:
@@ -556,8 +572,15 @@ class Consumer:
         reading.saved = floor
 
 
+# Answered as soon as there is anything, with all that there is, and then over: a message that came by itself would wake
+# the server, us, and what shares our CPUs, for each one.
 _PULL = json.dumps(
-    {"batch": BATCH, "expires": PULL_SECONDS * 1_000_000_000, "idle_heartbeat": HEARTBEAT_SECONDS * 1_000_000_000}
+    {
+        "batch": BATCH,
+        "no_wait": True,
+        "expires": PULL_SECONDS * 1_000_000_000,
+        "idle_heartbeat": HEARTBEAT_SECONDS * 1_000_000_000,
+    }
 ).encode()
 
 

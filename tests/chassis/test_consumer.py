@@ -1,6 +1,7 @@
 """Consumers: every event handled once in effect, in the order of its key; a bad one stops its key and no other."""
 
 import asyncio
+import json
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -367,6 +368,35 @@ def test_what_comes_together_is_handled_together_and_one_bad_event_costs_the_oth
     # The batches with the bad event in them are handled one by one, at once; the others aren't.
     assert len(transactions) < 88
     assert retried() == before
+
+
+def test_what_comes_soon_after_is_fetched_together_and_later(
+    database: Database,
+    nats: Mapping[str, str],
+    publish: Publish,
+    recorder: things.Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def told(stream: JetStreamContext) -> None:
+        info = await stream.consumer_info("ORDERS", "recorder-0")
+        delivered.append((info.delivered.consumer_seq if info.delivered else 0, info.num_pending or 0))
+
+    delivered: list[tuple[int, int]] = []
+    for name in ("SPACING_SECONDS", "LONGEST_SPACING_SECONDS"):
+        monkeypatch.setattr(consumer_module, name, 600.0)
+    with things.running(consumer(database, nats["customers"], recorder)):
+        publish(("key", "thing", 1))
+        things.eventually(lambda: recorder.versions("thing") == [1])
+        publish(*[("key", "thing", version) for version in (2, 3, 4)])
+        stream_job(nats["admin"], told)
+    assert delivered == [(1, 3)]
+    monkeypatch.undo()
+    # What fills a request is no reason to wait: there may be more.
+    monkeypatch.setattr(consumer_module, "BATCH", 1)
+    pull = {**json.loads(consumer_module._PULL), "batch": 1}
+    monkeypatch.setattr(consumer_module, "_PULL", json.dumps(pull).encode())
+    with things.running(consumer(database, nats["customers"], recorder)):
+        things.eventually(lambda: recorder.versions("thing") == [1, 2, 3, 4])
 
 
 def test_a_consumer_tells_whether_it_reads_and_how_much_is_left(
