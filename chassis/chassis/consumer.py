@@ -29,8 +29,7 @@ from chassis import telemetry
 from chassis.bus import MAX_AGE_SECONDS, Bus
 from chassis.cloudevents import ReceivedEvent, received, stream_of, subjects_of
 from chassis.db import PARTITIONS, Database
-from chassis.errors import DomainError
-from chassis.events import bus_tables
+from chassis.events import DATABASE_ERRORS, bus_tables
 from chassis.handling import UNDONE, Handling, Outcome
 from chassis.inbox import Reader
 from chassis.leases import DEFAULT_SECONDS, Lease
@@ -218,8 +217,7 @@ class Consumer:
                 TimeoutError,
                 OSError,
                 nats.errors.Error,
-                DomainError,
-                sa.exc.SQLAlchemyError,
+                *DATABASE_ERRORS,
                 LostMessageError,
             ) as error:
                 log.warning("a consumer can't read", extra={"fields": {"consumer": self.name, "error": repr(error)}})
@@ -311,7 +309,7 @@ class Consumer:
                 handle.cancel()
         while reading.busy_workers:
             await self._sleep(0.05)
-        with suppress(DomainError, sa.exc.SQLAlchemyError):
+        with suppress(*DATABASE_ERRORS):
             await self._in_keeper(self._save, reading, reading.floor)
 
     def _take(self, reading: _Reading, message: Msg) -> None:
@@ -485,7 +483,7 @@ class Consumer:
                 if reading is not None:
                     await self._in_keeper(self._save, reading, reading.floor)
                 paused = await self._in_keeper(self._look_at_switch)
-            except (DomainError, sa.exc.SQLAlchemyError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("a tick failed", extra={"fields": {"consumer": self.name, "error": str(error)}})
             else:
                 if paused != self.paused:

@@ -293,6 +293,10 @@ class Unit:
                 # As a statement: the driver's own commit waits for the answer even where a part of what is to be sent
                 # still lies in its buffer, so after many rows for ever.
                 cursor.execute(b"COMMIT", prepare=False)
+        if ending:
+            # Nothing is left to be compared: what happens now must neither fail nor make the caller wait.
+            self.session.expunge_all()
+            return
         for aggregate, _ in log:
             self.session.expunge(aggregate)
             make_transient(aggregate)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -152,6 +153,11 @@ def acting(
 
 
 # --- failing ---------------------------------------------------------------------------------------------------------
+
+
+# What work with the database may end in, as what it means or, where the chassis has no word for it, raw. A loop that
+# must go on catches them all.
+DATABASE_ERRORS = (DomainError, sa.exc.SQLAlchemyError, psycopg.Error)
 
 
 class NotYet(DomainError):

@@ -108,6 +108,11 @@ class Handling:
         if isinstance(verdict, Failure):
             if verdict.kind is Kind.OUTAGE or (verdict.kind is Kind.LATER and not impatient):
                 return Outcome.RETRY
+            handled = attempt(lambda: self._is_handled(event, reader))
+            if handled is not False:
+                # By who held the lease before us: his transaction ended while the handler ran, which found its work
+                # done. Or we no longer know, nor hold it.
+                return Outcome.SKIPPED if handled is True else Outcome.RETRY
             error = verdict.error
         elif verdict is not Verdict.GAP:
             return _OUTCOMES[verdict]
@@ -130,6 +135,10 @@ class Handling:
                 self._handler(event, unit)
         self._note_lag([event], [verdict])
         return verdict
+
+    def _is_handled(self, event: ReceivedEvent, reader: Reader) -> bool:
+        with acting(self._service, self._name, event.branch), self._database.unit() as unit:
+            return self._inbox.is_handled(event, unit, reader)
 
     def _park(self, event: ReceivedEvent, error: str) -> None:
         self._parking.park(event, error)

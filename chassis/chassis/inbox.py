@@ -5,7 +5,7 @@ the next of its aggregate, even one that an event had which was lost.
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from chassis.cloudevents import ReceivedEvent
@@ -88,10 +88,29 @@ class Inbox:
 
         Behind a GAP everything of its key is a GAP. `gaps`: whether a missing version is accepted anyhow, and the key
         may be parked. What is noted is written with what the unit writes next: when somebody else has handled the same
-        events meanwhile, that is a conflict. Raises Unavailable LEASE_LOST when the reader's lease has gone to another
-        holder.
+        events meanwhile, that is a conflict, or whatever the handler makes of finding its work done. Raises Unavailable
+        LEASE_LOST when the reader's lease has gone to another holder.
         """
         seen, parked = self._look(unit, events, reader)
+        verdicts, last = self._judge(events, seen, parked, reader, gaps=gaps)
+        self._claim(unit, seen, last)
+        return verdicts
+
+    def is_handled(self, event: ReceivedEvent, unit: Unit, reader: Reader) -> bool:
+        """Whether somebody has handled the event already. Raises Unavailable LEASE_LOST as `admit` does."""
+        seen, parked = self._look(unit, [event], reader)
+        return self._judge([event], seen, parked, reader, gaps=False)[0] == [Verdict.SKIP]
+
+    @staticmethod
+    def _judge(
+        events: Sequence[ReceivedEvent],
+        seen: Mapping[str, _Place],
+        parked: Container[str],
+        reader: Reader | None,
+        *,
+        gaps: bool,
+    ) -> tuple[list[Verdict], dict[str, _Place]]:
+        """The verdicts, and the places in which they leave the aggregates."""
         last = dict(seen)
         beginning_known = reader is None or reader.beginning_known
         verdicts: list[Verdict] = []
@@ -109,8 +128,7 @@ class Inbox:
                 verdict = Verdict.HANDLE
                 last[event.aggregate_id] = place
             verdicts.append(verdict)
-        self._claim(unit, seen, last)
-        return verdicts
+        return verdicts, last
 
     def _look(
         self, unit: Unit, events: Sequence[ReceivedEvent], reader: Reader | None

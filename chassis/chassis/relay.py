@@ -19,7 +19,6 @@ from datetime import datetime
 from typing import Protocol
 
 import nats.errors
-import psycopg
 import sqlalchemy as sa
 from nats.aio.msg import Msg
 
@@ -28,8 +27,7 @@ from chassis.bus import Bus
 from chassis.cloudevents import headers_of, subject_of
 from chassis.db import Database
 from chassis.epochs import CURRENT
-from chassis.errors import DomainError
-from chassis.events import acting, bus_tables
+from chassis.events import DATABASE_ERRORS, acting, bus_tables
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from chassis.leases import DEFAULT_SECONDS, Lease
 
@@ -420,7 +418,7 @@ class Relay:
     async def _ask(self, question: _Question) -> _Reply | None:
         try:
             return await self._bus.loop.run_in_executor(self._executor, self._answer_of_database, question)
-        except (DomainError, sa.exc.SQLAlchemyError, psycopg.Error) as error:
+        except DATABASE_ERRORS as error:
             log.warning("the outbox can't be read", extra={"fields": {"relay": self._name, "error": str(error)}})
             return None
 

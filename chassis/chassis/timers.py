@@ -18,9 +18,8 @@ from sqlalchemy.dialects import postgresql
 
 from chassis import telemetry
 from chassis.db import Database, Unit
-from chassis.errors import DomainError
+from chassis.events import DATABASE_ERRORS, Failure, Kind, acting, attempt, bus_tables
 from chassis.events import TIMER_ATTEMPTS as ATTEMPTS
-from chassis.events import Failure, Kind, acting, attempt, bus_tables
 from chassis.threads import keep_running
 
 log = logging.getLogger(__name__)
@@ -168,7 +167,7 @@ class Timers:
             self._wake.clear()
             try:
                 pause = self._round(executor)
-            except (DomainError, sa.exc.SQLAlchemyError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("the timers can't be read", extra={"fields": {"error": str(error)}})
                 pause = POLL_SECONDS
             if self._wake.wait(pause) and not self._stopping:

@@ -4,12 +4,10 @@ import logging
 from abc import abstractmethod
 from datetime import date, timedelta
 
-import psycopg
 import sqlalchemy as sa
 
 from chassis.db import IDEMPOTENCY_DAYS, Database
-from chassis.errors import DomainError
-from chassis.events import acting
+from chassis.events import DATABASE_ERRORS, acting
 from chassis.threads import Background
 
 log = logging.getLogger(__name__)
@@ -36,7 +34,7 @@ class Hourly(Background):
         while not self._stopping.is_set():
             try:
                 self.once()
-            except (DomainError, sa.exc.SQLAlchemyError, psycopg.Error) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("hourly work failed", extra={"fields": {"work": self._name, "error": str(error)}})
             self._stopping.wait(INTERVAL_SECONDS)
 

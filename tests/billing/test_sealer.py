@@ -25,6 +25,7 @@ from orders.billing.outbox import BillingOutbox
 from orders.billing.sealer import Sealer
 from tests.billing.books import acting, check_chains, connected, superuser, write
 from tests.billing.charges import charge
+from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
 
@@ -111,6 +112,30 @@ def test_a_sealer_is_woken_by_a_commit_and_ends_with_nothing_left(place: Service
     finally:
         sealer.stop()
     assert check_chains(superuser(place)) == {("a", 1): 2}
+
+
+def test_a_sealer_lives_on_when_a_commit_fails_as_nobody_expected(
+    place: ServiceDatabase, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealer = Sealer(database)
+    with psycopg.connect(superuser(place), autocommit=True) as connection:
+        connection.execute(
+            "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$BEGIN RAISE EXCEPTION 'the disk has a fault' USING ERRCODE = 'XX000'; END$$"
+        )
+        connection.execute(
+            "CREATE CONSTRAINT TRIGGER failing AFTER UPDATE ON charge_event DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION fail()"
+        )
+        sealer.start()
+        try:
+            write(database, [charge("a")])
+            things.eventually(lambda: "sealing failed; trying again" in caplog.text)
+            connection.execute("DROP TRIGGER failing ON charge_event")
+            sealed_until(place, 1)
+        finally:
+            sealer.stop()
+    assert check_chains(superuser(place)) == {("a", 1): 1}
 
 
 def test_many_writers_on_one_hot_account_with_two_sealers(place: ServiceDatabase, database: Database) -> None:

@@ -18,8 +18,9 @@ from chassis.bus import Bus, event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, subject_of
 from chassis.consumer import Consumer
 from chassis.db import Database, Unit, partition_of
-from chassis.errors import DeadlineExceeded, NotFound, ResourceExhausted, Unavailable
+from chassis.errors import DeadlineExceeded, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from chassis.events import NotYet, acting
+from chassis.inbox import Inbox, Verdict
 from chassis.operations import Operations
 from chassis.types import new_id
 from svyaz.operations.v1 import operations_pb2 as pb
@@ -232,6 +233,31 @@ def test_a_poisonous_event_parks_its_key_until_it_is_replayed(
         things.eventually(lambda: recorder.versions("thing") == [1, 2, 3, 4])
         with pytest.raises(NotFound):
             made.replay("key")
+
+
+def test_what_another_holder_of_the_lease_handles_meanwhile_is_not_parked(
+    database: Database, nats: Mapping[str, str], publish: Publish, recorder: things.Recorder
+) -> None:
+    tried: list[int] = []
+
+    def overtaken(event: ReceivedEvent, unit: Unit) -> None:
+        tried.append(event.version)
+        if tried == [1]:
+            # Who held the lease before us still had his transaction open.
+            with acting(things.SERVICE, "rival", event.branch), database.unit() as his:
+                assert Inbox(database, "recorder").admit([event], his) == [Verdict.HANDLE]
+                recorder(event, his)
+            raise FailedPrecondition("BAD_TRANSITION", "the work is done already")
+        recorder(event, unit)
+
+    made = consumer(database, nats["customers"], overtaken)
+    with things.running(made):
+        publish(("key", "thing", 1))
+        things.eventually(lambda: tried == [1])
+        publish(("key", "thing", 2))
+        things.eventually(lambda: recorder.versions("thing") == [1, 2])
+    assert tried == [1, 2]
+    assert parked(Operations(database, [made], service=things.SERVICE)) == []
 
 
 def test_another_branch_does_not_see_what_is_parked(

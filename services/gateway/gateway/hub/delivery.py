@@ -16,12 +16,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 import prometheus_client
-import sqlalchemy as sa
 
 from chassis import telemetry
 from chassis.db import Database
-from chassis.errors import DomainError
-from chassis.events import Failure, acting, attempt
+from chassis.events import DATABASE_ERRORS, Failure, acting, attempt
 from chassis.threads import keep_running
 from gateway.hub import store
 from gateway.hub.callbacks import GONE, Answer, Callbacks
@@ -103,7 +101,7 @@ class Dispatcher:
                 self._wake.clear()
                 try:
                     self._round(executor)
-                except (DomainError, sa.exc.SQLAlchemyError) as error:
+                except DATABASE_ERRORS as error:
                     log.warning("the lanes can't be read", extra={"fields": {"error": str(error)}})
                 self._wake.wait(POLL_SECONDS)
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from chassis import calls
 from chassis.db import PARTITIONS, Database, Unit
-from chassis.errors import DomainError, FailedPrecondition
+from chassis.errors import FailedPrecondition
+from chassis.events import DATABASE_ERRORS
 from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
 from chassis.threads import keep_running
 from orders.billing import store
@@ -132,7 +132,7 @@ class Sealer:
                 log.error("nothing is sealed", extra={"fields": {"error": str(error)}})
                 pause = 0.0
                 self._stopping.wait(REFUSED_SECONDS)
-            except (DomainError, sa.exc.DBAPIError) as error:
+            except DATABASE_ERRORS as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS
                 self._stopping.wait(pause)
