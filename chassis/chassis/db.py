@@ -117,7 +117,6 @@ class Unit:
         self._engine = database.background if call.unattended else database.engine
         self._session: Session | None = None
         self._driver: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._first: tuple[Any, ...] | None = None
         self._new: list[Aggregate] = []
         self._deleted: list[Aggregate] = []
         self._announced: dict[int, str] = {}
@@ -130,27 +129,29 @@ class Unit:
         return self._begun()[0] if self._session is None else self._session
 
     def _begun(
-        self, statement: str = "", parameters: Mapping[str, Any] | None = None
-    ) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]]]":
+        self, *questions: "_Question"
+    ) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]], Sequence[Sequence[tuple[Any, ...]]]]":
         self._session = session = Session(self._engine, autoflush=False, expire_on_commit=False)
         driver = session.connection().connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         self._driver = driver
-        with driver.cursor() as cursor, driver.cursor(binary=True) as asked:
-            # BEGIN, the settings and the first question in one round trip.
-            with driver.pipeline():
-                cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
-                if statement:
-                    asked.execute(statement, parameters)
-            self._first = asked.fetchone() if statement else None
-        return session, driver
+        # BEGIN, the settings and the first questions in one round trip.
+        with driver.cursor() as cursor, driver.pipeline():
+            cursor.execute(_BY_ITSELF if self.call.unattended else _ENTER, enter_parameters(self.call))
+            answers = _answers(driver, questions)
+        return session, driver, answers
 
     def begin(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
         """The first row of a statement; in a transaction that hasn't begun, within the round trip that begins it."""
-        if self._driver is not None:
-            return self.cursor().execute(statement, parameters).fetchone()
-        self._begun(statement, parameters)
-        return self._first
+        (rows,) = self.begin_all((statement, parameters))
+        return rows[0] if rows else None
+
+    def begin_all(self, *questions: "_Question") -> "Sequence[Sequence[tuple[Any, ...]]]":
+        """The rows of each statement, asked one after the other in one round trip; each sees what is committed when it
+        is its turn. In a transaction that hasn't begun, within the round trip that begins it."""
+        if self._driver is None:
+            return self._begun(*questions)[2]
+        return _answers(self._driver, questions)
 
     def find(self, cls: type[A], id: str) -> A | None:
         """The aggregate, or None when there is none that the caller may see."""
@@ -380,8 +381,20 @@ class Unit:
 
 # What has happened to an aggregate, as the name of its event says it.
 _Change = tuple[Aggregate, str]
+# A statement of the driver, and its parameters.
+_Question = tuple[str, Mapping[str, Any]]
 # A statement of the driver, and the parameters of each of its executions.
 _Writes = tuple[str | bytes, Sequence[Mapping[str, Any] | Sequence[Any]]]
+
+
+def _answers(
+    connection: "psycopg.Connection[tuple[Any, ...]]", questions: Sequence[_Question]
+) -> Sequence[Sequence[tuple[Any, ...]]]:
+    cursors = [connection.cursor(binary=True) for _ in questions]
+    with connection.pipeline():
+        for cursor, (statement, parameters) in zip(cursors, questions, strict=True):
+            cursor.execute(statement, parameters)
+    return [cursor.fetchall() for cursor in cursors]
 
 
 def _execute(cursor: "psycopg.Cursor[tuple[Any, ...]]", writes: Iterable[_Writes]) -> None:

@@ -22,8 +22,11 @@ from sqlalchemy.orm import Session
 # Each look takes a transaction's number: often enough for a floor to follow, rarely enough not to use them up.
 HORIZON_SECONDS = 1.0
 
-# The snapshot is taken before the number, and both before anything that a later statement sees.
-_HORIZON = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text, pg_current_xact_id()::text")
+# The row of a Horizon. The snapshot is taken before the number, and both before anything that a later statement sees.
+HORIZON = """
+    SELECT CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint),
+        CAST(CAST(pg_current_xact_id() AS text) AS bigint)
+"""
 _OLDEST = sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
 
 
@@ -40,8 +43,7 @@ def horizon(session: Session | sa.Connection) -> Horizon:
 
     Gives that transaction a number, as a write does, but waits for no disk. Only a primary can: no standby.
     """
-    oldest, newest = session.execute(_HORIZON).one()
-    return Horizon(int(oldest), int(newest))
+    return Horizon(*session.execute(sa.text(HORIZON)).one())
 
 
 def oldest_running(session: Session | sa.Connection) -> int:

@@ -11,7 +11,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from chassis.cloudevents import headers_of, subject_of
 from chassis.db import Database
 from chassis.epochs import CURRENT
 from chassis.events import DATABASE_ERRORS, acting, bus_tables
-from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
+from chassis.horizon import HORIZON, HORIZON_SECONDS, Floor, Horizon
 from chassis.leases import DEFAULT_SECONDS, Lease
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ MAX_KNOWN = 4_000
 # A key with so many of them waits until it has fewer, so that one hot key doesn't fill the memory.
 MAX_PER_KEY = 200
 POLL_SECONDS = 1.0
-# Looks at the outbox are at least so far apart: commits that come faster share one.
-DEBOUNCE_SECONDS = 0.005
+# Looks at the outbox are at least so far apart: commits that come faster share one. The first is looked for at once.
+SPACING_SECONDS = 0.05
 # How often what has been acknowledged is taken off the table while more is in flight.
 BUSY_SECONDS = 0.05
 ACK_SECONDS = 5.0
@@ -64,7 +64,7 @@ class Outgoing:
 
 
 class OutboxSource(Protocol):
-    """A table whose rows are messages to be sent. The relay calls it from one thread at a time."""
+    """A table whose rows are messages to be sent."""
 
     def exchange(
         self, sent: Sequence[int], limit: int, after: int, known: Collection[int], held: Collection[str]
@@ -76,7 +76,8 @@ class OutboxSource(Protocol):
         """
 
     def measure(self, blocked: Collection[str]) -> None:
-        """Sets the gauges of what is unsent; the keys `blocked` can't be published. Called every two seconds."""
+        """Sets the gauges of what is unsent; the keys `blocked` can't be published. Called every two seconds, beside
+        what is exchanged."""
 
     def forget(self) -> None:
         """Sets the gauges to 0: another replica measures now."""
@@ -229,8 +230,6 @@ class _Question:
     # Keys that are blocked now, or not any more (None); None altogether: forget all that was blocked before.
     blocked: Mapping[str, _Blocked | None] | None
     horizon: bool
-    # The blocked keys, when it is time to measure.
-    measure: Collection[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +253,9 @@ class Relay:
         name: str = "relay",
         topic: str = "events",
         lease_seconds: float = DEFAULT_SECONDS,
+        spacing: float = SPACING_SECONDS,
     ) -> None:
+        self._spacing = spacing
         self._database = database
         self._bus = bus
         self._source = source
@@ -264,8 +265,13 @@ class Relay:
         self._lease = Lease(database, name, seconds=lease_seconds, on_change=lambda held: self._nudge())
         self._state = _State()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._meter = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-meter")
+        self._measuring: asyncio.Future[None] | None = None
         self._wake = asyncio.Event()
         self._nudged = False
+        # In a round with the database.
+        self._looking = False
+        self._idle_listeners: list[Callable[[], None]] = []
         self._running: Future[None] | None = None
         self._stopping = False
         self._subscribed = False
@@ -298,7 +304,22 @@ class Relay:
             self._running = None
         self._lease.stop()
         self._executor.shutdown()
+        self._meter.shutdown()
         self._bus.stop()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is on its way that this relay knows of: from the commit until the stream has it."""
+        return self._nudged or self._looking or bool(self._state.lanes)
+
+    def on_idle(self, listener: Callable[[], None]) -> None:
+        """Calls the listener, in the bus's thread, when the relay isn't busy any more."""
+        self._idle_listeners.append(listener)
+
+    def _rest(self) -> None:
+        if not self.busy:
+            for listener in self._idle_listeners:
+                listener()
 
     def _nudge(self) -> None:
         """After a commit: quick, and nothing at all when the relay has been told already."""
@@ -329,7 +350,11 @@ class Relay:
                     await self._bus.client.publish(self._wake_subject, b"")
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.warning("NATS fails", extra={"fields": {"relay": self._name, "error": repr(error)}})
+            self._looking = False
+            self._rest()
             nudged = False if more else await self._pause(held)
+        if self._measuring is not None:
+            await self._measuring
         await self._drain()
 
     async def _reconnected(self) -> None:
@@ -352,7 +377,8 @@ class Relay:
         busy = held and bool(self._state.lanes or self._state.acked or self._state.retries)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wake.wait(), BUSY_SECONDS if busy else POLL_SECONDS)
-            await asyncio.sleep(max(0.0, self._looked_at + DEBOUNCE_SECONDS - time.monotonic()))
+            await asyncio.sleep(max(0.0, self._looked_at + self._spacing - time.monotonic()))
+        self._looking = True
         nudged, self._nudged = self._nudged, False
         self._wake.clear()
         return nudged
@@ -365,15 +391,21 @@ class Relay:
                 await asyncio.wait_for(self._wake.wait(), BUSY_SECONDS)
         # While the lease is still ours: its next holder should find the table without them.
         if state.acked and self._lease.held():
-            await self._ask(_Question(state.acked, 0, 0, (), (), {}, horizon=False, measure=None))
+            await self._ask(_Question(state.acked, 0, 0, (), (), {}, horizon=False))
 
     async def _turn(self) -> bool:
         """One round with the database, while answers keep coming in; whether there may be more to read at once."""
         state, now = self._state, time.monotonic()
         self._looked_at = now
-        measure = now - state.measured_at >= MEASURE_SECONDS
+        if self._measuring is not None and self._measuring.done():
+            self._measuring.result()
+            self._measuring = None
+        if self._measuring is None and now - state.measured_at >= MEASURE_SECONDS:
+            state.measured_at = now
+            # What waits to be sent doesn't wait for it.
+            self._measuring = asyncio.ensure_future(self._measure(tuple(state.blocked)))
         connected = self._bus.connected
-        if not connected and not measure and not state.acked:
+        if not connected and not state.acked:
             return False
         if connected:
             await self._overdue(now)
@@ -391,7 +423,6 @@ class Relay:
             held=held,
             blocked=shown,
             horizon=state.floor.may_rise and now - state.horizon_at >= HORIZON_SECONDS,
-            measure=tuple(state.blocked) if measure else None,
         )
         reply = await self._ask(question)
         if reply is None:
@@ -401,8 +432,6 @@ class Relay:
             return False
         state.known.difference_update(acked)
         state.known.update(item.id for item in reply.items)
-        if measure:
-            state.measured_at = now
         if reply.horizon is not None:
             state.horizon_at = now
         # A key that is held has rows that we haven't looked at.
@@ -414,6 +443,14 @@ class Relay:
         )
         await self._enter(reply.items)
         return len(reply.items) == BATCH
+
+    async def _measure(self, blocked: Collection[str]) -> None:
+        try:
+            await self._bus.loop.run_in_executor(self._meter, self._source.measure, blocked)
+        except DATABASE_ERRORS as error:
+            log.warning("the outbox can't be measured", extra={"fields": {"relay": self._name, "error": str(error)}})
+        if not self._lease.held():
+            self._source.forget()
 
     async def _ask(self, question: _Question) -> _Reply | None:
         try:
@@ -434,7 +471,7 @@ class Relay:
                 await self._send(item)
             else:
                 lane.append(item)
-            if number % 50 == 49:
+            if number % 10 == 9:
                 # Answers are read, and the next events of their keys sent, in between.
                 await asyncio.sleep(0)
 
@@ -485,6 +522,7 @@ class Relay:
             await self._send(lane[0])
         else:
             del state.lanes[item.key]
+            self._rest()
         # Otherwise they leave the table with the next commit's round, or a moment later.
         if len(state.acked) >= BATCH // 2:
             self._wake.set()
@@ -527,7 +565,7 @@ class Relay:
             self._failures.inc()
             await self._send(state.flights.pop(token).item)
 
-    # --- in the relay's own thread: everything that talks to the database ---
+    # --- in the relay's own thread: what talks to the database ---
 
     def _answer_of_database(self, question: _Question) -> _Reply:
         # One round at a time: a row acknowledged between a snapshot and another round's deletion would be sent again.
@@ -535,10 +573,9 @@ class Relay:
         if question.blocked is None or question.blocked:
             self._show(question.blocked)
         if question.horizon:
-            with self._database.background.begin() as connection:
-                taken = horizon(connection)
-        if question.measure is not None:
-            self._source.measure(question.measure)
+            with acting(self._service, self._name), self._database.at_once() as connection:
+                asked = connection.execute(HORIZON)
+            taken = Horizon(*asked.fetchall()[0])
         items = self._source.exchange(question.sent, question.limit, question.after, question.known, question.held)
         return _Reply(items, taken)
 

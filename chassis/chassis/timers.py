@@ -6,10 +6,11 @@ Setting a timer again replaces it. What was taken for an earlier setting then fi
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -31,13 +32,18 @@ ReadAhead = Callable[[str, Sequence[str], Unit], None]
 
 POLL_SECONDS = 1.0
 SHORTEST_PAUSE = 0.01
-DEBOUNCE_SECONDS = 0.003
+# Looks that commits ask for are at least so far apart. The first comes at once; under load what shares a look shares
+# its transactions too, and a timer costs half of what it does alone.
+SPACING_SECONDS = 0.05
 # Timers of each purpose taken at a time, per worker: a flood of one purpose holds up no other. Not a share of what
 # there are hands for, which would be one or two where there are many purposes, of which most have nothing due.
 QUEUED = 8
 # Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
 TURN, TURN_SECONDS = 8, 0.04
+# A worker that has been at its turn for so long is taken to wait for something: one of so many others takes its place,
+# so that a slow system holds up only what is for it.
+STUCK_SECONDS, SPARE = 0.25, 3
 # What a runner has taken is free again after so long, should the runner die.
 CLAIM_SECONDS = 30.0
 OUTAGE_SECONDS = 5.0
@@ -113,6 +119,18 @@ class _Claim:
     attempts: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """A turn that somebody is at."""
+
+    turn: Sequence[_Claim]
+    at: float = field(default_factory=time.monotonic)
+
+    def stuck(self) -> bool:
+        """Whether it has lasted so long that it seems to wait for something."""
+        return time.monotonic() - self.at >= STUCK_SECONDS
+
+
 class Timers:
     """Runs the handlers of due timers; one for each purpose. A purpose without a handler here is left to others."""
 
@@ -124,10 +142,14 @@ class Timers:
         service: str,
         workers: int = 4,
         read_ahead: ReadAhead = lambda purpose, ids, unit: None,
+        before_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """`workers`: how many turns are carried out at a time, those that seem stuck not counted. `before_turn` is
+        called before each, and may wait for a moment for what is more urgent."""
         self._database = database
         self._handlers = handlers
         self._read_ahead = read_ahead
+        self._before_turn = before_turn
         self._service = service
         self._table = bus_tables(database.metadata).timer
         self._workers = workers
@@ -136,8 +158,11 @@ class Timers:
         self._enough = workers * QUEUED // 2
         self._executor: ThreadPoolExecutor | None = None
         self._wake = threading.Event()
+        self._looked_at = 0.0
         self._stopping = False
-        self._running = 0
+        # Turns that nobody is at yet, and those that somebody is at.
+        self._ready: deque[Sequence[_Claim]] = deque()
+        self._begun: list[_Begun] = []
         # Whether the last look found no hands, or more than it took: whoever ends then wakes us.
         self._short = False
         self._lock = threading.Lock()
@@ -148,7 +173,7 @@ class Timers:
     def start(self) -> None:
         """Begins to look for due timers."""
         self._stopping = False
-        self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="timer")
+        self._executor = ThreadPoolExecutor(self._workers + SPARE, thread_name_prefix="timer")
         self._thread = keep_running(partial(self._run, self._executor), "timers")
         self._thread.start()
 
@@ -156,6 +181,7 @@ class Timers:
         """Lets the handlers that run end."""
         with self._lock:
             self._stopping = True
+            self._ready.clear()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -171,37 +197,53 @@ class Timers:
                 log.warning("the timers can't be read", extra={"fields": {"error": str(error)}})
                 pause = POLL_SECONDS
             if self._wake.wait(pause) and not self._stopping:
-                # Commits that come faster share one look.
-                time.sleep(DEBOUNCE_SECONDS)
+                time.sleep(max(0.0, self._looked_at + SPACING_SECONDS - time.monotonic()))
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
         # Before the count: who ends after it sees that he is waited for.
         self._short = True
-        if self._running > self._enough:
-            return POLL_SECONDS
-        claims, pause = self._claim(self._workers * QUEUED)
-        self._short = pause == 0
-        with self._lock:
-            self._running += len(claims)
-        for turn in turns(claims):
-            executor.submit(self._take, executor, turn)
-        self._measure()
-        return pause
+        pause = POLL_SECONDS
+        if self._to_do() <= self._enough:
+            self._looked_at = time.monotonic()
+            claims, pause = self._claim(self._workers * QUEUED)
+            self._short = pause == 0
+            with self._lock:
+                self._ready.extend(turns(claims))
+            self._measure()
+        self._hand_out(executor)
+        # Whoever is at a turn may get stuck.
+        return min(pause, STUCK_SECONDS) if self._ready else pause
 
-    def _take(self, executor: ThreadPoolExecutor, turn: Sequence[_Claim]) -> None:
+    def _hand_out(self, executor: ThreadPoolExecutor) -> None:
+        """Gives turns to those who have none."""
+        with self._lock:
+            while self._ready and not self._stopping and len(self._begun) < self._workers + SPARE:
+                if sum(not begun.stuck() for begun in self._begun) >= self._workers:
+                    return
+                begun = _Begun(self._ready.popleft())
+                self._begun.append(begun)
+                executor.submit(self._take, executor, begun)
+
+    def _to_do(self) -> int:
+        """How many timers that have been taken will be carried out soon."""
+        with self._lock:
+            moving = [begun.turn for begun in self._begun if not begun.stuck()]
+            return sum(map(len, (*self._ready, *moving)))
+
+    def _take(self, executor: ThreadPoolExecutor, begun: "_Begun") -> None:
         """Carries out what of a turn goes into a transaction; the rest queues up again, behind the other purposes."""
         left: Sequence[_Claim] = ()
         try:
-            left = self._handle(turn)
+            self._before_turn()
+            left = self._handle(begun.turn)
         finally:
             with self._lock:
-                if self._stopping:
-                    left = ()
-                self._running -= len(turn) - len(left)
-                if left:
-                    executor.submit(self._take, executor, left)
-        if self._short and self._running <= self._enough:
+                self._begun.remove(begun)
+                if left and not self._stopping:
+                    self._ready.append(left)
+            self._hand_out(executor)
+        if self._short and self._to_do() <= self._enough:
             self._wake.set()
 
     def _claim(self, batch: int) -> tuple[list[_Claim], float]:

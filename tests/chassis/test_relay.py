@@ -4,8 +4,9 @@ import asyncio
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -214,6 +215,48 @@ def test_nothing_is_lost_of_a_transaction_that_begins_between_horizon_and_look(
             late.close()
             things.eventually(lambda: things.unsent(database) == 0)
     assert {f"late-{n}" for n in (1, 2, 3)} < {event.aggregate_id for event in in_stream(server.url("admin"))}
+
+
+def test_a_relay_is_busy_from_the_commit_until_the_stream_has_it(database: Database, server: Server) -> None:
+    relay = things.relay(database, things.bus(server.url()))
+    rested = threading.Event()
+    relay.on_idle(rested.set)
+    with things.running(relay):
+        things.write(database, ("key", "thing", 1))
+        things.eventually(lambda: things.unsent(database) == 0)
+        things.eventually(lambda: not relay.busy)
+        assert rested.wait(10)
+        server.kill()
+        rested.clear()
+        things.write(database, ("key", "thing", 2), ("key", "thing", 3))
+        assert relay.busy
+        # As far as it knows: what it hasn't read yet isn't on its way.
+        server.start()
+        things.eventually(lambda: things.unsent(database) == 0, seconds=30)
+        things.eventually(lambda: not relay.busy)
+        assert rested.wait(10)
+
+
+def test_what_is_sent_does_not_wait_for_what_is_measured(database: Database, server: Server) -> None:
+    measuring, go_on = threading.Event(), threading.Event()
+
+    class Slow(EventOutbox):
+        def measure(self, blocked: Collection[str]) -> None:
+            measuring.set()
+            go_on.wait(30)
+            super().measure(blocked)
+
+    relay = Relay(
+        database, things.bus(server.url()), Slow(database, things.SERVICE), service=things.SERVICE, stream="ORDERS"
+    )
+    try:
+        with things.running(relay):
+            assert measuring.wait(10)
+            things.write(database, ("key", "thing", 1))
+            things.eventually(lambda: things.unsent(database) == 0)
+            go_on.set()
+    finally:
+        go_on.set()
 
 
 def test_a_second_relay_takes_over(database: Database, server: Server) -> None:

@@ -15,7 +15,18 @@ from chassis import timers as timers_module
 from chassis.clock import Clock
 from chassis.db import Database, Unit
 from chassis.events import acting
-from chassis.timers import TURN, TURN_SECONDS, TimerHandler, Timers, cancel_timer, set_timer, set_timer_by, turns
+from chassis.timers import (
+    SPARE,
+    STUCK_SECONDS,
+    TURN,
+    TURN_SECONDS,
+    TimerHandler,
+    Timers,
+    cancel_timer,
+    set_timer,
+    set_timer_by,
+    turns,
+)
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
@@ -81,6 +92,75 @@ def test_a_timer_fires_when_it_is_due_in_its_branch_and_is_gone(database: Databa
         assert fired.all() == []
         things.eventually(lambda: fired.all() == [("osh", "soon")])
     assert [row.aggregate_id for row in rows(database)] == ["later"]
+
+
+def test_a_worker_that_is_stuck_holds_up_nobody_else(database: Database, fired: Fired) -> None:
+    released = threading.Event()
+    stuck: list[str] = []
+
+    def slow(aggregate_id: str, unit: Unit) -> None:
+        stuck.append(aggregate_id)
+        released.wait(30)
+
+    try:
+        with running(database, workers=1, slow=slow, remind=fired):
+            for number in range(SPARE):
+                put(database, f"slow-{number}", purpose="slow")
+                things.eventually(lambda expected=number + 1: len(stuck) == expected)  # type: ignore[misc]
+            put(database, *(f"quick-{number}" for number in range(30)))
+            things.eventually(lambda: len(fired.all()) == 30)
+            # With all hands stuck the rest waits, and is done when one is free again.
+            put(database, "slow-last", purpose="slow")
+            things.eventually(lambda: len(stuck) == SPARE + 1)
+            put(database, "late")
+            assert not released.wait(2 * STUCK_SECONDS)
+            assert len(fired.all()) == 30
+            released.set()
+            things.eventually(lambda: len(fired.all()) == 31)
+    finally:
+        released.set()
+
+
+def test_each_turn_waits_for_what_is_more_urgent(database: Database, fired: Fired) -> None:
+    free = threading.Event()
+    asked: list[int] = []
+
+    def urgent() -> None:
+        asked.append(len(fired.all()))
+        free.wait(30)
+
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE, workers=1, before_turn=urgent)
+    put(database, *(f"thing-{number:02}" for number in range(TURN + 1)))
+    timers.start()
+    try:
+        things.eventually(lambda: asked == [0])
+        free.set()
+        things.eventually(lambda: len(fired.all()) == TURN + 1)
+    finally:
+        free.set()
+        timers.stop()
+    assert asked[0] == 0
+    assert len(asked) >= 2
+
+
+def test_commits_that_come_fast_share_a_look(database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    class Counted(Timers):
+        def _claim(self, batch: int) -> Any:
+            looks.append(batch)
+            return super()._claim(batch)
+
+    monkeypatch.setattr(timers_module, "SPACING_SECONDS", 1.0)
+    timers = Counted(database, {"remind": fired}, service=things.SERVICE)
+    timers.start()
+    try:
+        for number in range(20):
+            put(database, f"thing-{number}")
+        things.eventually(lambda: len(fired.all()) == 20)
+    finally:
+        timers.stop()
+    assert len(looks) < 20
 
 
 def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> None:

@@ -20,6 +20,7 @@ from orders.amendment.api import Amendments
 from orders.billing.api import Billing
 from orders.billing.certification import Branches, Certification
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
+from orders.billing.precedence import Precedence
 from orders.billing.sealer import Sealer
 from orders.billing.signing import SigningKey
 from orders.billing.store import SEALED
@@ -68,6 +69,7 @@ from svyaz.orders.v1 import (
 )
 
 SWITCH_SECONDS = 0.001
+BILLING_SPACING_SECONDS = 0.005
 
 
 def main() -> None:
@@ -112,7 +114,20 @@ def main() -> None:
     launched = Consumer(database, bus, migrating.catalog_changed, service="orders", source="catalog")
     reports = Consumer(database, bus, inbound.reported, service="orders", source=inbound.SOURCE, read=inbound.report_of)
     orders = Orders(database, capture, coupons)
-    timer_workers = int(settings.environment.get("TIMER_WORKERS", "2"))
+    # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that waits for
+    # its network wants more.
+    timer_workers = int(settings.environment.get("TIMER_WORKERS", "1"))
+    sealer = Sealer(database, confirm=Witness(bus).confirm)
+    billing = Relay(
+        database,
+        bus,
+        BillingOutbox(database),
+        service="billing",
+        stream=STREAM,
+        name="billing",
+        topic=SEALED,
+        spacing=BILLING_SPACING_SECONDS,
+    )
     zones = BranchZones.parse(settings.environment.get("BRANCH_TIME_ZONES", ""))
     signing_key = SigningKey.read(settings.environment.get("BILLING_SIGNING_KEY", ""))
     settle = timedelta(seconds=float(settings.environment.get("BILLING_SETTLE_SECONDS", "1800")))
@@ -149,12 +164,8 @@ def main() -> None:
         background=[
             Relay(database, bus, EventOutbox(database, "orders"), service="orders", stream="ORDERS"),
             # Stopped in reverse: what the sealer still seals is still sent.
-            Relay(
-                database, bus, BillingOutbox(database), service="billing", stream=STREAM, name="billing", topic=SEALED
-            ),
-            Sealer(database, confirm=Witness(bus).confirm),
-            # More would only take turns at the interpreter, and keep sealer and relays from theirs; an adapter that
-            # waits for its network wants more.
+            billing,
+            sealer,
             Timers(
                 database,
                 {
@@ -170,6 +181,7 @@ def main() -> None:
                 service="orders",
                 workers=timer_workers,
                 read_ahead=fulfilment.read_ahead,
+                before_turn=Precedence(sealer, billing).wait,
             ),
             customers,
             launched,

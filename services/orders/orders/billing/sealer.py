@@ -10,10 +10,10 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from chassis import calls
-from chassis.db import PARTITIONS, Database, Unit
+from chassis.db import PARTITIONS, Database
 from chassis.errors import FailedPrecondition
 from chassis.events import DATABASE_ERRORS
-from chassis.horizon import HORIZON_SECONDS, Floor, Horizon, horizon
+from chassis.horizon import HORIZON_SECONDS, Floor
 from chassis.threads import keep_running
 from orders.billing import store
 from orders.billing.domain import seal_all
@@ -55,6 +55,8 @@ class Sealer:
         self._partitions = tuple(partitions)
         self._batch = batch
         self._woken = threading.Event()
+        self._sealing = False
+        self._idle_listeners: list[Callable[[], None]] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         # So that the index entries of sealed charges that can't be vacuumed yet (a backup holds them for hours) aren't
@@ -64,6 +66,15 @@ class Sealer:
         self._swept = 0.0
         database.subscribe(self._woken.set, store.CHARGED)
 
+    @property
+    def busy(self) -> bool:
+        """Whether charges that were committed in this process may not be sealed yet."""
+        return self._woken.is_set() or self._sealing
+
+    def on_idle(self, listener: Callable[[], None]) -> None:
+        """Calls the listener, in the sealer's thread, when the sealer isn't busy any more."""
+        self._idle_listeners.append(listener)
+
     def seal_batch(self) -> tuple[int, bool]:
         """Seals the oldest charges in one transaction, all or nothing: how many, and whether that was all there is.
 
@@ -72,28 +83,27 @@ class Sealer:
         deadline = time.monotonic() + _DEADLINE_SECONDS
         call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
         with calls.using(call), self._database.unit() as unit:
-            locked = store.lock_partitions(unit, self._partitions)
+            locked, waiting, horizon = store.take(
+                unit, self._partitions, self._batch, self._after(), taking_horizon=self._horizon_is_due()
+            )
             if locked.incarnation != self._confirmed:
                 self._confirm(unit.session)
                 self._confirmed = locked.incarnation
-            taken = self._horizon(unit)
-            # After the locks: an epoch that was opened before them is seen, one that is opened later comes later.
-            waiting = store.unsealed(unit, locked.partitions, self._batch, self._after())
             charges = waiting.charges
             if charges:
                 sealed, grown = seal_all(charges, epoch=waiting.epoch, heads=waiting.heads)
                 store.save_sealed(unit, waiting.epoch, sealed, grown)
                 unit.after_commit(partial(self._database.wake, store.SEALED))
         everything = len(charges) < self._batch and len(locked.partitions) == len(self._partitions)
-        self._floor.looked(charges[-1].key if charges else 0, taken if everything else None)
+        self._floor.looked(charges[-1].key if charges else 0, horizon if everything else None)
         return len(charges), everything
 
-    def _horizon(self, unit: Unit) -> Horizon | None:
+    def _horizon_is_due(self) -> bool:
         now = time.monotonic()
         if not self._floor.may_rise or now - self._horizon_at < HORIZON_SECONDS:
-            return None
+            return False
         self._horizon_at = now
-        return horizon(unit.session)
+        return True
 
     def _after(self) -> int:
         """The number beyond which to look this time."""
@@ -125,6 +135,7 @@ class Sealer:
             if not stopping:
                 time.sleep(max(0.0, sealed_at + DEBOUNCE_SECONDS - time.monotonic()))
             sealed_at = time.monotonic()
+            self._sealing = True
             self._woken.clear()
             try:
                 pause = self._drain()
@@ -136,6 +147,10 @@ class Sealer:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
                 pause = BACK_OFF_SECONDS
                 self._stopping.wait(pause)
+            self._sealing = False
+            if not self.busy:
+                for listener in self._idle_listeners:
+                    listener()
             if stopping:
                 return
 

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from chassis import epochs
 from chassis.db import Unit, partition_of
+from chassis.horizon import HORIZON, Horizon
 from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Told, Unsealed
 from orders.schema import metadata
 
@@ -136,11 +137,11 @@ _STRANGE = """
 """
 # The present epoch is on the first row, which is there without any charge too.
 _UNSEALED = f"""
-    SELECT present.epoch AS present, event.id, event.account, event.branch, event.draft,
+    SELECT present.epoch AS present, event.id, event.account, event.branch, event.partition, event.draft,
         head.epoch, head.last_sequence, head.last_hash
     FROM ({epochs.CURRENT}) AS present(epoch)
     LEFT JOIN (
-        SELECT id, account, branch, draft FROM charge_event AS event
+        SELECT id, account, branch, partition, draft FROM charge_event AS event
         WHERE sequence IS NULL AND id > %(after)s AND partition = ANY (CAST(%(partitions)s AS int[])) AND NOT {_STRANGE}
         ORDER BY id LIMIT %(limit)s
     ) AS event ON true
@@ -211,18 +212,6 @@ class Locked:
     incarnation: str
 
 
-def lock_partitions(unit: Unit, partitions: Sequence[int]) -> Locked:
-    """Takes as many of the partitions as nobody else is sealing.
-
-    A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
-    second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
-    no later charge of an account is sealed while another sealer still holds an earlier one.
-    """
-    row = unit.begin(_LOCK, {"partitions": list(partitions), "locks": _LOCKS})
-    assert row is not None
-    return Locked(*row)
-
-
 def unknown(session: Session, told: Sequence[Told]) -> Told | None:
     """One of those links of the present epoch, or of a later one, that we don't have."""
     row = session.execute(
@@ -247,19 +236,38 @@ class Waiting:
     epoch: int
 
 
-def unsealed(unit: Unit, partitions: Sequence[int], limit: int, after: int = 0) -> Waiting:
-    """The oldest charges of the partitions, by identity beyond `after`, that have no place yet; those whose account is
-    another branch's, which never get one, left out.
+def take(
+    unit: Unit, partitions: Sequence[int], limit: int, after: int = 0, *, taking_horizon: bool = False
+) -> tuple[Locked, Waiting, Horizon | None]:
+    """Takes as many of the partitions as nobody else is sealing, and what waits in them: of the oldest `limit` charges
+    by identity beyond `after` that have no place yet. Those whose account is another branch's never get one, and are
+    left out.
 
-    In the order of identity, since a charge that another one caused got its number after the other's commit.
+    A lock of the transaction and not a lease: it can't outlive its holder, a connection pooler can't lend it to a
+    second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
+    no later charge of an account is sealed while another sealer still holds an earlier one.
+
+    The charges are looked for once the locks are ours, so an epoch that was opened before them is seen. They come in
+    the order of identity, since a charge that another one caused got its number after the other's commit. With
+    `taking_horizon`, that of the moment before is told.
     """
-    parameters = {"partitions": list(partitions), "limit": limit, "after": after}
-    rows = _ask(unit.connection(), _UNSEALED, parameters).fetchall()
-    return Waiting(
-        charges=[Unsealed(row.id, row.account, row.branch, row.draft) for row in rows if row.id is not None],
-        heads={row.account: Head(row.epoch, row.last_sequence, row.last_hash) for row in rows if row.last_hash},
-        epoch=rows[0].present,
+    wanted = list(partitions)
+    *taken, locks, rows = unit.begin_all(
+        *([(HORIZON, {})] if taking_horizon else []),
+        (_LOCK, {"partitions": wanted, "locks": _LOCKS}),
+        (_UNSEALED, {"partitions": wanted, "limit": limit, "after": after}),
     )
+    locked = Locked(*locks[0])
+    ours = set(locked.partitions)
+    charges: list[Unsealed] = []
+    heads: dict[str, Head] = {}
+    for _, key, account, branch, partition, draft, epoch, last_sequence, last_hash in rows:
+        if partition not in ours:
+            continue
+        charges.append(Unsealed(key, account, branch, draft))
+        if last_hash:
+            heads[account] = Head(epoch, last_sequence, last_hash)
+    return locked, Waiting(charges, heads, epoch=rows[0][0]), Horizon(*taken[0][0]) if taken else None
 
 
 def save_sealed(unit: Unit, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:
