@@ -37,13 +37,16 @@ SHORTEST_PAUSE = 0.01
 SPACING_SECONDS = 0.05
 # Timers of each purpose taken at a time, per worker: a flood of one purpose holds up no other. Not a share of what
 # there are hands for, which would be one or two where there are many purposes, of which most have nothing due.
-QUEUED = 8
+QUEUED = 16
 # Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
 TURN, TURN_SECONDS = 8, 0.04
 # A worker that has been at its turn for so long is taken to wait for something: one of so many others takes its place,
 # so that a slow system holds up only what is for it.
 STUCK_SECONDS, SPARE = 0.25, 3
+# From then on that more is carried out counts for more than what else waits: nothing is waited for, and twice as many
+# are at it.
+LATE_SECONDS = 1.0
 # What a runner has taken is free again after so long, should the runner die.
 CLAIM_SECONDS = 30.0
 OUTAGE_SECONDS = 5.0
@@ -144,8 +147,9 @@ class Timers:
         read_ahead: ReadAhead = lambda purpose, ids, unit: None,
         before_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        """`workers`: how many turns are carried out at a time, those that seem stuck not counted. `before_turn` is
-        called before each, and may wait for a moment for what is more urgent."""
+        """`workers`: how many turns are carried out at a time, those that seem stuck not counted, and twice as many
+        while timers are late. `before_turn` is called before each that isn't, and may wait for a moment for what is
+        more urgent."""
         self._database = database
         self._handlers = handlers
         self._read_ahead = read_ahead
@@ -219,11 +223,15 @@ class Timers:
         """Gives turns to those who have none."""
         with self._lock:
             while self._ready and not self._stopping and len(self._begun) < self._workers + SPARE:
-                if sum(not begun.stuck() for begun in self._begun) >= self._workers:
+                most = self._workers * (2 if self._is_late(self._ready[0]) else 1)
+                if sum(not begun.stuck() for begun in self._begun) >= most:
                     return
                 begun = _Begun(self._ready.popleft())
                 self._begun.append(begun)
                 executor.submit(self._take, executor, begun)
+
+    def _is_late(self, turn: Sequence[_Claim]) -> bool:
+        return (self._database.clock.now() - turn[0].due).total_seconds() > LATE_SECONDS
 
     def _to_do(self) -> int:
         """How many timers that have been taken will be carried out soon."""
@@ -235,7 +243,8 @@ class Timers:
         """Carries out what of a turn goes into a transaction; the rest queues up again, behind the other purposes."""
         left: Sequence[_Claim] = ()
         try:
-            self._before_turn()
+            if not self._is_late(begun.turn):
+                self._before_turn()
             left = self._handle(begun.turn)
         finally:
             with self._lock:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
+import nats
 import nats.aio.client
 import psycopg
 from google.protobuf import timestamp_pb2
@@ -39,6 +40,7 @@ THREADS = 8
 CUSTOMERS = 40
 PACED_SECONDS = 10.0
 LEFT_SECONDS = 1.0
+STREAMS = ("ORDERS", "BILLING")
 
 
 @contextmanager
@@ -77,11 +79,7 @@ class Billing:
     """A consumer of the stream that notes when it got each charge."""
 
     def __init__(self, platform: RunningPlatform) -> None:
-        directory = platform.home.directory
-        server = Nats(
-            directory / "nats", platform.base + NATS_OFFSET, Secrets(directory), notes=directory, users=bus_users()
-        )
-        self._url = server.url("billing")
+        self._url = _bus(platform).url("billing")
         # By event id, in seconds since 1970.
         self.received: dict[str, float] = {}
         self._loop = asyncio.new_event_loop()
@@ -106,6 +104,30 @@ class Billing:
         await self._client.connect(self._url)
         await self._client.subscribe("svyaz.billing.v1.>", cb=seen)
         await self._client.flush()
+
+
+def _followed(platform: RunningPlatform) -> None:
+    """Waits until everybody has heard of what was carried out, so that the next rate begins with nothing left of the
+    one before."""
+
+    async def behind() -> int:
+        client = await nats.connect(_bus(platform).url("admin"))
+        try:
+            stream = client.jetstream()
+            return sum([info.num_pending or 0 for name in STREAMS for info in await stream.consumers_info(name)])
+        finally:
+            await client.close()
+
+    deadline = time.monotonic() + 120
+    while asyncio.run(behind()):
+        if time.monotonic() > deadline:
+            raise RuntimeError("what was carried out isn't followed")
+        time.sleep(0.2)
+
+
+def _bus(platform: RunningPlatform) -> Nats:
+    directory = platform.home.directory
+    return Nats(directory / "nats", platform.base + NATS_OFFSET, Secrets(directory), notes=directory, users=bus_users())
 
 
 def note_commits(admin_url: str) -> None:
@@ -207,6 +229,7 @@ def _latency(platform: RunningPlatform, admin_url: str, take: Callable[[], None]
     nothing is left to be done when the last order has been sent."""
     rate = WANTED_RATE
     while True:
+        _followed(platform)
         with Billing(platform) as billing:
             sent = _paced(take, rate, PACED_SECONDS)
             time.sleep(LEFT_SECONDS)

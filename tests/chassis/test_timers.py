@@ -121,7 +121,10 @@ def test_a_worker_that_is_stuck_holds_up_nobody_else(database: Database, fired: 
         released.set()
 
 
-def test_each_turn_waits_for_what_is_more_urgent(database: Database, fired: Fired) -> None:
+def test_each_turn_waits_for_what_is_more_urgent(
+    database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "LATE_SECONDS", 600)
     free = threading.Event()
     asked: list[int] = []
 
@@ -141,6 +144,27 @@ def test_each_turn_waits_for_what_is_more_urgent(database: Database, fired: Fire
         timers.stop()
     assert asked[0] == 0
     assert len(asked) >= 2
+
+
+def test_what_is_late_waits_for_nothing_and_has_more_hands(database: Database) -> None:
+    together = threading.Barrier(2)
+    asked: list[str] = []
+
+    def fire(aggregate_id: str, unit: Unit) -> None:
+        # Nobody comes through alone.
+        together.wait(30)
+
+    handlers = {"one": fire, "other": fire}
+    timers = Timers(database, handlers, service=things.SERVICE, workers=1, before_turn=lambda: asked.append("to wait"))
+    put(database, "thing", seconds=-10, purpose="one")
+    put(database, "thing", seconds=-10, purpose="other")
+    timers.start()
+    try:
+        things.eventually(lambda: rows(database) == [])
+    finally:
+        together.abort()
+        timers.stop()
+    assert asked == []
 
 
 def test_commits_that_come_fast_share_a_look(database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch) -> None:
