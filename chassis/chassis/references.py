@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Unit
+from chassis.unit import Unit
 
 # Any constant that nobody else uses will do.
 _LOCK = 7_200_411_973
@@ -86,10 +86,6 @@ def rely(unit: Unit, query: str, parameters: Mapping[str, Any]) -> list[tuple[An
     In one round trip, and beside others who rely: only who takes something away, with `lock_references`, waits for
     them and they for him.
     """
-    with unit.cursor() as lock, unit.cursor() as cursor:
-        with unit.connection().pipeline():
-            lock.execute(_SHARED, {"lock": _LOCK})
-            # A statement of its own, so that it sees what was committed while the lock was waited for.
-            cursor.execute(query, parameters)
-        # Asked for before the pipeline's end it would be a round trip more.
-        return cursor.fetchall()
+    # A statement of its own, so that it sees what was committed while the lock was waited for.
+    _, rows = unit.begin_all((_SHARED, {"lock": _LOCK}), (query, parameters))
+    return list(rows)

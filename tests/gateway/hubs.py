@@ -22,7 +22,8 @@ from chassis.clock import Clock
 from chassis.cloudevents import headers_of, subject_of
 from chassis.config import Settings
 from chassis.consumer import Consumer
-from chassis.db import Database, partition_of
+from chassis.db import Database
+from chassis.schema import partition_of
 from chassis.server import Server
 from chassis.types import new_id
 from gateway.hub.api import Hub

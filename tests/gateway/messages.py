@@ -80,6 +80,8 @@ def arguments(draw: st.DrawFn, descriptor: Descriptor, dialect: Dialect, depth: 
                 out["extensions"] = encode_json(extensions)
             continue
         single = _scalar(field) if field.message_type is None else _message(field.message_type, dialect, depth - 1)
+        if required and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated:
+            single = single.filter(bool)
         if field.is_repeated:
             out[field.name] = draw(st.lists(single, min_size=1, max_size=2))
         else:

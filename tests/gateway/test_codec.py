@@ -342,7 +342,8 @@ def test_an_amount_has_no_other_attributes() -> None:
     }
     assert set(faults(catalog_pb2.ProductOfferingPrice, OFFERING | {"price": {"value": 1e-10}})) == {"price.value"}
     assert set(faults(catalog_pb2.ProductOfferingPrice, OFFERING | {"price": {"value": 2**63}})) == {"price.value"}
-    assert set(faults(pricing_pb2.PriceRequest, {"item": [], "x": 1})) == {"x"}
+    assert set(faults(pricing_pb2.PriceRequest, {"item": [], "x": 1})) == {"item", "x"}
+    assert set(faults(pricing_pb2.PriceRequest, {"item": [{"id": "1"}]})) == {"item[0].productOfferingId"}
 
 
 @pytest.mark.parametrize(

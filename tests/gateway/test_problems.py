@@ -5,7 +5,7 @@ import pytest
 from flask import Flask
 
 from chassis.config import Settings
-from chassis.errors import ERRORS_BY_STATUS, DomainError, InvalidArgument, Unavailable, Violation
+from chassis.errors import ERRORS_BY_STATUS, Aborted, DomainError, InvalidArgument, NotFound, Unavailable, Violation
 from gateway import problems
 from gateway.app import create_app
 from svyaz_cli.issuer import Issuer
@@ -52,6 +52,23 @@ def test_every_status_has_one_of_http(status: str) -> None:
 
 def test_a_key_used_again_for_something_else_is_unprocessable() -> None:
     assert problems.refusal(InvalidArgument("IDEMPOTENCY_KEY_REUSED", "why"), str).status_code == 422
+
+
+def test_what_others_were_faster_with_is_a_failed_precondition_only_where_there_was_one() -> None:
+    conflict = Aborted("CONFLICT", "somebody else keeps changing the same thing")
+    assert problems.refusal(conflict, str).status_code == 409
+    assert problems.refusal(conflict, str, conditional=True).status_code == 412
+    assert problems.refusal(Aborted("STALE_ETAG", "why"), str).status_code == 412
+
+
+def test_what_is_missing_is_named() -> None:
+    refusal = NotFound("NOT_FOUND", "there is no Individual '7'", metadata={"resource": "Individual", "id": "7"})
+    assert problems.refusal(refusal, str).get_json()["reason"] == "there is no Individual '7'"
+
+
+def test_the_reason_names_attributes_as_the_caller_does() -> None:
+    refusal = InvalidArgument("X", "order_date: it is bad", violations=[Violation("order_date", "it is bad")])
+    assert problems.refusal(refusal, lambda path: "orderDate").get_json()["reason"] == "orderDate: it is bad"
 
 
 def test_what_the_transport_says_stays_inside() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
@@ -535,6 +536,46 @@ def test_an_etag_guards_a_change(api: Api) -> None:
     assert api.patch(href, {"status": "c"}, If_Match="*").status_code == 200
     current = api.get(href).headers["ETag"]
     assert api.delete(href, If_Match=current).status_code == 204
+
+
+def test_of_several_etags_one_that_is_it_is_enough(api: Api) -> None:
+    answer = api.post(CUSTOMER, customer("Etags"))
+    href, etag = answer.headers["Location"], answer.headers["ETag"]
+    assert code(api.patch(href, {"status": "a"}, If_Match='"x", "y"'), 412) == "STALE_ETAG"
+    # An empty etag is one that nothing has, not any.
+    assert code(api.patch(href, {"status": "a"}, If_Match='""'), 412) == "STALE_ETAG"
+    assert paths(api.patch(href, {"status": "a"}, If_Match=",")) == {"If-Match"}
+    assert paths(api.patch(href, {"status": "a"}, If_Match=f'"x", {etag}', Idempotency_Key="k")) == {"If-Match"}
+    assert api.patch(href, {"status": "a"}, If_Match=f'"x", {etag}').status_code == 200
+
+
+def test_many_who_write_the_same_thing_unconditionally_all_come_through(api: Api) -> None:
+    href = api.made(CUSTOMER, customer("Busy"))["href"]
+    with ThreadPoolExecutor(12) as callers:
+        answers = list(callers.map(lambda number: api.patch(href, {f"e{number}": number}), range(12)))
+    assert [answer.status_code for answer in answers] == [200] * 12
+    after = api.get(href).json()
+    assert [after[f"e{number}"] for number in range(12)] == list(range(12))
+
+
+def test_a_type_that_is_taken_away_is_what_it_is_where_none_is_stated(api: Api) -> None:
+    made = api.made(CUSTOMER, {**customer("Typed"), "@type": "Special"})
+    patched = api.patch(made["href"], {"@type": None}).json()
+    assert patched["@type"] == "Customer"
+    assert [found["id"] for found in api.get(CUSTOMER, params={"@type": "Customer", "id": made["id"]}).json()] == [
+        made["id"]
+    ]
+
+
+def test_the_past_of_a_list_is_not_taken_for_its_present(api: Api) -> None:
+    assert paths(api.get(CUSTOMER, params={"at": "2000-01-01T00:00:00Z"})) == {"at"}
+
+
+def test_an_id_that_nothing_can_have_is_refused_in_our_own_words(api: Api) -> None:
+    error = api.get(f"{CUSTOMER}/%00").json()
+    assert error["reason"] == "a text has a NUL in it, which can't be kept"
+    missing = api.get(f"{CUSTOMER}/nobody").json()
+    assert (missing["code"], missing["reason"]) == ("NOT_FOUND", "there is no Customer 'nobody'")
 
 
 def test_what_the_caller_has_already_is_not_sent_again(api: Api) -> None:

@@ -1,5 +1,6 @@
 """Clients who are slow, by chance or on purpose, hold up nobody but themselves; no service is needed for that."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -102,3 +103,23 @@ def test_a_header_of_any_size_is_refused_not_kept(gateway: Running, sockets: lis
     opened.sendall(b"GET / HTTP/1.1\r\nHost: " + b"x" * 70_000)
     assert opened.recv(100).startswith(b"HTTP/1.1 431")
     answers(gateway)
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"GET /?name=" + b"x" * 9_000 + b" HTTP/1.1\r\nHost: here\r\n\r\n", 414, "URI_TOO_LONG"),
+        (b"GET / HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n", 431, "HEADERS_TOO_LARGE"),
+    ],
+)
+def test_what_is_too_long_gets_the_error_body_too(
+    gateway: Running, sockets: list[socket.socket], head: bytes, status: int, code: str
+) -> None:
+    opened, *_ = sockets
+    opened.sendall(head)
+    with opened.makefile("rb") as answer:
+        got, _, body = answer.read().partition(b"\r\n\r\n")
+    assert got.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"Content-Type: application/json" in got
+    error = json.loads(body)
+    assert (error["code"], error["status"], error["@type"]) == (code, str(status), "Error")

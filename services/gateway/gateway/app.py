@@ -74,7 +74,7 @@ def _serve(
         except DomainError as error:
             trace.get_current_span().set_attribute("svyaz.reason", error.reason)
             # Our own faults name attributes already; a service names fields.
-            return problems.refusal(error, respell)
+            return problems.refusal(error, respell, conditional=request.headers.get("If-Match", "*") != "*")
         except UnsupportedMediaTypeError as error:
             return problems.answer(415, _REASONS[415], str(error))
 

@@ -8,7 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from chassis.clients import call
-from chassis.errors import InvalidArgument, Violation
+from chassis.errors import Aborted, InvalidArgument, Violation
 from chassis.scalars import IllTypedError, encode_json, instant_in
 from chassis.tmfjson import Dialect, bad_attributes, descriptor_of, parse, select
 from gateway import query
@@ -102,6 +102,8 @@ class Collection:
     def list(self) -> Response:
         """GET of the collection."""
         given = parameters()
+        if "at" in request.args:
+            raise query.bad_parameter("at", f"is for one resource: {self.path}/{{id}}?at=")
         page = query.page(given)
         answer = self._call(
             LIST,
@@ -165,16 +167,41 @@ class Collection:
         message, mask = self.dialect.patch(self.resource.message_class, patch, strict=strict())
         changed: Any = message
         changed.id = id
+        if "at_type" in mask and not changed.at_type:
+            # Removed, it is what it is where none is stated.
+            changed.at_type = self.descriptor.name
         key = _idempotency_key()
-        arguments: Any = self._requests[UPDATE](request_id=key, etag=_if_match(), **{self.resource.body_field: changed})
+        arguments: Any = self._requests[UPDATE](
+            request_id=key, etag=self._if_match(id), **{self.resource.body_field: changed}
+        )
         arguments.update_mask.paths.extend(mask)
         return self._answer(self._call(UPDATE, arguments, repeatable=bool(key)))
 
     def delete(self, id: str) -> Response:
         """DELETE of one resource."""
         key = _idempotency_key()
-        self._call(DELETE, self._requests[DELETE](request_id=key, id=id, etag=_if_match()), repeatable=bool(key))
+        self._call(DELETE, self._requests[DELETE](request_id=key, id=id, etag=self._if_match(id)), repeatable=bool(key))
         return Response(status=204)
+
+    def _if_match(self, id: str) -> str:
+        """The etag that the change is based on; empty for any (RFC 9110, 13.1.1)."""
+        header = request.headers.get("If-Match")
+        if header is None or header.strip() == "*":
+            return ""
+        tags = [tag.strip() for tag in header.split(",") if tag.strip()]
+        if not tags or "*" in tags:
+            raise query.bad_parameter("If-Match", "must be * or name etags")
+        named = [tag.removeprefix("W/").strip('"') for tag in tags]
+        if len(named) == 1 and named[0]:
+            return named[0]
+        if len(named) > 1 and request.headers.get("Idempotency-Key"):
+            # Sent again it would be compared with another one, and so be another request.
+            raise query.bad_parameter("If-Match", "must name one etag beside an Idempotency-Key")
+        # The service compares with one: with the one of them that is it now, if there is such.
+        present = self._call(GET, self._requests[GET](id=id)).etag
+        if present in named:
+            return str(present)
+        raise Aborted("STALE_ETAG", f'If-Match names {header}, and the etag is "{present}"')
 
     def _check_identity(self, patch: dict[str, Any], id: str) -> None:
         own = {"id": (id,), "href": (f"{self.path}/{id}", f"{request.host_url.rstrip('/')}{self.path}/{id}")}
@@ -206,14 +233,6 @@ def _idempotency_key() -> str:
 
 def _etags(header: str) -> list[str]:
     return [tag.strip().removeprefix("W/").strip('"') for tag in header.split(",") if tag.strip()]
-
-
-def _if_match() -> str:
-    """The etag that the change is based on; empty for any."""
-    tags = _etags(request.headers.get("If-Match", ""))
-    if len(tags) > 1:
-        raise query.bad_parameter("If-Match", "must name one etag")
-    return "" if tags in ([], ["*"]) else tags[0]
 
 
 def _matches(header: str, etag: str) -> bool:

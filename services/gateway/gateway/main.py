@@ -43,6 +43,8 @@ class Gateway(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACEFUL_SECONDS,
             "timeout": 75,
             "keepalive": 75,
+            # The most that gunicorn takes: filters with many alternatives are long.
+            "limit_request_line": 8_190,
             "accesslog": None,
             "loglevel": "warning",
             "post_fork": self._post_fork,

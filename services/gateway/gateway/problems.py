@@ -40,17 +40,7 @@ def answer(
     status: int, code: str, message: str, details: list[dict[str, str]] | None = None, headers: Mapping[str, str] = {}
 ) -> Response:
     """An error answer; `code` is the stable UPPER_SNAKE reason, `details` name the offending attributes."""
-    body: dict[str, Any] = {
-        "code": code,
-        "reason": message,
-        "message": "; ".join(f"{d['path']}: {d['message']}" if d["path"] else d["message"] for d in details or ())
-        or message,
-        "status": str(status),
-        "@type": "Error",
-    }
-    if details:
-        body["details"] = details
-    response = Response(encode_json(body), status, headers, content_type=JSON)
+    response = Response(error_body(status, code, message, details), status, headers, content_type=JSON)
     if status in _RETRY_AFTER_SECONDS:
         response.headers["Retry-After"] = _RETRY_AFTER_SECONDS[status]
     if status == HTTPStatus.UNAUTHORIZED:
@@ -58,13 +48,39 @@ def answer(
     return response
 
 
-def refusal(error: DomainError, attribute_path: Callable[[str], str]) -> Response:
-    """The answer for a refusal, ours or a service's; `attribute_path` respells the paths of fields."""
+def error_body(status: int, code: str, message: str, details: list[dict[str, str]] | None = None) -> bytes:
+    """TM Forum's `Error` as JSON."""
+    body: dict[str, Any] = {
+        "code": code,
+        "reason": message,
+        "message": "; ".join(f"{d['path']}: {d['message']}" if d["path"] else d["message"] for d in details or ())
+        or message,
+        "status": str(int(status)),
+        "@type": "Error",
+    }
+    if details:
+        body["details"] = details
+    return encode_json(body)
+
+
+def refusal(error: DomainError, attribute_path: Callable[[str], str], *, conditional: bool = False) -> Response:
+    """The answer for a refusal, ours or a service's; `attribute_path` respells the paths of fields. `conditional`:
+    whether the request stated a precondition, which has failed where others were faster."""
     status = _STATUS_BY_REASON.get(error.reason) or STATUSES.get(error.status, 500)
+    if error.reason == "CONFLICT" and not conditional:
+        # Others kept writing the same thing.
+        status = HTTPStatus.CONFLICT
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal()
-    message = _BARE.get(error.status, error.status) if error.reason == error.status else error.message
-    details = [{"path": attribute_path(v.field), "message": v.description} for v in error.violations]
+    # What is missing is named by its service; the transport names nothing.
+    bare = error.reason == error.status and not error.metadata
+    message = _BARE.get(error.status, error.status) if bare else error.message
+    details = []
+    for violation in error.violations:
+        path = attribute_path(violation.field)
+        details.append({"path": path, "message": violation.description})
+        if "_" in violation.field:
+            message = message.replace(violation.field, path)
     return answer(status, error.reason, message, details)
 
 

@@ -62,6 +62,8 @@ def page(parameters: Parameters) -> Page:
             # isdecimal alone admits digits of other scripts; a huge number would take long to convert.
             if not value.isascii() or not value.isdecimal() or len(value) > 18:
                 raise bad_parameter(name, "must be a whole number, 0 or more")
+            if name in numbers:
+                raise bad_parameter(name, "is stated more than once")
             numbers[name] = int(value)
     return Page(min(numbers.get("offset", 0), _LARGEST_OFFSET), numbers.get("limit"))
 
@@ -151,13 +153,16 @@ def links(path: str, parameters: Parameters, wanted: Page, total: int, following
     """The value of the header Link: first, prev, next and last page, as far as there are such; `following` is the
     offset of what comes after this page."""
     size = wanted.size
+    # The pages are those that one comes to from here.
+    skew = wanted.offset % size if size else 0
+    last = skew + max(0, total - 1 - skew) // size * size if size else 0
     offsets = {"first": 0}
     if wanted.offset:
-        offsets["prev"] = max(0, wanted.offset - size)
+        offsets["prev"] = max(0, min(wanted.offset - size, last))
     if following is not None and size:
         offsets["next"] = following
     if size:
-        offsets["last"] = max(0, total - 1) // size * size
+        offsets["last"] = last
     rest = [(name, value) for name, value in parameters if name not in ("offset", "limit")]
     return ", ".join(
         f'<{path}?{urlencode([*rest, ("offset", str(offset)), ("limit", str(size))])}>; rel="{relation}"'

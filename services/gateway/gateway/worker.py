@@ -9,11 +9,19 @@ import contextlib
 import errno
 import socket
 import time
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn.http import get_parser  # type: ignore[import-untyped]
-from gunicorn.http.errors import LimitRequestHeaders, NoMoreData  # type: ignore[import-untyped]
+from gunicorn.http.errors import (  # type: ignore[import-untyped]
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+)
+from gunicorn.util import write_nonblock  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import _DEFER, TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from gateway.problems import JSON, error_body
 
 _CHUNK_BYTES = 65_536
 _MAX_HEAD_BYTES = 65_536
@@ -21,6 +29,11 @@ _MAX_HEAD_BYTES = 65_536
 _EMPTYING_SECONDS = 0.2
 _EMPTYING_CHUNKS = 64
 _END_OF_HEAD = b"\r\n\r\n"
+# What is too long to become a request.
+_TOO_LONG = {
+    LimitRequestLine: (HTTPStatus.REQUEST_URI_TOO_LONG, "URI_TOO_LONG"),
+    LimitRequestHeaders: (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE"),
+}
 
 
 class Input:
@@ -121,6 +134,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         self.nr_conns += 1
         self.enqueue_req(Connection(self.cfg, sock, client, listener.getsockname(), self.app.client_seconds))
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
+        """Answers what is too long with the error body of everything else; the rest as gunicorn does."""
+        if type(exc) not in _TOO_LONG:
+            super().handle_error(req, client, addr, exc)
+            return
+        status, code = _TOO_LONG[type(exc)]
+        self.log.warning("a request can't be read: %s", exc)
+        body = error_body(status, code, str(exc))
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nContent-Type: {JSON}\r\n"
+        with contextlib.suppress(OSError):
+            # The client may have gone.
+            write_nonblock(client, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
     def handle(self, conn: Connection) -> Any:
         """Answers a request whose header has come; gives the connection back to wait for it otherwise."""

@@ -12,7 +12,8 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
-from chassis.relay import EventOutbox, Relay
+from chassis.outbox import EventOutbox
+from chassis.relay import Relay
 from gateway.hub.api import Hub
 from gateway.hub.callbacks import Callbacks
 from gateway.hub.delivery import SERVICE, Dispatcher

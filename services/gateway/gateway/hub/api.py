@@ -5,10 +5,11 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from chassis import convert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.types import new_id
+from chassis.unit import Unit
 from gateway.hub import matching, store
 from gateway.hub.callbacks import Callbacks
 from gateway.hub.delivery import Dispatcher

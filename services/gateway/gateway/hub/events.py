@@ -14,13 +14,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.clients import call
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.erasures import carry_out, erased
 from chassis.errors import NotFound
 from chassis.personal import holds_personal, redact
 from chassis.scalars import encode_json, instant_out
 from chassis.tmfjson import descriptor_of
 from chassis.types import COMMON
+from chassis.unit import Unit
 from gateway.hub import store
 from gateway.hub.matching import DIALECT, wanted
 from gateway.resources import RESOURCES, Resource

@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 
-from chassis.db import Resource, Unit, aggregate_table, log_tables, map_aggregate
 from chassis.erasures import erasure_table
 from chassis.events import bus_tables
+from chassis.schema import Resource, aggregate_table, log_tables, map_aggregate
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from gateway.hub.domain import Subscription, SubscriptionState
 from svyaz.hub.v1 import hub_pb2
 

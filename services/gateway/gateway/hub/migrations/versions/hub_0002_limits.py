@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chassis.db import isolate
+from chassis.schema import isolate
 
 revision = "hub_0002"
 down_revision = "hub_0001"
