@@ -17,6 +17,8 @@ BRANCH ?= bishkek
 # Who the token says that you are.
 SUBJECT ?= developer
 ARGS ?=
+BENCHES := rpc access orders pricing relay import json growth pricing_catalog import_catalog search dedupe permission value \
+    view360 timeline orders_mix
 SHARED ?= ../shared
 PACKAGES := chassis services/catalog services/customers services/orders services/gateway cli
 PROTOS := $(shell find protos -name '*.proto') protos/setup.py protos/pyproject.toml
@@ -89,7 +91,8 @@ baseline: setup ## renews what later protos are compared with; part of a release
 	cd protos && buf build --exclude-source-info --output baseline.binpb
 
 .PHONY: bench
-bench: setup ## measures beside a baseline: NAME=rpc|access|orders|pricing|relay|import|json|growth|pricing_catalog|import_catalog|search|dedupe|permission|value|view360|timeline|orders_mix
+bench: setup ## measures beside a baseline: NAME=orders, say; without NAME it names them all
+	@$(if $(filter $(NAME),$(BENCHES)),,echo "NAME: '$(NAME)' is none of $$(echo $(BENCHES) | sed 's/ /, /g')" >&2; exit 2)
 	python -m tests.bench.$(NAME) $(ARGS)
 
 .PHONY: ctk

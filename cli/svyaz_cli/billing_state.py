@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS compared (only INTEGER PRIMARY KEY CHECK (only = 1), 
 CREATE TABLE IF NOT EXISTS fault (number INTEGER PRIMARY KEY, verdict TEXT NOT NULL, account TEXT NOT NULL,
     epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, until INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL);
 """
+# What every state has had from the first.
+_TABLES = frozenset({"position", "link", "head"})
 # Heads kept in memory; beyond it they are read again.
 _CACHED_ACCOUNTS = 100_000
 
@@ -32,27 +34,38 @@ class StateInUseError(Exception):
     """Another consumer has the file open."""
 
 
+class StateFileError(Exception):
+    """The file is no state, or can't be opened and written; it is as it was."""
+
+
 class State:
     """The verifier's ledger, and how far the stream was read. Nothing lasts before `commit`; a batch lasts whole or not
-    at all. Raises StateInUseError while another process has it."""
+    at all. Raises StateInUseError while another process has it, StateFileError for what isn't one."""
 
     def __init__(self, file: Path | str) -> None:
-        self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        try:
+            self._connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise StateFileError(f"{file} can't be opened: {error}") from error
         execute = self._connection.execute
         try:
             execute("PRAGMA busy_timeout = 0")
             execute("PRAGMA locking_mode = EXCLUSIVE")
+            # Looked at before anything is written: it may be another program's.
+            tables = {name for (name,) in execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if tables and not tables >= _TABLES:
+                raise sqlite3.DatabaseError("it has other tables")
             execute("PRAGMA journal_mode = WAL")
             execute("PRAGMA synchronous = FULL")
             execute("BEGIN IMMEDIATE")
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 execute(statement)
             execute("COMMIT")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._connection.close()
             if "locked" in str(error):
                 raise StateInUseError(f"{file} is in use by another consumer") from error
-            raise
+            raise StateFileError(f"{file} is no state of billing-tail: {error}") from error
         self._begun = False
         self._heads: dict[str, dict[int, Link]] = {}
         self._early: dict[str, dict[tuple[int, int], Waiting]] = {}

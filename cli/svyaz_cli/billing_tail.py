@@ -6,10 +6,12 @@ it is remembered: after a crash the last lines may come again, with the same acc
 """
 
 import asyncio
+import re
 import signal
 import sys
 import time
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import TextIO
 
@@ -20,8 +22,9 @@ from nats.aio.client import Client
 from svyaz_cli import local
 from svyaz_cli.billing_log import RemoteLog
 from svyaz_cli.billing_reader import STREAM, Reader, received
-from svyaz_cli.billing_state import State, StateInUseError
+from svyaz_cli.billing_state import State, StateFileError, StateInUseError
 from svyaz_cli.billing_watch import Options, Tail
+from svyaz_cli.refusals import refuse
 from svyaz_cli.services import READER
 
 RETRY_SECONDS = 0.5
@@ -115,9 +118,12 @@ async def _connect(client: Client, url: str) -> None:
 def run(options: Options, out: TextIO) -> int:
     """Runs the command; the exit status: 0, or 1 after a fault or when an idle exit found something unproven.
 
-    Raises StateInUseError, nats.errors.AuthorizationError.
+    Raises StateInUseError, StateFileError, nats.errors.AuthorizationError.
     """
-    options.state.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        options.state.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateFileError(f"{options.state} can't be made: {error.strerror}") from error
     state = State(options.state)
     log = RemoteLog(options.orders_address, options.token)
     try:
@@ -125,6 +131,17 @@ def run(options: Options, out: TextIO) -> int:
     finally:
         log.close()
         state.close()
+
+
+def _is_day(text: str) -> bool:
+    """Whether orders takes it for a day: the last representable one has no next midnight."""
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) or text >= "9999":
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def command(
@@ -145,9 +162,14 @@ def command(
     token: str = typer.Option("", envvar="SVYAZ_TOKEN", help="Of the role billing; one of the development issuer."),
     token_file: Path | None = typer.Option(None, help="The file that holds it; read again for each call."),
 ) -> None:
-    """Verify the stream of charges as it comes: a JSON line per event or fault; exit status 1 after a fault."""
+    """Verify the stream of charges as it comes: a JSON line per event or fault.
+
+    Exit status: 0, 1 after a fault or when an idle exit found something unproven, 2 nothing was read.
+    """
     if bool(branch) != bool(day):
         raise typer.BadParameter("--branch and --day belong together")
+    if day and not _is_day(day):
+        refuse(f"billing-tail: --day: {day!r} is no day; it is YYYY-MM-DD and exists")
     options = Options(
         state=state,
         nats_url=nats_url or local.nats_url(READER),
@@ -165,7 +187,9 @@ def command(
     )
     try:
         status = run(options, sys.stdout)
-    except (StateInUseError, nats.errors.AuthorizationError, nats.errors.NoServersError) as error:
+    except (StateInUseError, StateFileError) as error:
+        refuse(f"billing-tail: --state: {error}")
+    except (nats.errors.AuthorizationError, nats.errors.NoServersError) as error:
         print(f"billing-tail: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     raise typer.Exit(status)

@@ -90,8 +90,12 @@ def token(
     subject: str = typer.Option("developer", help="Who it says that you are."),
 ) -> None:
     """Print a token of the development issuer."""
+    from chassis.auth import ROLES
     from svyaz_cli.home import Home
+    from svyaz_cli.refusals import require_known
 
+    # Services pass over what they don't know: the token would say less than was asked for.
+    require_known("--role", role, sorted(ROLES))
     print(Home.from_environment().issuer().token(role, branch, seconds=seconds, subject=subject))
 
 

@@ -13,6 +13,7 @@ from chassis import clients
 from chassis.errors import DomainError
 from svyaz.operations.v1 import operations_pb2, operations_pb2_grpc
 from svyaz_cli import local
+from svyaz_cli.refusals import require_known
 from svyaz_cli.services import SERVICES
 
 WITH_CONSUMERS = tuple(service.name for service in SERVICES if service.database)
@@ -55,6 +56,7 @@ def shown(message: Any) -> None:
 
 
 def _operations(service: str, address: str, token: str) -> AbstractContextManager[Callable[[str, Any], Any]]:
+    require_known("SERVICE", [service], WITH_CONSUMERS)
     return calling(operations_pb2_grpc.OperationsServiceStub, service, address, token)
 
 

@@ -253,6 +253,7 @@ class Platform:
             "FULFILMENT_SYSTEM_SUBJECTS": os.environ.get("FULFILMENT_SYSTEM_SUBJECTS", "*=*"),
             # Where the demo operator is.
             "BRANCH_REGIONS": os.environ.get("BRANCH_REGIONS", "bishkek=KG,osh=KG"),
+            "BRANCH_TIME_ZONES": os.environ.get("BRANCH_TIME_ZONES", "bishkek=Asia/Bishkek,osh=Asia/Bishkek"),
             "PYTHONUNBUFFERED": "1",
         }
         for called in service.calls:

@@ -20,7 +20,7 @@ from nats.js.errors import NotFoundError
 from chassis import migrate
 from chassis.bus import event_stream
 from chassis.db import Database
-from chassis.relay import EventOutbox, Outgoing
+from chassis.outbox import EventOutbox, Outgoing
 from svyaz_cli.embedded import Nats, Postgres, free_port
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import bus_users

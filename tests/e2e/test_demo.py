@@ -1,9 +1,12 @@
 """The demo operator, as it is before anybody has done anything with it."""
 
+import grpc
 import httpx
 import pytest
 
+from svyaz.orders.v1 import billing_pb2, billing_pb2_grpc
 from svyaz_cli.demo import KINDS
+from svyaz_cli.services import SERVICES
 from tests.platforms import RunningPlatform
 
 pytestmark = pytest.mark.timeout(400)
@@ -34,3 +37,16 @@ def test_every_offering_of_the_demo_operator_is_launched(demo_platform: RunningP
     path = next(kind.path for kind in KINDS if kind.name == "productOffering")
     answer = httpx.get(f"{demo_platform.gateway_url}{path}", headers=bearer(demo_platform, "agent", "osh"), timeout=30)
     assert {offering["lifecycleStatus"] for offering in answer.json()} == {"Launched"}
+
+
+@pytest.mark.parametrize("branch", ["bishkek", "osh"])
+def test_a_billing_day_of_the_demo_operator_begins_at_its_own_midnight(
+    demo_platform: RunningPlatform, branch: str
+) -> None:
+    port = demo_platform.base + next(service.offset for service in SERVICES if service.name == "orders")
+    metadata = (("authorization", f"Bearer {demo_platform.token('billing', branch)}"),)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        request = billing_pb2.GetBillingCertificateRequest(branch=branch, day="2026-03-01")
+        stub = billing_pb2_grpc.BillingServiceStub(channel)
+        answer = stub.GetBillingCertificate(request, metadata=metadata, timeout=30)
+    assert answer.time_zone == "Asia/Bishkek"
