@@ -17,6 +17,7 @@ from customers.matching.indexing import INDEX, LOOK_FOR_DUPLICATES, Indexing
 from customers.matching.phones import BranchRegions
 from svyaz.customers.v1 import customers_pb2, import_pb2, matching_pb2, party_pb2
 from svyaz.type.v1 import values_pb2
+from tests.chassis import things
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import CUSTOMER, PARTY
 from tests.people import population
@@ -276,6 +277,31 @@ def test_an_entry_is_never_refused_and_its_pair_is_looked_at_later(
     )
     run_timers(database, "talas", LOOK_FOR_DUPLICATES, entries.look)
     assert len(proposed) == 1
+
+
+def test_a_search_that_is_asked_for_is_done_by_a_process_of_its_own(
+    caller_of: Callable[..., Caller],
+    database: Database,
+    place: ServiceDatabase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", place.url)
+    admin = caller_of("cholpon-ata", role="admin")
+    asked = admin(MATCHING + "CreateDuplicateSearch")
+    searches = batch.Searches(database)
+    searches.start()
+    try:
+        things.eventually(
+            lambda: (
+                admin(MATCHING + "GetDuplicateSearch", id=asked.id).state
+                in (matching_pb2.DUPLICATE_SEARCH_STATE_DONE, matching_pb2.DUPLICATE_SEARCH_STATE_FAILED)
+            ),
+            seconds=60,
+        )
+    finally:
+        searches.stop()
+    ended = admin(MATCHING + "GetDuplicateSearch", id=asked.id)
+    assert (ended.state, ended.error, ended.compared) == (matching_pb2.DUPLICATE_SEARCH_STATE_DONE, "", 0)
 
 
 def test_a_branch_is_looked_through(caller_of: Callable[..., Caller], database: Database) -> None:

@@ -8,7 +8,8 @@ from chassis.clock import Clock
 from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.operations import Operations
-from chassis.relay import EventOutbox, Relay
+from chassis.outbox import EventOutbox
+from chassis.relay import Relay
 from chassis.timers import Timers
 from customers.matching import batch
 from customers.service import CustomersService, Operator, open_database, review_duplicate
@@ -18,11 +19,12 @@ from svyaz.operations.v1 import operations_pb2_grpc
 def main() -> None:
     """Serves, or does what the command line says: `migrate`, `open-epoch`, `find-duplicates`."""
     settings = Settings.from_environment("customers")
-    if commands.run("customers", settings, sys.argv[1:]):
+    searching = sys.argv[1:2] == [batch.COMMAND]
+    if not searching and commands.run("customers", settings, sys.argv[1:]):
         return
     database = open_database(settings.database_url, Clock(settings.clock_offset_file), settings.database_connections)
     operator = Operator.of(settings.environment)
-    if sys.argv[1:2] == [batch.COMMAND]:
+    if searching:
         _, _, search_id, branch = sys.argv
         if settings.one_cpu:
             # Nobody calls it, and the service that began it may be confined.
