@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.resources import Collection
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from svyaz.type.v1 import requests_pb2
 
 A = TypeVar("A", bound=Aggregate)

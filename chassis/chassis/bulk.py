@@ -17,8 +17,10 @@ from opentelemetry.propagate import inject
 
 from chassis import calls, convert
 from chassis.convert import Convert
-from chassis.db import Database, Resource, TypedJson, Unit, Xid8, event_row
+from chassis.db import Database
+from chassis.schema import Resource, TypedJson, Xid8
 from chassis.types import Aggregate
+from chassis.unit import Unit, event_row
 
 A = TypeVar("A", bound=Aggregate)
 

@@ -15,7 +15,10 @@ from chassis.events import acting
 
 def run(package: str, settings: Settings, arguments: Sequence[str]) -> bool:
     """Does what the arguments say, on the service's database; False when there are none: then it is to serve."""
-    parser = argparse.ArgumentParser(prog=f"python -m {package}")
+    # The module that was started: of some services the package itself can be, of others only its `main`.
+    spec = sys.modules["__main__"].__spec__
+    module = spec.name.removesuffix(".__main__") if spec else package
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("migrate", help="bring the database to the newest revisions")
     opening = commands.add_parser("open-epoch", help="after a restore from a backup, before the service starts again")

@@ -28,12 +28,13 @@ from sqlalchemy.dialects import postgresql
 from chassis import telemetry
 from chassis.bus import MAX_AGE_SECONDS, Bus
 from chassis.cloudevents import ReceivedEvent, received, stream_of, subjects_of
-from chassis.db import PARTITIONS, Database
+from chassis.db import Database
 from chassis.events import DATABASE_ERRORS, bus_tables
 from chassis.handling import UNDONE, Handling, Outcome
 from chassis.inbox import Reader
 from chassis.leases import DEFAULT_SECONDS, Lease
 from chassis.parking import Handler, Replay
+from chassis.schema import PARTITIONS
 
 log = logging.getLogger(__name__)
 

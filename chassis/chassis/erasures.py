@@ -12,9 +12,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from chassis.convert import attribute_types, from_message, to_message
-from chassis.db import IDEMPOTENCY_DAYS, Unit, isolate
+from chassis.db import IDEMPOTENCY_DAYS
 from chassis.personal import holds_personal, redact, redacted
+from chassis.schema import isolate
 from chassis.types import Aggregate
+from chassis.unit import Unit
 
 
 def erasure_table(metadata: sa.MetaData) -> sa.Table:

@@ -13,8 +13,8 @@ from sqlalchemy.dialects import postgresql
 
 from chassis import calls
 from chassis.auth import EVERY_BRANCH
-from chassis.db import isolate, log_tables
 from chassis.errors import Aborted, DeadlineExceeded, DomainError, ResourceExhausted, Unavailable
+from chassis.schema import isolate, log_tables
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from opentelemetry.propagate import extract
 
 from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import Failure, Kind, acting, attempt
 from chassis.inbox import Inbox, Reader, Verdict
 from chassis.parking import Handler, Parking, Replay
+from chassis.unit import Unit
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import Unavailable
 from chassis.events import bus_tables
+from chassis.unit import Unit
 
 
 class Verdict(enum.Enum):

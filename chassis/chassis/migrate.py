@@ -9,7 +9,7 @@ from psycopg import sql
 from sqlalchemy import MetaData, NullPool, create_engine, make_url, text
 from sqlalchemy.engine import URL, Engine
 
-from chassis.db import Xid8
+from chassis.schema import Xid8
 
 if TYPE_CHECKING:
     # It takes a fifth of a service's start to import, and a service that serves doesn't migrate.

@@ -16,11 +16,13 @@ from chassis import calls
 from chassis.auth import EVERY_BRANCH
 from chassis.config import MAX_PAGE_BYTES
 from chassis.consumer import Consumer
-from chassis.db import PARTITIONS, Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, Unavailable, Violation
 from chassis.events import bus_tables
 from chassis.horizon import horizon, oldest_running
 from chassis.parking import stored
+from chassis.schema import PARTITIONS
+from chassis.unit import Unit
 from svyaz.operations.v1 import operations_pb2 as pb
 from svyaz.operations.v1.operations_pb2_grpc import OperationsServiceServicer
 

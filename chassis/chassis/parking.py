@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from chassis.cloudevents import ReceivedEvent, received
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import Aborted, NotFound
 from chassis.events import Failure, acting, attempt, bus_tables
+from chassis.unit import Unit
 
 log = logging.getLogger(__name__)
 

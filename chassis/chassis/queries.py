@@ -90,10 +90,13 @@ def _leaf(field: Any) -> _Leaf | None:
 def _parse(leaf: _Leaf, path: str, values: Sequence[str]) -> list[Any]:
     if not values:
         raise _bad(path, "no value")
-    try:
-        return [leaf.parse(value) for value in values]
-    except ValueError as error:
-        raise _bad(path, f"{error.args[0]!r} isn't {leaf.name}") from error
+    parsed = []
+    for value in values:
+        try:
+            parsed.append(leaf.parse(value))
+        except ValueError as error:
+            raise _bad(path, f"{value!r} isn't {leaf.name}") from error
+    return parsed
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------

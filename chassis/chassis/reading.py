@@ -227,7 +227,9 @@ class Reader:
 
 
 def refused(error: psycopg.DataError) -> InvalidArgument:
-    """What a caller is told of a value that the driver or the database can't take: a text with a NUL in it, say."""
+    """What a caller is told of a value that the driver or the database can't take."""
+    if error.diag.message_primary is None and "NUL" in str(error):
+        return InvalidArgument(INVALID_VALUE, "a text has a NUL in it, which can't be kept")
     return InvalidArgument(INVALID_VALUE, error.diag.message_primary or str(error))
 
 

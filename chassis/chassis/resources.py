@@ -10,9 +10,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from chassis import convert, queries
 from chassis.config import MAX_PAGE_BYTES
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from svyaz.type.v1 import options_pb2, requests_pb2
 
 A = TypeVar("A", bound=Aggregate)

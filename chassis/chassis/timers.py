@@ -6,11 +6,11 @@ Setting a timer again replaces it. What was taken for an earlier setting then fi
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -18,10 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from chassis import telemetry
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import DATABASE_ERRORS, Failure, Kind, acting, attempt, bus_tables
 from chassis.events import TIMER_ATTEMPTS as ATTEMPTS
 from chassis.threads import keep_running
+from chassis.unit import Unit
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ QUEUED = 16
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
 TURN, TURN_SECONDS = 8, 0.04
 # A worker that has been at its turn for so long is taken to wait for something: one of so many others takes its place,
-# so that a slow system holds up only what is for it.
+# the last of them only for another purpose, so that a slow system holds up only what is for it.
 STUCK_SECONDS, SPARE = 0.25, 3
 # From then on that more is carried out counts for more than what else waits: nothing is waited for, and twice as many
 # are at it.
@@ -120,18 +121,26 @@ class _Claim:
     generation: int
     branch: str
     attempts: int
+    # Since when it could be carried out: after `due` where it was put off.
+    waiting_since: datetime
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Begun:
     """A turn that somebody is at."""
 
     turn: Sequence[_Claim]
-    at: float = field(default_factory=time.monotonic)
+    # None: what is more urgent is waited for.
+    at: float | None = None
+
+    @property
+    def purpose(self) -> str:
+        """What its timers are for."""
+        return self.turn[0].purpose
 
     def stuck(self) -> bool:
         """Whether it has lasted so long that it seems to wait for something."""
-        return time.monotonic() - self.at >= STUCK_SECONDS
+        return self.at is not None and time.monotonic() - self.at >= STUCK_SECONDS
 
 
 class Timers:
@@ -148,8 +157,8 @@ class Timers:
         before_turn: Callable[[], None] = lambda: None,
     ) -> None:
         """`workers`: how many turns are carried out at a time, those that seem stuck not counted, and twice as many
-        while timers are late. `before_turn` is called before each that isn't, and may wait for a moment for what is
-        more urgent."""
+        while timers are late; all in all never more than half of what the service has connections for by itself.
+        `before_turn` is called before each that isn't late, and may wait for a moment for what is more urgent."""
         self._database = database
         self._handlers = handlers
         self._read_ahead = read_ahead
@@ -157,17 +166,20 @@ class Timers:
         self._service = service
         self._table = bus_tables(database.metadata).timer
         self._workers = workers
+        # Those who are stuck hold a connection each, and others need some too.
+        self._hands = max(1, min(2 * workers + SPARE, database.connections // 2))
         # With no more than these still to be carried out we look again: nobody waits for the look, and under load it
         # finds enough for whole turns.
         self._enough = workers * QUEUED // 2
         self._executor: ThreadPoolExecutor | None = None
-        self._wake = threading.Event()
+        # Somebody has set a timer; there are hands for what the last look left.
+        self._wake, self._dry = threading.Event(), threading.Event()
         self._looked_at = 0.0
         self._stopping = False
         # Turns that nobody is at yet, and those that somebody is at.
         self._ready: deque[Sequence[_Claim]] = deque()
         self._begun: list[_Begun] = []
-        # Whether the last look found no hands, or more than it took: whoever ends then wakes us.
+        # Whether the last look left something, for want of hands: whoever ends then wakes us.
         self._short = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -177,7 +189,7 @@ class Timers:
     def start(self) -> None:
         """Begins to look for due timers."""
         self._stopping = False
-        self._executor = ThreadPoolExecutor(self._workers + SPARE, thread_name_prefix="timer")
+        self._executor = ThreadPoolExecutor(self._hands, thread_name_prefix="timer")
         self._thread = keep_running(partial(self._run, self._executor), "timers")
         self._thread.start()
 
@@ -186,6 +198,7 @@ class Timers:
         with self._lock:
             self._stopping = True
             self._ready.clear()
+        self._dry.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -194,50 +207,76 @@ class Timers:
 
     def _run(self, executor: ThreadPoolExecutor) -> None:
         while not self._stopping:
+            self._dry.clear()
             self._wake.clear()
             try:
                 pause = self._round(executor)
             except DATABASE_ERRORS as error:
                 log.warning("the timers can't be read", extra={"fields": {"error": str(error)}})
                 pause = POLL_SECONDS
-            if self._wake.wait(pause) and not self._stopping:
-                time.sleep(max(0.0, self._looked_at + SPACING_SECONDS - time.monotonic()))
+            if self._wake.wait(pause):
+                self._dry.wait(max(0.0, self._looked_at + SPACING_SECONDS - time.monotonic()))
 
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
         # Before the count: who ends after it sees that he is waited for.
         self._short = True
         pause = POLL_SECONDS
-        if self._to_do() <= self._enough:
+        if self._wants_more():
             self._looked_at = time.monotonic()
-            claims, pause = self._claim(self._workers * QUEUED)
-            self._short = pause == 0
+            purposes = self._moving_purposes()
+            claims, pause = self._claim(self._workers * QUEUED, purposes)
+            self._short = pause == 0 or len(purposes) < len(self._handlers)
             with self._lock:
                 self._ready.extend(turns(claims))
-            self._measure()
         self._hand_out(executor)
+        self._measure()
         # Whoever is at a turn may get stuck.
-        return min(pause, STUCK_SECONDS) if self._ready else pause
+        return min(pause, STUCK_SECONDS) if self._ready or self._begun else pause
 
     def _hand_out(self, executor: ThreadPoolExecutor) -> None:
         """Gives turns to those who have none."""
         with self._lock:
-            while self._ready and not self._stopping and len(self._begun) < self._workers + SPARE:
-                most = self._workers * (2 if self._is_late(self._ready[0]) else 1)
-                if sum(not begun.stuck() for begun in self._begun) >= most:
-                    return
-                begun = _Begun(self._ready.popleft())
-                self._begun.append(begun)
+            while not self._stopping and (number := self._next()) is not None:
+                begun = _Begun(self._ready[number])
+                # Who is given it needs the lock to give it back.
                 executor.submit(self._take, executor, begun)
+                self._begun.append(begun)
+                del self._ready[number]
+
+    def _next(self) -> int | None:
+        """Which of the turns that nobody is at is to be begun now."""
+        hands = self._hands - len(self._begun)
+        if not self._ready or not hands:
+            return None
+        slow = self._slow()
+        moving = len(self._begun) - sum(slow.values())
+        if moving >= self._workers * (2 if self._is_late(self._ready[0]) else 1):
+            return None
+        # The last hand is for what doesn't wait.
+        wanted = (number for number, turn in enumerate(self._ready) if hands > 1 or turn[0].purpose not in slow)
+        return next(wanted, None)
+
+    def _slow(self) -> Mapping[str, int]:
+        """The purposes of turns that are stuck, and how many of each."""
+        return Counter(begun.purpose for begun in self._begun if begun.stuck())
 
     def _is_late(self, turn: Sequence[_Claim]) -> bool:
-        return (self._database.clock.now() - turn[0].due).total_seconds() > LATE_SECONDS
+        return (self._database.clock.now() - turn[0].waiting_since).total_seconds() > LATE_SECONDS
 
-    def _to_do(self) -> int:
-        """How many timers that have been taken will be carried out soon."""
+    def _wants_more(self) -> bool:
+        """Whether so few of the timers that have been taken will be carried out soon that we look for others."""
         with self._lock:
+            slow = self._slow()
             moving = [begun.turn for begun in self._begun if not begun.stuck()]
-            return sum(map(len, (*self._ready, *moving)))
+            ready = [turn for turn in self._ready if turn[0].purpose not in slow]
+            return sum(map(len, (*ready, *moving))) <= self._enough
+
+    def _moving_purposes(self) -> Sequence[str]:
+        """All but those that are stuck and have more to do: what is taken for them waits for longer than need be."""
+        with self._lock:
+            slow = self._slow().keys() & {turn[0].purpose for turn in self._ready}
+            return [purpose for purpose in self._handlers if purpose not in slow]
 
     def _take(self, executor: ThreadPoolExecutor, begun: "_Begun") -> None:
         """Carries out what of a turn goes into a transaction; the rest queues up again, behind the other purposes."""
@@ -245,24 +284,31 @@ class Timers:
         try:
             if not self._is_late(begun.turn):
                 self._before_turn()
+            begun.at = time.monotonic()
             left = self._handle(begun.turn)
+        except Exception:
+            # Nobody asks the executor. What it was at is taken again when its claim ends.
+            log.exception("a turn of timers failed", extra={"fields": {"purpose": begun.purpose}})
         finally:
             with self._lock:
                 self._begun.remove(begun)
                 if left and not self._stopping:
                     self._ready.append(left)
             self._hand_out(executor)
-        if self._short and self._to_do() <= self._enough:
+        if self._short and self._wants_more():
+            self._dry.set()
             self._wake.set()
 
-    def _claim(self, batch: int) -> tuple[list[_Claim], float]:
-        """Takes what is due, for everybody else out of the way for a while; and after how many seconds to look again.
+    def _claim(self, batch: int, purposes: Sequence[str] | None = None) -> tuple[list[_Claim], float]:
+        """Takes what is due for those purposes (None: all), for everybody else out of the way for a while; and after
+        how many seconds to look again.
 
         Being alone isn't decided here but by the deletion in the handler's transaction.
         """
         now = self._database.clock.now()
         until = now + timedelta(seconds=CLAIM_SECONDS)
-        wanted = {"purposes": list(self._handlers), "now": now, "until": until, "batch": batch}
+        purposes = list(self._handlers) if purposes is None else purposes
+        wanted = {"purposes": purposes, "now": now, "until": until, "batch": batch}
         with acting(self._service, "timers"), self._database.at_once() as connection:
             claimed = connection.execute(_CLAIM, wanted, prepare=True)
             # What is still due after the claim was locked by somebody, or is more than a batch of its purpose.
@@ -405,16 +451,17 @@ _HOLD = """
 _CLAIM = """
     UPDATE timer SET not_before = %(until)s
     FROM (
-        SELECT due.aggregate_id, due.purpose
+        SELECT due.aggregate_id, due.purpose, due.not_before
         FROM unnest(%(purposes)s::text[]) AS wanted (purpose)
         CROSS JOIN LATERAL (
-            SELECT aggregate_id, purpose FROM timer
+            SELECT aggregate_id, purpose, not_before FROM timer
             WHERE purpose = wanted.purpose AND not_before <= %(now)s
             ORDER BY not_before LIMIT %(batch)s FOR UPDATE SKIP LOCKED
         ) due
     ) claimed
     WHERE timer.aggregate_id = claimed.aggregate_id AND timer.purpose = claimed.purpose
-    RETURNING timer.aggregate_id, timer.purpose, timer.due, timer.generation, timer.branch, timer.attempts
+    RETURNING timer.aggregate_id, timer.purpose, timer.due, timer.generation, timer.branch, timer.attempts,
+        claimed.not_before
 """
 _NEXT = """
     SELECT min(following.not_before) FROM unnest(%(purposes)s::text[]) AS wanted (purpose)

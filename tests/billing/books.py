@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from chassis import calls
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
+from chassis.unit import Unit
 from orders.billing import store
 from orders.billing.domain import ZERO_HASH, ChargeEvent
 from orders.schema import metadata

@@ -9,9 +9,10 @@ from typing import Any
 
 from chassis import calls
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.products import ProductPrice, ProductStatus
 from chassis.types import EntityRef, Money, Price, new_id
+from chassis.unit import Unit
 from orders.billing.changes import Cause, Held, charges_of, name_of
 from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.db import PARTITIONS, Database, partition_of
+from chassis.db import Database
 from chassis.errors import Aborted, FailedPrecondition
+from chassis.schema import PARTITIONS, partition_of
 from orders.billing import acknowledgements
 from orders.billing.booking import Acknowledgement, Known, check, news
 from orders.billing.outbox import BillingOutbox

@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis import calls, epochs
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from orders.billing import acknowledgements, certificates, store
 from orders.billing.booking import Acknowledgement, news

@@ -29,63 +29,72 @@ class Step:
             listener()
 
 
-class Waits(threading.Event):
-    """Notes for how long it was waited for."""
+class Waits(threading.Condition):
+    """Notes how often it was waited for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seconds: list[float] = []
+        self.count = 0
 
     def wait(self, timeout: float | None = None) -> bool:
-        """As an event's."""
-        assert timeout is not None
-        self.seconds.append(timeout)
+        """As a condition's."""
+        self.count += 1
         return super().wait(timeout)
+
+
+def waits_of(precedence: Precedence) -> Waits:
+    """What it waits by, from now on."""
+    precedence._rested = waits = Waits()
+    return waits
 
 
 def test_nobody_waits_when_nothing_is_on_its_way() -> None:
     precedence = Precedence(Step(), Step(), longest=60)
-    precedence._idle = waits = Waits()
+    waits = waits_of(precedence)
     precedence.wait()
-    assert waits.seconds == []
+    assert waits.count == 0
 
 
-def test_it_is_waited_until_every_stage_is_idle() -> None:
+def test_everybody_waits_until_every_stage_is_idle() -> None:
     sealer, relay = Step(), Step()
     sealer.busy = True
     precedence = Precedence(sealer, relay, longest=60)
-    precedence._idle = waits = Waits()
-    for stage in (sealer, relay):
-        stage.on_idle(waits.set)
-    waiting = threading.Thread(target=precedence.wait)
-    waiting.start()
-    things.eventually(lambda: len(waits.seconds) == 1)
+    waits = waits_of(precedence)
+    waiting = [threading.Thread(target=precedence.wait) for _ in range(3)]
+    for thread in waiting:
+        thread.start()
+    things.eventually(lambda: waits.count == 3)
     # The next stage has it before the first lets go.
     relay.busy = True
     sealer.rest()
-    things.eventually(lambda: len(waits.seconds) == 2)
-    assert waiting.is_alive()
+    assert all(thread.is_alive() for thread in waiting)
     relay.rest()
-    waiting.join(10)
-    assert not waiting.is_alive()
+    for thread in waiting:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in waiting)
 
 
-def test_a_way_that_is_blocked_is_waited_for_once() -> None:
+def test_a_way_that_is_blocked_is_waited_for_once_until_it_is_seen_free() -> None:
     relay = Step()
     precedence = Precedence(relay, longest=0.05)
-    precedence._idle = waits = Waits()
+    waits = waits_of(precedence)
     relay.busy = True
     precedence.wait()
-    tries = len(waits.seconds)
+    tries = waits.count
     assert tries > 0
     precedence.wait()
-    assert len(waits.seconds) == tries
-    # It was seen free: to wait is of use again.
+    assert waits.count == tries
+    # Nobody looks in the moment in which it is free.
     relay.rest()
+    relay.busy = True
+    precedence.wait()
+    assert waits.count > tries
+    tries = waits.count
+    relay.busy = False
     precedence.wait()
     relay.busy = True
     precedence.wait()
-    assert len(waits.seconds) > tries
+    assert waits.count > tries
 
 
 def test_a_sealer_is_busy_until_it_has_sealed_what_was_committed(database: Database) -> None:

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
 from chassis import epochs
-from chassis.db import PARTITIONS, Database, partition_of
+from chassis.db import Database
 from chassis.errors import Aborted
+from chassis.schema import PARTITIONS, partition_of
 from orders.billing import sealer as sealer_module
 from orders.billing import store
 from orders.billing.domain import seal_all
@@ -100,9 +101,9 @@ def test_partitions_that_another_sealer_is_at_are_left_alone(place: ServiceDatab
         locked, waiting, _ = store.take(unit, [partition_of("a")], 10)
         assert locked.partitions == [partition_of("a")]
         assert [unsealed.account for unsealed in waiting.charges] == ["a"]
-        # What is another's is seen, too, and fills the batch.
-        assert Sealer(database, batch=1).seal_batch() == (0, False)
-        assert Sealer(database).seal_batch() == (1, False)
+        # What is another's is in nobody's way, though it is older and a batch by itself.
+        assert Sealer(database, batch=1).seal_batch() == (1, False)
+        assert Sealer(database, partitions=[partition_of("a")]).seal_batch() == (0, False)
     assert Sealer(database).seal_batch() == (1, True)
     assert check_chains(superuser(place)) == {("a", 1): 1, ("b", 1): 1}
 
@@ -231,6 +232,22 @@ def test_a_new_epoch_continues_each_chain_from_its_last_common_event(
         new = store.events(unit.session, "b", 2, 1, 1)[0]
     assert f'"lastCommon":{{"epoch":1,"hash":"{last.hash}","sequence":2}}'.encode() in first.data
     assert b"lastCommon" not in new.data
+
+
+def test_an_epoch_that_is_opened_while_the_stream_is_asked_is_the_one_that_is_sealed_in(
+    place: ServiceDatabase, database: Database
+) -> None:
+    """The database was restored; while a sealer asks whether it was, somebody opens the epoch that lets it pass."""
+    write(database, [charge("a", 0)])
+    Sealer(database).seal_batch()
+    write(database, [charge("a", 1)])
+
+    def confirm(session: sa.orm.Session) -> None:
+        with acting(database) as unit:
+            epochs.open_next(unit.session, "restored", unit.at)
+
+    assert Sealer(database, confirm=confirm).seal_batch() == (1, True)
+    assert check_chains(superuser(place)) == {("a", 1): 1, ("a", 2): 1}
 
 
 def test_the_outbox_gives_each_event_in_order_until_the_stream_has_it(database: Database) -> None:

@@ -5,12 +5,13 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from nats.js.errors import NotFoundError
 
 from chassis import epochs
 from chassis.db import Database
-from chassis.relay import Outgoing
+from chassis.outbox import Outgoing
 from orders.billing.outbox import STREAM, BillingOutbox, billing_stream
 from orders.billing.sealer import Sealer
 from svyaz_cli.billing_tail import run
@@ -320,6 +321,42 @@ def test_only_one_tail_has_a_state(tails: Tails, teller: Teller) -> None:
     first.terminate()
     first.communicate()
     assert first.returncode == 0
+
+
+@pytest.fixture(params=["text", "another program's", "a folder", "under a file"])
+def foreign(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A file that can't be a state of the tail."""
+    file = tmp_path / "foreign"
+    if request.param == "a folder":
+        file.mkdir()
+    elif request.param == "another program's":
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("CREATE TABLE note (text TEXT)")
+            connection.commit()
+    else:
+        file.write_text("number,first,last\n1,Aida,Bekova\n" * 20)
+    return file / "state" if request.param == "under a file" else file
+
+
+def test_a_state_that_is_none_is_refused_before_anything_is_read(tails: Tails, teller: Teller, foreign: Path) -> None:
+    teller.publish(teller.charge("a", 1))
+    before = foreign.read_bytes() if foreign.is_file() else None
+    out, errors = (tail := replace(tails, state=foreign).start("--idle-exit", "0.5")).communicate(timeout=30)
+    assert (tail.returncode, out) == (2, "")
+    (line,) = errors.splitlines()
+    assert line.startswith(f"billing-tail: --state: {foreign} ")
+    # What is somebody else's stays as it is.
+    assert (foreign.read_bytes() if foreign.is_file() else None) == before
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-02-30", "20260301", "9999-12-31"])
+def test_a_day_that_is_none_is_refused_before_anything_is_read(tails: Tails, teller: Teller, day: str) -> None:
+    teller.publish(teller.charge("a", 1))
+    tail = tails.start("--branch", "bishkek", "--day", day, "--idle-exit", "0.5")
+    out, errors = tail.communicate(timeout=30)
+    assert (tail.returncode, out) == (2, "")
+    assert errors.splitlines() == [f"billing-tail: --day: {day!r} is no day; it is YYYY-MM-DD and exists"]
+    assert not tails.state.exists()
 
 
 def test_one_account_can_be_followed_alone(teller: Teller, tails: Tails) -> None:

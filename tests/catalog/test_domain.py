@@ -120,6 +120,7 @@ def test_an_amount_and_no_per_cent_is_what_tm_forums_example_says() -> None:
         ({"price": Money(unit="KGS")}, "price.value"),
         ({"price": None}, "price"),
         ({"recurring_charge_period_type": None}, "recurring_charge_period_type"),
+        ({"recurring_charge_period_length": 0}, "recurring_charge_period_length"),
         ({"tax": (TaxItem(tax_category="VAT", tax_amount=kgs("1")),)}, "tax[0].tax_rate"),
     ],
 )

@@ -16,9 +16,10 @@ from catalog.holding.heard import heard_again
 from chassis import calls
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import PermissionDenied
 from chassis.types import Json, new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import holding_pb2
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2

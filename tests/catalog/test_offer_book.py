@@ -17,9 +17,10 @@ from catalog.pricing.store import OfferBook
 from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOfferingPrice
 from catalog.product.values import BundledProductOfferingPriceRelationship
 from chassis import calls, convert, db, schema
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import Aborted
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from tests.catalog.things import a_discount, a_price, altered_by, an_offering, kgs, parts, refs
 
 

@@ -21,12 +21,13 @@ from catalog.publication.guards import LATE_HOLDERS, PLANNED, Guards
 from catalog.schema import bus
 from catalog.store import RESOURCES, metadata
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
 from chassis.references import lock_references
 from chassis.timers import Timers
 from chassis.types import new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2 as pb
 from tests.catalog.conftest import Client
 from tests.catalog.test_api import (

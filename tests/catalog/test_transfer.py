@@ -26,9 +26,10 @@ from catalog.transfer.files import MAX_BYTES
 from catalog.transfer.imports import SERIES
 from chassis import calls
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.server import Registration
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2_grpc, transfer_pb2, transfer_pb2_grpc
 from svyaz.type.v1 import requests_pb2
 from svyaz_cli.catalog_files import COMPLETE, Service, export_catalog, import_catalog

@@ -17,12 +17,14 @@ from chassis import telemetry
 from chassis.bus import Bus, event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, subject_of
 from chassis.consumer import Consumer
-from chassis.db import Database, Unit, partition_of
+from chassis.db import Database
 from chassis.errors import DeadlineExceeded, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 from chassis.events import NotYet, acting
 from chassis.inbox import Inbox, Verdict
 from chassis.operations import Operations
+from chassis.schema import partition_of
 from chassis.types import new_id
+from chassis.unit import Unit
 from svyaz.operations.v1 import operations_pb2 as pb
 from tests import streams
 from tests.chassis import things

@@ -1,8 +1,9 @@
 """The database as a service uses it: what it waits for, what it gives up, and what it says of bad input."""
 
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg
@@ -64,6 +65,64 @@ def test_a_connection_that_is_cut_is_an_outage_and_the_next_caller_has_another(d
         cut()
     with acting(things.SERVICE, "test"), database.unit() as unit:
         assert unit.cursor().execute("SELECT 1").fetchone() == (1,)
+
+
+@contextmanager
+def round_trips(database: Database, counted: list[int]) -> Iterator[None]:
+    """Appends how many times the one connection that is used in the block has waited for the server."""
+    with tempfile.TemporaryFile("w+") as trace:
+        with database.background.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+        driver.pgconn.trace(trace.fileno())
+        try:
+            yield
+        finally:
+            driver.pgconn.untrace()
+        trace.seek(0)
+        counted.append(sum("ReadyForQuery" in line for line in trace))
+
+
+def test_a_unit_begins_with_its_first_questions_and_ends_with_its_last_writes_in_a_round_trip_each(
+    database: Database,
+) -> None:
+    counted: list[int] = []
+    questions = [("SELECT %(n)s::int", {"n": n}) for n in range(3)]
+    for _ in range(3):
+        with round_trips(database, counted), acting(things.SERVICE, "test"), database.unit() as unit:
+            assert unit.begin_all(*questions) == [[(0,)], [(1,)], [(2,)]]
+            unit.later("SELECT 1")
+            unit.later("SELECT 1")
+    assert counted == [2, 2, 2]
+
+
+def test_what_is_known_without_looking_is_one_round_trip(database: Database) -> None:
+    counted: list[int] = []
+    with round_trips(database, counted), acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.later("SELECT 1")
+        unit.later("SELECT 1")
+    with round_trips(database, counted), acting(things.SERVICE, "test"), database.at_once() as connection:
+        asked = [connection.execute("SELECT 1") for _ in range(2)]
+    assert [cursor.fetchall() for cursor in asked] == [[(1,)], [(1,)]]
+    assert counted == [1, 1]
+
+
+def test_what_a_transaction_sets_on_itself_ends_with_it_however_it_ends(database: Database) -> None:
+    setting = sa.text("SELECT coalesce(current_setting('svyaz.branches', true), '')")
+
+    def fail() -> None:
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            assert unit.session.scalar(setting) == "*"
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    for engine in (database.background, database.engine):
+        with engine.begin() as connection:
+            assert connection.scalar(setting) == ""
+            connection.execute(sa.text("SELECT set_config('svyaz.branches', 'left', true)"))
+            assert connection.scalar(setting) == "left"
+        with engine.connect() as connection:
+            assert connection.scalar(setting) == ""
 
 
 def test_what_follows_a_commit_follows_as_often_as_it_was_asked_for(database: Database) -> None:

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from chassis.auth import Principal
 from chassis.calls import Call, using
-from chassis.db import Database, partition_of
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Unavailable
 from chassis.events import acting
 from chassis.operations import Operations
+from chassis.schema import partition_of
 from svyaz.operations.v1 import operations_pb2 as pb
 from tests.chassis import things
 

@@ -17,11 +17,13 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import Gauge
 
+from chassis import relay as relay_module
 from chassis import telemetry
 from chassis.cloudevents import ReceivedEvent, received
 from chassis.db import Database
 from chassis.events import acting
-from chassis.relay import EventOutbox, Outgoing, Relay
+from chassis.outbox import EventOutbox, Outgoing
+from chassis.relay import Relay
 from svyaz_cli.embedded import Nats, free_port
 from svyaz_cli.secrets import Secrets
 from svyaz_cli.services import bus_users
@@ -221,15 +223,18 @@ def test_a_relay_is_busy_from_the_commit_until_the_stream_has_it(database: Datab
     relay = things.relay(database, things.bus(server.url()))
     rested = threading.Event()
     relay.on_idle(rested.set)
+    busy: list[bool] = []
+    # Told of the commit right after the relay.
+    database.subscribe(lambda: busy.append(relay.busy))
     with things.running(relay):
         things.write(database, ("key", "thing", 1))
+        assert busy == [True]
         things.eventually(lambda: things.unsent(database) == 0)
         things.eventually(lambda: not relay.busy)
         assert rested.wait(10)
         server.kill()
         rested.clear()
         things.write(database, ("key", "thing", 2), ("key", "thing", 3))
-        assert relay.busy
         # As far as it knows: what it hasn't read yet isn't on its way.
         server.start()
         things.eventually(lambda: things.unsent(database) == 0, seconds=30)
@@ -257,6 +262,33 @@ def test_what_is_sent_does_not_wait_for_what_is_measured(database: Database, ser
             go_on.set()
     finally:
         go_on.set()
+
+
+def test_what_cannot_be_measured_is_sent_all_the_same(
+    database: Database, server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "MEASURE_SECONDS", 0.05)
+
+    class Faulty(EventOutbox):
+        def measure(self, blocked: Collection[str]) -> None:
+            raise FileNotFoundError("the clock's file has gone")
+
+    relay = Relay(
+        database, things.bus(server.url()), Faulty(database, things.SERVICE), service=things.SERVICE, stream="ORDERS"
+    )
+    with things.running(relay):
+        things.eventually(lambda: caplog.text.count("measuring the outbox failed") >= 2)
+        things.write(database, ("key", "thing", 1))
+        things.eventually(lambda: things.unsent(database) == 0)
+
+
+def test_what_was_committed_before_the_stop_goes_out(database: Database, server: Server) -> None:
+    relay = things.relay(database, things.bus(server.url()))
+    with things.running(relay):
+        things.write(database, ("key", "thing", 1))
+        things.eventually(lambda: things.unsent(database) == 0)
+        things.write(database, ("key", "thing", 2))
+    assert things.unsent(database) == 0
 
 
 def test_a_second_relay_takes_over(database: Database, server: Server) -> None:

@@ -13,11 +13,10 @@ import sqlalchemy as sa
 
 from chassis import timers as timers_module
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import acting
 from chassis.timers import (
-    SPARE,
-    STUCK_SECONDS,
+    QUEUED,
     TURN,
     TURN_SECONDS,
     TimerHandler,
@@ -27,6 +26,7 @@ from chassis.timers import (
     set_timer_by,
     turns,
 )
+from chassis.unit import Unit
 from tests.chassis import things
 from tests.conftest import ServiceDatabase
 
@@ -94,37 +94,68 @@ def test_a_timer_fires_when_it_is_due_in_its_branch_and_is_gone(database: Databa
     assert [row.aggregate_id for row in rows(database)] == ["later"]
 
 
-def test_a_worker_that_is_stuck_holds_up_nobody_else(database: Database, fired: Fired) -> None:
-    released = threading.Event()
-    stuck: list[str] = []
+class Slow:
+    """A handler that waits until it is released."""
 
-    def slow(aggregate_id: str, unit: Unit) -> None:
-        stuck.append(aggregate_id)
-        released.wait(30)
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.begun: list[str] = []
 
-    try:
-        with running(database, workers=1, slow=slow, remind=fired):
-            for number in range(SPARE):
-                put(database, f"slow-{number}", purpose="slow")
-                things.eventually(lambda expected=number + 1: len(stuck) == expected)  # type: ignore[misc]
-            put(database, *(f"quick-{number}" for number in range(30)))
-            things.eventually(lambda: len(fired.all()) == 30)
-            # With all hands stuck the rest waits, and is done when one is free again.
-            put(database, "slow-last", purpose="slow")
-            things.eventually(lambda: len(stuck) == SPARE + 1)
-            put(database, "late")
-            assert not released.wait(2 * STUCK_SECONDS)
-            assert len(fired.all()) == 30
-            released.set()
-            things.eventually(lambda: len(fired.all()) == 31)
-    finally:
-        released.set()
+    def __call__(self, aggregate_id: str, unit: Unit) -> None:
+        """Handles a timer."""
+        self.begun.append(aggregate_id)
+        self.released.wait(30)
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    """A handler that waits until the test ends, at the latest."""
+    made = Slow()
+    yield made
+    made.released.set()
+
+
+def test_a_purpose_that_is_stuck_holds_up_no_other(
+    database: Database, fired: Fired, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "TURN", 1)
+    with running(database, workers=1, slow=slow, remind=fired) as timers:
+        put(database, *(f"slow-{number:02}" for number in range(40)), purpose="slow")
+        # One hand is left to the others, however many of these are waited for.
+        things.eventually(lambda: len(slow.begun) == timers._hands - 1)
+        for number in range(3):
+            put(database, *(f"quick-{number}-{each}" for each in range(10)))
+            things.eventually(lambda expected=10 * (number + 1): len(fired.all()) == expected)  # type: ignore[misc]
+        assert len(slow.begun) == timers._hands - 1
+        slow.released.set()
+        things.eventually(lambda: rows(database) == [])
+    assert len(slow.begun) == 40
+
+
+def test_those_that_are_stuck_leave_connections_to_others(
+    service_database: ServiceDatabase, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "TURN", 1)
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 0.02)
+    database = Database(service_database.url, clock=Clock(), metadata=things.tables(), resources={}, connections=4)
+    handlers = {f"slow {number}": slow for number in range(5)}
+    with running(database, 4, **handlers):
+        for purpose in handlers:
+            put(database, "thing", purpose=purpose)
+        things.eventually(lambda: len(slow.begun) == 2)
+        assert not slow.released.wait(0.3)
+        assert database.ready()
+        assert len(slow.begun) == 2
+        slow.released.set()
+        things.eventually(lambda: rows(database) == [])
+    database.close()
 
 
 def test_each_turn_waits_for_what_is_more_urgent(
     database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timers_module, "LATE_SECONDS", 600)
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 0.02)
     free = threading.Event()
     asked: list[int] = []
 
@@ -137,6 +168,10 @@ def test_each_turn_waits_for_what_is_more_urgent(
     timers.start()
     try:
         things.eventually(lambda: asked == [0])
+        # To wait isn't to be stuck: nobody else begins meanwhile.
+        assert not free.wait(0.3)
+        assert asked == [0]
+        monkeypatch.setattr(timers_module, "STUCK_SECONDS", 60)
         free.set()
         things.eventually(lambda: len(fired.all()) == TURN + 1)
     finally:
@@ -146,7 +181,8 @@ def test_each_turn_waits_for_what_is_more_urgent(
     assert len(asked) >= 2
 
 
-def test_what_is_late_waits_for_nothing_and_has_more_hands(database: Database) -> None:
+def test_what_is_late_waits_for_nothing_and_has_more_hands(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 60)
     together = threading.Barrier(2)
     asked: list[str] = []
 
@@ -167,24 +203,58 @@ def test_what_is_late_waits_for_nothing_and_has_more_hands(database: Database) -
     assert asked == []
 
 
+def test_what_was_put_off_is_not_late(database: Database, fired: Fired) -> None:
+    asked: list[str] = []
+    put(database, "thing", seconds=-60)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        timer = database.metadata.tables["timer"]
+        unit.session.execute(sa.update(timer).values(attempts=3, not_before=unit.at + timedelta(seconds=0.5)))
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE, before_turn=lambda: asked.append("to wait"))
+    timers.start()
+    try:
+        things.eventually(lambda: rows(database) == [])
+    finally:
+        timers.stop()
+    assert asked == ["to wait"]
+
+
+class Counted(Timers):
+    """Timers that count their looks."""
+
+    looks = 0
+
+    def _claim(self, batch: int, purposes: Sequence[str] | None = None) -> Any:
+        self.looks += 1
+        return super()._claim(batch, purposes)
+
+
 def test_commits_that_come_fast_share_a_look(database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[int] = []
-
-    class Counted(Timers):
-        def _claim(self, batch: int) -> Any:
-            looks.append(batch)
-            return super()._claim(batch)
-
-    monkeypatch.setattr(timers_module, "SPACING_SECONDS", 1.0)
+    monkeypatch.setattr(timers_module, "SPACING_SECONDS", 60)
     timers = Counted(database, {"remind": fired}, service=things.SERVICE)
     timers.start()
     try:
-        for number in range(20):
+        things.eventually(lambda: timers.looks == 1)
+        for number in range(10):
             put(database, f"thing-{number}")
-        things.eventually(lambda: len(fired.all()) == 20)
+            time.sleep(0.02)
+        assert timers.looks == 1
     finally:
         timers.stop()
-    assert len(looks) < 20
+
+
+def test_hands_that_have_nothing_left_get_more_at_once(
+    database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "SPACING_SECONDS", 60)
+    count = 5 * QUEUED
+    put(database, *(f"thing-{number:03}" for number in range(count)))
+    timers = Counted(database, {"remind": fired}, service=things.SERVICE, workers=1)
+    timers.start()
+    try:
+        things.eventually(lambda: len(fired.all()) == count)
+    finally:
+        timers.stop()
+    assert timers.looks >= 5
 
 
 def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> None:

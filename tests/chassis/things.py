@@ -12,12 +12,15 @@ from chassis.bus import Bus, event_stream
 from chassis.clock import Clock
 from chassis.cloudevents import ReceivedEvent
 from chassis.consumer import Consumer
-from chassis.db import Database, Unit, isolate, log_tables, partition_events, partition_of
+from chassis.db import Database
 from chassis.errors import Unavailable
 from chassis.events import acting, bus_tables, isolate_bus
 from chassis.migrate import GRANTS
-from chassis.relay import EventOutbox, Relay
+from chassis.outbox import EventOutbox
+from chassis.relay import Relay
+from chassis.schema import isolate, log_tables, partition_events, partition_of
 from chassis.types import new_id
+from chassis.unit import Unit
 from tests.conftest import ServiceDatabase
 
 SERVICE = "orders"

@@ -17,9 +17,10 @@ import sqlalchemy as sa
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.events import acting
+from chassis.unit import Unit
 from customers import store as everything
 from customers.document import contents, store, uploads
 from customers.document.api import Documents

@@ -20,8 +20,8 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from chassis.db import partition_of
 from chassis.errors import DomainError, InvalidArgument, PermissionDenied
+from chassis.schema import partition_of
 from svyaz.customers.v1 import account_pb2, customers_pb2, import_pb2, party_pb2
 from svyaz.type.v1 import values_pb2
 from svyaz_cli.embedded import free_port

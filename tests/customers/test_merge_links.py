@@ -8,8 +8,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import acting
+from chassis.unit import Unit
 from customers import store as everything
 from customers.identity import store
 from customers.schema import UnderMerge, rule_under_merge

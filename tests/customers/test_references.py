@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
 from chassis.references import lock_references
+from chassis.unit import Unit
 from customers.events import orders_changed
 from customers.party import store
 from customers.party.domain import Individual

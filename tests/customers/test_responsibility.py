@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from chassis import calls
 from chassis.convert import to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.agreement import store as agreements
 from customers.interaction.handover import HAND_OVER, NOBODY_STANDS_IN, HandingOver
 from customers.interaction.ownership import HandOver, HandOverState

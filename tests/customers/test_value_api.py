@@ -18,9 +18,10 @@ import threadpoolctl
 
 from chassis import calls, convert
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from customers.events import orders_changed
 from customers.value.churn import ChurnModel
 from customers.value.runs import BATCH, ONE, RUN, Valuations

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 from chassis.clock import Clock
 from chassis.convert import from_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import acting
 from chassis.products import ProductRefOrValue, ResourceRef
 from chassis.timers import Timers, set_timer, turns
 from chassis.tmfjson import Dialect, parse
 from chassis.types import Characteristic, EntityRef, Json, Money, Price, ProductSpecificationRef, new_id
+from chassis.unit import Unit
 from orders.fulfilment.adapters import Done, Failed, Outcome, Sent, Waiting
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import retry

@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from chassis.db import Unit
 from chassis.errors import Aborted, FailedPrecondition
 from chassis.events import acting
 from chassis.products import ProductRefOrValue, ProductStatus
 from chassis.types import Characteristic, Json, Money
+from chassis.unit import Unit
 from orders.amendment.plan import amendment_plan
 from orders.amendment.steps import amend
 from orders.fulfilment.api import Fulfilments

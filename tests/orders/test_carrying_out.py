@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.products import (
     PriceAlteration,
@@ -23,6 +22,7 @@ from chassis.products import (
 )
 from chassis.timers import set_timer
 from chassis.types import Characteristic, EntityRef, Json, Money, Price, RelatedParty, TimePeriod, new_id
+from chassis.unit import Unit
 from orders.events import person_erased
 from orders.fulfilment.hands import give_up, retry
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobAction, FulfilmentJobState

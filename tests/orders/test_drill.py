@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chassis.db import Unit
 from chassis.products import ProductStatus
+from chassis.unit import Unit
 from orders.fulfilment.specification import PROVISION_TASK
 from orders.fulfilment.store import tasks_of
 from orders.fulfilment.values import FailurePolicy, FulfilmentTaskState, TaskSpecification

@@ -16,12 +16,13 @@ from nats.aio.client import Client
 from chassis.bus import Bus, event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, received, system_user
 from chassis.consumer import UNREADABLE, Consumer
-from chassis.db import Unit
 from chassis.events import acting
+from chassis.outbox import EventOutbox
 from chassis.parking import Handler
-from chassis.relay import EventOutbox, Relay
+from chassis.relay import Relay
 from chassis.telemetry import CONSUMER_EVENTS
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.events import person_erased
 from orders.fulfilment import inbound, refusal
 from orders.fulfilment.domain import FulfilmentTask

@@ -6,8 +6,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from chassis.db import Unit
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobAction, FulfilmentJobState, FulfilmentJobTaskState
 from orders.fulfilment.queue import AT_ONCE, Jobs, begin_count, replies
 from tests.conftest import ServiceDatabase

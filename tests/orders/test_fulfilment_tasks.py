@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis.db import Unit
 from chassis.errors import (
     AlreadyExists,
     DeadlineExceeded,
@@ -20,6 +19,7 @@ from chassis.errors import (
     PermissionDenied,
 )
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment.adapters import ByEvent, NullProvisioning, connected
 from orders.fulfilment.api import Fulfilments
 from orders.fulfilment.reporters import Reporters

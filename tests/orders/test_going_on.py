@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.products import ProductStatus
 from chassis.timers import set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment import hands
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobAction

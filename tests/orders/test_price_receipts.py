@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import MAX_EVENT_BYTES
 from chassis.events import acting
 from chassis.types import new_id
+from chassis.unit import MAX_EVENT_BYTES
 from orders.ordering.domain import PriceReceipt
 from orders.schema import log
 from svyaz.catalog.v1 import pricing_pb2

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chassis.convert import from_money
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from orders.amendment.api import Amendments
 from orders.fulfilment.specification import FulfilmentSpecification
 from orders.fulfilment.values import Compensation, TaskSpecification

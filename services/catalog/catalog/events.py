@@ -3,8 +3,8 @@
 from catalog.qualification.domain import ProductOfferingQualification
 from catalog.recommendation.domain import QueryProductRecommendation
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.erasures import carry_out, redact_aggregate
+from chassis.unit import Unit
 from svyaz.customers.v1 import privacy_pb2
 
 # What a customer once asked, and was answered.

@@ -38,7 +38,8 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
-from chassis.relay import EventOutbox, Relay
+from chassis.outbox import EventOutbox
+from chassis.relay import Relay
 from chassis.timers import TimerHandler, Timers
 from svyaz.catalog.v1 import (
     catalog_pb2_grpc,

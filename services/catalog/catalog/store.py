@@ -13,7 +13,7 @@ from catalog.qualification import store as qualification
 from catalog.recommendation import store as recommendation
 from catalog.schema import mapper, metadata
 from catalog.transfer import store as transfer
-from chassis.db import Resource, map_aggregate
+from chassis.schema import Resource, map_aggregate
 from chassis.types import Aggregate
 
 __all__ = ["AUTHORSHIP", "ISOLATED", "PREVIEWS", "PROJECTIONS", "RESOURCES", "metadata"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.party import store
 from customers.value.events import product_changed
 from customers.view.heard import heard

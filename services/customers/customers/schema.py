@@ -6,8 +6,8 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
-from chassis.db import log_tables
 from chassis.events import bus_tables
+from chassis.schema import log_tables
 
 metadata = sa.MetaData()
 mapper = registry(metadata=metadata)

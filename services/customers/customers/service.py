@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chassis.clock import Clock
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.parking import Handler, all_of
 from chassis.server import BeforeAnswer, Registration, Runnable
 from chassis.timers import TimerHandler
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from customers.account.api import Accounts
 from customers.agreement import store as agreements

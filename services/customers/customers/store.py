@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from chassis.bulk import stage_table
-from chassis.db import Resource, map_aggregate
+from chassis.schema import Resource, map_aggregate
 from chassis.types import Aggregate
 from customers.account import store as account
 from customers.agreement import store as agreement

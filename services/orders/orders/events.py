@@ -1,8 +1,8 @@
 """What orders does when something happens elsewhere: what customers has erased of a person goes here too."""
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.erasures import carry_out
+from chassis.unit import Unit
 from orders.bulk import store as bulk
 from orders.cart import store as carts
 from orders.fulfilment import inbound

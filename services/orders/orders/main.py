@@ -12,8 +12,9 @@ from chassis.config import Settings
 from chassis.consumer import Consumer
 from chassis.db import Database
 from chassis.operations import Operations
+from chassis.outbox import EventOutbox
 from chassis.parking import all_of
-from chassis.relay import EventOutbox, Relay
+from chassis.relay import Relay
 from chassis.timers import Timers
 from chassis.zones import BranchZones
 from orders.amendment.api import Amendments

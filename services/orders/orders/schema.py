@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
 
-from chassis.db import log_tables
 from chassis.erasures import erasure_table
 from chassis.events import bus_tables
+from chassis.schema import log_tables
 
 metadata = sa.MetaData()
 mapper = registry(metadata=metadata)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from chassis.db import Resource, map_aggregate
+from chassis.schema import Resource, map_aggregate
 from chassis.types import Aggregate
 from orders.amendment import store as amendment
 from orders.billing import store as billing

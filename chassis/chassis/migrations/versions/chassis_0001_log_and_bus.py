@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import isolate, partition_events
+from chassis.schema import isolate, partition_events
 
 revision = "chassis_0001"
 down_revision = None

@@ -8,10 +8,11 @@ from catalog.generation.job import BATCH, begin, running
 from catalog.generation.plan import Plan, Step, plan_of, reckoned, write
 from catalog.product.api import Guards
 from chassis import convert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from chassis.types import COMMON, Money
+from chassis.unit import Unit
 from svyaz.catalog.v1 import generation_pb2
 
 _ACTIONS = {

@@ -15,10 +15,10 @@ from catalog.generation.store import Generation
 from catalog.product.api import Guards
 from chassis.auth import EVERY_BRANCH
 from chassis.calls import Call
-from chassis.db import Unit
 from chassis.references import lock_references
 from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.types import COMMON
+from chassis.unit import Unit
 
 GENERATE = "generate-family"
 # Cells of one transaction.

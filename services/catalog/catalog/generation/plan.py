@@ -13,8 +13,8 @@ from catalog.product import store as products
 from catalog.product.api import Guards, check_among_others
 from catalog.product.domain import CatalogItem, LifecycleStatus, ProductOffering, ProductOfferingPrice
 from chassis import convert
-from chassis.db import Unit
 from chassis.types import new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2
 
 _FIRST = "1"

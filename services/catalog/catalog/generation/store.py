@@ -10,9 +10,10 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from catalog.generation.domain import GenerationState, TariffTemplate
 from catalog.product.store import any_of
 from catalog.schema import metadata
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import Aborted
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from svyaz.catalog.v1 import generation_pb2
 
 tariff_template = aggregate_table(metadata, "tariff_template", TariffTemplate)

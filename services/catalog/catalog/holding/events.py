@@ -3,7 +3,7 @@
 from catalog.holding import store
 from catalog.holding.heard import ITEM, PRODUCT, count, holding_of
 from chassis.cloudevents import FIRST_EPOCH, ReceivedEvent
-from chassis.db import Unit
+from chassis.unit import Unit
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from catalog.holding import store
 from catalog.holding.domain import Holding, HoldingStatus, SoldAlteration, SoldPrice
 from chassis.convert import enum_prefix, from_money, from_timestamp
-from chassis.db import Unit
 from chassis.types import Json
+from chassis.unit import Unit
 from svyaz.operations.v1 import operations_pb2
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2

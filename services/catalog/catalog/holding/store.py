@@ -16,8 +16,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from catalog.holding.domain import Holding, HoldingStatus, SoldPrice
 from catalog.product.store import any_of
 from catalog.schema import metadata
-from chassis.db import EnumText, TypedJson, Unit
+from chassis.schema import EnumText, TypedJson
 from chassis.types import Json
+from chassis.unit import Unit
 
 holding = sa.Table(
     "holding",

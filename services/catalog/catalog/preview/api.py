@@ -12,10 +12,11 @@ from catalog.preview.domain import Difference, NeverApplied, PreviewOutcome, Pre
 from catalog.preview.job import FORGET, KEPT_FOR, STEP, Previews, compiled, proposed, timer_branch
 from chassis.auth import EVERY_BRANCH
 from chassis.convert import from_timestamp, to_money, to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, PermissionDenied, Violation
 from chassis.timers import set_timer
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import preview_pb2 as pb
 from svyaz.catalog.v1 import preview_pb2_grpc
 from svyaz.type.v1 import requests_pb2

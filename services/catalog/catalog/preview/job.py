@@ -32,10 +32,11 @@ from catalog.product.values import ExistingSubscribers
 from catalog.publication.store import price_lists, versions
 from chassis import calls
 from chassis.convert import from_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON
+from chassis.unit import Unit
 from svyaz.catalog.v1 import preview_pb2
 
 _log = logging.getLogger(__name__)

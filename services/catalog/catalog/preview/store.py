@@ -32,9 +32,10 @@ from catalog.pricing.offers import price_ids, related_price_ids
 from catalog.product.domain import ProductOffering, ProductOfferingPrice
 from catalog.product.store import any_of, product_offering, product_offering_price
 from catalog.schema import metadata
-from chassis.db import EnumText, TypedJson, Unit
 from chassis.errors import NotFound
+from chassis.schema import EnumText, TypedJson
 from chassis.types import Characteristic, Json
+from chassis.unit import Unit
 
 _INSTANT = sa.TIMESTAMP(timezone=True)
 

@@ -13,9 +13,10 @@ from catalog.pricing.pricing import parse_context, price, replay
 from catalog.pricing.receipts import Receipt, ReceiptStep, reading
 from catalog.pricing.values import Pricing, PricingContext
 from catalog.product.api import Guards
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json
+from chassis.unit import Unit
 from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2, pricing_rules_pb2
 
 

@@ -25,8 +25,8 @@ from catalog.product.domain import LifecycleStatus, ProductOffering, ProductOffe
 from catalog.product.store import product_offering
 from catalog.schema import metadata
 from chassis import convert, db, reading, schema, types
-from chassis.db import Unit
 from chassis.migrate import WORKED_OUT
+from chassis.unit import Unit
 
 compiled_offer = sa.Table(
     "compiled_offer",

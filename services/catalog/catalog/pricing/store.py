@@ -18,10 +18,12 @@ from catalog.product.domain import ProductOfferingPrice
 from catalog.product.store import any_of, product_offering_price
 from catalog.schema import metadata
 from chassis import calls
-from chassis.db import Database, Resource, Unit, aggregate_table
+from chassis.db import Database
 from chassis.errors import Aborted
+from chassis.schema import Resource, aggregate_table
 from chassis.sharing import Shared
 from chassis.types import Aggregate, TimePeriod
+from chassis.unit import Unit
 from svyaz.catalog.v1 import pricing_rules_pb2
 
 price_list = aggregate_table(metadata, "price_list", PriceList)

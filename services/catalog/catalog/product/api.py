@@ -17,9 +17,10 @@ from catalog.product.domain import (
     check_parts,
     check_retirable,
 )
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2
 
 

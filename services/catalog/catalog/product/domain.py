@@ -351,6 +351,8 @@ class ProductOfferingPrice(CatalogItem):
             yield Violation("price", "it has neither an amount nor a percentage")
         if self.kind == RECURRING and self.price is not None and not self.recurring_charge_period_type:
             yield Violation("recurring_charge_period_type", "a recurring price says how often it recurs")
+        if self.recurring_charge_period_length is not None and self.recurring_charge_period_length < 1:
+            yield Violation("recurring_charge_period_length", "a price recurs after one period or more")
         for i, tax in enumerate(self.tax):
             if tax.tax_rate is None:
                 yield Violation(f"tax[{i}].tax_rate", "a tax is charged by its rate")

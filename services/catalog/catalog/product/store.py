@@ -19,9 +19,10 @@ from catalog.product.domain import (
     Reference,
 )
 from catalog.schema import metadata
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import References
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2
 
 catalog = aggregate_table(metadata, "catalog", Catalog)

@@ -25,11 +25,12 @@ from catalog.promotion.terms import Terms
 from catalog.promotion.values import Stage
 from chassis import calls
 from chassis.convert import from_message, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from chassis.types import COMMON, EntityRef, TimePeriod, new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import promotion_pb2
 
 MAX_GENERATED = 1_000

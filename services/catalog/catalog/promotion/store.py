@@ -15,9 +15,11 @@ from catalog.promotion.engine import Fact
 from catalog.promotion.terms import Terms, entities
 from catalog.promotion.values import Stage
 from catalog.schema import metadata
-from chassis.db import Database, Resource, Unit, aggregate_table
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, Violation
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate, TimePeriod
+from chassis.unit import Unit
 from svyaz.catalog.v1 import promotion_pb2
 
 _WORDS = ", ".join(f"'{word}'" for word in RELEASED_WORDS)

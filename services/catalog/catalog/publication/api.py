@@ -11,10 +11,11 @@ from catalog.product.values import ExistingSubscribers
 from catalog.publication import store
 from catalog.publication.domain import Approval, AuthorshipKind, check_approver, copied, further_version
 from chassis.convert import from_message, from_timestamp, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import NotFound
 from chassis.references import lock_references
 from chassis.types import new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2, publication_pb2, publication_pb2_grpc
 
 

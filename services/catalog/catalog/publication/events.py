@@ -13,11 +13,12 @@ from catalog.publication import store
 from catalog.publication.domain import due, next_look, refusing, without
 from catalog.publication.guards import LATE_HOLDERS, PLANNED, holders, set_timers
 from chassis import telemetry
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
 from chassis.events import Failure, acting, attempt
 from chassis.threads import keep_running
 from chassis.timers import TimerHandler, set_timer
+from chassis.unit import Unit
 
 log = logging.getLogger(__name__)
 

@@ -26,11 +26,11 @@ from catalog.publication.domain import (
     needs_approval,
     next_planned,
 )
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.references import lock_references
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import TimePeriod
+from chassis.unit import Unit
 
 # The purposes of our timers; their aggregate is an offering.
 PLANNED = "planned-transition"

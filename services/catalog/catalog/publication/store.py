@@ -23,8 +23,8 @@ from catalog.publication.domain import AuthorshipKind, AuthorshipRecord
 from catalog.publication.lint import Surroundings, lint, lint_price
 from catalog.schema import bus, log, metadata
 from chassis import convert
-from chassis.db import Unit
 from chassis.errors import Violation
+from chassis.unit import Unit
 
 # What is sold and what that rests on, and so changes and is approved by name.
 SOLD: tuple[type[CatalogItem], ...] = (ProductOffering, ProductOfferingPrice, ProductSpecification, PriceList, TaxRate)

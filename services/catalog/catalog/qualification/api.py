@@ -12,11 +12,12 @@ from catalog.qualification.domain import ProductOfferingQualification
 from catalog.qualification.eligibility import Situation, current_versions, judge
 from catalog.qualification.values import QualificationState
 from chassis.convert import from_message, from_timestamp, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import pricing_pb2, qualification_pb2
 
 _Message = qualification_pb2.ProductOfferingQualification

@@ -16,8 +16,10 @@ from catalog.qualification.configuration import Configurable, configurable
 from catalog.qualification.domain import ProductOfferingQualification
 from catalog.qualification.eligibility import Held, Restrictions
 from catalog.schema import metadata
-from chassis.db import Database, Resource, Unit, aggregate_table
+from chassis.db import Database
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from svyaz.catalog.v1 import qualification_pb2
 
 product_offering_qualification = aggregate_table(

@@ -26,10 +26,11 @@ from catalog.recommendation.recommendation import (
 )
 from catalog.recommendation.values import UsedQuantity
 from chassis.convert import from_message, from_money, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError, InvalidArgument
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Json, new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import pricing_pb2, recommendation_pb2
 from svyaz.type.v1 import receipt_pb2, values_pb2
 

@@ -12,11 +12,12 @@ from catalog.recommendation.domain import DiscountEntitlement
 from catalog.recommendation.entitlement import Active, entitled
 from catalog.recommendation.values import EntitledDiscount
 from chassis.convert import to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from chassis.types import TimePeriod
+from chassis.unit import Unit
 from svyaz.catalog.v1 import entitlement_pb2, pricing_pb2
 
 

@@ -14,8 +14,9 @@ from catalog.promotion.domain import Promotion
 from catalog.recommendation.domain import DiscountEntitlement, QueryProductRecommendation
 from catalog.recommendation.recommendation import CoHolding, discount_of
 from catalog.schema import metadata
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from svyaz.catalog.v1 import entitlement_pb2, recommendation_pb2
 
 query_product_recommendation = aggregate_table(metadata, "query_product_recommendation", QueryProductRecommendation)

@@ -10,11 +10,12 @@ from catalog.transfer import exports, store
 from catalog.transfer.domain import ATTACHED, ExportJob, File, Finding, FindingKind, ImportJob
 from catalog.transfer.exports import EXPORT
 from catalog.transfer.imports import IMPORT
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Attachment, Quantity
+from chassis.unit import Unit, missing
 from svyaz.catalog.v1 import transfer_pb2
 
 _PIECE = 4 * 1024 * 1024

@@ -16,10 +16,10 @@ from catalog.transfer.tmforum import KINDS, collection_of, write
 from chassis import convert, queries
 from chassis.auth import EVERY_BRANCH
 from chassis.calls import Call
-from chassis.db import Unit
 from chassis.errors import InvalidArgument, Violation
 from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.tmfjson import Dialect
+from chassis.unit import Unit
 from svyaz.type.v1 import requests_pb2
 
 EXPORT = "export"

@@ -35,11 +35,11 @@ from catalog.transfer.references import in_order, refer_to_ours
 from chassis import convert
 from chassis.auth import EVERY_BRANCH
 from chassis.calls import Call
-from chassis.db import MAX_EVENT_BYTES, Unit
 from chassis.errors import DomainError, FailedPrecondition
 from chassis.references import lock_references
 from chassis.timers import TimerHandler, last_error, set_timer
 from chassis.types import new_id
+from chassis.unit import MAX_EVENT_BYTES, Unit
 
 IMPORT = "import"
 BATCH = 500

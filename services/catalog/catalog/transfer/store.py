@@ -8,8 +8,9 @@ import sqlalchemy as sa
 
 from catalog.schema import metadata
 from catalog.transfer.domain import ExportJob, File, Finding, FindingKind, ImportJob
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from svyaz.catalog.v1 import transfer_pb2
 
 import_job = aggregate_table(metadata, "import_job", ImportJob)

@@ -5,9 +5,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
+from chassis.unit import Unit
 from customers.account.domain import (
     Account,
     BillFormat,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from chassis.db import Resource, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
 from customers.account.domain import (
     BillFormat,

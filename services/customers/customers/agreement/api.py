@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.types import EntityRef
+from chassis.unit import Unit
 from customers.agreement import store
 from customers.agreement.deadlines import Deadlines
 from customers.agreement.domain import Agreement, AgreementSpecification, AgreementState

@@ -6,8 +6,8 @@ the past says himself what has become of it.
 
 from collections.abc import Mapping, Sequence
 
-from chassis.db import Unit
 from chassis.timers import TimerHandler, cancel_timer, set_timer
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from customers.agreement import store
 from customers.agreement.domain import Agreement, AgreementSpecification

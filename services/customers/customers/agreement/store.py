@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.agreement.domain import OWNERS, Agreement, AgreementSpecification, AgreementState
 from customers.party import store as parties
 from customers.party.domain import Customer

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from chassis.convert import to_message
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Conditions, Filters, StandardMethods
 from chassis.timers import TimerHandler
+from chassis.unit import Unit, missing
 from customers.document import store
 from customers.document.contents import Contents, blocks_of
 from customers.document.domain import Document, DocumentSpecification, media_type

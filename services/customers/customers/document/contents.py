@@ -17,10 +17,11 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.timers import TimerHandler, set_timer
 from chassis.types import Quantity
+from chassis.unit import Unit
 from customers.document import store
 from customers.document.domain import Document, media_type
 from customers.document.objects import BLOCK_BYTES, Corrupt, ObjectStore

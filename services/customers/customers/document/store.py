@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.document.domain import Document, DocumentSpecification
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import document_pb2

@@ -5,11 +5,12 @@ from decimal import Decimal
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references
 from chassis.resources import Collection, StandardMethods
 from chassis.types import decimal_of, new_id
+from chassis.unit import Unit, missing
 from customers.identity import store
 from customers.identity.domain import CustomerMerge
 from customers.identity.store import CUSTOMERS, PARTIES

@@ -8,11 +8,12 @@ from google.protobuf.message import Message
 
 from chassis import convert
 from chassis.aliases import EQUALS, AliasedCollection, asking
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import rely
 from chassis.resources import Collection, Conditions, Filters
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.identity import store
 from customers.identity.store import CUSTOMERS, PARTIES, Links
 from customers.party.domain import Customer

@@ -11,9 +11,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.db import Alias, Database, Resource, Unit, aggregate_table
+from chassis.db import Database
 from chassis.errors import NotFound
+from chassis.schema import Alias, Resource, aggregate_table
 from chassis.types import EPOCH, Aggregate
+from chassis.unit import Unit
 from customers.identity.domain import CustomerMerge
 from customers.identity.survival import Candidate
 from customers.party.domain import VERIFIED, Customer

@@ -13,9 +13,10 @@ from google.protobuf.message import Message
 
 from chassis import convert
 from chassis.bulk import Bulk, Prepared, Preparing, copy_insert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import DomainError, InvalidArgument, Violation
 from chassis.types import RelatedParty, new_id
+from chassis.unit import Unit
 from customers.account.domain import BillingAccount
 from customers.importing import store
 from customers.matching.indexing import leave_unindexed

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from chassis.config import MAX_PAGE_BYTES
 from chassis.convert import from_timestamp, to_message, to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.resources import StandardMethods, fitting
+from chassis.unit import Unit
 from customers.identity.collection import MembersCollection
 from customers.identity.store import members
 from customers.interaction import store

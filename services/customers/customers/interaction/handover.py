@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from chassis.db import Unit
 from chassis.timers import TimerHandler, cancel_timer, set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.interaction import ownership_store as store
 from customers.interaction.domain import PartyInteraction
 from customers.interaction.ownership import Absence, AbsenceState, CustomerOwnership, HandOver, HandOverState

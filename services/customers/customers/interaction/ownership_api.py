@@ -6,11 +6,12 @@ from typing import Any
 from google.protobuf.message import Message
 
 from chassis.convert import from_timestamp, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods, fitting
 from chassis.timers import set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.identity.collection import MembersCollection
 from customers.identity.store import survivor
 from customers.interaction import ownership_store as store

@@ -5,8 +5,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.identity.store import members, members_sql
 from customers.interaction.ownership import Absence, CustomerOwnership, HandOver, HandOverState
 from customers.interaction.substitution import Away, standing_in

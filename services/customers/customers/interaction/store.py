@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.interaction.domain import PartyInteraction, texts
 from customers.interaction.numbers import index_words
 from customers.interaction.wording import END, GAP, HIT, Wanted, folded

@@ -5,10 +5,11 @@ from decimal import Decimal
 from typing import Any
 
 from chassis.convert import from_money, from_timestamp, to_message, to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.types import decimal_of
+from chassis.unit import Unit
 from customers.identity.store import members
 from customers.loyalty import opening, store
 from customers.loyalty.books import Books

@@ -13,11 +13,11 @@ from functools import cached_property
 from zoneinfo import ZoneInfo
 
 from chassis.convert import to_message
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, NotFound
 from chassis.receipts import Receipt, ReceiptStep
 from chassis.timers import TimerHandler, cancel_timer, set_timer
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from customers.identity.store import members
 from customers.loyalty import ledger_store, lots, store, tiers

@@ -3,9 +3,10 @@
 from typing import Any
 
 from chassis.convert import to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.loyalty import store
 from customers.loyalty.cards import ClubCard, new_number, normal_number
 from customers.loyalty.domain import LoyaltyProgramMember

@@ -11,7 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.loyalty.books import Books
 from customers.loyalty.earning import happened
 from customers.loyalty.values import CHARGE_CREATED, CHARGE_STARTED

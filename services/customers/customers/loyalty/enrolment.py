@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references, rely
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from customers.identity.store import members
 from customers.loyalty import ledger_store, store
 from customers.loyalty.books import Books

@@ -6,7 +6,7 @@ from typing import Any
 
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_money
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.loyalty.books import Books
 from customers.loyalty.earning import happened
 from customers.loyalty.values import ORDER_COMPLETED, PRODUCT_ACTIVATED, LoyaltyEvent

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from chassis.db import Unit, missing
 from chassis.types import new_id
+from chassis.unit import Unit, missing
 from customers.loyalty.domain import LoyaltyBalance
 from customers.loyalty.entries import Book, EntryKind
 from customers.loyalty.ledger import Hold, Ledger, Lot

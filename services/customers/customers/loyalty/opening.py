@@ -1,8 +1,8 @@
 """Balances that are opened with points from elsewhere, and closed: both are entries of the ledger like any other."""
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from customers.loyalty import ledger_store
 from customers.loyalty.domain import LoyaltyBalance, LoyaltyProgramMember, reference
 from customers.loyalty.entries import Book

@@ -1,9 +1,10 @@
 """What can be asked of loyalty programmes, their terms and their rules."""
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import rely
 from chassis.resources import Collection, StandardMethods
+from chassis.unit import Unit
 from customers.loyalty import store
 from customers.loyalty.domain import LoyaltyProgramProductSpec
 from customers.loyalty.enrolment import refuse_when_used

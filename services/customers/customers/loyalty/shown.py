@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from chassis.convert import to_timestamp
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.loyalty.ledger_store import WrittenEntry
 from customers.loyalty.store import EarningRow, rule_names
 from customers.loyalty.wording import place_of, said

@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from customers.loyalty import lots, store
 from customers.loyalty.books import Books, Opened
 from customers.loyalty.domain import LoyaltyProgramMember, PointsReservation

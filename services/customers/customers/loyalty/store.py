@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.loyalty.cards import ClubCard
 from customers.loyalty.domain import (
     LoyaltyAccount,

@@ -4,10 +4,11 @@ from decimal import Decimal
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.types import decimal_of, new_id
+from chassis.unit import Unit
 from customers.matching.domain import DuplicateCandidate, DuplicateSearch, DuplicateState
 from customers.matching.entry import Entries
 from customers.matching.phones import BranchRegions

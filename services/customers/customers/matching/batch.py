@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from chassis import calls
 from chassis.auth import EVERY_BRANCH
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.events import Failure, attempt
 from chassis.leases import Lease
 from chassis.threads import keep_running
+from chassis.unit import Unit
 from customers.matching import identifiers, phones
 from customers.matching.domain import DuplicateSearch
 from customers.matching.draft import parted

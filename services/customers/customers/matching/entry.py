@@ -9,9 +9,9 @@ from decimal import Decimal
 
 import numpy as np
 
-from chassis.db import Unit
 from chassis.timers import TimerHandler
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.identity.store import party_members
 from customers.matching import store
 from customers.matching.comparison import COMPARISONS, SWAPPED, UNKNOWN

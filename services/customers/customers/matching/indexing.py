@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.bulk import copy_insert
-from chassis.db import Unit
 from chassis.timers import TimerHandler, set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.matching import store
 from customers.matching.keys import keys_of
 from customers.matching.phones import BranchRegions

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.matching import store
 from customers.matching.keys import Kind, looked_up, pair_of, pairs
 from customers.matching.names import sound

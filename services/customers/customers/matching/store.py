@@ -9,8 +9,9 @@ from threading import Lock
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.matching.domain import DuplicateCandidate, DuplicateSearch
 from customers.matching.keys import Keys, Kind, filed_under
 from customers.schema import UnderMerge, metadata, under_merge

@@ -7,7 +7,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.convert import to_message
-from chassis.db import Database, TypedJson
+from chassis.db import Database
+from chassis.schema import TypedJson
 from customers.account.domain import currencies, owners
 from customers.account.store import billing_account
 from customers.agreement import store as agreements

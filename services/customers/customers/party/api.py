@@ -3,9 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
+from chassis.unit import Unit
 from customers.party import hierarchy, store
 from customers.party.domain import Customer, Individual, Organization, Referrer
 from customers.party.references import Watcher, collection

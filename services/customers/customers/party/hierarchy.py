@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from chassis.db import Unit
 from chassis.errors import InvalidArgument, Violation
+from chassis.unit import Unit
 from customers.party.domain import Organization
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 

@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.references import lock_references
 from chassis.resources import Collection, Conditions, Filters
+from chassis.unit import Unit
 from customers.party import store
 from customers.party.domain import Referrer
 from svyaz.type.v1 import requests_pb2

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import References, rely
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.party.domain import Customer, Individual, Organization, Referrer
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import customers_pb2, party_pb2

@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from chassis.convert import from_message, to_message
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.receipts import Receipt
 from chassis.resources import Collection, Conditions, Filters, StandardMethods
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit, missing
 from customers.identity.store import same_customer
 from customers.party.domain import Customer
 from customers.permission import engine, media, points, reading, store

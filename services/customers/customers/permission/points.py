@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from chassis import convert
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
+from chassis.unit import Unit, missing
 from customers.party.domain import Customer
 from customers.permission import media, reading, store
 from customers.permission.domain import ContactPoint, point_id, refuse, required

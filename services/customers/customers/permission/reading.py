@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.identity.store import members_sql
 from customers.matching.keys import Kind
 from customers.permission.facts import Consent, Contact, OptOut
@@ -56,7 +56,9 @@ class Same:
 
 def same(unit: Unit, id: str) -> Same:
     """Who else a customer is."""
-    return _same(unit.cursor().execute(_SAME, {"id": id}))
+    row = unit.begin(_SAME, {"id": id})
+    assert row is not None
+    return _same(row)
 
 
 def locked(unit: Unit, id: str) -> Same:
@@ -64,18 +66,15 @@ def locked(unit: Unit, id: str) -> Same:
     by, under whichever id."""
     ids = [id]
     while True:
-        with unit.connection().pipeline(), unit.cursor() as lock, unit.cursor() as cursor:
-            lock.execute(LOCK, {"ids": ids})
-            # A statement of its own, so that it sees what was committed while the lock was waited for.
-            found = _same(cursor.execute(_SAME, {"id": id}))
+        # A statement of its own, so that it sees what was committed while the lock was waited for.
+        _, (row,) = unit.begin_all((LOCK, {"ids": ids}), (_SAME, {"id": id}))
+        found = _same(row)
         if set(found.customers) <= set(ids):
             return found
         ids = sorted({*ids, *found.customers})
 
 
-def _same(cursor: Any) -> Same:
-    row = cursor.fetchone()
-    assert row is not None
+def _same(row: tuple[Any, ...]) -> Same:
     return Same(tuple(row[0]), tuple(filter(None, row[1])))
 
 
@@ -343,15 +342,9 @@ def _lock_of(branch: str, value: str) -> str:
 
 def _locked(unit: Unit, ids: Sequence[str], statement: str, parameters: Mapping[str, Any]) -> str:
     """The only value of the statement's only row, read once the locks are held, in one round trip."""
-    with unit.cursor() as lock, unit.cursor() as cursor:
-        with unit.connection().pipeline():
-            lock.execute(LOCK, {"ids": list(ids)})
-            # A statement of its own, so that it sees what was committed while the lock was waited for.
-            cursor.execute(statement, parameters)
-        # Asked for before the pipeline's end it would be a round trip more.
-        row = cursor.fetchone()
-    assert row is not None
-    return str(row[0])
+    # A statement of its own, so that it sees what was committed while the lock was waited for.
+    _, ((value,),) = unit.begin_all((LOCK, {"ids": list(ids)}), (statement, parameters))
+    return str(value)
 
 
 def owners(unit: Unit, ids: Sequence[str]) -> Known:

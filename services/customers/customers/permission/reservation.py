@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, Violation
 from chassis.receipts import Receipt
 from chassis.types import new_id
+from chassis.unit import Unit, missing
 from customers.party.domain import Customer
 from customers.permission import engine, media, reading, store
 from customers.permission.domain import ContactDecision, refuse, required

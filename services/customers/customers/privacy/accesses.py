@@ -12,12 +12,14 @@ from google.protobuf.message import Message
 
 from chassis import calls
 from chassis.clock import Clock
-from chassis.db import Database, Resource, Unit
+from chassis.db import Database
 from chassis.errors import Unavailable
 from chassis.personal import holds_personal
 from chassis.reading import NOTHING_NOTED, Note
+from chassis.schema import Resource
 from chassis.sharing import Shared
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from customers.privacy.records import NAMES, Record, of_method
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from chassis.convert import from_timestamp, to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.erasures import begin
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.privacy import accesses, archive, store
 from customers.privacy import person as persons
 from customers.privacy.accesses import Access

@@ -10,9 +10,9 @@ from typing import IO, Any
 import msgspec
 
 from chassis.convert import to_message
-from chassis.db import Unit
 from chassis.scalars import encode_json
 from chassis.tmfjson import Dialect
+from chassis.unit import Unit
 from customers.privacy.accesses import Access
 from customers.privacy.person import Person, message_class
 

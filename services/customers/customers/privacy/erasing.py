@@ -6,11 +6,11 @@ from functools import partial
 
 from google.protobuf.message import Message
 
-from chassis.db import Unit
 from chassis.erasures import end, redact_parked, take_out
 from chassis.personal import redacted
 from chassis.timers import TimerHandler, set_timer
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.document.contents import sweep_later
 from customers.document.store import used_by
 from customers.party.domain import Referrer

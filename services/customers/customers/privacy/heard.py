@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.personal import redacted
+from chassis.unit import Unit
 from customers.privacy import store
 from customers.view.sections import SECTIONS
 

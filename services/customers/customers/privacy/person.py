@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
-from chassis.db import Unit
 from chassis.errors import NotFound
 from chassis.personal import holds_personal
+from chassis.unit import Unit
 from customers.account.domain import Account, owners
 from customers.identity.store import members_sql, party_members
 from customers.party.domain import Individual

@@ -1,10 +1,10 @@
 """What was taken out of a person's records isn't written into them again."""
 
 from chassis.convert import to_message
-from chassis.db import Unit
 from chassis.erasures import erased
 from chassis.errors import FailedPrecondition
 from chassis.personal import redact
+from chassis.unit import Unit
 from customers.party.domain import Referrer
 
 

@@ -6,9 +6,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.erasures import erasure_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.privacy.domain import Erasure
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 from svyaz.customers.v1 import privacy_pb2

@@ -1,7 +1,8 @@
 """What roles can be asked to do."""
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.resources import StandardMethods
+from chassis.unit import Unit
 from customers.identity.collection import MembersCollection
 from customers.party.references import changed, created, found_by_reference, refuse_when_referenced, require_branch
 from customers.role.domain import PartyRole

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.references import rely
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from customers.role.domain import PartyRole
 from customers.schema import UnderMerge, metadata, under_merge
 from svyaz.customers.v1 import party_role_pb2

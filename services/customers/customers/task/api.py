@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chassis.convert import from_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import AlreadyExists
 from chassis.resources import StandardMethods
 from chassis.timers import TimerHandler
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.identity.collection import MembersCollection
 from customers.task import store
 from customers.task.domain import WorkItem, WorkItemState

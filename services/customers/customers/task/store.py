@@ -5,10 +5,11 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import Aborted
+from chassis.schema import Resource, aggregate_table
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from customers.schema import UnderMerge, metadata, under_merge
 from customers.task.domain import UNDONE, WorkItem, WorkItemState
 from svyaz.customers.v1 import task_pb2

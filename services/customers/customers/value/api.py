@@ -7,11 +7,12 @@ from typing import Any
 
 from chassis import calls
 from chassis.convert import from_message, from_timestamp, to_message, to_money
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.receipts import Receipt
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Money, decimal_of, new_id
+from chassis.unit import Unit
 from customers.identity.store import members, survivor
 from customers.value import examples, store
 from customers.value.churn import ChurnModel

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from chassis.cloudevents import FIRST_EPOCH, ReceivedEvent
 from chassis.convert import from_timestamp
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.party.domain import Referrer
 from customers.value import store
 from customers.value.features import HeldProduct

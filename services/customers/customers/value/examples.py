@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 
 from chassis.convert import from_message, to_money
-from chassis.db import Unit
 from chassis.types import Characteristic, Money
+from chassis.unit import Unit
 from customers.party.domain import Customer
 from customers.value import store
 from customers.value.features import Known, Value, churned, features

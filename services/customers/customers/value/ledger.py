@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from chassis.convert import from_message, from_money
-from chassis.db import Unit
 from chassis.errors import InvalidArgument
 from chassis.types import Money
+from chassis.unit import Unit
 from customers.value.profitability import FinancialAmount, LedgerLine
 from customers.value.store import financial_line, known_customers, rely_on
 from svyaz.customers.v1 import value_pb2

@@ -7,9 +7,9 @@ step that he was in. First everybody's worth is reckoned, then the shares are dr
 from collections.abc import Mapping
 from datetime import timedelta
 
-from chassis.db import Unit
 from chassis.timers import TimerHandler, last_error, set_timer, set_timer_by
 from chassis.types import new_id
+from chassis.unit import Unit
 from customers.identity.store import survivor
 from customers.party.domain import Customer
 from customers.value import store

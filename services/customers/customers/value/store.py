@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, TypedJson, Unit, aggregate_table
 from chassis.references import rely
+from chassis.schema import Resource, TypedJson, aggregate_table
 from chassis.types import Aggregate, Characteristic
+from chassis.unit import Unit
 from customers.identity.store import merged_customer
 from customers.party.store import customer, refer
 from customers.schema import UnderMerge, metadata, under_merge

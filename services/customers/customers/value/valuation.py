@@ -7,9 +7,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from chassis.db import Unit
 from chassis.receipts import Receipt, ReceiptStep
 from chassis.types import Characteristic, Money
+from chassis.unit import Unit
 from customers.value import store
 from customers.value.churn import ChurnModel, Score
 from customers.value.domain import CustomerValue, Valuation, ValuePolicy, usual_policy

@@ -8,9 +8,10 @@ from typing import Any
 from chassis import calls
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_timestamp, to_timestamp
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import InvalidArgument, PermissionDenied, Violation
 from chassis.reading import Note
+from chassis.unit import Unit, missing
 from customers.party.domain import Customer
 from customers.view import store
 from customers.view.heard import heard_again

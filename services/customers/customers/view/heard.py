@@ -2,7 +2,7 @@
 
 from chassis.cloudevents import FIRST_EPOCH, ReceivedEvent
 from chassis.convert import from_timestamp
-from chassis.db import Unit
+from chassis.unit import Unit
 from customers.view import store
 from customers.view.sections import SECTIONS
 from customers.view.store import Version

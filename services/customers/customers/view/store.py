@@ -7,8 +7,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from chassis import calls
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.reading import Note
+from chassis.unit import Unit
 from customers.identity.store import members_at, members_sql
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 

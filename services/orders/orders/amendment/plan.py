@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from orders.amendment.difference import Difference, Redone, Version, difference, differs
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from chassis.db import Unit
 from chassis.timers import set_timer
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from orders.amendment.domain import ProductOrderAmendment
 from orders.amendment.plan import AmendmentPlan, settled
 from orders.fulfilment import store as fulfilment

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
 from orders.amendment.domain import ProductOrderAmendment
 from orders.schema import metadata

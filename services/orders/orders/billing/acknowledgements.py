@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from chassis.db import Unit, partition_of
 from chassis.errors import Aborted
+from chassis.schema import partition_of
+from chassis.unit import Unit
 from orders.billing.booking import Acknowledgement, Known
 
 # What is known of the chains that are acknowledged; one that isn't there, or isn't the caller's, has no last number.

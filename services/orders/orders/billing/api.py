@@ -9,8 +9,10 @@ from prometheus_client import Counter
 from chassis import epochs, telemetry
 from chassis.calls import current
 from chassis.convert import to_timestamp
-from chassis.db import PARTITIONS, Database, Unit
+from chassis.db import Database
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, PermissionDenied, Violation
+from chassis.schema import PARTITIONS
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from orders.billing import acknowledgements, replay, store
 from orders.billing.booking import AHEAD, BACK, HASH, Acknowledgement, check, news

@@ -8,8 +8,9 @@ import grpc
 
 from chassis.calls import current
 from chassis.convert import to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, PermissionDenied, Violation
+from chassis.unit import Unit
 from orders.billing import certificates
 from orders.billing.certificate import Part
 from orders.billing.certification import Certification

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from chassis.db import Unit
+from chassis.unit import Unit
 from chassis.zones import BranchZones
 from orders.billing.certificate import Part, Row
 from orders.billing.tables import billing_certificate, billing_certificate_line, billing_day, billing_key

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import epochs
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition
 from chassis.events import acting
 from chassis.timers import set_timer
+from chassis.unit import Unit
 from chassis.upkeep import Hourly
 from chassis.zones import BranchZones
 from orders.billing import certificates, source

@@ -4,9 +4,10 @@ import grpc
 
 from chassis import clients, convert
 from chassis.convert import to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, NotFound, Violation
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.billing import credit_store
 from orders.billing.credit import Credit, CreditKind, require_currency
 from orders.billing.store import add_charges

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from chassis.db import Unit
 from chassis.types import Money
+from chassis.unit import Unit
 from orders.billing.credit import Credit, CreditKind
 from orders.billing.store import charge_event
 from orders.billing.tables import billing_credit

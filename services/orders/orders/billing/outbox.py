@@ -12,7 +12,7 @@ from chassis.bus import DUPLICATE_WINDOW_SECONDS
 from chassis.cloudevents import MESSAGE_ID, message_id, subject_of
 from chassis.db import Database
 from chassis.events import acting
-from chassis.relay import Outgoing
+from chassis.outbox import Outgoing
 from orders.billing import acknowledgements, certificates, store
 from orders.billing.certification import uncertified_seconds
 from orders.billing.domain import SOURCE

@@ -1,7 +1,6 @@
 """The way to billing goes before the work that lengthens it."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,23 +32,23 @@ class Precedence:
         self._longest = longest
         # Whether to wait is of any use: not while the way is blocked (NATS is down, say).
         self._open = True
-        self._idle = threading.Event()
+        self._rested = threading.Condition()
         for stage in stages:
-            stage.on_idle(self._idle.set)
+            stage.on_idle(self._look)
 
     def wait(self) -> None:
         """Until nothing is on its way, at most for `longest` seconds; not again before the way was seen free."""
-        until = time.monotonic() + self._longest
-        while self._busy():
-            left = until - time.monotonic()
-            if not self._open or left <= 0:
-                self._open = False
-                return
-            self._idle.clear()
-            # It may have become idle just before that.
-            if self._busy():
-                self._idle.wait(left)
-        self._open = True
+        with self._rested:
+            if self._free():
+                self._open = True
+            elif self._open:
+                self._open = self._rested.wait_for(self._free, self._longest)
 
-    def _busy(self) -> bool:
-        return any(stage.busy for stage in self._stages)
+    def _look(self) -> None:
+        with self._rested:
+            if self._free():
+                self._open = True
+                self._rested.notify_all()
+
+    def _free(self) -> bool:
+        return not any(stage.busy for stage in self._stages)

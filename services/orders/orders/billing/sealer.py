@@ -10,10 +10,11 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from chassis import calls
-from chassis.db import PARTITIONS, Database
+from chassis.db import Database
 from chassis.errors import FailedPrecondition
 from chassis.events import DATABASE_ERRORS
 from chassis.horizon import HORIZON_SECONDS, Floor
+from chassis.schema import PARTITIONS
 from chassis.threads import keep_running
 from orders.billing import store
 from orders.billing.domain import seal_all
@@ -68,7 +69,8 @@ class Sealer:
 
     @property
     def busy(self) -> bool:
-        """Whether charges that were committed in this process may not be sealed yet."""
+        """Whether charges that were committed in this process wait for a pass, or are in one. What a pass had to leave,
+        to another sealer or after a failure, doesn't count until the next."""
         return self._woken.is_set() or self._sealing
 
     def on_idle(self, listener: Callable[[], None]) -> None:
@@ -83,12 +85,15 @@ class Sealer:
         deadline = time.monotonic() + _DEADLINE_SECONDS
         call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
         with calls.using(call), self._database.unit() as unit:
+            after = self._after()
             locked, waiting, horizon = store.take(
-                unit, self._partitions, self._batch, self._after(), taking_horizon=self._horizon_is_due()
+                unit, self._partitions, self._batch, after, taking_horizon=self._horizon_is_due()
             )
             if locked.incarnation != self._confirmed:
                 self._confirm(unit.session)
                 self._confirmed = locked.incarnation
+                # An epoch that was opened since then may be why it is confirmed.
+                waiting = store.waiting(unit, self._batch, after)
             charges = waiting.charges
             if charges:
                 sealed, grown = seal_all(charges, epoch=waiting.epoch, heads=waiting.heads)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from chassis.convert import from_money
-from chassis.db import Unit
+from chassis.unit import Unit
 from orders.billing.reconciliation import RECURRING, Changed, Charged, Completed, Credited, Happened, Price
 from svyaz.orders.v1 import inventory_pb2, orders_pb2
 from svyaz.type.v1 import values_pb2

@@ -13,8 +13,9 @@ from psycopg.rows import namedtuple_row
 from sqlalchemy.orm import Session
 
 from chassis import epochs
-from chassis.db import Unit, partition_of
 from chassis.horizon import HORIZON, Horizon
+from chassis.schema import partition_of
+from chassis.unit import Unit
 from orders.billing.domain import Certificate, ChargeEvent, Growth, Head, Sealed, Told, Unsealed
 from orders.schema import metadata
 
@@ -124,11 +125,16 @@ def _ask(connection: "psycopg.Connection[Any]", statement: str, parameters: Mapp
 _LOCK = """
     WITH settings AS MATERIALIZED (
         SELECT set_config('idle_in_transaction_session_timeout', '10s', true)
+    ), locked AS MATERIALIZED (
+        SELECT coalesce(array_agg(p), '{}') AS partitions
+        FROM settings, unnest(CAST(%(partitions)s AS int[])) AS p WHERE pg_try_advisory_xact_lock(%(locks)s, p)
     )
-    SELECT coalesce(array_agg(p), '{}') AS partitions,
+    SELECT partitions,
         -- Changes with every start of the server, and with every loading of a dump.
-        concat(pg_postmaster_start_time(), ' ', CAST(CAST('charge_event' AS regclass) AS oid)) AS incarnation
-    FROM settings, unnest(CAST(%(partitions)s AS int[])) AS p WHERE pg_try_advisory_xact_lock(%(locks)s, p)
+        concat(pg_postmaster_start_time(), ' ', CAST(CAST('charge_event' AS regclass) AS oid)) AS incarnation,
+        -- For the questions that follow in the same round trip.
+        set_config('svyaz.sealing', CAST(partitions AS text), true)
+    FROM locked
     """
 # An account is one branch's. A charge of another would take a number in its chain that neither branch's billing could
 # account for.
@@ -137,12 +143,13 @@ _STRANGE = """
 """
 # The present epoch is on the first row, which is there without any charge too.
 _UNSEALED = f"""
-    SELECT present.epoch AS present, event.id, event.account, event.branch, event.partition, event.draft,
+    SELECT present.epoch AS present, event.id, event.account, event.branch, event.draft,
         head.epoch, head.last_sequence, head.last_hash
     FROM ({epochs.CURRENT}) AS present(epoch)
     LEFT JOIN (
-        SELECT id, account, branch, partition, draft FROM charge_event AS event
-        WHERE sequence IS NULL AND id > %(after)s AND partition = ANY (CAST(%(partitions)s AS int[])) AND NOT {_STRANGE}
+        SELECT id, account, branch, draft FROM charge_event AS event
+        WHERE sequence IS NULL AND id > %(after)s AND NOT {_STRANGE}
+            AND partition = ANY (CAST((SELECT current_setting('svyaz.sealing')) AS int[]))
         ORDER BY id LIMIT %(limit)s
     ) AS event ON true
     LEFT JOIN LATERAL (
@@ -228,8 +235,9 @@ def unknown(session: Session, told: Sequence[Told]) -> Told | None:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Charges without a place, the last link of each of their accounts that has one (whatever its epoch), and the
-    epoch in which they get theirs."""
+    """Charges without a place, in the order of identity (a charge that another one caused got its number after the
+    other's commit), the last link of each of their accounts that has one (whatever its epoch), and the epoch in which
+    they get theirs."""
 
     charges: Sequence[Unsealed]
     heads: Mapping[str, Head]
@@ -247,27 +255,33 @@ def take(
     second one, and there is no time-out to get wrong. Inside a partition it makes sealing one after the other, so that
     no later charge of an account is sealed while another sealer still holds an earlier one.
 
-    The charges are looked for once the locks are ours, so an epoch that was opened before them is seen. They come in
-    the order of identity, since a charge that another one caused got its number after the other's commit. With
+    The charges are looked for once the locks are ours, so an epoch that was opened before them is seen. With
     `taking_horizon`, that of the moment before is told.
     """
-    wanted = list(partitions)
     *taken, locks, rows = unit.begin_all(
         *([(HORIZON, {})] if taking_horizon else []),
-        (_LOCK, {"partitions": wanted, "locks": _LOCKS}),
-        (_UNSEALED, {"partitions": wanted, "limit": limit, "after": after}),
+        (_LOCK, {"partitions": list(partitions), "locks": _LOCKS}),
+        (_UNSEALED, {"limit": limit, "after": after}),
     )
-    locked = Locked(*locks[0])
-    ours = set(locked.partitions)
+    ours, incarnation, _ = locks[0]
+    return Locked(ours, incarnation), _waiting(rows), Horizon(*taken[0][0]) if taken else None
+
+
+def waiting(unit: Unit, limit: int, after: int = 0) -> Waiting:
+    """What waits now in the partitions that this unit has taken, and the epoch of now."""
+    (rows,) = unit.begin_all((_UNSEALED, {"limit": limit, "after": after}))
+    return _waiting(rows)
+
+
+def _waiting(rows: Sequence[tuple[Any, ...]]) -> Waiting:
     charges: list[Unsealed] = []
     heads: dict[str, Head] = {}
-    for _, key, account, branch, partition, draft, epoch, last_sequence, last_hash in rows:
-        if partition not in ours:
-            continue
-        charges.append(Unsealed(key, account, branch, draft))
+    for _, key, account, branch, draft, epoch, last_sequence, last_hash in rows:
+        if key is not None:
+            charges.append(Unsealed(key, account, branch, draft))
         if last_hash:
             heads[account] = Head(epoch, last_sequence, last_hash)
-    return locked, Waiting(charges, heads, epoch=rows[0][0]), Horizon(*taken[0][0]) if taken else None
+    return Waiting(charges, heads, epoch=rows[0][0])
 
 
 def save_sealed(unit: Unit, epoch: int, sealed: Sequence[Sealed], grown: Sequence[Growth]) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from chassis.bus import Bus
 from chassis.cloudevents import subjects_of
-from chassis.db import PARTITIONS
 from chassis.errors import FailedPrecondition, Unavailable
+from chassis.schema import PARTITIONS
 from orders.billing import store
 from orders.billing.domain import Told
 from orders.billing.outbox import STREAM

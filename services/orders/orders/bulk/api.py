@@ -10,10 +10,11 @@ from typing import Any
 
 from chassis import queries
 from chassis.convert import enum_prefix, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
+from chassis.unit import Unit
 from orders.bulk import incoming, store
 from orders.bulk.domain import BulkOrder
 from orders.bulk.reading import read

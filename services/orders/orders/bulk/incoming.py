@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import queries
-from chassis.db import Unit, missing
 from chassis.products import ProductStatus
+from chassis.unit import Unit, missing
 from orders.bulk.domain import BulkOrder
 from orders.bulk.reading import Intake
 from orders.bulk.store import bulk_order

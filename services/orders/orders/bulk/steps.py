@@ -11,10 +11,10 @@ from typing import Any
 from prometheus_client import Counter
 
 from chassis import convert, telemetry
-from chassis.db import Unit
 from chassis.errors import DomainError
 from chassis.timers import cancel_timer, last_error, set_timer
 from chassis.tmfjson import Dialect
+from chassis.unit import Unit
 from orders.bulk import incoming, store
 from orders.bulk.domain import BulkOrder, order_id
 from orders.bulk.template import RowFault, Template, parse

@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import EnumText, Resource, Unit, aggregate_table
+from chassis.schema import EnumText, Resource, aggregate_table
 from chassis.types import Aggregate, Money, Price
+from chassis.unit import Unit
 from orders.bulk.domain import BulkOrder
 from orders.bulk.values import BulkOrderRow, BulkOrderRowState, BulkOrderState, Record
 from orders.ordering.store import product_order

@@ -8,11 +8,12 @@ from google.protobuf.message import Message
 
 from chassis import convert
 from chassis.aliases import AliasedCollection
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import Aborted, FailedPrecondition, NotFound, Unavailable
 from chassis.resources import StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import TimePeriod, new_id
+from chassis.unit import Unit
 from orders.cart import store
 from orders.cart.checkout import CheckOut
 from orders.cart.domain import DECISIVE, FORGOTTEN_AFTER, ShoppingCart

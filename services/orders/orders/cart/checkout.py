@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Unavailable, Violation
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from orders.cart import store
 from orders.cart.domain import KEPT, ShoppingCart
 from orders.cart.quoting import Quote, order_item, price_changes, whole

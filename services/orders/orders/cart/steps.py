@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from chassis.db import Unit
 from chassis.errors import Aborted
 from chassis.timers import set_timer
+from chassis.unit import Unit
 from orders.cart import store
 from orders.cart.domain import FORGOTTEN_AFTER, ShoppingCart
 from orders.cart.values import CartStatus

@@ -5,11 +5,12 @@ from typing import Any
 
 from chassis import calls
 from chassis.convert import from_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import AlreadyExists, PermissionDenied
 from chassis.resources import Collection as Resources
 from chassis.resources import StandardMethods
 from chassis.types import COMMON, new_id
+from chassis.unit import Unit
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip

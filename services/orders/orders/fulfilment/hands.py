@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.products import ResourceRef
 from chassis.types import Characteristic
+from chassis.unit import Unit
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.steps import beyond

@@ -16,7 +16,6 @@ from nats.js.api import StreamConfig
 from chassis.bus import event_stream
 from chassis.cloudevents import ReceivedEvent, headers_of, received, system_user
 from chassis.convert import from_message
-from chassis.db import Unit
 from chassis.errors import (
     DomainError,
     FailedPrecondition,
@@ -27,6 +26,7 @@ from chassis.errors import (
 )
 from chassis.tmfjson import Dialect, parse
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.refusal import RefusedFulfilmentReport, refuse

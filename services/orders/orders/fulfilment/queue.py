@@ -10,11 +10,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from chassis import calls, queries
 from chassis.convert import enum_prefix, from_message, to_message
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.resources import Collection
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.hands import assign, fix, give_up, retry, skip

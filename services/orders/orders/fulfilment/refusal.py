@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from prometheus_client import Counter
 
-from chassis.db import Unit
 from chassis.timers import set_timer
 from chassis.types import Aggregate
+from chassis.unit import Unit
 
 REFUSED = Counter(
     "svyaz_fulfilment_refused_reports_total", "Reports of external systems that couldn't be accepted", ["system"]

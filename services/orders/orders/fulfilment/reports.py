@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.message import Message
 
 from chassis.convert import from_message
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, Violation
 from chassis.products import ResourceRef
 from chassis.types import Characteristic
+from chassis.unit import Unit
 from orders.fulfilment import store
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.steps import failed, go_on

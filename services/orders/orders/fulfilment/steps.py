@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from prometheus_client import Counter
 
 from chassis import telemetry
-from chassis.db import Unit
 from chassis.errors import DeadlineExceeded, DomainError, ResourceExhausted, Unavailable
 from chassis.timers import set_timer
+from chassis.unit import Unit
 from orders.fulfilment.adapters import Adapter, Done, Failed, Sent, Waiting
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import PlannedItem, next_tasks, told

@@ -5,8 +5,9 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from chassis.db import EnumText, Resource, Unit, aggregate_table
+from chassis.schema import EnumText, Resource, aggregate_table
 from chassis.types import COMMON, Aggregate
+from chassis.unit import Unit
 from orders.fulfilment.domain import OPEN, FulfilmentTask
 from orders.fulfilment.job import FulfilmentJob, FulfilmentJobTaskState
 from orders.fulfilment.refusal import RefusedFulfilmentReport

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
+from chassis.unit import Unit
 from orders.schema import metadata
 from svyaz.customers.v1 import identity_pb2
 

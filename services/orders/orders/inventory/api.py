@@ -4,9 +4,10 @@ from typing import Any
 
 from chassis import convert
 from chassis.aliases import AliasedCollection
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.resources import StandardMethods
+from chassis.unit import Unit
 from orders.identity.store import same
 from orders.inventory import hierarchy, store
 from orders.inventory.characteristics import Configurator

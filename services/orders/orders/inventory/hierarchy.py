@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from chassis.db import Unit
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
+from chassis.unit import Unit
 from orders.inventory.domain import Product
 
 BUNDLED_IN = "bundledIn"

@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 
 from chassis.aliases import EQUALS
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.resources import Conditions, Filters
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from orders.identity import relations
 from orders.inventory.domain import Product
 from orders.inventory.suspension import SuspensionRule

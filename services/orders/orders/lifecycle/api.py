@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit, missing
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductStatus, SuspensionReason
 from chassis.resources import Collection, StandardMethods
 from chassis.types import require_transition
+from chassis.unit import Unit, missing
 from orders.inventory import suspension
 from orders.inventory.domain import TRANSITIONS, Product
 from orders.inventory.suspension import SuspensionRule

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis import convert
-from chassis.db import Unit, missing
 from chassis.errors import FailedPrecondition
 from chassis.products import PriceReceiptRef, ProductSuspension
+from chassis.unit import Unit, missing
 from orders.inventory.domain import Product
 from orders.lifecycle.history import Version
 from orders.ordering.domain import ProductOrder, ProductOrderItem

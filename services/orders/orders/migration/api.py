@@ -6,11 +6,12 @@ from typing import Any
 
 from chassis import calls, clients
 from chassis.convert import enum_prefix, from_timestamp, to_message, to_timestamp
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import COMMON, new_id
+from chassis.unit import Unit
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
 from orders.migration.steps import MIGRATE, go_on, start

@@ -7,9 +7,9 @@ from datetime import timedelta
 from chassis import clients
 from chassis.cloudevents import ReceivedEvent
 from chassis.convert import from_timestamp
-from chassis.db import Unit
 from chassis.timers import set_timer
 from chassis.types import COMMON, new_id
+from chassis.unit import Unit
 from orders.inventory.store import with_parts
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration, obstacle, order_for

@@ -8,8 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from chassis.db import EnumText, Resource, Unit, aggregate_table
+from chassis.schema import EnumText, Resource, aggregate_table
 from chassis.types import COMMON, Aggregate
+from chassis.unit import Unit
 from orders.migration.domain import MOVABLE, OUTCOMES, MigratedProduct, MigratedProductState, ProductMigration
 from orders.ordering.store import product_order
 from orders.ordering.values import ProductOrderState

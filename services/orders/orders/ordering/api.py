@@ -12,11 +12,12 @@ from google.protobuf.message import Message
 
 from chassis import calls, convert
 from chassis.aliases import AliasedCollection
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Unavailable, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import set_timer
 from chassis.types import Money, new_id
+from chassis.unit import Unit
 from orders.amendment.plan import AMENDABLE, AmendmentPlan, amendment_plan, same_offering, unexpanded
 from orders.amendment.steps import amend
 from orders.fulfilment.store import delete_tasks

@@ -8,8 +8,8 @@ which everything that was done stays.
 from collections.abc import Sequence
 
 from chassis import telemetry
-from chassis.db import Unit
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.steps import FALLOUT, failed

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from chassis.convert import merge_json
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition
 from chassis.products import (
     ProductPrice,
@@ -14,6 +13,7 @@ from chassis.products import (
     RelatedProductOrderItem,
 )
 from chassis.types import EntityRef, new_id
+from chassis.unit import Unit
 from orders.billing.changes import Cause, Held, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.fulfilment.domain import FulfilmentTask

@@ -5,9 +5,9 @@ from datetime import timedelta
 from functools import partial
 
 from chassis.cloudevents import ReceivedEvent
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument
 from chassis.timers import cancel_timer, set_timer
+from chassis.unit import Unit
 from orders.fulfilment.steps import PROVISION, Systems
 from orders.identity.store import merges_changed
 from orders.inventory.store import with_parts

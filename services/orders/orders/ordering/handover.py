@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import PriceAlteration, ProductPrice
 from chassis.types import EntityRef, Money, Price, RelatedParty, TimePeriod
+from chassis.unit import Unit
 from orders.billing.domain import ChargeAlteration
 from orders.identity.store import same
 from orders.inventory.domain import RECURRING, Product

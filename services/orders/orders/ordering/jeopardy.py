@@ -5,7 +5,7 @@ from datetime import datetime
 
 from prometheus_client import Counter
 
-from chassis.db import Unit
+from chassis.unit import Unit
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import late_from
 from orders.ordering.domain import ProductOrder

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-from chassis.db import Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
 from chassis.products import ProductStatus
 from chassis.timers import set_timer
+from chassis.unit import Unit
 from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask

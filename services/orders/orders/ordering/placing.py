@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from chassis.db import Unit
 from chassis.timers import set_timer
 from chassis.types import new_id
+from chassis.unit import Unit
 from orders.ordering import store
 from orders.ordering.capture import Captured
 from orders.ordering.domain import ProductOrder, ProductOrderItem, rows

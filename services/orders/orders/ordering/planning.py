@@ -3,9 +3,9 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from chassis.db import Unit
 from chassis.products import ProductStatus
 from chassis.types import EntityRef, Json
+from chassis.unit import Unit
 from orders.fulfilment import store as fulfilment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.plan import PlannedItem, Scope, plan

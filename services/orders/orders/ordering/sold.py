@@ -6,9 +6,9 @@ The catalog may change afterwards; the price and the receipt that explains it st
 import hashlib
 from dataclasses import replace
 
-from chassis.db import Unit
 from chassis.products import PriceReceiptRef
 from chassis.types import TimePeriod
+from chassis.unit import Unit
 from orders.inventory.domain import Product
 from orders.ordering.domain import ProductOrder
 from orders.ordering.store import receipt_of

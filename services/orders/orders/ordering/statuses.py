@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from chassis.db import Unit
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductPrice, ProductRefOrValue, ProductStatus, ProductSuspension, SuspensionReason
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import EntityRef, TimePeriod, new_id
+from chassis.unit import Unit
 from orders.billing.changes import Cause, charges_of
 from orders.billing.domain import ChargeEvent
 from orders.billing.store import add_charges

@@ -7,9 +7,10 @@ from itertools import groupby
 import sqlalchemy as sa
 
 from chassis import queries
-from chassis.db import Resource, Unit, aggregate_table
 from chassis.errors import InvalidArgument, Violation
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate, new_id
+from chassis.unit import Unit
 from orders.identity import relations
 from orders.inventory.domain import Product
 from orders.ordering.domain import LOST, CancelProductOrder, PriceReceipt, ProductOrder, ProductOrderItem

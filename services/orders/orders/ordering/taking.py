@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from chassis.db import Unit
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from chassis.unit import Unit
 from orders.inventory.store import with_parts
 from orders.ordering.capture import Capture, Captured
 from orders.ordering.chosen import Products

@@ -6,9 +6,9 @@ from functools import partial
 from prometheus_client import Counter
 
 from chassis import telemetry
-from chassis.db import Unit
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import EntityRef, Money, Note, new_id
+from chassis.unit import Unit
 from orders.billing.domain import ChargeEvent, ChargeType
 from orders.billing.store import add_charges
 from orders.fulfilment import store as fulfilment

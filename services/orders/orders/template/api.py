@@ -3,10 +3,11 @@
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import AlreadyExists, InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.types import Characteristic
+from chassis.unit import Unit
 from orders.inventory.store import with_parts
 from orders.ordering.api import Orders
 from orders.ordering.domain import ProductOrder

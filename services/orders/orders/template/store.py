@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
+from chassis.unit import Unit
 from orders.schema import metadata
 from orders.template.domain import OrderTemplate
 from orders.template.standard import standard

@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from chassis import convert
-from chassis.db import Database, Unit
+from chassis.db import Database
 from chassis.errors import InvalidArgument, Violation
 from chassis.resources import Collection, StandardMethods
+from chassis.unit import Unit
 from orders.ordering import store as ordering
 from orders.ordering.api import composed
 from orders.ordering.domain import ProductOrder

@@ -8,9 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis import convert
-from chassis.db import Resource, Unit, aggregate_table
+from chassis.schema import Resource, aggregate_table
 from chassis.timers import set_timer_by
 from chassis.types import EPOCH, Aggregate, new_id
+from chassis.unit import Unit
 from orders.amendment.domain import ProductOrderAmendment
 from orders.fulfilment.domain import FulfilmentTask
 from orders.fulfilment.steps import PROVISION

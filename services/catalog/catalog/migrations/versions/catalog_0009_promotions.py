@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import isolate
+from chassis.schema import isolate
 
 revision = "catalog_0009"
 down_revision = "catalog_0008"

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import Xid8, isolate
+from chassis.schema import Xid8, isolate
 
 revision = "customers_0002"
 down_revision = "customers_0001"

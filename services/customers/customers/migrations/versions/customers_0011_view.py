@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chassis.db import isolate
+from chassis.schema import isolate
 
 revision = "customers_0011"
 down_revision = "customers_0010"

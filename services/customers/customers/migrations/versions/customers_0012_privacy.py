@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis.db import isolate
 from chassis.erasures import REDACTING
+from chassis.schema import isolate
 
 revision = "customers_0012"
 down_revision = "customers_0011"

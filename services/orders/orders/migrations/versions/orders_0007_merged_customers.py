@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from chassis.db import isolate
+from chassis.schema import isolate
 
 revision = "orders_0007"
 down_revision = "orders_0006"
