@@ -42,8 +42,9 @@ QUEUED = 16
 # Timers carried out in one transaction, whose beginning and end cost as much as a usual handler; no more of them are
 # begun in one that has lasted so long, since its changes are seen, and its locks let go, only at its end.
 TURN, TURN_SECONDS = 8, 0.04
-# A worker that has been at its turn for so long is taken to wait for something: one of so many others takes its place,
-# the last of them only for another purpose, so that a slow system holds up only what is for it.
+# A worker that has been at its turn for so long is taken to wait for something, and one of so many others takes its
+# place. A purpose never takes the last hand while another hand is at it, nor one of as many as there are workers once
+# it is stuck: what is slow holds up its own purpose (all systems that orders are carried out by are one), not others.
 STUCK_SECONDS, SPARE = 0.25, 3
 # From then on that more is carried out counts for more than what else waits: nothing is waited for, and twice as many
 # are at it.
@@ -115,6 +116,8 @@ def last_error(unit: Unit, aggregate_id: str, purpose: str, attempts: int) -> st
 class _Claim:
     """A timer as it was when a runner took it."""
 
+    # Until then it is ours. Whoever claims or puts it off after that writes another instant.
+    until: datetime
     aggregate_id: str
     purpose: str
     due: datetime
@@ -157,7 +160,7 @@ class Timers:
         before_turn: Callable[[], None] = lambda: None,
     ) -> None:
         """`workers`: how many turns are carried out at a time, those that seem stuck not counted, and twice as many
-        while timers are late; all in all never more than half of what the service has connections for by itself.
+        while timers are late; all in all never more than half as many as the service has connections for by itself.
         `before_turn` is called before each that isn't late, and may wait for a moment for what is more urgent."""
         self._database = database
         self._handlers = handlers
@@ -168,6 +171,9 @@ class Timers:
         self._workers = workers
         # Those who are stuck hold a connection each, and others need some too.
         self._hands = max(1, min(2 * workers + SPARE, database.connections // 2))
+        if workers > self._hands:
+            fields = {"workers": workers, "hands": self._hands, "connections": database.connections}
+            log.warning("fewer timers are carried out at a time than there are workers", extra={"fields": fields})
         # With no more than these still to be carried out we look again: nobody waits for the look, and under load it
         # finds enough for whole turns.
         self._enough = workers * QUEUED // 2
@@ -179,8 +185,9 @@ class Timers:
         # Turns that nobody is at yet, and those that somebody is at.
         self._ready: deque[Sequence[_Claim]] = deque()
         self._begun: list[_Begun] = []
-        # Whether the last look left something, for want of hands: whoever ends then wakes us.
-        self._short = False
+        # For which purposes the last look may have left something, for want of hands: whoever ends a turn of one of
+        # them wakes us.
+        self._left_over: Collection[str] = ()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._measured_at: datetime | None = None
@@ -194,21 +201,43 @@ class Timers:
         self._thread.start()
 
     def stop(self) -> None:
-        """Lets the handlers that run end."""
+        """Lets the handlers that run end, and gives back what has been taken beyond that."""
         with self._lock:
             self._stopping = True
-            self._ready.clear()
         self._dry.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
         if self._executor is not None:
             self._executor.shutdown()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """What has been taken and not begun is for other replicas at once."""
+        with self._lock:
+            claims = [claim for turn in self._ready for claim in turn]
+            self._ready.clear()
+        if not claims:
+            return
+        back = {
+            "aggregates": [claim.aggregate_id for claim in claims],
+            "purposes": [claim.purpose for claim in claims],
+            "untils": [claim.until for claim in claims],
+            "sinces": [claim.waiting_since for claim in claims],
+        }
+        try:
+            with acting(self._service, "timers"), self._database.at_once() as connection:
+                connection.execute(_GIVE_BACK, back)
+        except DATABASE_ERRORS as error:
+            log.warning("taken timers wait for their claims to end", extra={"fields": {"error": str(error)}})
 
     def _run(self, executor: ThreadPoolExecutor) -> None:
-        while not self._stopping:
+        while True:
             self._dry.clear()
             self._wake.clear()
+            # After these: who stops us in between isn't forgotten.
+            if self._stopping:
+                return
             try:
                 pause = self._round(executor)
             except DATABASE_ERRORS as error:
@@ -220,13 +249,13 @@ class Timers:
     def _round(self, executor: ThreadPoolExecutor) -> float:
         """Hands out what is due, as far as there are hands; how many seconds there is nothing to do then."""
         # Before the count: who ends after it sees that he is waited for.
-        self._short = True
+        self._left_over = self._handlers.keys()
         pause = POLL_SECONDS
-        if self._wants_more():
+        if self._wants_more() and (purposes := self._moving_purposes()):
             self._looked_at = time.monotonic()
-            purposes = self._moving_purposes()
             claims, pause = self._claim(self._workers * QUEUED, purposes)
-            self._short = pause == 0 or len(purposes) < len(self._handlers)
+            if pause > 0:
+                self._left_over = self._handlers.keys() - purposes
             with self._lock:
                 self._ready.extend(turns(claims))
         self._hand_out(executor)
@@ -246,23 +275,29 @@ class Timers:
 
     def _next(self) -> int | None:
         """Which of the turns that nobody is at is to be begun now."""
-        hands = self._hands - len(self._begun)
-        if not self._ready or not hands:
-            return None
-        slow = self._slow()
+        slow, at = self._slow(), {begun.purpose for begun in self._begun}
+        free = self._hands - len(self._begun)
         moving = len(self._begun) - sum(slow.values())
-        if moving >= self._workers * (2 if self._is_late(self._ready[0]) else 1):
-            return None
-        # The last hand is for what doesn't wait.
-        wanted = (number for number, turn in enumerate(self._ready) if hands > 1 or turn[0].purpose not in slow)
-        return next(wanted, None)
+        for number, turn in enumerate(self._ready):
+            if free <= self._kept_free(turn[0].purpose, slow, at):
+                continue
+            if moving < self._workers * (2 if self._is_late(turn) else 1):
+                return number
+        return None
+
+    def _kept_free(self, purpose: str, slow: Collection[str], at: Collection[str]) -> int:
+        """How many hands stay free for the other purposes when a turn of this one is begun."""
+        if purpose in slow:
+            return min(self._workers, self._hands - 1)
+        return 1 if purpose in at else 0
 
     def _slow(self) -> Mapping[str, int]:
         """The purposes of turns that are stuck, and how many of each."""
         return Counter(begun.purpose for begun in self._begun if begun.stuck())
 
     def _is_late(self, turn: Sequence[_Claim]) -> bool:
-        return (self._database.clock.now() - turn[0].waiting_since).total_seconds() > LATE_SECONDS
+        waiting_since = min(claim.waiting_since for claim in turn)
+        return (self._database.clock.now() - waiting_since).total_seconds() > LATE_SECONDS
 
     def _wants_more(self) -> bool:
         """Whether so few of the timers that have been taken will be carried out soon that we look for others."""
@@ -292,10 +327,10 @@ class Timers:
         finally:
             with self._lock:
                 self._begun.remove(begun)
-                if left and not self._stopping:
+                if left:
                     self._ready.append(left)
             self._hand_out(executor)
-        if self._short and self._wants_more():
+        if begun.purpose in self._left_over and self._wants_more():
             self._dry.set()
             self._wake.set()
 
@@ -313,7 +348,7 @@ class Timers:
             claimed = connection.execute(_CLAIM, wanted, prepare=True)
             # What is still due after the claim was locked by somebody, or is more than a batch of its purpose.
             following = connection.execute(_NEXT, wanted, prepare=True)
-        claims = sorted((_Claim(*row) for row in claimed), key=lambda claim: (claim.due, claim.aggregate_id))
+        claims = sorted((_Claim(until, *row) for row in claimed), key=lambda claim: (claim.due, claim.aggregate_id))
         (first,) = following.fetchone() or (None,)
         if first is None:
             return claims, POLL_SECONDS
@@ -386,6 +421,7 @@ class Timers:
                 # The due time as well: a timer that was cancelled and set anew counts its generations from 1 again.
                 "generations": [claim.generation for claim in turn],
                 "dues": [claim.due for claim in turn],
+                "untils": [claim.until for claim in turn],
             },
         )
         assert row is not None
@@ -415,6 +451,7 @@ class Timers:
             table.c.purpose == claim.purpose,
             table.c.generation == claim.generation,
             table.c.due == claim.due,
+            table.c.not_before == claim.until,
         )
 
     def _measure(self) -> None:
@@ -442,9 +479,10 @@ def turns(claims: Sequence[_Claim]) -> Iterator[Sequence[_Claim]]:
 _HOLD = """
     SELECT ARRAY(
         SELECT timer.aggregate_id
-        FROM unnest(%(aggregates)s::text[], %(generations)s::bigint[], %(dues)s::timestamptz[])
-            AS claimed (aggregate_id, generation, due)
-        JOIN timer USING (aggregate_id, generation, due)
+        FROM unnest(
+            %(aggregates)s::text[], %(generations)s::bigint[], %(dues)s::timestamptz[], %(untils)s::timestamptz[]
+        ) AS claimed (aggregate_id, generation, due, not_before)
+        JOIN timer USING (aggregate_id, generation, due, not_before)
         WHERE timer.purpose = %(purpose)s ORDER BY timer.aggregate_id FOR UPDATE OF timer
     )
 """
@@ -462,6 +500,13 @@ _CLAIM = """
     WHERE timer.aggregate_id = claimed.aggregate_id AND timer.purpose = claimed.purpose
     RETURNING timer.aggregate_id, timer.purpose, timer.due, timer.generation, timer.branch, timer.attempts,
         claimed.not_before
+"""
+_GIVE_BACK = """
+    UPDATE timer SET not_before = claimed.since
+    FROM unnest(%(aggregates)s::text[], %(purposes)s::text[], %(untils)s::timestamptz[], %(sinces)s::timestamptz[])
+        AS claimed (aggregate_id, purpose, until, since)
+    WHERE timer.aggregate_id = claimed.aggregate_id AND timer.purpose = claimed.purpose
+        AND timer.not_before = claimed.until
 """
 _NEXT = """
     SELECT min(following.not_before) FROM unnest(%(purposes)s::text[]) AS wanted (purpose)

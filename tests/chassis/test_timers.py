@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -115,18 +116,20 @@ def slow() -> Iterator[Slow]:
     made.released.set()
 
 
+@pytest.mark.parametrize("workers", [1, 4, 8])
+@pytest.mark.parametrize("seconds", [0.0, -600.0])
 def test_a_purpose_that_is_stuck_holds_up_no_other(
-    database: Database, fired: Fired, slow: Slow, monkeypatch: pytest.MonkeyPatch
+    database: Database, fired: Fired, slow: Slow, monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
 ) -> None:
     monkeypatch.setattr(timers_module, "TURN", 1)
-    with running(database, workers=1, slow=slow, remind=fired) as timers:
-        put(database, *(f"slow-{number:02}" for number in range(40)), purpose="slow")
-        # One hand is left to the others, however many of these are waited for.
-        things.eventually(lambda: len(slow.begun) == timers._hands - 1)
+    put(database, *(f"slow-{number:02}" for number in range(40)), purpose="slow", seconds=seconds)
+    with running(database, workers, slow=slow, remind=fired) as timers:
+        things.eventually(lambda: len(slow.begun) >= min(workers, timers._hands - 1))
+        # One hand is left to the others, however many of these are waited for, and however late they are.
         for number in range(3):
             put(database, *(f"quick-{number}-{each}" for each in range(10)))
             things.eventually(lambda expected=10 * (number + 1): len(fired.all()) == expected)  # type: ignore[misc]
-        assert len(slow.begun) == timers._hands - 1
+        assert len(slow.begun) <= timers._hands - 1
         slow.released.set()
         things.eventually(lambda: rows(database) == [])
     assert len(slow.begun) == 40
@@ -149,6 +152,67 @@ def test_those_that_are_stuck_leave_connections_to_others(
         slow.released.set()
         things.eventually(lambda: rows(database) == [])
     database.close()
+
+
+def test_what_is_stuck_leaves_as_many_hands_as_there_are_workers(
+    database: Database, fired: Fired, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "TURN", 1)
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 0.02)
+    together = threading.Barrier(2)
+
+    def pair(aggregate_id: str, unit: Unit) -> None:
+        # Nobody comes through alone.
+        together.wait(30)
+
+    put(database, *(f"slow-{number:02}" for number in range(40)), purpose="slow")
+    with running(database, workers=2, slow=slow, one=pair, other=pair) as timers:
+        things.eventually(lambda: len(slow.begun) == timers._hands - 2)
+        put(database, "thing", purpose="one")
+        put(database, "thing", purpose="other")
+        things.eventually(lambda: {row.purpose for row in rows(database)} == {"slow"})
+        assert len(slow.begun) == timers._hands - 2
+        slow.released.set()
+
+
+def test_what_has_been_taken_and_not_begun_is_given_back_at_the_end(
+    database: Database, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "TURN", 1)
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 60)
+    put(database, *(f"thing-{number}" for number in range(10)))
+    timers = Timers(database, {"remind": slow}, service=things.SERVICE, workers=1)
+    timers.start()
+    things.eventually(lambda: slow.begun == ["thing-0"])
+    assert all(row.not_before > row.due for row in rows(database))
+    stopping = threading.Thread(target=timers.stop)
+    stopping.start()
+    things.eventually(lambda: timers._stopping)
+    slow.released.set()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    left = rows(database)
+    assert len(left) == 9
+    assert [row.not_before for row in left] == [row.due for row in left]
+
+
+def test_who_is_stopped_while_he_begins_anew_ends_at_once(
+    database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "POLL_SECONDS", 60)
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE)
+
+    class Stopped(threading.Event):
+        def clear(self) -> None:
+            # Somebody stops us between our look at whether we are to and this.
+            timers._stopping = True
+            super().clear()
+
+    timers._wake = Stopped()
+    running = threading.Thread(target=timers._run, args=(None,), daemon=True)
+    running.start()
+    running.join(10)
+    assert not running.is_alive()
 
 
 def test_each_turn_waits_for_what_is_more_urgent(
@@ -218,6 +282,21 @@ def test_what_was_put_off_is_not_late(database: Database, fired: Fired) -> None:
     assert asked == ["to wait"]
 
 
+def test_a_turn_is_as_late_as_its_latest(database: Database, fired: Fired) -> None:
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE)
+    put(database, "put off", seconds=-60)
+    put(database, "late", seconds=-30)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        timer = database.metadata.tables["timer"]
+        unit.session.execute(
+            sa.update(timer).where(timer.c.aggregate_id == "put off").values(attempts=3, not_before=unit.at)
+        )
+    claims, _ = timers._claim(10)
+    assert [claim.aggregate_id for claim in claims] == ["put off", "late"]
+    assert not timers._is_late(claims[:1])
+    assert timers._is_late(claims)
+
+
 class Counted(Timers):
     """Timers that count their looks."""
 
@@ -230,6 +309,7 @@ class Counted(Timers):
 
 def test_commits_that_come_fast_share_a_look(database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers_module, "SPACING_SECONDS", 60)
+    monkeypatch.setattr(timers_module, "POLL_SECONDS", 60)
     timers = Counted(database, {"remind": fired}, service=things.SERVICE)
     timers.start()
     try:
@@ -245,7 +325,8 @@ def test_commits_that_come_fast_share_a_look(database: Database, fired: Fired, m
 def test_hands_that_have_nothing_left_get_more_at_once(
     database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers_module, "SPACING_SECONDS", 60)
+    for name in ("SPACING_SECONDS", "POLL_SECONDS", "STUCK_SECONDS"):
+        monkeypatch.setattr(timers_module, name, 60)
     count = 5 * QUEUED
     put(database, *(f"thing-{number:03}" for number in range(count)))
     timers = Counted(database, {"remind": fired}, service=things.SERVICE, workers=1)
@@ -255,6 +336,22 @@ def test_hands_that_have_nothing_left_get_more_at_once(
     finally:
         timers.stop()
     assert timers.looks >= 5
+
+
+def test_only_who_leaves_something_over_asks_for_more_at_once(database: Database, fired: Fired) -> None:
+    timers = Timers(database, {"remind": fired, "other": fired}, service=things.SERVICE)
+    put(database, "thing")
+    put(database, "thing", purpose="other")
+    timers._left_over = {"remind"}
+    asked = {}
+    with ThreadPoolExecutor(1) as executor:
+        for claim in timers._claim(10)[0]:
+            begun = timers_module._Begun([claim])
+            timers._begun.append(begun)
+            timers._take(executor, begun)
+            asked[claim.purpose] = timers._dry.is_set()
+            timers._dry.clear()
+    assert asked == {"remind": True, "other": False}
 
 
 def test_setting_a_timer_again_replaces_it(database: Database, fired: Fired) -> None:
@@ -362,6 +459,21 @@ def test_one_timer_claimed_twice_is_handled_once(database: Database, fired: Fire
     for thread in threads:
         thread.join()
     assert len(fired.all()) == 1
+
+
+def test_a_claim_that_has_lapsed_does_nothing_to_what_was_put_off_since(database: Database, fired: Fired) -> None:
+    put(database, "thing")
+    fired.failing.add("thing")
+    timers = Timers(database, {"remind": fired}, service=things.SERVICE)
+    lapsed, _ = timers._claim(10)
+    with acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.session.execute(sa.update(database.metadata.tables["timer"]).values(not_before=unit.at))
+    claims, _ = timers._claim(10)
+    timers._handle(claims)
+    (put_off,) = rows(database)
+    timers._handle(lapsed)
+    assert put_off.attempts == 1
+    assert rows(database) == [put_off]
 
 
 def test_a_timer_that_fails_is_tried_again_later_and_holds_up_no_other(database: Database, fired: Fired) -> None:
