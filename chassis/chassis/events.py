@@ -2,9 +2,10 @@
 
 import enum
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import psycopg
@@ -145,10 +146,17 @@ def isolate_bus() -> Iterator[str]:
 
 @contextmanager
 def acting(
-    service: str, what: str, branch: str = EVERY_BRANCH, on_behalf_of: str | None = None
+    service: str,
+    what: str,
+    branch: str = EVERY_BRANCH,
+    on_behalf_of: str | None = None,
+    seconds: float | None = None,
 ) -> Iterator[calls.Call]:
-    """Background work of a service, limited to the branch of the event or row that caused it."""
-    with calls.using(calls.Call.background(service, what, branches=(branch,), on_behalf_of=on_behalf_of)) as call:
+    """Background work of a service, limited to the branch of the event or row that caused it, and to so many seconds
+    for each statement (None: as many as a statement may take)."""
+    call = calls.Call.background(service, what, branches=(branch,), on_behalf_of=on_behalf_of)
+    deadline = None if seconds is None else time.monotonic() + seconds
+    with calls.using(replace(call, deadline=deadline)) as call:
         yield call
 
 

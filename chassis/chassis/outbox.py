@@ -13,6 +13,9 @@ from chassis.db import Database
 from chassis.epochs import CURRENT
 from chassis.events import acting
 
+# A measurement that takes longer is given up: it would hold up the end of the process.
+MEASURING_SECONDS = 10.0
+
 
 @dataclass(slots=True)
 class Outgoing:
@@ -39,7 +42,7 @@ class OutboxSource(Protocol):
 
     def measure(self, blocked: Collection[str]) -> None:
         """Sets the gauges of what is unsent; the keys `blocked` can't be published. Called every two seconds, beside
-        what is exchanged."""
+        what is exchanged; waited for when the relay is stopped, so it has to end."""
 
     def forget(self) -> None:
         """Sets the gauges to 0: another replica measures now."""
@@ -128,7 +131,7 @@ class EventOutbox:
 
     def measure(self, blocked: Collection[str]) -> None:
         """Exact up to 100,000 events."""
-        with acting(self._service, "relay"), self._database.unit() as unit:
+        with acting(self._service, "relay", seconds=MEASURING_SECONDS), self._database.unit() as unit:
             unsent, oldest = unit.session.execute(self._BACKLOG, {"blocked": list(blocked)}).one()
         age = (self._database.clock.now() - oldest).total_seconds() if oldest else 0.0
         self._tell(unsent, max(0.0, age), len(blocked))

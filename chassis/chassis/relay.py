@@ -199,10 +199,11 @@ class Relay:
 
     async def _run(self) -> None:
         held_before, nudged = False, False
-        stopping = False
-        # Once more when we are stopped: what was committed before that goes out.
-        while not stopping:
-            stopping = self._stopping
+        # When we are stopped we look once more, and on for as long as there is time: what was committed goes out.
+        last: float | None = None
+        while True:
+            if self._stopping and last is None:
+                last = time.monotonic() + DRAIN_SECONDS
             held = self._lease.held()
             if held != held_before:
                 # Nothing is carried over: another holder may have sent it meanwhile.
@@ -221,9 +222,12 @@ class Relay:
                     await self._bus.client.publish(self._wake_subject, b"")
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.warning("NATS fails", extra={"fields": {"relay": self._name, "error": repr(error)}})
-            self._looking = False
+            self._looking = more
             self._rest()
-            nudged = False if more or stopping else await self._pause(held)
+            if last is not None and not (more and time.monotonic() < last):
+                break
+            nudged = False if more else await self._pause(held)
+        self._looking = False
         await self._drain()
         if self._measuring is not None:
             await self._measuring
@@ -257,7 +261,10 @@ class Relay:
 
     async def _drain(self) -> None:
         state, until = self._state, time.monotonic() + DRAIN_SECONDS
-        while state.flights and self._lease.held() and self._bus.connected and time.monotonic() < until:
+        while (state.flights or state.retries) and self._lease.held() and self._bus.connected:
+            if time.monotonic() >= until:
+                break
+            await self._overdue(time.monotonic())
             self._wake.clear()
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), BUSY_SECONDS)

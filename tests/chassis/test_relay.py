@@ -291,6 +291,41 @@ def test_what_was_committed_before_the_stop_goes_out(database: Database, server:
     assert things.unsent(database) == 0
 
 
+def test_more_than_a_batch_that_was_committed_before_the_stop_goes_out(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "BATCH", 10)
+    monkeypatch.setattr(relay_module, "POLL_SECONDS", 60)
+    relay = things.relay(database, things.bus(server.url()))
+    with things.running(relay):
+        things.eventually(relay._lease.held)
+        things.write(database, *((f"key {number}", f"thing {number}", 1) for number in range(95)))
+    assert things.unsent(database) == 0
+
+
+def test_what_waits_to_be_sent_again_goes_out_before_the_end(
+    database: Database, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = things.relay(database, things.bus(server.url()))
+    refused: list[str] = []
+    publish = relay._send
+
+    async def refuse_first(item: Outgoing) -> None:
+        if refused:
+            await publish(item)
+            return
+        refused.append(item.key)
+        relay._retry(item, "once")
+        # As soon as it is to be sent again, we are stopped.
+        relay._stopping = True
+
+    monkeypatch.setattr(relay, "_send", refuse_first)
+    with things.running(relay):
+        things.write(database, ("key", "thing", 1))
+        things.eventually(lambda: refused == ["key"])
+    assert things.unsent(database) == 0
+
+
 def test_a_second_relay_takes_over(database: Database, server: Server) -> None:
     first = things.relay(database, things.bus(server.url(), "first"))
     second = things.relay(database, things.bus(server.url(), "second"))

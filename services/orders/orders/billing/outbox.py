@@ -12,7 +12,7 @@ from chassis.bus import DUPLICATE_WINDOW_SECONDS
 from chassis.cloudevents import MESSAGE_ID, message_id, subject_of
 from chassis.db import Database
 from chassis.events import acting
-from chassis.outbox import Outgoing
+from chassis.outbox import MEASURING_SECONDS, Outgoing
 from orders.billing import acknowledgements, certificates, store
 from orders.billing.certification import uncertified_seconds
 from orders.billing.domain import SOURCE
@@ -69,7 +69,7 @@ class BillingOutbox:
 
     def measure(self, blocked: Collection[str]) -> None:
         """Also what isn't sealed yet: the sealer couldn't tell that it has died. Exact up to 100,000 charges each."""
-        with acting("orders", "billing-relay"), self._database.unit() as unit:
+        with acting("orders", "billing-relay", seconds=MEASURING_SECONDS), self._database.unit() as unit:
             waiting = store.backlog(unit.session)
             lag = acknowledgements.lag(unit.session)
             discrepancies, uncertified = certificates.state(unit.session)
