@@ -67,11 +67,35 @@ def test_everybody_waits_until_every_stage_is_idle() -> None:
     # The next stage has it before the first lets go.
     relay.busy = True
     sealer.rest()
+    for thread in waiting:
+        thread.join(0.1)
     assert all(thread.is_alive() for thread in waiting)
     relay.rest()
     for thread in waiting:
         thread.join(10)
     assert not any(thread.is_alive() for thread in waiting)
+
+
+def test_a_moment_in_which_the_way_was_free_is_enough() -> None:
+    relay = Step()
+    precedence = Precedence(relay, longest=60)
+
+    class BusyAgain(Waits):
+        def wait(self, timeout: float | None = None) -> bool:
+            told = super().wait(timeout)
+            # Others were faster than we, who were told that it is free.
+            relay.busy = True
+            return told
+
+    precedence._rested = waits = BusyAgain()
+    relay.busy = True
+    waiting = threading.Thread(target=precedence.wait, daemon=True)
+    waiting.start()
+    things.eventually(lambda: waits.count == 1)
+    relay.rest()
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert waits.count == 1
 
 
 def test_a_way_that_is_blocked_is_waited_for_once_until_it_is_seen_free() -> None:

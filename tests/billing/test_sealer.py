@@ -10,15 +10,17 @@ import threading
 import time
 from collections import Counter
 from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
+from sqlalchemy.orm import Session
 
 from chassis import epochs
 from chassis.db import Database
-from chassis.errors import Aborted
+from chassis.errors import Aborted, FailedPrecondition, Unavailable
 from chassis.schema import PARTITIONS, partition_of
 from orders.billing import sealer as sealer_module
 from orders.billing import store
@@ -142,6 +144,47 @@ def test_a_sealer_lives_on_when_a_commit_fails_as_nobody_expected(
         finally:
             sealer.stop()
     assert check_chains(superuser(place)) == {("a", 1): 1}
+
+
+def test_a_sealer_that_backs_off_is_not_busy(place: ServiceDatabase, database: Database) -> None:
+    refusing = threading.Event()
+    refusing.set()
+
+    def confirm(session: Session) -> None:
+        if refusing.is_set():
+            raise FailedPrecondition("RESTORED", "not before somebody has looked")
+
+    sealer = Sealer(database, confirm=confirm)
+    rested = threading.Event()
+    sealer.on_idle(rested.set)
+    sealer.start()
+    try:
+        # Sooner than it tries again.
+        assert rested.wait(sealer_module.REFUSED_SECONDS / 2)
+        refusing.clear()
+    finally:
+        sealer.stop()
+
+
+def test_a_sweep_that_failed_is_made_up_for(
+    place: ServiceDatabase, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealer = Sealer(database)
+    write(database, [charge("a")])
+    assert sealer.seal_batch() == (1, True)
+    sealer._swept = 0.0
+    # As if the floor had risen beyond a charge that got its number late.
+    sealer._floor.number = 1_000_000
+    write(database, [charge("b")])
+
+    def lost(*_: Any) -> None:
+        raise Unavailable("DATABASE_UNAVAILABLE", "the database can't be reached")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "save_sealed", lost)
+        with pytest.raises(Unavailable):
+            sealer.seal_batch()
+    assert sealer.seal_batch() == (1, True)
 
 
 def test_many_writers_on_one_hot_account_with_two_sealers(place: ServiceDatabase, database: Database) -> None:
@@ -323,7 +366,7 @@ def test_what_is_sealed_is_not_read_again_while_vacuum_is_held_back(
         def risen() -> bool:
             write(database, [charge("a", next(numbers))])
             sealer.seal_batch()
-            return sealer._after() > 0
+            return sealer._floor.number > 0
 
         # Not as long as another test's transaction runs: they are numbered by the server.
         things.eventually(risen)

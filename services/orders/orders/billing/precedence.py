@@ -32,6 +32,8 @@ class Precedence:
         self._longest = longest
         # Whether to wait is of any use: not while the way is blocked (NATS is down, say).
         self._open = True
+        # How often it was seen free.
+        self._frees = 0
         self._rested = threading.Condition()
         for stage in stages:
             stage.on_idle(self._look)
@@ -39,15 +41,18 @@ class Precedence:
     def wait(self) -> None:
         """Until nothing is on its way, at most for `longest` seconds; not again before the way was seen free."""
         with self._rested:
+            before = self._frees
             if self._free():
                 self._open = True
             elif self._open:
-                self._open = self._rested.wait_for(self._free, self._longest)
+                # Others may be on their way again when we come to look.
+                self._open = self._rested.wait_for(lambda: self._frees > before or self._free(), self._longest)
 
     def _look(self) -> None:
         with self._rested:
             if self._free():
                 self._open = True
+                self._frees += 1
                 self._rested.notify_all()
 
     def _free(self) -> bool:

@@ -82,12 +82,15 @@ class Sealer:
 
         Raises Aborted when another sealer was faster, Unavailable, DeadlineExceeded, and what `confirm` raises.
         """
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        now = time.monotonic()
+        deadline = now + _DEADLINE_SECONDS
+        sweeping = now - self._swept >= SWEEP_SECONDS
+        after = 0 if sweeping else self._floor.number
+        taking_horizon = self._floor.may_rise and now - self._horizon_at >= HORIZON_SECONDS
         call = replace(calls.Call.background("orders", "sealer", branches=("*",)), deadline=deadline)
         with calls.using(call), self._database.unit() as unit:
-            after = self._after()
             locked, waiting, horizon = store.take(
-                unit, self._partitions, self._batch, after, taking_horizon=self._horizon_is_due()
+                unit, self._partitions, self._batch, after, taking_horizon=taking_horizon
             )
             if locked.incarnation != self._confirmed:
                 self._confirm(unit.session)
@@ -99,24 +102,13 @@ class Sealer:
                 sealed, grown = seal_all(charges, epoch=waiting.epoch, heads=waiting.heads)
                 store.save_sealed(unit, waiting.epoch, sealed, grown)
                 unit.after_commit(partial(self._database.wake, store.SEALED))
+        if sweeping:
+            self._swept = now
+        if taking_horizon:
+            self._horizon_at = now
         everything = len(charges) < self._batch and len(locked.partitions) == len(self._partitions)
         self._floor.looked(charges[-1].key if charges else 0, horizon if everything else None)
         return len(charges), everything
-
-    def _horizon_is_due(self) -> bool:
-        now = time.monotonic()
-        if not self._floor.may_rise or now - self._horizon_at < HORIZON_SECONDS:
-            return False
-        self._horizon_at = now
-        return True
-
-    def _after(self) -> int:
-        """The number beyond which to look this time."""
-        now = time.monotonic()
-        if now - self._swept < SWEEP_SECONDS:
-            return self._floor.number
-        self._swept = now
-        return 0
 
     def start(self) -> None:
         """Begins; returns at once."""
@@ -142,22 +134,23 @@ class Sealer:
             sealed_at = time.monotonic()
             self._sealing = True
             self._woken.clear()
+            rest = 0.0
             try:
                 pause = self._drain()
             except FailedPrecondition as error:
                 log.error("nothing is sealed", extra={"fields": {"error": str(error)}})
-                pause = 0.0
-                self._stopping.wait(REFUSED_SECONDS)
+                pause, rest = 0.0, REFUSED_SECONDS
             except DATABASE_ERRORS as error:
                 log.warning("sealing failed; trying again", extra={"fields": {"error": str(error)}})
-                pause = BACK_OFF_SECONDS
-                self._stopping.wait(pause)
+                pause = rest = BACK_OFF_SECONDS
             self._sealing = False
             if not self.busy:
                 for listener in self._idle_listeners:
                     listener()
             if stopping:
                 return
+            # Whoever wakes us doesn't make this shorter.
+            self._stopping.wait(rest)
 
     def _drain(self) -> float:
         """Seals until nothing is left; returns in how many seconds to look again unasked."""
