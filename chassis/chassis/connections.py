@@ -8,10 +8,11 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 from psycopg.errors import ExclusionViolation, ForeignKeyViolation, UniqueViolation
+from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import DBAPIError
 
 from chassis import calls
-from chassis.errors import DeadlineExceeded, InvalidArgument, PermissionDenied, Unavailable
+from chassis.errors import Aborted, DeadlineExceeded, InvalidArgument, PermissionDenied, Unavailable
 from chassis.reading import INVALID_VALUE, NETWORK, refused
 from chassis.schema import NOT_MET
 
@@ -19,6 +20,10 @@ from chassis.schema import NOT_MET
 BACKGROUND_STATEMENT_SECONDS = 60
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _SERIALIZATION_FAILURE, _DEADLOCK, _QUERY_CANCELED, _POLICY = "40001", "40P01", "57014", "42501"
+_LOCK_NOT_AVAILABLE = "55P03"
+# Classes (connections, resources, operators' interventions, the system) and single states (a standby, a session that
+# was ended) of a server that can't do what would be right at another time.
+_OUTAGES = ("08", "53", "57", "58", "25006", "25P03")
 # The class of what is more than PostgreSQL can keep: no database that could be reached would take it.
 _LIMIT = "54"
 
@@ -37,6 +42,8 @@ def make_engine(url: str, connections: int) -> sa.Engine:
         # Few connections that are always busy know their statements' plans better than many that take turns.
         pool_use_lifo=True,
         pool_pre_ping=False,
+        # The driver is in autocommit, and yet there are transactions to be rolled back.
+        skip_autocommit_rollback=False,
         # TypedJson has its own, typed codec.
         json_serializer=str,
         json_deserializer=bytes,
@@ -106,7 +113,8 @@ def ask(
 
 @contextmanager
 def at_once(engine: sa.Engine) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
-    """A connection whose statements are sent together at the end of the block, as one transaction."""
+    """A connection whose statements are sent together at the end of the block, as one transaction; as none when the
+    block raises."""
     fairy = engine.raw_connection()
     connection = fairy.driver_connection
     assert isinstance(connection, psycopg.Connection)
@@ -114,12 +122,16 @@ def at_once(engine: sa.Engine) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]
         # Without BEGIN and COMMIT, what is between two synchronisations of a pipeline is one transaction:
         # https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING
         with connection.pipeline():
-            yield connection
-    except BaseException:
-        # Whatever state it is in.
-        fairy.invalidate()
-        raise
+            try:
+                yield connection
+            except BaseException as error:
+                # The end of the pipeline would commit what has been sent, unless the server has refused a part of it.
+                if getattr(error, "sqlstate", None) is None:
+                    connection.close()
+                raise
     finally:
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            fairy.invalidate()
         fairy.close()
 
 
@@ -133,9 +145,9 @@ def translating() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise _translated(error, error.orig, error.connection_invalidated) from error
+        raise _translated(error, error.orig) from error
     except psycopg.Error as error:
-        raise _translated(error, error, isinstance(error, psycopg.OperationalError)) from error
+        raise _translated(error, error) from error
     except sa.exc.TimeoutError as error:
         raise Unavailable("DATABASE_BUSY", "no database connection was free in time") from error
 
@@ -143,7 +155,7 @@ def translating() -> Iterator[None]:
 _RIVALRY = (UniqueViolation, ForeignKeyViolation, ExclusionViolation, NOT_MET)
 
 
-def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
+def _translated(error: Exception, cause: Any) -> Exception:
     state = getattr(cause, "sqlstate", None)
     # A value that is missing or out of bounds is nobody else's doing: it would be the same again.
     if isinstance(cause, _RIVALRY) or state in (_SERIALIZATION_FAILURE, _DEADLOCK):
@@ -157,6 +169,11 @@ def _translated(error: Exception, cause: Any, disconnected: bool) -> Exception:
         return DeadlineExceeded("DEADLINE_EXCEEDED", "the database needed longer than the caller would wait")
     if state == _POLICY:
         return PermissionDenied("BRANCH_FORBIDDEN", "this would write into a branch that isn't yours")
-    if disconnected or state is None or state.startswith(("08", "57", "53")):
+    if state == _LOCK_NOT_AVAILABLE:
+        # Not to be tried again at once: it was waited for.
+        return Aborted("LOCKED", "somebody else has been at the same thing for too long")
+    # The driver has no state for a connection that is lost.
+    lost = state is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    if lost or (state is not None and state.startswith(_OUTAGES)):
         return Unavailable("DATABASE_UNAVAILABLE", "the database can't be reached")
     return error

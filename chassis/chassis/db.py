@@ -143,9 +143,10 @@ class Database:
         Raises what `unit` does.
         """
         call = calls.current()
+        beginning = entering(call)
         try:
             with translating(), at_once(self.for_unit(call)) as connection:
-                connection.execute(*entering(call))
+                connection.execute(*beginning)
                 yield connection
         except Conflict as error:
             raise Aborted("CONFLICT", "somebody else changed the same thing at the same time") from error

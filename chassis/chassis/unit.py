@@ -30,6 +30,13 @@ _Change = tuple[Aggregate, str]
 Writes = tuple[str | bytes, Sequence[Mapping[str, Any] | Sequence[Any]]]
 
 
+class _OneTransaction(Session):
+    """The mapper's session of a unit, which begins its transaction past the mapper, and once."""
+
+    def rollback(self) -> None:
+        raise RuntimeError("a unit is undone by an exception: what came after this would be in no transaction")
+
+
 class Unit:
     """One transaction of one caller: what it loads is what the caller may see, what it changes is logged.
 
@@ -61,11 +68,17 @@ class Unit:
     def _begun(
         self, *questions: Question
     ) -> "tuple[Session, psycopg.Connection[tuple[Any, ...]], Sequence[Sequence[tuple[Any, ...]]]]":
-        self._session = session = Session(self._engine, autoflush=False, expire_on_commit=False)
+        entering = connections.entering(self.call)
+        session = _OneTransaction(self._engine, autoflush=False, expire_on_commit=False)
         driver = session.connection().connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
-        self._driver = driver
-        _, _, *answers = connections.ask(driver, ((connections.BEGIN, {}), connections.entering(self.call), *questions))
+        try:
+            _, _, *answers = connections.ask(driver, ((connections.BEGIN, {}), entering, *questions))
+        except BaseException:
+            # Nobody finds a connection here on which nothing has begun.
+            _end(session, driver)
+            raise
+        self._session, self._driver = session, driver
         return session, driver, answers
 
     def begin(self, statement: str, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -238,17 +251,15 @@ class Unit:
             # Nothing is sent any more where that has committed.
             self._session.commit()
         elif writes := self._writes([]):
+            parameters = connections.enter_parameters(self.call)
             with connections.at_once(self._engine) as connection, connection.cursor() as cursor:
-                cursor.execute(connections.ENTER, connections.enter_parameters(self.call))
+                cursor.execute(connections.ENTER, parameters)
                 _execute(cursor, writes)
 
     def close(self) -> None:
-        """Gives the connection back; what hasn't been committed is undone. One that is lost has nothing to undo: to try
-        would hide why it was lost."""
-        if self._session is not None and self._driver is not None and self._driver.closed:
-            self._session.invalidate()
-        elif self._session is not None:
-            self._session.close()
+        """Gives the connection back; what hasn't been committed is undone."""
+        if self._session is not None and self._driver is not None:
+            _end(self._session, self._driver)
 
     def _changed(self) -> list[tuple[Aggregate, Sequence[str]]]:
         """Those that the database knows in another state, with the attributes that differ."""
@@ -304,6 +315,14 @@ class Unit:
     def committed(self) -> None:
         for action in self._after_commit:
             action()
+
+
+def _end(session: Session, driver: "psycopg.Connection[tuple[Any, ...]]") -> None:
+    """Gives the connection back. One that is lost has nothing to undo: to try would hide why it was lost."""
+    if driver.closed:
+        session.invalidate()
+    else:
+        session.close()
 
 
 def _execute(cursor: "psycopg.Cursor[tuple[Any, ...]]", writes: Iterable[Writes]) -> None:

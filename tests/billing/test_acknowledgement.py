@@ -136,7 +136,7 @@ def test_of_two_at_once_the_one_that_is_behind_does_not_win(database: Database) 
             acknowledgements.keep(fast, new, by="fast", reason="")
         with pytest.raises(Aborted, match="somebody else"):
             acknowledgements.keep(slow, news(said[1:], known, ""), by="slow", reason="")
-        slow.session.rollback()
+        slow.close()
 
 
 def _events(unit: Any) -> Iterator[Any]:

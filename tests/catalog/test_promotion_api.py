@@ -108,7 +108,7 @@ def test_the_database_knows_the_same_words_as_the_domain(manager: Client, databa
                 unit.session.execute(sa.update(table).where(table.c.id == made.id).values(lifecycle_status=word))
                 known = unit.session.scalar(sa.select(table.c.released).where(table.c.id == made.id))
                 assert known is (stage_of(word) is Stage.RELEASE), word
-                unit.session.rollback()
+                unit.close()
 
 
 def test_what_a_released_promotion_grants_stays(manager: Client, released: Callable[..., Any]) -> None:

@@ -194,6 +194,107 @@ def test_ids_of_any_letters_find_what_is_called_so_and_nothing_else(database: Da
             database.rows(query, ["a\0b"])
 
 
+def test_a_lock_that_is_held_for_too_long_is_no_outage(database: Database, service_database: ServiceDatabase) -> None:
+    def wait(way: str) -> None:
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            unit.begin("SELECT set_config('lock_timeout', '50ms', true)", {})
+            if way == "mapper":
+                unit.session.execute(sa.text("LOCK TABLE seen IN SHARE MODE"))
+            else:
+                unit.cursor().execute("LOCK TABLE seen IN SHARE MODE")
+
+    with psycopg.connect(service_database.owner_url) as other:
+        other.execute("LOCK TABLE seen IN ACCESS EXCLUSIVE MODE")
+        for way in ("mapper", "driver"):
+            with pytest.raises(Aborted, match="too long") as refused:
+                wait(way)
+            assert refused.value.reason == "LOCKED"
+
+
+@pytest.mark.parametrize("state", ["08006", "53300", "57P01", "57P03", "58030", "25006", "25P03"])
+def test_what_a_server_can_not_do_now_is_an_outage(database: Database, state: str) -> None:
+    with pytest.raises(Unavailable), acting(things.SERVICE, "test"), database.unit() as unit:
+        unit.cursor().execute(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$")
+
+
+def test_a_mistake_of_ours_is_no_outage(database: Database) -> None:
+    for statement in ("SELECT %(missing)s", "SELECT missing", "DO $$ BEGIN RAISE USING ERRCODE = '55000'; END $$"):
+        with pytest.raises(psycopg.Error), acting(things.SERVICE, "test"), database.unit() as unit:
+            unit.cursor().execute(statement, {})
+
+
+def test_a_unit_whose_beginning_fails_does_nothing_outside_a_transaction(
+    database: Database, service_database: ServiceDatabase
+) -> None:
+    def write(question: str) -> None:
+        with acting(things.SERVICE, "test"), database.unit() as unit:
+            with pytest.raises((psycopg.Error, InvalidArgument)):
+                unit.begin(question, {"id": "nul \0"})
+            unit.cursor().execute(_NOTE, {"key": "one"})
+            raise ZeroDivisionError
+
+    for question in ("SELECT 1 / 0", "SELECT %(id)s", "SELECT %(missing)s"):
+        with pytest.raises(ZeroDivisionError):
+            write(question)
+    with psycopg.connect(service_database.owner_url) as other:
+        assert other.execute("SELECT count(*) FROM seen").fetchone() == (0,)
+
+
+def test_a_unit_is_undone_only_as_a_whole(database: Database) -> None:
+    with acting(things.SERVICE, "test"), database.unit() as unit, pytest.raises(RuntimeError):
+        unit.session.rollback()
+
+
+class _Fault(Exception):
+    """Something that goes wrong."""
+
+
+@pytest.mark.parametrize("way", ["unit", "at once"])
+@pytest.mark.parametrize("fault", ["ours", "a value", "the server"])
+def test_what_is_sent_without_looking_is_all_or_nothing(
+    database: Database, service_database: ServiceDatabase, way: str, fault: str
+) -> None:
+    def write() -> None:
+        with acting(things.SERVICE, "test"):
+            if way == "unit":
+                with database.unit() as unit:
+                    unit.later(_NOTE, {"key": "one"})
+                    unit.later("SELECT 1 / %(zero)s::int", {"zero": _FAULTS[fault]})
+                return
+            with database.at_once() as connection:
+                connection.execute(_NOTE, {"key": "one"})
+                if fault == "ours":
+                    raise _Fault
+                connection.execute("SELECT 1 / %(zero)s::int", {"zero": _FAULTS[fault]})
+
+    for _ in range(3):
+        with pytest.raises((_Fault, psycopg.Error, InvalidArgument)):
+            write()
+    with psycopg.connect(service_database.owner_url) as other:
+        assert other.execute("SELECT count(*) FROM seen").fetchone() == (0,)
+
+
+# What the driver has no form for; what no text can hold; what the server refuses.
+_FAULTS: dict[str, Any] = {"ours": _Fault(), "a value": "\0", "the server": 0}
+
+
+def test_a_connection_outlives_what_the_server_refuses(database: Database) -> None:
+    def session() -> int:
+        with database.background.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            number: int = driver.info.backend_pid
+            return number
+
+    def write() -> None:
+        with acting(things.SERVICE, "test"), database.at_once() as connection:
+            connection.execute("SELECT 1 / 0")
+
+    before = session()
+    with pytest.raises(InvalidArgument):
+        write()
+    assert session() == before
+
+
 def test_what_no_database_could_keep_is_the_callers_mistake(database: Database) -> None:
     too_much = "SELECT to_tsvector('simple', string_agg(md5(n::text), ' ')) FROM generate_series(1, 60000) AS n"
     # Nobody is asked to try again what would never do.
