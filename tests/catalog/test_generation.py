@@ -30,6 +30,7 @@ from chassis import convert
 from chassis.db import Database
 from chassis.errors import Aborted, InvalidArgument, PermissionDenied
 from chassis.events import acting
+from chassis.references import lock_references
 from chassis.types import Json
 from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2, generation_pb2
@@ -472,12 +473,12 @@ def test_a_template_that_changes_while_it_is_generated_is_generated_as_it_is_the
     manager: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = Family(manager)
-    lock, changes = api.lock_references, iter(["meanwhile", "meanwhile too"])
+    changes = iter(["meanwhile", "meanwhile too"])
 
     def meanwhile(unit: Unit) -> None:
         if change := next(changes, None):
             family.change("description", description=change)
-        lock(unit)
+        lock_references(unit)
 
     monkeypatch.setattr(api, "lock_references", meanwhile)
     assert counts(family.generate())[0] > 0

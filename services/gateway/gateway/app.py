@@ -23,7 +23,7 @@ from gateway.actions import ACTIONS, Action
 from gateway.asking import asked_for
 from gateway.auth import Door, request_id
 from gateway.backends import Backends
-from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
+from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body, conditional
 from gateway.contents import PATH as CONTENT
 from gateway.contents import DocumentContents
 from gateway.openapi import document
@@ -74,7 +74,7 @@ def _serve(
         except DomainError as error:
             trace.get_current_span().set_attribute("svyaz.reason", error.reason)
             # Our own faults name attributes already; a service names fields.
-            return problems.refusal(error, respell, conditional=request.headers.get("If-Match", "*") != "*")
+            return problems.refusal(error, respell, conditional=conditional())
         except UnsupportedMediaTypeError as error:
             return problems.answer(415, _REASONS[415], str(error))
 
