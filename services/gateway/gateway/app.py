@@ -27,6 +27,7 @@ from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeE
 from gateway.contents import PATH as CONTENT
 from gateway.contents import DocumentContents
 from gateway.openapi import document
+from gateway.query import check_readable
 from gateway.resources import RESOURCES
 from gateway.subscriptions import HUBS, Hub
 
@@ -70,6 +71,7 @@ def _serve(
     def view(**arguments: str) -> Response:
         try:
             with using(door.call(request.headers, f"{method} {path}", g.request_id)):
+                check_readable(request.query_string)
                 return handler(**arguments)
         except DomainError as error:
             trace.get_current_span().set_attribute("svyaz.reason", error.reason)
