@@ -1,8 +1,6 @@
 """A service's database: aggregates, one row each, isolated by branch, with their log and what was answered to whom."""
 
 import hashlib
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +17,7 @@ from chassis.clock import Clock
 from chassis.connections import BEGUN, Conflict, at_once, entering, make_engine, translating
 from chassis.errors import Aborted, InvalidArgument, PermissionDenied
 from chassis.reading import Note, Reader
+from chassis.rivalry import Rivalry
 from chassis.schema import Resource, Way, insertion, log_tables
 from chassis.types import COMMON, Aggregate
 from chassis.unit import Unit, Writes, missing
@@ -26,8 +25,6 @@ from chassis.unit import Unit, Writes, missing
 M = TypeVar("M", bound=Message)
 
 IDEMPOTENCY_DAYS = 7
-# Those who lose to other writers of the same thing try again, each after a time of his own.
-_ATTEMPTS, _LONGEST_WAIT_SECONDS = 8, 0.1
 _RECALL = """
     SELECT body_hash, response FROM idempotency
     WHERE principal = %(principal)s AND method = %(method)s AND key = %(key)s
@@ -154,11 +151,13 @@ class Database:
     def transact(self, request: Message, response: type[M], work: Callable[[Unit], M]) -> M:
         """Runs a mutation once per `request.request_id` (always, when that is empty) and remembers its response.
 
-        Repeated after a conflict with another writer: an etag that has become stale is then found by the work itself.
-        Raises InvalidArgument IDEMPOTENCY_KEY_REUSED when the id came before with another request.
+        Repeated after a conflict with another writer, until the caller's time is over: an etag that has become stale is
+        then found by the work itself. Raises InvalidArgument IDEMPOTENCY_KEY_REUSED when the id came before with
+        another request, Aborted CONFLICT when others were faster to the end.
         """
         key: str = getattr(request, "request_id", "")
-        for attempt in range(_ATTEMPTS):
+        rivalry = Rivalry(calls.current())
+        while True:
             try:
                 with self._unit() as unit:
                     if key and (response_before := self._recall(unit, request, response)) is not None:
@@ -176,15 +175,12 @@ class Database:
                                 "created_at": unit.at,
                             },
                         )
-            except Conflict:
+            except Conflict as conflict:
                 # Also the loser of two first uses of one key: it finds the winner's response.
-                if attempt == _ATTEMPTS - 1:
-                    raise Aborted("CONFLICT", "somebody else keeps changing the same thing") from None
-                time.sleep(random.uniform(0, min(0.005 * 2**attempt, _LONGEST_WAIT_SECONDS)))  # noqa: S311 (no secret)
+                rivalry.lost(conflict)
             else:
                 unit.committed()
                 return result
-        raise AssertionError("unreachable")
 
     def remembered(self, request: Message, response: type[M]) -> M | None:
         """The response that this request id got before, for work that begins by asking other services.

@@ -4,6 +4,8 @@ What JSON carries and the contract doesn't name travels as `extensions` (the tex
 nothing that a client says is lost; what the contract does name is checked, and every fault is reported with its path.
 """
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -19,11 +21,13 @@ from chassis.scalars import (
     Number,
     amount_in,
     encode_json,
+    enum_in,
     instant_in,
     instant_out,
     money_out,
     scalar_in,
     scalar_out,
+    spellings,
     text_in,
 )
 from svyaz.type.v1 import options_pb2
@@ -44,7 +48,9 @@ _decode_extensions = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 NestedConvert = Callable[[Any, str, "Reading"], Any]
 # Where the extensions of a message wait until its base attributes are written; no attribute is named so.
 _EXTENSIONS = ""
-_SKIP, _SCALAR, _NESTED = 0, 1, 2
+_SKIP, _SCALAR, _NESTED, _IN_HEADER = 0, 1, 2, 3
+_SKIPPED = frozenset({_SKIP, _IN_HEADER})
+_BLANKS = b" \t\n\r"
 
 
 class Reading:
@@ -60,6 +66,11 @@ class Reading:
     def fault(self, path: str, description: str) -> None:
         """Notes a fault at a path in TM Forum's spelling."""
         self.violations.append(Violation(path, description))
+
+    def skip(self, kind: int, path: str) -> None:
+        """Notes what isn't read: of what only we may set, what answers show counts as known."""
+        if kind == _IN_HEADER:
+            self.unknown.append(path)
 
     def close(self, strict: bool) -> None:
         """Raises InvalidArgument naming every fault, and with `strict` every unknown attribute too."""
@@ -88,6 +99,11 @@ def parse(body: bytes) -> Any:
         raise InvalidArgument("MALFORMED_JSON", f"the body isn't JSON: {error}{where}") from None
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise _too_deep()
+    # Each key is followed by a colon, at least: no more of these than keys, and none was stated twice.
+    if body.translate(None, _BLANKS).count(b'":') > _keys(value):
+        faults = [Violation(path, "is stated more than once") for path in _repeated(json.loads(body, **_PAIRS), "")]
+        if faults:
+            raise bad_attributes(faults)
     if b"\\u0000" in body:
         # PostgreSQL has no place for it in a text or a JSON value.
         faults = [Violation(path, "must not hold the character U+0000") for path in _with_nul(value, "")]
@@ -110,6 +126,38 @@ def _deeper_than(value: Any, levels: int) -> bool:
             for inner in (item.values() if isinstance(item, dict) else item)
         ]
     return bool(layer)
+
+
+def _keys(value: Any) -> int:
+    """How many keys all objects in the value have."""
+    number = 0
+    if type(value) is dict:
+        number, value = len(value), value.values()
+    elif type(value) is not list:
+        return 0
+    for item in value:
+        # Most are neither, and a call costs more than to look.
+        if type(item) is dict or type(item) is list:
+            number += _keys(item)
+    return number
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object as its text has it: the same key may come again."""
+
+
+# What isn't looked at needn't be converted, nor be of a size that can be.
+_PAIRS: Any = {"object_pairs_hook": _Pairs, "parse_int": str, "parse_float": str}
+
+
+def _repeated(value: Any, path: str) -> list[str]:
+    if isinstance(value, _Pairs):
+        dotted, seen = path + "." if path else "", Counter(key for key, _ in value)
+        inner = [again for key, item in value for again in _repeated(item, dotted + key)]
+        return [dotted + key for key, times in seen.items() if times > 1] + inner
+    if isinstance(value, list):
+        return [again for i, item in enumerate(value) for again in _repeated(item, f"{path}[{i}]")]
+    return []
 
 
 def _with_nul(value: Any, path: str) -> list[str]:
@@ -154,7 +202,9 @@ class MessageCodec:
             if required:
                 self._required.append((field.name, attribute))
             if options[options_pb2.output_only]:
-                self._in[attribute] = (field.name, _SKIP, None, False)
+                # An etag comes and goes in headers: in a body it's none of the attributes that are shown.
+                kind = _IN_HEADER if self.is_resource and attribute == "etag" else _SKIP
+                self._in[attribute] = (field.name, kind, None, False)
             else:
                 kind, convert = self._reader(field)
                 self._in[attribute] = (field.name, kind, convert, not required)
@@ -222,6 +272,8 @@ class MessageCodec:
                     out[name] = None
             elif kind == _NESTED:
                 out[name] = convert(item, prefix + key, reading)
+            else:
+                reading.skip(kind, prefix + key)
         if unknown:
             self._keep(unknown, prefix, reading, out)
         for name, attribute in self._required:
@@ -248,7 +300,8 @@ class MessageCodec:
                 unknown[key] = item
                 continue
             name, kind, convert, removable = step
-            if kind == _SKIP:
+            if kind in _SKIPPED:
+                reading.skip(kind, prefix + key)
                 continue
             field = self.descriptor.fields_by_name[name]
             if item is None or (item == [] and field.is_repeated):
@@ -419,13 +472,27 @@ class Dialect:
 
     def names_field(self, descriptor: Descriptor, path: str) -> bool:
         """Whether a dotted attribute path leads to a field; some of TM Forum's are called as operators are."""
+        return self._field_at(descriptor, path) is not None
+
+    def spelled(self, descriptor: Descriptor, path: str, text: str) -> str:
+        """A value of the attribute at the dotted path as every answer shows it; one that it can't have stays."""
+        field = self._field_at(descriptor, path)
+        if field is None or field.enum_type is None:
+            return text
+        try:
+            return spellings(field.enum_type)[enum_in(field.enum_type)(text)]
+        except IllTypedError:
+            return text
+
+    def _field_at(self, descriptor: Descriptor, path: str) -> FieldDescriptor | None:
         at: Descriptor | None = descriptor
+        field: FieldDescriptor | None = None
         for name in path.split("."):
             field = self.codec(at).attributes.get(name) if at is not None and at.full_name != _MONEY else None
             if field is None:
-                return False
+                return None
             at = field.message_type
-        return True
+        return field
 
     def attribute_path(self, descriptor: Descriptor, path: str) -> str:
         """A dotted field path, indices kept, as attribute names; what isn't a field stays as it is."""

@@ -170,6 +170,8 @@ def command(
         raise typer.BadParameter("--branch and --day belong together")
     if day and not _is_day(day):
         refuse(f"billing-tail: --day: {day!r} is no day; it is YYYY-MM-DD and exists")
+    if token_file is not None:
+        _check_token_file(token_file)
     options = Options(
         state=state,
         nats_url=nats_url or local.nats_url(READER),
@@ -193,6 +195,16 @@ def command(
         print(f"billing-tail: {error}", file=sys.stderr)
         raise typer.Exit(2) from error
     raise typer.Exit(status)
+
+
+def _check_token_file(file: Path) -> None:
+    try:
+        empty = not file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it isn't UTF-8"
+        refuse(f"billing-tail: --token-file: {file} can't be read: {why}")
+    if empty:
+        refuse(f"billing-tail: --token-file: {file} is empty")
 
 
 if __name__ == "__main__":

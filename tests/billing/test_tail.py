@@ -359,6 +359,25 @@ def test_a_day_that_is_none_is_refused_before_anything_is_read(tails: Tails, tel
     assert not tails.state.exists()
 
 
+def test_a_token_file_that_is_none_is_refused_before_anything_is_read(
+    tails: Tails, teller: Teller, tmp_path: Path
+) -> None:
+    teller.publish(teller.charge("a", 1))
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, why in (
+        ("missing", "can't be read: No such file or directory"),
+        (".", "can't be read: Is a directory"),
+        ("binary", "can't be read: it isn't UTF-8"),
+        ("empty", "is empty"),
+    ):
+        tail = tails.start("--token-file", str(tmp_path / name), "--idle-exit", "0.5")
+        out, errors = tail.communicate(timeout=30)
+        assert (tail.returncode, out) == (2, "")
+        assert errors.splitlines() == [f"billing-tail: --token-file: {tmp_path / name} {why}"]
+        assert not tails.state.exists()
+
+
 def test_one_account_can_be_followed_alone(teller: Teller, tails: Tails) -> None:
     teller.publish([*teller.charge("a", 2), *teller.charge("b", 2)])
     assert places(tails.run(account="b")[1]) == every("b", 2)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.generation import api
 from catalog.generation.domain import (
     MAX_PRICES,
     AxisKind,
@@ -29,7 +30,9 @@ from chassis import convert
 from chassis.db import Database
 from chassis.errors import Aborted, InvalidArgument, PermissionDenied
 from chassis.events import acting
+from chassis.references import lock_references
 from chassis.types import Json
+from chassis.unit import Unit
 from svyaz.catalog.v1 import catalog_pb2, generation_pb2
 from svyaz.type.v1 import requests_pb2
 from tests.catalog.conftest import Client
@@ -464,6 +467,27 @@ def test_a_template_that_changed_since_the_preview_isnt_generated(manager: Clien
     family.change("description", description="another")
     with pytest.raises(Aborted, match="changed"):
         family.generate(etag=previewed.etag)
+
+
+def test_a_template_that_changes_while_it_is_generated_is_generated_as_it_is_then(
+    manager: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = Family(manager)
+    changes = iter(["meanwhile", "meanwhile too"])
+
+    def meanwhile(unit: Unit) -> None:
+        if change := next(changes, None):
+            family.change("description", description=change)
+        lock_references(unit)
+
+    monkeypatch.setattr(api, "lock_references", meanwhile)
+    assert counts(family.generate())[0] > 0
+    assert next(changes, None) is None
+    # Who has stated which one he means is told that it isn't that any more.
+    etag, changes = family.preview().etag, iter(["once more"])
+    with pytest.raises(Aborted) as refusal:
+        family.generate(etag=etag)
+    assert refusal.value.reason == "STALE_ETAG"
 
 
 def test_a_template_can_be_previewed_before_it_is_kept(manager: Client) -> None:

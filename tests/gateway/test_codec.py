@@ -250,6 +250,57 @@ def test_strict_handling_names_every_unknown_attribute() -> None:
     }
 
 
+def test_an_etag_in_a_body_guards_nothing_and_who_is_strict_is_told_so() -> None:
+    shown = OFFERING | {"id": "1", "href": "/1", "lastUpdate": "2026-01-01T00:00:00Z", "branch": "*"}
+    assert DIALECT.message(catalog_pb2.ProductOffering, shown, strict=True).name == "Fibre"
+    for patch in (False, True):
+        assert set(faults(catalog_pb2.ProductOffering, shown | {"etag": "7"}, strict=True, patch=patch)) == {"etag"}
+    message, mask = DIALECT.patch(catalog_pb2.ProductOffering, {"etag": "7", "name": "Copper"})
+    assert (message, mask) == (catalog_pb2.ProductOffering(name="Copper"), ["name"])
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ('{"name": "a", "name": "b"}', {"name"}),
+        ('{"name": "a", "name": "a"}', {"name"}),
+        ('{"name"\n:\t1, "name" : 2, "x": 3, "x": 4, "x": 5}', {"name", "x"}),
+        ('{"name": 1, "n\\u0061me": 2}', {"name"}),
+        ('{"a": {"b": [1, {"c": 1, "d": 2, "c": {}}]}}', {"a.b[1].c"}),
+        ('{"a": {"b": 1, "b": 2}, "a": {"c": 3, "c": 4}}', {"a", "a.b", "a.c"}),
+        ('[{"a": 1}, {"a": 1, "a": 1}]', {"[1].a"}),
+        # Numbers of any size are no matter.
+        ('{"a": 1e400, "b": ' + "9" * 4_000 + ', "a": 0.10}', {"a"}),
+    ],
+)
+def test_what_is_stated_twice_is_refused_wherever_it_is(body: str, paths: set[str]) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        parse(body.encode())
+    assert {violation.field for violation in refused.value.violations} == paths
+    assert {violation.description for violation in refused.value.violations} == {"is stated more than once"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": {"a": {"a": 1}}, "b": [{"a": 1}, {"a": 2}]},
+        {"text": 'he said "a": 1, "a" : 2, {"a":1,"a":2}', '"a":': '\\":'},
+        {"": {"": ""}},
+        ['"":', "\\", {":": ":"}],
+        '"a":1',
+    ],
+)
+def test_what_only_looks_stated_twice_is_read(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, indent=2), json.dumps(value, separators=(" ,", " : "))):
+        assert parse(text.encode()) == value
+
+
+@given(json_values)
+@settings(max_examples=200, deadline=None)
+def test_no_value_is_taken_for_one_that_states_something_twice(value: Any) -> None:
+    assert encode_json(parse(encode_json(value))) == encode_json(value)
+
+
 def test_enum_values_are_spelled_as_tm_forum_spells_them() -> None:
     order = {"productOrderItem": [{"id": "1", "action": "noChange"}], "state": "inProgress"}
     message = DIALECT.message(orders_pb2.ProductOrder, order)

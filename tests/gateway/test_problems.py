@@ -1,5 +1,9 @@
 """Refusals as HTTP: each status of gRPC has one of HTTP, and nothing about our insides gets out."""
 
+import re
+from pathlib import Path
+from typing import Any
+
 import grpc
 import pytest
 from flask import Flask
@@ -8,6 +12,7 @@ from chassis.config import Settings
 from chassis.errors import ERRORS_BY_STATUS, Aborted, DomainError, InvalidArgument, NotFound, Unavailable, Violation
 from gateway import problems
 from gateway.app import create_app
+from gateway.collection import Collection
 from svyaz_cli.issuer import Issuer
 
 EXPECTED = {
@@ -21,7 +26,7 @@ EXPECTED = {
     "UNAUTHENTICATED": 401,
     "RESOURCE_EXHAUSTED": 429,
     "FAILED_PRECONDITION": 409,
-    "ABORTED": 412,
+    "ABORTED": 409,
     "OUT_OF_RANGE": 400,
     "UNIMPLEMENTED": 501,
     "INTERNAL": 500,
@@ -54,11 +59,46 @@ def test_a_key_used_again_for_something_else_is_unprocessable() -> None:
     assert problems.refusal(InvalidArgument("IDEMPOTENCY_KEY_REUSED", "why"), str).status_code == 422
 
 
-def test_what_others_were_faster_with_is_a_failed_precondition_only_where_there_was_one() -> None:
-    conflict = Aborted("CONFLICT", "somebody else keeps changing the same thing")
+# Whatever anything of ours is aborted for, but for the etag that the request itself has stated.
+FASTER = ("ACKNOWLEDGED_MEANWHILE", "CATALOG_CHANGING", "CONFLICT", "LEASE_LOST", "REPLAYED_ELSEWHERE")
+
+
+@pytest.mark.parametrize("reason", FASTER)
+def test_what_others_were_faster_with_is_a_failed_precondition_only_where_there_was_one(reason: str) -> None:
+    conflict = Aborted(reason, "somebody else keeps changing the same thing")
     assert problems.refusal(conflict, str).status_code == 409
     assert problems.refusal(conflict, str, conditional=True).status_code == 412
+
+
+def test_an_etag_that_is_not_it_any_more_is_a_failed_precondition_wherever_it_was_stated() -> None:
     assert problems.refusal(Aborted("STALE_ETAG", "why"), str).status_code == 412
+
+
+def test_every_reason_for_which_something_is_aborted_is_among_these() -> None:
+    """One that is new is looked at by whoever adds it."""
+    root = Path(__file__).parents[2]
+    sources = [path.read_text() for part in ("chassis/chassis", "services") for path in (root / part).rglob("*.py")]
+    found = {reason for source in sources for reason in re.findall(r'\bAborted\(\s*"(\w+)"', source)}
+    assert found == {*FASTER, "STALE_ETAG"}
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [(None, 409), ("*", 409), (" * ", 409), ("\t*", 409), ('"1"', 412), ('W/"1"', 412), ('"1", "2"', 412)],
+)
+def test_a_precondition_is_an_etag_in_the_header(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, header: str | None, status: int
+) -> None:
+    def busy(*_: Any, **__: Any) -> Any:
+        raise Aborted("CONFLICT", "somebody else keeps changing the same thing")
+
+    monkeypatch.setattr(Collection, "_call", busy)
+    headers = {"Authorization": f"Bearer {issuer.token(['agent'], ['bishkek'])}"}
+    if header is not None:
+        headers["If-Match"] = header
+    app = create_app(Settings.from_environment("gateway", issuer.environment))
+    answer = app.test_client().patch("/tmf-api/customerManagement/v4/customer/1", json={}, headers=headers)
+    assert (answer.status_code, answer.get_json()["code"]) == (status, "CONFLICT")
 
 
 def test_what_is_missing_is_named() -> None:

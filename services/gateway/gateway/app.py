@@ -23,10 +23,11 @@ from gateway.actions import ACTIONS, Action
 from gateway.asking import asked_for
 from gateway.auth import Door, request_id
 from gateway.backends import Backends
-from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body
+from gateway.collection import MAX_BODY_BYTES, Collection, UnsupportedMediaTypeError, body, conditional
 from gateway.contents import PATH as CONTENT
 from gateway.contents import DocumentContents
 from gateway.openapi import document
+from gateway.query import check_readable
 from gateway.resources import RESOURCES
 from gateway.subscriptions import HUBS, Hub
 
@@ -70,11 +71,12 @@ def _serve(
     def view(**arguments: str) -> Response:
         try:
             with using(door.call(request.headers, f"{method} {path}", g.request_id)):
+                check_readable(request.query_string)
                 return handler(**arguments)
         except DomainError as error:
             trace.get_current_span().set_attribute("svyaz.reason", error.reason)
             # Our own faults name attributes already; a service names fields.
-            return problems.refusal(error, respell, conditional=request.headers.get("If-Match", "*") != "*")
+            return problems.refusal(error, respell, conditional=conditional())
         except UnsupportedMediaTypeError as error:
             return problems.answer(415, _REASONS[415], str(error))
 

@@ -48,6 +48,11 @@ def strict() -> bool:
     return any(item.replace(" ", "").replace('"', "").lower() == "handling=strict" for item in preferences)
 
 
+def conditional() -> bool:
+    """Whether the change is to happen only to what has a stated etag (RFC 9110, 13.1.1)."""
+    return request.headers.get("If-Match", "*").strip() != "*"
+
+
 def parameters() -> list[tuple[str, str]]:
     """The query parameters, in order."""
     return list(request.args.items(multi=True))
@@ -185,9 +190,9 @@ class Collection:
 
     def _if_match(self, id: str) -> str:
         """The etag that the change is based on; empty for any (RFC 9110, 13.1.1)."""
-        header = request.headers.get("If-Match")
-        if header is None or header.strip() == "*":
+        if not conditional():
             return ""
+        header = request.headers["If-Match"]
         tags = [tag.strip() for tag in header.split(",") if tag.strip()]
         if not tags or "*" in tags:
             raise query.bad_parameter("If-Match", "must be * or name etags")

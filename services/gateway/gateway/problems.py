@@ -19,7 +19,7 @@ STATUSES: Mapping[str, int] = {
     "NOT_FOUND": 404,
     "ALREADY_EXISTS": 409,
     "FAILED_PRECONDITION": 409,
-    "ABORTED": 412,
+    "ABORTED": 409,
     "RESOURCE_EXHAUSTED": 429,
     "UNIMPLEMENTED": 501,
     "UNAVAILABLE": 503,
@@ -65,11 +65,11 @@ def error_body(status: int, code: str, message: str, details: list[dict[str, str
 
 def refusal(error: DomainError, attribute_path: Callable[[str], str], *, conditional: bool = False) -> Response:
     """The answer for a refusal, ours or a service's; `attribute_path` respells the paths of fields. `conditional`:
-    whether the request stated a precondition, which has failed where others were faster."""
+    whether its headers stated a precondition, which has failed where others were faster."""
     status = _STATUS_BY_REASON.get(error.reason) or STATUSES.get(error.status, 500)
-    if error.reason == "CONFLICT" and not conditional:
-        # Others kept writing the same thing.
-        status = HTTPStatus.CONFLICT
+    if error.status == "ABORTED" and (conditional or error.reason == "STALE_ETAG"):
+        # An action states its etag in the body.
+        status = HTTPStatus.PRECONDITION_FAILED
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal()
     # What is missing is named by its service; the transport names nothing.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
 from google.protobuf.descriptor import Descriptor
 
@@ -52,6 +52,18 @@ class Page:
 def bad_parameter(name: str, description: str) -> InvalidArgument:
     """The refusal of a query parameter, by name."""
     return InvalidArgument("BAD_PARAMETER", f"{name} {description}", violations=[Violation(name, description)])
+
+
+def check_readable(text: bytes) -> None:
+    """Raises InvalidArgument naming a parameter of the query that isn't UTF-8, before it is read as something else."""
+    if b"%" not in text and text.isascii():
+        return
+    for part in text.split(b"&"):
+        try:
+            unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            name = part.partition(b"=")[0].replace(b"+", b" ")
+            raise bad_parameter(unquote_to_bytes(name).decode(errors="replace"), "isn't UTF-8") from None
 
 
 def page(parameters: Parameters) -> Page:
@@ -109,6 +121,8 @@ def conditions(parameters: Parameters, dialect: Dialect, descriptor: Descriptor,
         path = dialect.field_path(descriptor, attribute)
         if not path:
             raise bad_parameter(name, "is no attribute")
+        if operator != Filter.OPERATOR_REGEX:
+            values = [dialect.spelled(descriptor, attribute, text) for text in values]
         condition = found.setdefault((path, operator), Filter(path=path, operator=operator))
         condition.value.extend(values)
     return list(found.values())

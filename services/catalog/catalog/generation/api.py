@@ -65,7 +65,7 @@ class Generation(StandardMethods):
     def GenerateTariffFamily(
         self, request: generation_pb2.GenerateTariffFamilyRequest, context: Any
     ) -> generation_pb2.TariffFamily:
-        """Raises as the preview does, and Aborted STALE_ETAG when the template has changed since."""
+        """Raises as the preview does, and Aborted STALE_ETAG when the template isn't at the etag any more."""
 
         def work(unit: Unit) -> generation_pb2.TariffFamily:
             made = reckoned(unit.get(TariffTemplate, request.id, request.etag))

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from catalog.generation.domain import GenerationState, TariffTemplate
 from catalog.product.store import any_of
 from catalog.schema import metadata
-from chassis.errors import Aborted
+from chassis.connections import Conflict
 from chassis.schema import Resource, aggregate_table
 from chassis.types import Aggregate
 from chassis.unit import Unit
@@ -156,13 +156,13 @@ def keep(unit: Unit, template_id: str, cells: Mapping[str, Member]) -> None:
 
 
 def check_unchanged(unit: Unit, template: TariffTemplate) -> None:
-    """Raises Aborted STALE_ETAG when somebody has changed the template since the unit has loaded it; nobody will before
-    the end of the transaction, nor delete it."""
+    """Raises Conflict when somebody has changed the template since the unit has loaded it; nobody will before the end
+    of the transaction, nor delete it."""
     table = tariff_template
     current = sa.select(table.c.revision).where(table.c.id == template.id).with_for_update(read=True)
     revision = unit.session.scalar(current)
     if revision != template.revision:
-        raise Aborted("STALE_ETAG", f"TariffTemplate {template.id} has changed since it was looked at: try again")
+        raise Conflict
 
 
 def forget(unit: Unit, template_id: str) -> None:

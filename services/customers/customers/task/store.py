@@ -5,7 +5,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from chassis.errors import Aborted
+from chassis.connections import Conflict
 from chassis.schema import Resource, aggregate_table
 from chassis.timers import cancel_timer, set_timer
 from chassis.types import Aggregate, new_id
@@ -70,7 +70,7 @@ def open_task(
     found = undone(unit, branch, kind, subject_id)
     if found is None:
         # It was closed while we looked: who tries again opens another one.
-        raise Aborted("CONFLICT", f"the open work item {kind} about {subject_id} is being closed")
+        raise Conflict
     return found
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from operator import ge, gt, le, lt
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from chassis.errors import InvalidArgument, Violation
 from chassis.scalars import IllTypedError, instant_in
@@ -75,6 +75,8 @@ def check(api: str, text: str) -> None:
     """Raises InvalidArgument BAD_QUERY for a query that says nothing useful about the API's events."""
     for resource in APIS[api]:
         wanted(resource, text)
+    # Those that are kept already go on meaning what they did.
+    _check_written(text)
     types = _types(_parameters(text))
     possible = sorted(f"{descriptor_of(resource.message_class).name}…Event" for resource in APIS[api])
     for name in sorted(types):
@@ -125,6 +127,16 @@ def _parameters(text: str) -> list[tuple[str, str]]:
         if name in ("limit", "offset", "sort", "at"):
             raise _bad(f"{name} means nothing for events")
     return pairs
+
+
+def _check_written(text: str) -> None:
+    for part in text.split("&"):
+        if part.partition("=")[2].lstrip().startswith("="):
+            raise _bad(f"isn't understood: in {part!r} = follows on =; a value that begins with it has it as %3D")
+        try:
+            unquote(part, errors="strict")
+        except UnicodeDecodeError:
+            raise _bad(f"isn't understood: {part!r} isn't UTF-8") from None
 
 
 def _types(parameters: Iterable[tuple[str, str]]) -> set[str]:

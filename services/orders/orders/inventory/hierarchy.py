@@ -8,7 +8,8 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from chassis.errors import Aborted, FailedPrecondition, InvalidArgument, Violation
+from chassis.connections import Conflict
+from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.unit import Unit
 from orders.inventory.domain import Product
 
@@ -30,8 +31,8 @@ _LOCK = "SELECT id FROM product WHERE id = ANY (%(ids)s) ORDER BY id FOR UPDATE"
 def check(unit: Unit, product: Product) -> None:
     """Looks at what somebody has written of a product's parts and bundles.
 
-    Raises InvalidArgument HIERARCHY_CYCLE, OTHER_BUNDLE; FailedPrecondition BY_ORDER; Aborted CONFLICT when another
-    writes of the same ones at the same time.
+    Raises InvalidArgument HIERARCHY_CYCLE, OTHER_BUNDLE; FailedPrecondition BY_ORDER; Conflict when another writes
+    of the same ones at the same time.
     """
     before, after = _before(product, "product"), set(product.part_ids)
     gone, new = before - after, after - before
@@ -61,7 +62,7 @@ def _check_tree(unit: Unit, product: Product) -> None:
         why = "the product would be a part of itself"
         raise InvalidArgument("HIERARCHY_CYCLE", why, violations=[Violation("product", why)])
     if not below <= held:
-        raise Aborted("CONFLICT", "somebody else changes what the product consists of: try again")
+        raise Conflict
 
 
 def _below(unit: Unit, product: Product) -> set[str]:
