@@ -74,12 +74,16 @@ def test_an_etag_that_is_not_it_any_more_is_a_failed_precondition_wherever_it_wa
     assert problems.refusal(Aborted("STALE_ETAG", "why"), str).status_code == 412
 
 
+def test_who_waited_for_a_lock_in_vain_has_not_seen_his_precondition_fail() -> None:
+    assert problems.refusal(Aborted("LOCKED", "why"), str, conditional=True).status_code == 409
+
+
 def test_every_reason_for_which_something_is_aborted_is_among_these() -> None:
     """One that is new is looked at by whoever adds it."""
     root = Path(__file__).parents[2]
     sources = [path.read_text() for part in ("chassis/chassis", "services") for path in (root / part).rglob("*.py")]
     found = {reason for source in sources for reason in re.findall(r'\bAborted\(\s*"(\w+)"', source)}
-    assert found == {*FASTER, "STALE_ETAG"}
+    assert found == {*FASTER, "LOCKED", "STALE_ETAG"}
 
 
 @pytest.mark.parametrize(

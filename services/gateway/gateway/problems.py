@@ -67,8 +67,8 @@ def refusal(error: DomainError, attribute_path: Callable[[str], str], *, conditi
     """The answer for a refusal, ours or a service's; `attribute_path` respells the paths of fields. `conditional`:
     whether its headers stated a precondition, which has failed where others were faster."""
     status = _STATUS_BY_REASON.get(error.reason) or STATUSES.get(error.status, 500)
-    if error.status == "ABORTED" and (conditional or error.reason == "STALE_ETAG"):
-        # An action states its etag in the body.
+    if error.status == "ABORTED" and (error.reason == "STALE_ETAG" or (conditional and error.reason != "LOCKED")):
+        # An action states its etag in the body. Who was held up by a lock doesn't know yet whether anything changed.
         status = HTTPStatus.PRECONDITION_FAILED
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal()
