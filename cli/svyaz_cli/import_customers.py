@@ -26,7 +26,7 @@ from chassis import calls, clients
 from chassis.auth import Principal
 from chassis.errors import Aborted, DeadlineExceeded, DomainError, ResourceExhausted, Unavailable
 from svyaz.customers.v1 import import_pb2, import_pb2_grpc
-from svyaz_cli.mapping import CompiledMapping, MappingFile, Problem
+from svyaz_cli.mapping import UNREADABLE, CompiledMapping, MappingFile, Problem
 
 # Exit statuses, beside typer's 2 for a wrong command line, file or mapping.
 COMPLETE, UNFINISHED, SOME_REFUSED = 0, 1, 3
@@ -159,8 +159,9 @@ def digest(file: Path, mapping: MappingFile) -> tuple[str, int]:
 
 @contextmanager
 def _reader(file: Path, mapping: MappingFile) -> Iterator[Iterator[tuple[int, list[str]]]]:
-    """The file's records with the line that each begins in. Raises FileError."""
-    with file.open(encoding=mapping.encoding, newline="") as stream:
+    """The file's records with the line that each begins in; bytes that can't be read are one column's trouble. Raises
+    FileError."""
+    with file.open(encoding=mapping.encoding, errors=UNREADABLE, newline="") as stream:
         yield _records(stream, mapping.delimiter)
 
 
@@ -175,6 +176,7 @@ def _records(stream: TextIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise FileError(f"line {line}: {error}") from error
     except UnicodeDecodeError as error:
+        # What isn't made of bytes that stand for themselves, such as half of an UTF-16 character.
         raise FileError(f"about line {line}: {error}") from error
 
 
@@ -182,9 +184,16 @@ class Importer:
     """One run."""
 
     def __init__(
-        self, options: Options, service: Service, source: str, report: Report, advance: Callable[[int], None]
+        self,
+        options: Options,
+        service: Service,
+        source: str,
+        compiled: CompiledMapping,
+        report: Report,
+        advance: Callable[[int], None],
     ) -> None:
         self.summary = Summary()
+        self._compiled = compiled
         self._options = options
         self._service = service
         self._source = source
@@ -192,47 +201,56 @@ class Importer:
         self._advance = advance
         # Repetitions of a call within this run are recognised by it; another run asks anew.
         self._run = uuid.uuid4().hex
+        # Where the file can't be read any further.
+        self._broken: FileError | None = None
         # In the order in which they were sent, so that the report is in the order of the file.
         self._sent: deque[tuple[Future[Any], list[tuple[int, list[Problem]]]]] = deque()
 
-    def run(self, records: Iterator[tuple[int, list[str]]], compiled: CompiledMapping, there: Lines) -> None:
-        """Imports the records. Raises DomainError, FileError."""
+    def run(self, records: Iterator[tuple[int, list[str]]], there: Lines) -> None:
+        """Imports the records. Raises DomainError, FileError (what was before that is imported)."""
         with ThreadPoolExecutor(self._options.in_flight) as pool:
             rows: list[import_pb2.ImportRow] = []
             refused: list[tuple[int, list[Problem]]] = []
             try:
-                for line, values in records:
+                for line, values in self._readable(records):
                     if line in there:
                         self.summary.already_there += 1
                         self._advance(1)
                         continue
-                    row, problems = compiled.row(line, values)
+                    row, problems = self._compiled.row(line, values)
                     if row is None:
                         refused.append((line, problems))
                     else:
                         rows.append(row)
                     if len(rows) + len(refused) >= self._options.batch:
-                        self._submit(pool, compiled.dataset, rows, refused)
+                        self._submit(pool, rows, refused)
                         rows, refused = [], []
-                self._submit(pool, compiled.dataset, rows, refused)
+                self._submit(pool, rows, refused)
                 while self._sent:
                     self._settle()
             except BaseException:
                 # What is under way may still be committed; nothing new is begun.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+        if self._broken is not None:
+            raise self._broken
+
+    def _readable(self, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
+        try:
+            yield from records
+        except FileError as error:
+            self._broken = error
 
     def _submit(
         self,
         pool: ThreadPoolExecutor,
-        dataset: str,
         rows: Sequence[import_pb2.ImportRow],
         refused: list[tuple[int, list[Problem]]],
     ) -> None:
         if not rows and not refused:
             return
         request = import_pb2.ImportCustomersRequest(
-            branch=self._options.branch, source=self._source, dataset=dataset, rows=rows
+            branch=self._options.branch, source=self._source, dataset=self._compiled.dataset, rows=rows
         )
         if rows:
             request.request_id = f"{self._run}-{rows[0].line}"
@@ -254,11 +272,16 @@ class Importer:
             elif outcome.result == import_pb2.IMPORT_RESULT_ALREADY_THERE:
                 self.summary.already_there += 1
             else:
-                refused.append((outcome.line, [Problem(_spelled(v.field), v.description) for v in outcome.violations]))
+                refused.append((outcome.line, [self._problem(violation) for violation in outcome.violations]))
         for line, problems in sorted(refused):
             self._report.add(line, problems)
         self.summary.refused += len(refused)
         self._advance(rows)
+
+    def _problem(self, violation: import_pb2.ImportViolation) -> Problem:
+        if violation.field == "key":
+            return self._compiled.of_key(violation.description)
+        return Problem(_spelled(violation.field), violation.description)
 
 
 def _spelled(path: str) -> str:
@@ -270,7 +293,7 @@ def _spelled(path: str) -> str:
 def import_customers(options: Options, out: Console | None = None) -> int:
     """Runs the command; prints a summary to stdout, progress and troubles to stderr. Returns an exit status.
 
-    Raises MappingError, FileError, OSError for what is wrong with the command line's files.
+    Raises MappingError, FileError, OSError for what is wrong with the command line's files before anything is sent.
     """
     notes = Console(stderr=True, highlight=False)
     started = time.monotonic()
@@ -293,15 +316,18 @@ def import_customers(options: Options, out: Console | None = None) -> int:
             Progress(*columns, console=notes) as progress,
         ):
             task = progress.add_task(f"Importing into {options.branch}", total=rows)
-            importer = Importer(options, service, source, Report(stream), lambda count: progress.advance(task, count))
+            importer = Importer(
+                options, service, source, compiled, Report(stream), lambda count: progress.advance(task, count)
+            )
             try:
                 there = service.lines(source)
                 with _reader(options.file, mapping) as records:
                     _header(records)
-                    importer.run(records, compiled, there)
-            except (DomainError, KeyboardInterrupt) as error:
+                    importer.run(records, there)
+            except (DomainError, FileError, OSError, KeyboardInterrupt) as error:
                 notes.print(f"Not finished: {_told(error)}", markup=False)
-                notes.print("Nothing is half imported. Run the same command again: it goes on from here.")
+                mended = ", when that is mended" if isinstance(error, (FileError, OSError)) else ""
+                notes.print(f"Nothing is half imported. Run the same command again{mended}: it goes on from here.")
                 importer.summary.seconds = time.monotonic() - started
                 _tell(out or Console(highlight=False), importer.summary, options)
                 return UNFINISHED
@@ -328,7 +354,9 @@ def _header(records: Iterator[tuple[int, list[str]]]) -> list[str]:
 
 
 def _told(error: BaseException) -> str:
-    return f"{error.reason}: {error.message}" if isinstance(error, DomainError) else "interrupted"
+    if isinstance(error, DomainError):
+        return f"{error.reason}: {error.message}"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
 
 
 def _tell(out: Console, summary: Summary, options: Options) -> None:

@@ -8,6 +8,7 @@ NAME, is: […]}` or `not: […]` only where it says so. A blank column without 
 
 import json
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,9 @@ _SETTINGS = frozenset({"dataset", "key", "delimiter", "encoding"})
 _VALUE_KEYS = frozenset({"column", "type", "format", "timezone", "values", "when"})
 _TYPES = ("text", "number", "integer", "boolean", "date")
 _REMEMBERED = 10_000
+# What Python reads bytes as that a text in this encoding can't hold.
+UNREADABLE = "surrogateescape"
+_UNREADABLE = re.compile("[\udc80-\udcff]")
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
@@ -66,7 +70,8 @@ class CompiledMapping:
     """A compiled mapping for files with certain columns."""
 
     dataset: str
-    columns: int
+    encoding: str
+    columns: Sequence[str]
     # Columns that nothing is made of.
     unused: Sequence[str]
     _key: int | None
@@ -74,17 +79,34 @@ class CompiledMapping:
 
     def row(self, line: int, values: Row) -> tuple[import_pb2.ImportRow | None, list[Problem]]:
         """What a row becomes, or why it can't."""
-        problems: list[Problem] = []
-        if len(values) != self.columns:
-            return None, [Problem("", f"{len(values)} columns instead of {self.columns}")]
+        if len(values) != len(self.columns):
+            return None, [Problem("", f"{len(values)} columns instead of {len(self.columns)}")]
+        problems = self._unreadable(values)
+        if problems:
+            return None, problems
         parts: dict[str, Any] = {name: build(values, problems) for name, build in self._parts}
         key = values[self._key].strip() if self._key is not None else ""
         if self._key is not None and not key:
-            problems.append(Problem("", "its key is blank"))
+            problems.append(self.of_key("is blank"))
         if problems:
             return None, problems
         given = {name: part for name, part in parts.items() if part is not _ABSENT}
         return import_pb2.ImportRow(line=line, key=key, **given), problems
+
+    def of_key(self, reason: str) -> Problem:
+        """A problem with the row's key, which has a column and is no attribute."""
+        column = "" if self._key is None else f"column {self.columns[self._key]} "
+        return Problem("key", f"{column}{reason}")
+
+    def _unreadable(self, values: Row) -> list[Problem]:
+        if not _UNREADABLE.search("".join(values)):
+            return []
+        wanted = self.encoding.removesuffix("-sig")
+        return [
+            Problem("", f"column {name}: the byte 0x{ord(bad.group()) - 0xDC00:02x} isn't {wanted}")
+            for name, value in zip(self.columns, values, strict=True)
+            if (bad := _UNREADABLE.search(value))
+        ]
 
 
 @dataclass(frozen=True)
@@ -122,17 +144,25 @@ class MappingFile:
     def delimiter(self) -> str:
         """What separates columns."""
         delimiter = str(self.settings.get("delimiter", ","))
-        if len(delimiter) != 1:
-            raise MappingError("delimiter: must be one character")
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise MappingError("delimiter: must be one character, no quote and no line break")
         return delimiter
 
     @property
     def encoding(self) -> str:
-        """How the file's text is encoded; a byte order mark is skipped."""
-        return str(self.settings.get("encoding", "utf-8-sig"))
+        """How the file's text is encoded; a byte order mark is skipped. Raises MappingError."""
+        encoding = str(self.settings.get("encoding", "utf-8-sig"))
+        try:
+            "\n".encode(encoding)
+        except LookupError:
+            raise MappingError(f"encoding: {encoding!r} isn't one that is known") from None
+        return encoding
 
     def compiled(self, header: Sequence[str]) -> CompiledMapping:
         """The mapping for a file with these columns. Raises MappingError naming the key that is wrong."""
+        for number, name in enumerate(header, 1):
+            if _UNREADABLE.search(name):
+                raise MappingError(f"the file's header isn't {self.encoding}: column {number}")
         if len(set(header)) != len(header):
             raise MappingError("the file has two columns of one name")
         columns = {name: position for position, name in enumerate(header)}
@@ -145,7 +175,8 @@ class MappingFile:
         ]
         position = None if key is None else compiler.position(key, "key")
         unused = [name for name in header if name not in compiler.used]
-        return CompiledMapping(str(self.settings.get("dataset", "")), len(header), unused, position, parts)
+        dataset = str(self.settings.get("dataset", ""))
+        return CompiledMapping(dataset, self.encoding, tuple(header), unused, position, parts)
 
 
 def _builder(node: _Node) -> _Build:

@@ -35,6 +35,7 @@ from svyaz_cli.import_customers import (
     shipped_mapping,
 )
 from svyaz_cli.issuer import Issuer
+from svyaz_cli.mapping import MappingError
 from tests.conftest import ServiceDatabase
 from tests.customers.conftest import ACCOUNT, CUSTOMER, PARTY
 from tests.serving import Caller, customers_database, customers_registrations, serving
@@ -277,7 +278,7 @@ def test_bad_rows_are_reported_with_line_field_and_reason(own_place: ServiceData
         (10, "", "3 columns instead of 7"),
         (11, "individual.externalReference[0].name", "column number is blank"),
         (11, "billingAccount.name", "column number is blank"),
-        (11, "", "its key is blank"),
+        (11, "key", "column number is blank"),
     ]
     assert counts(own_place)["individual"] == 2
     # Corrected, the file is another source, but those rows that are there keep being there.
@@ -300,10 +301,35 @@ def test_dates_are_days_of_the_zone_and_digits_are_kept(options: Options, addres
     assert (account.related_party[0].id, customer.engaged_party.id) == (customer.id, person.id)
 
 
-def test_one_key_twice_in_a_file_is_one_customer(own_place: ServiceDatabase, options: Options) -> None:
+def test_one_key_twice_in_a_file_is_one_customer_and_one_line_of_the_report(
+    own_place: ServiceDatabase, options: Options
+) -> None:
+    write(options, "1,Aida,Usenova,01.02.1980,,,", "2,Nur,Kerimov,01.02.1980,,,", "1,Bakyt,Abdyldaev,01.02.1980,,,")
+    status, said = run(options)
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "2 imported, 0 already there, 1 refused")
+    repeated = [(4, "key", "column number is the same as line 2's")]
+    assert refusals(options) == repeated
+    # Also across transactions, and when it is run again.
+    for batch in (500, 1):
+        status, said = run(replace(options, batch=batch, in_flight=1))
+        assert (status, said.splitlines()[0]) == (SOME_REFUSED, "0 imported, 2 already there, 1 refused")
+        assert refusals(options) == repeated
+    # Another file says it once more, of customers that are there.
+    options.file.write_text(options.file.read_text() + "3,Elnura,Toktogulova,01.02.1980,,,\n")
+    status, said = run(options)
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "1 imported, 2 already there, 1 refused")
+    assert refusals(options) == repeated
+    # Mended, it comes in.
+    options.file.write_text(options.file.read_text().replace("1,Bakyt", "4,Bakyt"))
+    assert run(options) == (COMPLETE, "1 imported, 3 already there, 0 refused\n")
+    assert counts(own_place)["customer"] == 4
+
+
+def test_one_key_twice_in_different_transactions_is_found(own_place: ServiceDatabase, options: Options) -> None:
     write(options, "1,Aida,Usenova,01.02.1980,,,", "1,Aida,Usenova,01.02.1980,,,")
-    assert run(options) == (COMPLETE, "1 imported, 1 already there, 0 refused\n")
-    assert counts(own_place)["customer"] == 1
+    status, said = run(replace(options, batch=1, in_flight=1))
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "1 imported, 0 already there, 1 refused")
+    assert refusals(options) == [(3, "key", "column number is the same as line 2's")]
 
 
 def test_branches_import_the_same_file_each_for_itself(
@@ -326,12 +352,40 @@ def test_an_empty_file_is_an_error(options: Options, text: str) -> None:
         run(options)
 
 
-def test_another_encoding_or_a_broken_quote_stops_at_its_line(options: Options) -> None:
-    options.file.write_bytes(f"{HEADER}\n1,Aida,Usenova,01.02.1980,,,\n".encode() + "2,Чолпон".encode("cp1251"))
-    with pytest.raises(FileError, match="line"):
+def test_a_row_in_another_encoding_is_reported_and_the_rest_comes_in(options: Options) -> None:
+    rows = [
+        b"1,Aida,Usenova,01.02.1980,,,",
+        "2,Чолпон,Beishenova,01.02.1980,,,".encode("cp1251"),
+        "3,Нур,Керимов,01.02.1980,,,".encode(),
+    ]
+    options.file.write_bytes(b"\n".join((HEADER.encode(), *rows)) + b"\n")
+    status, said = run(options)
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "2 imported, 0 already there, 1 refused")
+    assert refusals(options) == [(3, "", "column first: the byte 0xd7 isn't utf-8")]
+
+
+def test_a_header_in_another_encoding_is_told_before_anything_is_sent(options: Options) -> None:
+    options.file.write_bytes(HEADER.encode() + ",номер\n".encode("cp1251"))
+    with pytest.raises(MappingError, match="column 8"):
         run(options)
-    write(options, '1,"Aida" x,Usenova,01.02.1980,,,')
-    with pytest.raises(FileError, match="line 2"):
+
+
+def test_what_is_before_a_broken_quote_comes_in_and_the_end_is_told(
+    options: Options, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(options, "1,Aida,Usenova,01.02.1980,,,", '2,"Nur" x,Kerimov,01.02.1980,,,', "3,Elnura,Toktogulova,,,,")
+    status, said = run(options)
+    assert (status, said) == (UNFINISHED, "1 imported, 0 already there, 0 refused\n")
+    assert "Not finished: line 3: " in capsys.readouterr().err
+    options.file.write_text(options.file.read_text().replace('"Nur" x', "Nur").replace("Toktogulova,", "T,01.02.1980"))
+    assert run(options) == (COMPLETE, "2 imported, 1 already there, 0 refused\n")
+
+
+@pytest.mark.parametrize("setting", ["encoding: utf-9", "encoding: base64", "delimiter: '\"'"])
+def test_a_mapping_that_can_not_read_is_told(options: Options, setting: str) -> None:
+    write(options, "1,Aida,Usenova,01.02.1980,,,")
+    options.mapping.write_text(MAPPING + setting + "\n")
+    with pytest.raises(MappingError, match=setting.partition(":")[0]):
         run(options)
 
 

@@ -93,13 +93,12 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
 
         def work(unit: Unit) -> import_pb2.ImportCustomersResponse:
             created = self._write(unit, request, branch, drafts)
-            there = self._known(unit, request, branch, [draft for draft in drafts if draft.line not in created])
+            outcomes.update(self._known(unit, request, branch, [d for d in drafts if d.line not in created]))
             for draft in drafts:
-                new = draft.line in created
-                customer = draft.customer_id if new else there.get(draft.line, "")
-                outcomes[draft.line] = import_pb2.ImportOutcome(
-                    line=draft.line, result=_CREATED if new else _THERE, customer_id=customer
-                )
+                if draft.line in created:
+                    outcomes[draft.line] = import_pb2.ImportOutcome(
+                        line=draft.line, result=_CREATED, customer_id=draft.customer_id
+                    )
             return import_pb2.ImportCustomersResponse(outcomes=[outcomes[row.line] for row in request.rows])
 
         return self._database.transact(request, import_pb2.ImportCustomersResponse, work)
@@ -203,26 +202,40 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
     @staticmethod
     def _known(
         unit: Unit, request: import_pb2.ImportCustomersRequest, branch: str, drafts: Sequence[_Draft]
-    ) -> dict[int, str]:
-        """Line → the customer that it has become before, or that another row with its key has."""
+    ) -> Iterator[tuple[int, import_pb2.ImportOutcome]]:
+        """Line → what has become of a row that isn't new: it has come before, or another with its key has.
+
+        Another of the same source is no repetition: nobody can say which of the two the key's customer is.
+        """
         if not drafts:
-            return {}
+            return
         table = store.import_row
-        here = (table.c.branch == branch, table.c.source == request.source)
-        by_line: dict[int, str] = {
-            row.line: row.customer_id
-            for row in unit.session.execute(
-                sa.select(table.c.line, table.c.customer_id).where(*here, table.c.line.in_([d.line for d in drafts]))
-            )
-        }
-        keys = {draft.key_hash: draft.line for draft in drafts if draft.key_hash and draft.line not in by_line}
-        same = (table.c.branch == branch, table.c.dataset == request.dataset, table.c.key_hash.in_(list(keys)))
-        by_key = unit.session.execute(sa.select(table.c.key_hash, table.c.customer_id).where(*same)) if keys else ()
-        known: dict[bytes, str] = {row.key_hash: row.customer_id for row in by_key}
-        for draft in drafts:
-            if draft.line not in by_line and draft.key_hash in known:
-                by_line[draft.line] = known[draft.key_hash]
-        return by_line
+        columns = (table.c.source, table.c.line, table.c.key_hash, table.c.customer_id)
+        here = sa.and_(table.c.source == request.source, table.c.line.in_([draft.line for draft in drafts]))
+        keys = list({draft.key_hash for draft in drafts if draft.key_hash})
+        same = sa.and_(table.c.dataset == request.dataset, table.c.key_hash.in_(keys))
+        found = unit.session.execute(sa.select(*columns).where(table.c.branch == branch, here | same)).all()
+        by_line = {row.line: row for row in found if row.source == request.source}
+        by_key = {row.key_hash: row for row in found if row.key_hash}
+        # Of two in this request whose key came with another source, the second one is the repetition.
+        first: dict[bytes | None, int] = {}
+        for draft in sorted(drafts, key=lambda draft: draft.line):
+            row = by_line.get(draft.line) or by_key.get(draft.key_hash)
+            told = row.line if row and row.source == request.source else first.setdefault(draft.key_hash, draft.line)
+            if draft.key_hash and told != draft.line:
+                yield draft.line, _refused(draft.line, _repeated(told))
+            else:
+                yield (
+                    draft.line,
+                    import_pb2.ImportOutcome(
+                        line=draft.line, result=_THERE, customer_id=row.customer_id if row else ""
+                    ),
+                )
+
+
+def _repeated(line: int) -> InvalidArgument:
+    reason = f"is the same as line {line}'s"
+    return InvalidArgument("KEY_REPEATED", f"its key {reason}", violations=[Violation("key", reason)])
 
 
 def _check(request: import_pb2.ImportCustomersRequest) -> None:
