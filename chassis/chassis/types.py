@@ -121,15 +121,27 @@ class Aggregate:
 S = TypeVar("S", bound=StrEnum)
 
 
-def require_transition(what: str, transitions: Mapping[S, frozenset[S]], current: S, wanted: S) -> None:
-    """Raises FailedPrecondition BAD_TRANSITION, naming both states, unless the table allows the step."""
+def require_transition(
+    what: str, transitions: Mapping[S, frozenset[S]], current: S, wanted: S, *, attribute: str = "state"
+) -> None:
+    """Raises FailedPrecondition BAD_TRANSITION, naming both states and the attribute that holds them, unless the table
+    allows the step."""
     if wanted not in transitions[current]:
         allowed = ", ".join(sorted(transitions[current])) or "nothing: it is final"
-        raise FailedPrecondition(
-            "BAD_TRANSITION",
-            f"{what} can't go from {str(current)!r} to {str(wanted)!r}; possible: {allowed}",
-            metadata={"from": str(current), "to": str(wanted)},
-        )
+        why = f"can't go from {str(current)!r} to {str(wanted)!r}; possible: {allowed}"
+        raise bad_transition(f"{what} {why}", why, attribute=attribute, before=current, wanted=wanted)
+
+
+def bad_transition(
+    message: str, why: str = "", *, attribute: str = "state", before: str = "", wanted: str = ""
+) -> FailedPrecondition:
+    """The refusal of a step that a state doesn't allow; `why`, of the attribute, unless the message says it."""
+    return FailedPrecondition(
+        "BAD_TRANSITION",
+        message,
+        violations=[Violation(attribute, why or message)],
+        metadata={"from": str(before), "to": str(wanted)} if wanted else None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,6 +76,23 @@ def test_an_ordinary_offering_is_left_alone() -> None:
     assert found(offering, fee, replace_phase(a_discount("d", "10"), "trial")) == []
 
 
+@pytest.mark.parametrize("kind", ["reccurring", "fee", "deposit"])
+def test_an_offering_of_which_nothing_is_charged_is_found(kind: str) -> None:
+    unknown, fee = a_price("u", "1 KGS", price_type=kind), a_price("p", "500 KGS")
+    assert found(an_offering("o", *refs("u")), unknown) == ["product_offering_price[0].price_type"]
+    typed = replace(by_value(ProductPriceValue(duty_free_amount=kgs("1"))), price_type=kind)
+    assert found(an_offering("o", typed, typed)) == [f"product_offering_price[{i}].price_type" for i in range(2)]
+    # Beside another it is charged elsewhere.
+    assert found(an_offering("o", *refs("u", "p")), unknown, fee) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["one time", "nonRecurring", "recurring", "Recurring charge", "usage", "usage charge", "earlyTermination"]
+)
+def test_an_offering_of_which_something_is_charged_is_left_alone(kind: str) -> None:
+    assert found(an_offering("o", *refs("p")), a_price("p", "500 KGS", price_type=kind)) == []
+
+
 def replace_phase(price: ProductOfferingPrice, *phases: str) -> ProductOfferingPrice:
     price.phase = phases
     return price

@@ -51,7 +51,19 @@ def test_only_transitions_of_the_table_happen(
     error = refused(api.patch(made["href"], {attribute: wanted, "name": "changed all the same"}), 409, "BAD_TRANSITION")
     assert f"'{current}'" in error["reason"]
     assert f"'{wanted}'" in error["reason"]
+    assert [detail["path"] for detail in error["details"]] == [attribute]
     assert api.get(made["href"]).json() == made
+
+
+def test_an_offering_of_which_nothing_is_charged_does_not_go_live(api: Api) -> None:
+    fee = {"name": "fee", "price": {"unit": "KGS", "value": 1}, "recurringChargePeriodType": "month"}
+    mistyped = api.made(PATHS["productOfferingPrice"], {**fee, "priceType": "reccurring", "lifecycleStatus": "Active"})
+    body = {"name": "o", "productOfferingPrice": [{"id": mistyped["id"]}]}
+    error = refused(api.post(PATHS["productOffering"], {**body, "lifecycleStatus": "Active"}), 409, "NEVER_APPLIES")
+    assert [detail["path"] for detail in error["details"]] == ["productOfferingPrice[0].priceType"]
+    made = api.made(PATHS["productOffering"], {**body, "lifecycleStatus": "In test"})
+    error = refused(api.patch(made["href"], {"lifecycleStatus": "Active"}), 409, "NEVER_APPLIES")
+    assert [detail["path"] for detail in error["details"]] == ["productOfferingPrice[0].priceType"]
 
 
 def waiting_order(api: Api) -> dict[str, Any]:
@@ -86,6 +98,7 @@ def test_an_order_goes_on_by_itself_and_only_by_its_table(api: Api) -> None:
         error = refused(api.patch(order["href"], {"state": wanted}), 409, "BAD_TRANSITION")
         assert "'pending'" in error["reason"]
         assert f"'{wanted}'" in error["reason"]
+        assert [detail["path"] for detail in error["details"]] == ["state"]
     cancelled = api.patch(order["href"], {"state": "cancelled"})
     assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
     assert "cancelled" in FINAL

@@ -120,6 +120,11 @@ def test_a_query_that_means_nothing_is_refused(query: str) -> None:
     assert refused.value.violations[0].field == "query"
 
 
+@pytest.mark.parametrize("query", ["coupon==B", "coupon=%ff"])
+def test_a_query_that_was_taken_once_goes_on_meaning_what_it_did(query: str) -> None:
+    assert not matching.wanted(of("productOrder"), query).matches(ORDER)
+
+
 @pytest.mark.parametrize(
     "callback",
     [

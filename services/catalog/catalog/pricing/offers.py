@@ -607,7 +607,7 @@ def _parse_part(data: Mapping[str, Any]) -> Part:
 
 def _parse_charge(data: Mapping[str, Any]) -> Charge:
     alterations = tuple(_parse_alteration(alteration) for alteration in data["alterations"])
-    kind, phases = _kind(data["kind"]), tuple(data.get("phases", ()))
+    kind, phases = pricing_kind(data["kind"]), tuple(data.get("phases", ()))
     usage_type = data.get("usage_type", "")
     amount, rate = _decimal(data["amount"]), _decimal(data["tax_rate"])
     model = tiers.parse_model(data["model"]) if "model" in data else None
@@ -661,7 +661,7 @@ def taxed_by(rate: Decimal | None) -> Decimal:
     return Decimal(1) if rate is None else 1 + EXACT.divide(rate, 100)
 
 
-def _kind(kind: str) -> str:
+def pricing_kind(kind: str) -> str:
     """The kind in our spelling; one that we don't know stays as it is."""
     if kind.startswith(USAGE):
         return USAGE

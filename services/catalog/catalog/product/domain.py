@@ -175,7 +175,13 @@ class CatalogItem(Aggregate):
                 raise InvalidArgument(
                     "REQUIRED", "a status can't be taken away", violations=[Violation("lifecycle_status", "required")]
                 )
-            require_transition(f"{type(self).__name__} {self.id}", TRANSITIONS, self.status, news["lifecycle_status"])
+            require_transition(
+                f"{type(self).__name__} {self.id}",
+                TRANSITIONS,
+                self.status,
+                news["lifecycle_status"],
+                attribute="lifecycle_status",
+            )
         if self.fixed:
             check_unchanged(self, {name: getattr(self, name) for name in news}, news)
         super().revise(news, at)

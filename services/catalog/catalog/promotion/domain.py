@@ -137,7 +137,7 @@ class Promotion(Aggregate):
                     "REQUIRED", "a status can't be taken away", violations=[Violation("lifecycle_status", "required")]
                 )
             if wanted is not before:
-                require_transition(f"Promotion {self.id}", TRANSITIONS, before, wanted)
+                require_transition(f"Promotion {self.id}", TRANSITIONS, before, wanted, attribute="lifecycle_status")
         if before is Stage.RELEASE and (granting := sorted(news.keys() - _HARMLESS)):
             raise FailedPrecondition(
                 "PROMOTION_RELEASED",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from catalog.pricing.offers import charge_period
+from catalog.pricing.offers import TERMINATION, USAGE, charge_period, pricing_kind
 from catalog.product.domain import (
     CHARGES,
     TRANSITIONS,
@@ -28,6 +28,8 @@ from chassis.errors import Violation
 from chassis.types import Duration, Money, TimePeriod
 
 _ALWAYS = TimePeriod()
+# The kinds of charges that make up what an offering costs.
+_CHARGED = (*CHARGES, USAGE, TERMINATION)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 Prices = Mapping[str, ProductOfferingPrice]
@@ -199,6 +201,7 @@ class _Altering:
 
 @dataclass(frozen=True, slots=True)
 class _Charged:
+    path: str
     kind: str
     currency: str
     period: str
@@ -218,7 +221,7 @@ def _prices(offering: ProductOffering, around: Surroundings) -> Iterator[Violati
         for price, where in _all_of(stated.id or "", path, around.prices) if stated.price is None else ():
             yield from _of_offering(price, where, offering, around)
             if not _is_alteration(price):
-                charged.append(_charged(price))
+                charged.append(_charged(price, where))
             elif where == path:
                 # One of the offering's own prices alters those beside it.
                 everywhere.append(_altering(price, where))
@@ -228,9 +231,18 @@ def _prices(offering: ProductOffering, around: Surroundings) -> Iterator[Violati
             yield from _nothing_to_alter(one, charged)
         yield from _always_losing(altering)
         everything += charged
+    yield from _nothing_charged(everything)
     for one in everywhere:
         yield from _nothing_to_alter(one, everything)
     yield from _always_losing(everywhere)
+
+
+def _nothing_charged(stated: Sequence[_Charged]) -> Iterator[Violation]:
+    """Beside others, one of a kind that we don't know is charged elsewhere. Alone it lets nobody order."""
+    if not any(pricing_kind(charge.kind) in _CHARGED for charge in stated):
+        for charge in stated:
+            why = f"nothing is charged by {charge.kind!r}: an offering needs a price that is {' or '.join(_CHARGED)}"
+            yield Violation(f"{charge.path}.price_type", why)
 
 
 def _by_value(stated: ProductOfferingPriceRefOrValue, path: str) -> tuple[list[_Charged], list[_Altering]]:
@@ -240,7 +252,7 @@ def _by_value(stated: ProductOfferingPriceRefOrValue, path: str) -> tuple[list[_
     if money is not None:
         period = charge_period(stated.recurring_charge_period, stated.recurring_charge_period_length)
         charged.append(
-            _Charged(kind_of_price(stated.price_type, stated.recurring_charge_period), money.unit or "", period)
+            _Charged(path, kind_of_price(stated.price_type, stated.recurring_charge_period), money.unit or "", period)
         )
     altering = []
     for k, alteration in enumerate(stated.price_alteration):
@@ -331,9 +343,9 @@ def _is_alteration(price: ProductOfferingPrice) -> bool:
     return bool(price.percentage) or price.kind.startswith(("discount", "surcharge"))
 
 
-def _charged(price: ProductOfferingPrice) -> _Charged:
+def _charged(price: ProductOfferingPrice, path: str) -> _Charged:
     period = charge_period(price.recurring_charge_period_type, price.recurring_charge_period_length)
-    return _Charged(price.kind, (price.price.unit or "") if price.price is not None else "", period)
+    return _Charged(path, price.kind, (price.price.unit or "") if price.price is not None else "", period)
 
 
 def _altering(price: ProductOfferingPrice, path: str) -> _Altering:

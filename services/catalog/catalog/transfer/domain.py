@@ -73,7 +73,9 @@ class Job(Aggregate):
 
     def move(self, status: JobState, at: datetime) -> None:
         """Raises FailedPrecondition BAD_TRANSITION."""
-        require_transition(f"{type(self).__name__} {self.id}", _TRANSITIONS, self.status or _J.NOT_STARTED, status)
+        require_transition(
+            f"{type(self).__name__} {self.id}", _TRANSITIONS, self.status or _J.NOT_STARTED, status, attribute="status"
+        )
         self.status = status
         if status.final:
             self.completion_date = at

@@ -99,7 +99,7 @@ class Document(Referrer):
         """Also moves the status, where the table allows it."""
         wanted = changes.get("status")
         if wanted is not None and self.status is not None and wanted != self.status:
-            require_transition("a document", DOCUMENT_TRANSITIONS, self.status, wanted)
+            require_transition("a document", DOCUMENT_TRANSITIONS, self.status, wanted, attribute="status")
         super().revise({k: v for k, v in changes.items() if (k, v) != ("status", None)}, at)
         self.check(at)
 
@@ -148,7 +148,13 @@ class DocumentSpecification(Referrer):
         """Also moves the status, where the table allows it."""
         wanted = changes.get("lifecycle_status")
         if wanted is not None and self.lifecycle_status is not None and wanted != self.lifecycle_status:
-            require_transition("a document specification", DOCUMENT_TRANSITIONS, self.lifecycle_status, wanted)
+            require_transition(
+                "a document specification",
+                DOCUMENT_TRANSITIONS,
+                self.lifecycle_status,
+                wanted,
+                attribute="lifecycle_status",
+            )
         super().revise({k: v for k, v in changes.items() if (k, v) != ("lifecycle_status", None)}, at)
         self.check(at)
 

@@ -95,7 +95,7 @@ class PartyInteraction(Referrer):
         if "status" in changes and changes["status"] != self.status:
             before, wanted = status_of(self.status), status_of(changes["status"])
             if before is not None and wanted is not None and wanted is not before:
-                require_transition("an interaction", TRANSITIONS, before, wanted)
+                require_transition("an interaction", TRANSITIONS, before, wanted, attribute="status")
             changes.setdefault("status_change_date", at)
         super().revise(changes, at)
         self._check()

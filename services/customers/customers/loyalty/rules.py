@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import Aggregate, Money, TimePeriod, require_transition
+from chassis.types import Aggregate, Money, TimePeriod, bad_transition, require_transition
 from customers.loyalty.domain import refuse, reversed_period
 from customers.loyalty.earning import check_condition
 from customers.loyalty.values import (
@@ -188,7 +188,7 @@ class EarnRule(Aggregate):
         BAD_TRANSITION."""
         self.state = self.state or EarnRuleState.DRAFT
         if self.state is EarnRuleState.RETIRED:
-            raise FailedPrecondition("BAD_TRANSITION", "a rule isn't retired before it was one")
+            raise bad_transition("a rule isn't retired before it was one")
         self.rule_version = None
         self._check()
 

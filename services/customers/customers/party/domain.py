@@ -140,7 +140,7 @@ class Individual(Referrer):
         """Also moves the state, where the table allows it."""
         wanted = changes.get("status")
         if wanted is not None and self.status is not None and wanted != self.status:
-            require_transition("an individual", INDIVIDUAL_TRANSITIONS, self.status, wanted)
+            require_transition("an individual", INDIVIDUAL_TRANSITIONS, self.status, wanted, attribute="status")
         super().revise({k: v for k, v in changes.items() if (k, v) != ("status", None)}, at)
         self.check(at)
 
@@ -185,7 +185,7 @@ class Organization(Referrer):
         """Also moves the state, where the table allows it."""
         wanted = changes.get("status")
         if wanted is not None and self.status is not None and wanted != self.status:
-            require_transition("an organization", ORGANIZATION_TRANSITIONS, self.status, wanted)
+            require_transition("an organization", ORGANIZATION_TRANSITIONS, self.status, wanted, attribute="status")
         super().revise({k: v for k, v in changes.items() if (k, v) != ("status", None)}, at)
         self.check(at)
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
-from chassis.errors import FailedPrecondition
-from chassis.types import require_transition
+from chassis.types import bad_transition, require_transition
 
 S = TypeVar("S", bound=StrEnum)
 
@@ -30,10 +29,7 @@ def require_step(
     if before is None or before is after:
         return
     if after is not None:
-        require_transition(what, transitions, before, after)
+        require_transition(what, transitions, before, after, attribute="status")
     elif not transitions[before]:
-        raise FailedPrecondition(
-            "BAD_TRANSITION",
-            f"{what} can't go from {before.value!r} to {wanted!r}; possible: nothing: it is final",
-            metadata={"from": before.value, "to": wanted},
-        )
+        why = f"can't go from {before.value!r} to {wanted!r}; possible: nothing: it is final"
+        raise bad_transition(f"{what} {why}", why, attribute="status", before=before, wanted=wanted)

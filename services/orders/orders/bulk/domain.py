@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
-from chassis.types import Aggregate, require_transition
+from chassis.types import Aggregate, bad_transition, require_transition
 from orders.bulk.template import parse
 from orders.bulk.values import BulkOrderFormat, BulkOrderSegment, BulkOrderState
 
@@ -107,9 +107,9 @@ class BulkOrder(Aggregate):
     def start(self, at: datetime, *, dry_run: bool, ordered: bool) -> None:
         """Begins a run; `ordered`: whether there are orders already. Raises FailedPrecondition BAD_TRANSITION."""
         if self.state is _S.PAUSED:
-            raise FailedPrecondition("BAD_TRANSITION", "it is paused: resume it")
+            raise bad_transition("it is paused: resume it")
         if dry_run and ordered:
-            raise FailedPrecondition("BAD_TRANSITION", "what is ordered already isn't tried any more")
+            raise bad_transition("what is ordered already isn't tried any more")
         self.move(_S.IN_PROGRESS, at)
         self.dry_run, self.run = dry_run or None, (self.run or 0) + 1
         self.started_at, self.completed_at = at, None
@@ -117,7 +117,7 @@ class BulkOrder(Aggregate):
     def resume(self, at: datetime) -> None:
         """Goes on where it was paused; raises FailedPrecondition BAD_TRANSITION."""
         if self.state is not _S.PAUSED:
-            raise FailedPrecondition("BAD_TRANSITION", f"a bulk order that is {self.state} isn't paused")
+            raise bad_transition(f"a bulk order that is {self.state} isn't paused")
         self.move(_S.IN_PROGRESS, at)
 
     def cancel(self, at: datetime) -> None:

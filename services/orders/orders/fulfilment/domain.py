@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ResourceRef
-from chassis.types import Aggregate, Characteristic, require_transition
+from chassis.types import Aggregate, Characteristic, bad_transition, require_transition
 from orders.fulfilment.values import FulfilmentTaskState, TaskSpecification
 
 _S = FulfilmentTaskState
@@ -190,7 +190,7 @@ class FulfilmentTask(Aggregate):
         """It won't be done. Raises InvalidArgument REQUIRED, FailedPrecondition BAD_TRANSITION."""
         self.require_held("given up")
         if self.compensating:
-            raise FailedPrecondition("BAD_TRANSITION", "a compensation is done, fixed or skipped; it isn't given up")
+            raise bad_transition("a compensation is done, fixed or skipped; it isn't given up")
         self._close(_S.FAILED, at, by, reason)
 
     def assign(self, assignee: str | None) -> None:
@@ -218,7 +218,7 @@ class FulfilmentTask(Aggregate):
     def require_held(self, what: str) -> None:
         """Raises FailedPrecondition BAD_TRANSITION saying what can't be done to it, unless it is held."""
         if self.state is not _S.HELD:
-            raise FailedPrecondition("BAD_TRANSITION", f"a task that is {str(self.state)!r} can't be {what}")
+            raise bad_transition(f"a task that is {str(self.state)!r} can't be {what}")
 
     def completed_by(self, attempt: int) -> bool:
         """Whether its system has done it in this attempt, and it stands: no person has, and nothing has undone it."""

@@ -25,6 +25,7 @@ from chassis.types import (
     EntityRef,
     ProductSpecificationRef,
     RelatedParty,
+    bad_transition,
     require_transition,
 )
 from orders.inventory import suspension
@@ -137,7 +138,7 @@ class Product(Aggregate):
         assert self.status is not None
         if wanted is self.status:
             return
-        require_transition("a product", TRANSITIONS, self.status, wanted)
+        require_transition("a product", TRANSITIONS, self.status, wanted, attribute="status")
         self.status = wanted
         if wanted is ProductStatus.ACTIVE and self.start_date is None:
             self.start_date = at
@@ -203,7 +204,7 @@ class Product(Aggregate):
     def require_coming(self) -> None:
         """Raises FailedPrecondition BAD_TRANSITION for one that has begun, or been given up, already."""
         if self.status not in COMING:
-            raise FailedPrecondition("BAD_TRANSITION", f"a product that is {str(self.status)!r} can't begin")
+            raise bad_transition(f"a product that is {str(self.status)!r} can't begin", attribute="status")
 
     def require_deletable(self) -> None:
         """Raises FailedPrecondition IN_USE for a product that has worked."""

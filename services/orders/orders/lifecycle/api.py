@@ -6,10 +6,10 @@ from typing import Any
 
 from chassis import convert
 from chassis.db import Database
-from chassis.errors import FailedPrecondition, InvalidArgument, Violation
+from chassis.errors import InvalidArgument, Violation
 from chassis.products import ProductStatus, SuspensionReason
 from chassis.resources import Collection, StandardMethods
-from chassis.types import require_transition
+from chassis.types import bad_transition, require_transition
 from chassis.unit import Unit, missing
 from orders.inventory import suspension
 from orders.inventory.domain import TRANSITIONS, Product
@@ -174,12 +174,13 @@ def _require(product: Product, wanted: ProductStatus) -> None:
     if product.status is wanted:
         return
     if wanted is ProductStatus.ACTIVE and product.status not in MOVABLE:
-        raise FailedPrecondition(
-            "BAD_TRANSITION",
+        raise bad_transition(
             f"a product that is {str(product.status).strip()!r} isn't suspended",
-            metadata={"from": str(product.status), "to": str(wanted)},
+            attribute="status",
+            before=product.status,
+            wanted=wanted,
         )
-    require_transition("a product", TRANSITIONS, product.status, wanted)
+    require_transition("a product", TRANSITIONS, product.status, wanted, attribute="status")
 
 
 def _reason(reason: int) -> SuspensionReason | None:

@@ -10,7 +10,7 @@ from chassis.db import Database
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Violation
 from chassis.resources import Collection, StandardMethods
 from chassis.timers import cancel_timer, set_timer
-from chassis.types import COMMON, new_id
+from chassis.types import COMMON, bad_transition, new_id
 from chassis.unit import Unit
 from orders.migration import store
 from orders.migration.domain import MigratedProductState, MigrationState, ProductMigration
@@ -155,7 +155,7 @@ class Migrations(StandardMethods):
 
         def resume(unit: Unit, migration: ProductMigration) -> None:
             if migration.state is not MigrationState.PAUSED:
-                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} isn't paused")
+                raise bad_transition(f"a migration that is {migration.state} isn't paused")
             migration.resume(unit.at)
             store.begin_pace(unit, migration)
             go_on(unit, migration)
@@ -181,7 +181,7 @@ class Migrations(StandardMethods):
 
         def retry(unit: Unit, migration: ProductMigration) -> None:
             if migration.state not in (MigrationState.COMPLETED, MigrationState.PAUSED) or not migration.started_at:
-                raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {migration.state} has failed nowhere")
+                raise bad_transition(f"a migration that is {migration.state} has failed nowhere")
             store.try_again(unit, migration)
             store.begin_scan(unit, migration)
             unit.flush()

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductRefOrValue, ProductStatus
-from chassis.types import Aggregate, EntityRef, require_transition
+from chassis.types import Aggregate, EntityRef, bad_transition, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.domain import ProductOrder
 from orders.ordering.values import OrderItem, OrderItemAction, ProductOrderState
@@ -104,7 +104,7 @@ class ProductMigration(Aggregate):
     def approve(self, person: str) -> None:
         """A second person starts it. Raises FailedPrecondition OWN_WORK, BAD_TRANSITION when it awaits nobody."""
         if not self.awaits_approval:
-            raise FailedPrecondition("BAD_TRANSITION", f"a migration that is {self.state} waits for nobody")
+            raise bad_transition(f"a migration that is {self.state} waits for nobody")
         if person == self.requested_by:
             raise FailedPrecondition("OWN_WORK", f"{person} asked for it: somebody else starts it")
         self.awaits_approval, self.approved_by = False, person

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chassis.errors import FailedPrecondition, InvalidArgument, Violation
 from chassis.products import ProductStatus
-from chassis.types import Aggregate, EntityRef, Money, Note, RelatedParty, require_transition
+from chassis.types import Aggregate, EntityRef, Money, Note, RelatedParty, bad_transition, require_transition
 from orders.inventory.domain import Product
 from orders.ordering.values import (
     AssessedTask,
@@ -211,11 +211,8 @@ class ProductOrder(Aggregate):
             assert self.state is not None
             require_transition("a product order", ORDER_TRANSITIONS, self.state, wanted)
             if wanted is not ProductOrderState.CANCELLED:
-                raise FailedPrecondition(
-                    "BAD_TRANSITION",
-                    f"an order goes from {str(self.state)!r} to {str(wanted)!r} by its own progress, not by request",
-                    metadata={"from": str(self.state), "to": str(wanted)},
-                )
+                why = f"goes from {str(self.state)!r} to {str(wanted)!r} by its own progress, not by request"
+                raise bad_transition(f"an order {why}", why, before=self.state, wanted=wanted)
             self.move(wanted, at)
 
     def new_words(self, notes: Sequence[Note]) -> str:
