@@ -5,6 +5,7 @@ nothing that a client says is lost; what the contract does name is checked, and 
 """
 
 import json
+import operator
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
@@ -244,7 +245,7 @@ class MessageCodec:
             convert = self.dialect.codec(field.message_type).write
         if not field.is_repeated:
             return convert
-        return list if convert is None else _write_each(convert)
+        return _as_list if convert is None else _write_each(convert)
 
     def read(self, value: Any, path: str, reading: Reading) -> dict[str, Any]:
         """The constructor arguments that a whole JSON object states; null equals absent."""
@@ -374,8 +375,12 @@ def _read_each_scalar(convert: Convert) -> NestedConvert:
     return _read_each(one)
 
 
+# A repeated field gives all its values at once in a quarter of the time in which it gives them one by one.
+_as_list = operator.itemgetter(slice(None))
+
+
 def _write_each(convert: Convert) -> Convert:
-    return lambda values: [*map(convert, values)]
+    return lambda values: [*map(convert, values[:])]
 
 
 def _read_money(value: Any, path: str, reading: Reading) -> dict[str, Any]:
