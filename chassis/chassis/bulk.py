@@ -181,7 +181,8 @@ def _writing(cls: type[Aggregate], resource: Resource) -> Callable[[Mapping[str,
         arguments: dict[str, Any] = constants.copy()
         data: list[bytes] = []
         for name, value in values.items():
-            if value is None or value == () or name not in plan:
+            # Compared by type: value objects would be asked whether they equal an empty tuple.
+            if value is None or (type(value) is tuple and not value) or name not in plan:
                 continue
             position, column, told, encode, part = plan[name]
             if part is not None:

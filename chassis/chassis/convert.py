@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 Convert = Callable[[Any], Any]
 Wrap = Callable[[Convert], Convert]
-# Field name → (whether it is repeated, how a value of it is converted).
-Decoding = Mapping[str, tuple[bool, Convert | None]]
+# Field → (its name, whether it is repeated, how a value of it is converted).
+Decoding = Mapping[FieldDescriptor, tuple[str, bool, Convert | None]]
 # An object's fields as its message's constructor takes them.
 Encode = Callable[[Any], dict[str, Any]]
 # The stubs of protobuf know several kinds of descriptor that can't stand in for each other.
@@ -276,12 +276,13 @@ def _compiled_decode(cls: type, message_class: type[Message]) -> Decoding:
 def decoding(cls: type, message_class: type[Message], wrap: Wrap = lambda convert: convert) -> Decoding:
     """The plan of `decoded`, its conversions of the parts of repeated fields wrapped."""
     attributes = attribute_types(cls)
-    plan: dict[str, tuple[bool, Convert | None]] = {}
+    plan: dict[FieldDescriptor, tuple[str, bool, Convert | None]] = {}
     for field in _fields(message_class):
         if field.name in attributes and not field.GetOptions().Extensions[options_pb2.output_only]:
             kind, repeated = attributes[field.name]
             convert = _decoder(field, kind)
-            plan[field.name] = (repeated, wrap(convert) if repeated and convert is not None else convert)
+            convert = wrap(convert) if repeated and convert is not None else convert
+            plan[field] = (field.name, repeated, convert)
     return plan
 
 
@@ -310,15 +311,15 @@ def decoded(message: Message, plan: Decoding) -> dict[str, Any]:
     """What `from_message` makes an object of: attribute → value, of those that are there."""
     result: dict[str, Any] = {}
     for field, value in message.ListFields():
-        name = field.name
-        step = plan.get(name)
+        step = plan.get(field)
         if step is None:
             continue
-        repeated, convert = step
+        name, repeated, convert = step
+        # A repeated field gives all its values at once faster than one by one.
         if convert is None:
-            result[name] = tuple(value) if repeated else value
+            result[name] = tuple(value[:]) if repeated else value
         elif repeated:
-            result[name] = _each(convert, value, name)
+            result[name] = _each(convert, value[:], name)
         else:
             result[name] = at(convert, value, name)
     return result
@@ -367,7 +368,7 @@ def changes(message: Message, paths: Iterable[str], current: Any) -> dict[str, A
             raise InvalidArgument(
                 "UNKNOWN_FIELD", f"there is no field {path!r}", violations=[Violation(path, "unknown")]
             )
-        if head in plan:
+        if message.DESCRIPTOR.fields_by_name[head] in plan:
             nested.setdefault(head, []).append(rest)
     if not nested:
         return {}

@@ -81,6 +81,7 @@ def serve(database_url: str, issuer: Path) -> None:
     add = import_pb2_grpc.add_ImportServiceServicer_to_server
     running = server.Server(settings, [(add, Imports(database))], ready=database.ready)
     running.start()
+    server.keep_what_is_loaded()
     print(running.port, flush=True)
     sys.stdin.read()
     running.stop()
