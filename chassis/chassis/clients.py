@@ -1,7 +1,6 @@
 """Calls to other services: the caller's deadline, token, request id and trace travel along."""
 
 import time
-import uuid
 from collections import namedtuple
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from chassis.auth import TokenSource
 from chassis.calls import PURPOSE, current_or_none, purpose_header
 from chassis.config import MAX_MESSAGE_BYTES
 from chassis.errors import ERRORS_BY_STATUS, DomainError, Unavailable, Violation
+from chassis.types import new_id
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class _Travel(grpc.UnaryUnaryClientInterceptor):
         timeout = details.timeout
         if call is not None:
             carrier.setdefault("authorization", f"Bearer {call.principal.token or self._own_token(call.principal)}")
-            carrier.setdefault("x-request-id", call.request_id or str(uuid.uuid4()))
+            carrier.setdefault("x-request-id", call.request_id or new_id())
             if call.purpose:
                 carrier.setdefault(PURPOSE, purpose_header(call.purpose))
             remaining = call.remaining()
