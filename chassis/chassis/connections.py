@@ -129,10 +129,26 @@ def at_once(engine: sa.Engine) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]
                 if getattr(error, "sqlstate", None) is None:
                     connection.close()
                 raise
+    except BaseException:
+        _forget_prepared(connection)
+        raise
     finally:
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             fairy.invalidate()
         fairy.close()
+
+
+def _forget_prepared(connection: "psycopg.Connection[Any]") -> None:
+    """What the server has refused in a pipeline it has refused with all that follows, while the driver takes what it
+    meant to prepare there for prepared; it forgets that with a rollback, of which it needs a transaction to make one.
+    """
+    if connection.info.transaction_status is TransactionStatus.IDLE:
+        try:
+            connection.execute("BEGIN")
+            connection.rollback()
+        except psycopg.Error:
+            # The first error is told; this connection serves nobody any more.
+            connection.close()
 
 
 class Conflict(Exception):

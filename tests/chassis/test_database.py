@@ -295,6 +295,22 @@ def test_a_connection_outlives_what_the_server_refuses(database: Database) -> No
     assert session() == before
 
 
+def test_what_is_refused_leaves_no_statement_that_the_driver_alone_takes_for_prepared(database: Database) -> None:
+    """The server skips what follows in the pipeline; a third execution is the one that prepares."""
+
+    def write(divisor: int) -> None:
+        with acting(things.SERVICE, "test"), database.at_once() as connection:
+            connection.execute("SELECT 1 / %s::int", [divisor])
+            connection.execute("SELECT 'the statement behind it'")
+
+    write(1)
+    write(1)
+    with pytest.raises(InvalidArgument):
+        write(0)
+    for _ in range(4):
+        write(1)
+
+
 def test_what_no_database_could_keep_is_the_callers_mistake(database: Database) -> None:
     too_much = "SELECT to_tsvector('simple', string_agg(md5(n::text), ' ')) FROM generate_series(1, 60000) AS n"
     # Nobody is asked to try again what would never do.
