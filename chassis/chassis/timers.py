@@ -369,8 +369,7 @@ class Timers:
                 self._failed(claim, begun)
         else:
             # A failure takes everything of its transaction with it: one by one, only the bad one is put off.
-            for claim in turn:
-                self._handle([claim])
+            return [left for claim in turn for left in self._handle([claim])]
         return ()
 
     def _failed(self, claim: _Claim, failure: Failure) -> None:

@@ -16,10 +16,11 @@ import os, sys
 from chassis.types import new_id
 print(new_id(), flush=True)
 child = os.fork()
+if child:
+    os.waitpid(child, 0)
 print(*(new_id() for _ in range(20)), sep="\\n", flush=True)
 if not child:
     os._exit(0)
-os.waitpid(child, 0)
 """
 
 

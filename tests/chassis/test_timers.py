@@ -196,6 +196,36 @@ def test_what_has_been_taken_and_not_begun_is_given_back_at_the_end(
     assert [row.not_before for row in left] == [row.due for row in left]
 
 
+def test_what_is_tried_one_by_one_is_given_back_at_the_end_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "STUCK_SECONDS", 60)
+    put(database, *(f"thing-{number}" for number in range(TURN)))
+    begun: list[str] = []
+    alone, released = threading.Event(), threading.Event()
+
+    def handle(aggregate_id: str, unit: Unit) -> None:
+        begun.append(aggregate_id)
+        if len(begun) == 1:
+            raise ValueError("the whole turn fails")
+        alone.set()
+        assert released.wait(30)
+
+    timers = Timers(database, {"remind": handle}, service=things.SERVICE, workers=1)
+    timers.start()
+    assert alone.wait(30)
+    stopping = threading.Thread(target=timers.stop)
+    stopping.start()
+    things.eventually(lambda: timers._stopping)
+    released.set()
+    stopping.join(10)
+    assert not stopping.is_alive()
+    assert begun == ["thing-0", "thing-0"]
+    left = rows(database)
+    assert len(left) == TURN - 1
+    assert [row.not_before for row in left] == [row.due for row in left]
+
+
 def test_who_is_stopped_while_he_begins_anew_ends_at_once(
     database: Database, fired: Fired, monkeypatch: pytest.MonkeyPatch
 ) -> None:
