@@ -189,6 +189,12 @@ def test_the_last_page_is_complete(api: Api, five: str) -> None:
     assert api.get(FORMAT, params={"description": five, "limit": "5"}).status_code == 200
 
 
+def test_the_last_page_of_a_list_that_is_shorter_than_the_offset_is_its_first(api: Api, five: str) -> None:
+    answer = api.get(FORMAT, params={"description": five, "offset": "7", "limit": "8"})
+    links = {m[2]: m[1] for m in re.finditer(r'<([^>]+)>; rel="(\w+)"', answer.headers["Link"])}
+    assert {relation: len(names(api.get(url))) for relation, url in links.items()} == {"first": 5, "prev": 5, "last": 5}
+
+
 def test_an_offset_past_the_end_is_an_empty_page(api: Api, five: str) -> None:
     for offset in ("5", "99999999999"):
         answer = api.get(FORMAT, params={"description": five, "offset": offset})

@@ -169,7 +169,7 @@ def links(path: str, parameters: Parameters, wanted: Page, total: int, following
     size = wanted.size
     # The pages are those that one comes to from here.
     skew = wanted.offset % size if size else 0
-    last = skew + max(0, total - 1 - skew) // size * size if size else 0
+    last = skew + (total - 1 - skew) // size * size if size and total > skew else 0
     offsets = {"first": 0}
     if wanted.offset:
         offsets["prev"] = max(0, min(wanted.offset - size, last))
