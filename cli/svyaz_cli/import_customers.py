@@ -111,9 +111,13 @@ class Service:
                 if time.monotonic() >= deadline or self._stopping.wait(_RETRY_SECONDS):
                     raise
 
+    def give_up(self) -> None:
+        """Nothing is sent again any more."""
+        self._stopping.set()
+
     def close(self) -> None:
         """Gives up what still waits."""
-        self._stopping.set()
+        self.give_up()
         self._channel.close()
 
 
@@ -229,8 +233,10 @@ class Importer:
                 while self._sent:
                     self._settle()
             except BaseException:
-                # What is under way may still be committed; nothing new is begun.
-                pool.shutdown(wait=False, cancel_futures=True)
+                # What is under way may still be committed, and counts then; nothing new is begun.
+                self._service.give_up()
+                pool.shutdown(cancel_futures=True)
+                self._settle_what_is_known()
                 raise
         if self._broken is not None:
             raise self._broken
@@ -263,8 +269,9 @@ class Importer:
 
     def _settle(self) -> None:
         """Waits for the oldest batch and counts what has become of it."""
-        future, refused = self._sent.popleft()
+        future, refused = self._sent[0]
         response: import_pb2.ImportCustomersResponse = future.result()
+        self._sent.popleft()
         rows = len(response.outcomes) + len(refused)
         for outcome in response.outcomes:
             if outcome.result == import_pb2.IMPORT_RESULT_CREATED:
@@ -277,6 +284,14 @@ class Importer:
             self._report.add(line, problems)
         self.summary.refused += len(refused)
         self._advance(rows)
+
+    def _settle_what_is_known(self) -> None:
+        while self._sent:
+            future, _ = self._sent[0]
+            if future.cancelled() or future.exception() is not None:
+                self._sent.popleft()
+            else:
+                self._settle()
 
     def _problem(self, violation: import_pb2.ImportViolation) -> Problem:
         if violation.field == "key":

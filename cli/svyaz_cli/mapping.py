@@ -39,7 +39,8 @@ _TYPES = ("text", "number", "integer", "boolean", "date")
 _REMEMBERED = 10_000
 # What Python reads bytes as that a text in this encoding can't hold.
 UNREADABLE = "surrogateescape"
-_UNREADABLE = re.compile("[\udc80-\udcff]")
+# PostgreSQL has no place for U+0000.
+_UNREADABLE = re.compile("[\0\udc80-\udcff]")
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 
 
@@ -101,12 +102,16 @@ class CompiledMapping:
     def _unreadable(self, values: Row) -> list[Problem]:
         if not _UNREADABLE.search("".join(values)):
             return []
-        wanted = self.encoding.removesuffix("-sig")
         return [
-            Problem("", f"column {name}: the byte 0x{ord(bad.group()) - 0xDC00:02x} isn't {wanted}")
+            Problem("", f"column {name}: {self._why(bad.group())}")
             for name, value in zip(self.columns, values, strict=True)
             if (bad := _UNREADABLE.search(value))
         ]
+
+    def _why(self, bad: str) -> str:
+        if bad == "\0":
+            return "must not hold the character U+0000"
+        return f"the byte 0x{ord(bad) - 0xDC00:02x} isn't {self.encoding.removesuffix('-sig')}"
 
 
 @dataclass(frozen=True)

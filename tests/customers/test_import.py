@@ -20,7 +20,8 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from chassis.errors import DomainError, InvalidArgument, PermissionDenied
+from chassis import clients
+from chassis.errors import DomainError, InvalidArgument, PermissionDenied, Unavailable
 from chassis.schema import partition_of
 from svyaz.customers.v1 import account_pb2, customers_pb2, import_pb2, party_pb2
 from svyaz.type.v1 import values_pb2
@@ -31,6 +32,7 @@ from svyaz_cli.import_customers import (
     UNFINISHED,
     FileError,
     Options,
+    Service,
     import_customers,
     shipped_mapping,
 )
@@ -314,11 +316,21 @@ def test_one_key_twice_in_a_file_is_one_customer_and_one_line_of_the_report(
         status, said = run(replace(options, batch=batch, in_flight=1))
         assert (status, said.splitlines()[0]) == (SOME_REFUSED, "0 imported, 2 already there, 1 refused")
         assert refusals(options) == repeated
-    # Another file says it once more, of customers that are there.
-    options.file.write_text(options.file.read_text() + "3,Elnura,Toktogulova,01.02.1980,,,\n")
-    status, said = run(options)
-    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "1 imported, 2 already there, 1 refused")
-    assert refusals(options) == repeated
+    # Other files say it once more, of customers that are there.
+    text = options.file.read_text()
+    for batch, new in ((500, 1), (1, 0)):
+        options.file.write_text(text + "3,Elnura,Toktogulova,01.02.1980,,,\n" + batch * "\n")
+        status, said = run(replace(options, batch=batch, in_flight=1))
+        assert (status, said.splitlines()[0]) == (
+            SOME_REFUSED,
+            f"{new} imported, {3 - new} already there, 1 refused",
+        )
+        assert refusals(options) == repeated
+    # So does the first one again.
+    options.file.write_text(text)
+    status, said = run(replace(options, batch=1, in_flight=1))
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "0 imported, 2 already there, 1 refused")
+    options.file.write_text(text + "3,Elnura,Toktogulova,01.02.1980,,,\n")
     # Mended, it comes in.
     options.file.write_text(options.file.read_text().replace("1,Bakyt", "4,Bakyt"))
     assert run(options) == (COMPLETE, "1 imported, 3 already there, 0 refused\n")
@@ -362,6 +374,73 @@ def test_a_row_in_another_encoding_is_reported_and_the_rest_comes_in(options: Op
     status, said = run(options)
     assert (status, said.splitlines()[0]) == (SOME_REFUSED, "2 imported, 0 already there, 1 refused")
     assert refusals(options) == [(3, "", "column first: the byte 0xd7 isn't utf-8")]
+
+
+def test_what_no_text_of_the_database_can_hold_refuses_its_row(
+    own_place: ServiceDatabase, options: Options, address: str, issuer: Issuer
+) -> None:
+    write(options, "1,Aida,Usenova,01.02.1980,,,", "2,N\0r,Kerimov,01.02.1980,,,", "3,Elnura,T,01.02.1980,,,")
+    status, said = run(options)
+    assert (status, said.splitlines()[0]) == (SOME_REFUSED, "2 imported, 0 already there, 1 refused")
+    assert refusals(options) == [(3, "", "column first: must not hold the character U+0000")]
+    # Nor does it keep others out who come with it past the command.
+    names = ["good", "b\0d", "good", "good", "b\0d", "good", "good"]
+    rows = [
+        import_pb2.ImportRow(
+            line=line,
+            key=f"direct {line}",
+            organization=party_pb2.Organization(trading_name=name),
+            customer=customers_pb2.Customer(name="Ala-Too"),
+        )
+        for line, name in enumerate(names)
+    ]
+    with grpc.insecure_channel(address) as channel:
+        admin = Caller(channel, issuer.token(["admin"], ["bishkek"]))
+        answer = admin(f"{IMPORT}ImportCustomers", source="s", dataset="d", rows=rows)
+    assert [outcome.line for outcome in answer.outcomes if not outcome.customer_id] == [1, 4]
+    assert [v.description for v in answer.outcomes[1].violations] == ["a text has a NUL in it, which can't be kept"]
+    assert count(own_place, "organization") == 5
+
+
+def test_what_comes_in_after_another_batch_has_ended_the_run_is_told(
+    own_place: ServiceDatabase, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(options, *(f"{number},Aida,Usenova,01.02.1980,,," for number in range(4)))
+    second, first = threading.Event(), threading.Event()
+    send = Service.send
+
+    def sent(service: Service, request: import_pb2.ImportCustomersRequest) -> import_pb2.ImportCustomersResponse:
+        if request.rows[0].line == 2:
+            assert second.wait(10)
+            first.set()
+            raise PermissionDenied("FORBIDDEN", "why")
+        second.set()
+        assert first.wait(10)
+        return send(service, request)
+
+    monkeypatch.setattr(Service, "send", sent)
+    assert run(replace(options, batch=2)) == (UNFINISHED, "2 imported, 0 already there, 0 refused\n")
+    assert counts(own_place)["customer"] == 2
+
+
+def test_a_run_that_ends_waits_no_longer_for_a_service_that_is_away(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(options, *(f"{number},Aida,Usenova,01.02.1980,,," for number in range(4)))
+    away = threading.Event()
+    call = clients.call
+
+    def called(method: Any, request: Any) -> Any:
+        if not isinstance(request, import_pb2.ImportCustomersRequest):
+            return call(method, request)
+        if request.rows[0].line == 2:
+            assert away.wait(10)
+            raise PermissionDenied("FORBIDDEN", "why")
+        away.set()
+        raise Unavailable("UNAVAILABLE", "why")
+
+    monkeypatch.setattr(clients, "call", called)
+    assert run(replace(options, batch=2, patience=3600.0))[0] == UNFINISHED
 
 
 def test_a_header_in_another_encoding_is_told_before_anything_is_sent(options: Options) -> None:

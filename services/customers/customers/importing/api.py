@@ -15,6 +15,7 @@ from chassis import convert
 from chassis.bulk import Bulk, Prepared, Preparing, copy_insert
 from chassis.db import Database
 from chassis.errors import DomainError, InvalidArgument, Violation
+from chassis.reading import INVALID_VALUE
 from chassis.types import RelatedParty, new_id
 from chassis.unit import Unit
 from customers.account.domain import BillingAccount
@@ -45,6 +46,20 @@ _CLAIM = sa.text("""
     ORDER BY line
     ON CONFLICT DO NOTHING
     RETURNING line
+""")
+# A key's row belongs to the source that has had it last, whose other rows with that key are repetitions then. Of those
+# that ask for it in one request it becomes the first one's.
+_TAKE_OVER = sa.text("""
+    UPDATE import_row SET source = :source, line = wanted.line
+    FROM (
+        SELECT DISTINCT ON (key_hash) key_hash, line
+        FROM unnest(CAST(:lines AS bigint[]), CAST(:keys AS bytea[])) AS asked (line, key_hash)
+        WHERE line NOT IN (
+            SELECT line FROM import_row WHERE branch = :branch AND source = :source AND line = ANY (:lines)
+        )
+        ORDER BY key_hash, line
+    ) AS wanted
+    WHERE branch = :branch AND dataset = :dataset AND import_row.key_hash = wanted.key_hash AND source <> :source
 """)
 _RANGES = sa.text("""
     SELECT min(line), max(line), count(*), max(imported_at)
@@ -101,6 +116,14 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
                     )
             return import_pb2.ImportCustomersResponse(outcomes=[outcomes[row.line] for row in request.rows])
 
+        try:
+            return self._database.transact(request, import_pb2.ImportCustomersResponse, work)
+        except InvalidArgument as error:
+            if error.reason != INVALID_VALUE:
+                raise
+            for bad, why in list(self._unkeepable(request, branch, drafts)):
+                drafts.remove(bad)
+                outcomes[bad.line] = _refused(bad.line, why)
         return self._database.transact(request, import_pb2.ImportCustomersResponse, work)
 
     def GetImport(self, request: import_pb2.GetImportRequest, context: Any) -> import_pb2.Import:
@@ -209,28 +232,56 @@ class Imports(import_pb2_grpc.ImportServiceServicer):
         """
         if not drafts:
             return
+        keyed = [draft for draft in drafts if draft.key_hash]
+        here = {"branch": branch, "source": request.source, "dataset": request.dataset}
+        unit.session.execute(
+            _TAKE_OVER,
+            {**here, "lines": [draft.line for draft in keyed], "keys": [draft.key_hash for draft in keyed]},
+        )
         table = store.import_row
         columns = (table.c.source, table.c.line, table.c.key_hash, table.c.customer_id)
-        here = sa.and_(table.c.source == request.source, table.c.line.in_([draft.line for draft in drafts]))
-        keys = list({draft.key_hash for draft in drafts if draft.key_hash})
-        same = sa.and_(table.c.dataset == request.dataset, table.c.key_hash.in_(keys))
-        found = unit.session.execute(sa.select(*columns).where(table.c.branch == branch, here | same)).all()
-        by_line = {row.line: row for row in found if row.source == request.source}
-        by_key = {row.key_hash: row for row in found if row.key_hash}
-        # Of two in this request whose key came with another source, the second one is the repetition.
-        first: dict[bytes | None, int] = {}
-        for draft in sorted(drafts, key=lambda draft: draft.line):
-            row = by_line.get(draft.line) or by_key.get(draft.key_hash)
-            told = row.line if row and row.source == request.source else first.setdefault(draft.key_hash, draft.line)
-            if draft.key_hash and told != draft.line:
-                yield draft.line, _refused(draft.line, _repeated(told))
+        by_line = sa.and_(table.c.source == request.source, table.c.line.in_([draft.line for draft in drafts]))
+        by_key = sa.and_(table.c.dataset == request.dataset, table.c.key_hash.in_([draft.key_hash for draft in keyed]))
+        found = unit.session.execute(sa.select(*columns).where(table.c.branch == branch, by_line | by_key)).all()
+        lines = {row.line: row.customer_id for row in found if row.source == request.source}
+        keys = {row.key_hash: row for row in found if row.key_hash}
+        for draft in drafts:
+            row = keys.get(draft.key_hash)
+            if draft.line not in lines and row is not None and row.source == request.source:
+                yield draft.line, _refused(draft.line, _repeated(row.line))
             else:
+                # Of a source that has taken it over meanwhile.
+                customer = lines.get(draft.line) or (row.customer_id if row is not None else "")
                 yield (
                     draft.line,
-                    import_pb2.ImportOutcome(
-                        line=draft.line, result=_THERE, customer_id=row.customer_id if row else ""
-                    ),
+                    import_pb2.ImportOutcome(line=draft.line, result=_THERE, customer_id=customer),
                 )
+
+    def _unkeepable(
+        self, request: import_pb2.ImportCustomersRequest, branch: str, drafts: Sequence[_Draft]
+    ) -> Iterator[tuple[_Draft, InvalidArgument]]:
+        """Which of those have something that the database refuses: found by halves, nothing of which stays. Raises
+        Aborted CONFLICT."""
+        try:
+            with self._database.unit() as unit:
+                self._write(unit, request, branch, drafts)
+                unit.flush()
+                raise _TriedError
+        except _TriedError:
+            return
+        except InvalidArgument as error:
+            if error.reason != INVALID_VALUE:
+                raise
+            if len(drafts) == 1:
+                yield drafts[0], error
+                return
+        half = len(drafts) // 2
+        yield from self._unkeepable(request, branch, drafts[:half])
+        yield from self._unkeepable(request, branch, drafts[half:])
+
+
+class _TriedError(Exception):
+    """Takes back what was only tried."""
 
 
 def _repeated(line: int) -> InvalidArgument:

@@ -10,7 +10,7 @@ from customers.party.domain import Customer, Individual, Organization
 from customers.schema import UnderErasure, UnderMerge, metadata, under_erasure, under_merge
 
 # Which line of which source has become which customer, and which keys a dataset's rows have (hashed: they may name a
-# person): what has a row here is never imported again.
+# person): what has a row here is never imported again. Where several sources have one key, the row is the last one's.
 import_row = sa.Table(
     "import_row",
     metadata,
