@@ -98,7 +98,8 @@ class Axe:
         # What is repeated comes out as it did: no ids at random, no ends that the machine's speed decides about.
         births = itertools.count(1)
         patch.setattr(chassis.types, "time", SimpleNamespace(time_ns=lambda: next(births) * 1_000_000))
-        patch.setattr(chassis.types, "os", SimpleNamespace(urandom=bytes))
+        patch.setattr(chassis.types, "_drawn", deque())
+        patch.setattr(chassis.types, "_draw", lambda: bytes(10).hex())
         patch.setattr(chassis.timers, "TURN_SECONDS", math.inf)
         execute, commit = psycopg.Cursor.execute, psycopg.Connection.commit
 
